@@ -1,1 +1,3 @@
-//! Placeholder until its first module lands.
+//! The Kafka client as state machines: bytes in, bytes out, `now` as a parameter, no socket and no clock.
+
+pub mod group;

@@ -1,0 +1,1 @@
+//! Classic consumer group member and fetcher, on top of [`crate::Client::request`].
