@@ -1,1 +1,37 @@
-//! Placeholder until its first module lands.
+//! The nouns of gafka, and who may do what to them: typed names, secrets, grants, and the `Snapshot` in which they
+//! travel from the control plane to the shards.
+//!
+//! Both planes use this crate, so it is pure: it does no I/O, starts no task, reads no clock and draws no random
+//! numbers (`now` and random bytes are parameters). Everything in it can be tested by calling a function.
+//!
+//! Reading order: [`ids`] (what may be called what), [`naming`] (how a topic is called in Kafka), [`secrets`] and
+//! [`scram`], [`doc`] (a snapshot as stored), [`snapshot`] (a snapshot as looked up), [`authenticate`] and
+//! [`authorize`] (the hot path), [`denied`] (what a refusal looks like to the client).
+
+pub mod api_doc;
+pub mod authenticate;
+pub mod authorize;
+pub mod denied;
+pub mod doc;
+pub mod ids;
+pub mod limits;
+pub mod login_limiter;
+pub mod naming;
+pub mod openapi;
+pub mod presented;
+pub mod scram;
+pub mod secrets;
+mod siphash;
+pub mod snapshot;
+pub mod snapshot_file;
+pub mod topic_options;
+
+pub use authenticate::{CredentialCache, Credentials, Side, authenticate, authenticate_cached};
+pub use authorize::{Permit, RawPermit, authorize_publish, authorize_raw, authorize_subscribe};
+pub use denied::{Denied, Refusal};
+pub use doc::{AppDoc, GrantDoc, SnapshotDoc, TopicDoc};
+pub use ids::{AppId, ClusterName, Generation, GroupName, NameError, PhysicalTopic, TopicName, TopicVersion};
+pub use naming::{physical_group, physical_topic, shadow_topic};
+pub use secrets::{PlainSecret, SecretHash, SecretPair, StoredSecret};
+pub use snapshot::{App, Snapshot, SnapshotError, Topic};
+pub use topic_options::{Compression, Partitioner, TopicOptions};

@@ -1,0 +1,248 @@
+//! How an endpoint describes itself. Routers keep one list of these, and OpenAPI, `--help` texts and tests are made
+//! from that list: an endpoint that is not described is not routed.
+
+/// A request method we route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Method {
+    Get,
+    Put,
+    Post,
+    Delete,
+}
+
+impl Method {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Put => "PUT",
+            Method::Post => "POST",
+            Method::Delete => "DELETE",
+        }
+    }
+}
+
+/// Which of the three ports answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listener {
+    Publish,
+    Subscribe,
+    Manager,
+}
+
+impl Listener {
+    pub const ALL: [Listener; 3] = [Listener::Publish, Listener::Subscribe, Listener::Manager];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Listener::Publish => "publish",
+            Listener::Subscribe => "subscribe",
+            Listener::Manager => "manager",
+        }
+    }
+
+    /// Where it listens by default.
+    pub fn port(self) -> u16 {
+        match self {
+            Listener::Publish => 9191,
+            Listener::Subscribe => 9192,
+            Listener::Manager => 9193,
+        }
+    }
+}
+
+/// Whose credentials are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Auth {
+    /// Anybody who can reach the listener.
+    None,
+    /// `Appid` and `Pubkey`, or Basic.
+    Publisher,
+    /// `Appid` and `Subkey`, or Basic.
+    Subscriber,
+    /// The admin's `Appid` and `Pubkey`, or Basic.
+    Admin,
+}
+
+/// Where a parameter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum In {
+    Path,
+    Query,
+    Header,
+}
+
+/// What a parameter's text must look like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    Text,
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Number {
+        min: f64,
+    },
+    Bool,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Text matching this regular expression.
+    Pattern(&'static str),
+    /// `30s`, `500ms`, `2m`, or a number of seconds.
+    Duration,
+}
+
+/// One parameter. Path parameters are always required.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ParamDoc {
+    pub place: In,
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    /// The value in force when it is not given, as text.
+    pub default: Option<&'static str>,
+    pub what: &'static str,
+}
+
+impl ParamDoc {
+    /// An optional query parameter. Add the rest with struct update or [`ParamDoc::or`].
+    pub const fn query(name: &'static str, kind: Kind, what: &'static str) -> Self {
+        Self { place: In::Query, name, kind, required: false, default: None, what }
+    }
+
+    pub const fn header(name: &'static str, kind: Kind, what: &'static str) -> Self {
+        Self { place: In::Header, name, kind, required: false, default: None, what }
+    }
+
+    pub const fn path(name: &'static str, kind: Kind, what: &'static str) -> Self {
+        Self { place: In::Path, name, kind, required: true, default: None, what }
+    }
+
+    pub const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// With this default.
+    pub const fn or(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+}
+
+/// A body, one way it can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentDoc {
+    pub media_type: &'static str,
+    pub what: &'static str,
+    /// For people; JSON examples must parse (a test of the generator checks them).
+    pub example: Option<&'static str>,
+}
+
+/// One answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseDoc {
+    pub status: u16,
+    pub what: &'static str,
+    /// Headers that only this answer has, with their meaning.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// Empty: no body, or the error body for statuses from 400 up.
+    pub content: &'static [ContentDoc],
+}
+
+impl ResponseDoc {
+    /// No body of its own (errors get the error body).
+    pub const fn bare(status: u16, what: &'static str) -> Self {
+        Self { status, what, headers: &[], content: &[] }
+    }
+
+    pub const fn with(status: u16, what: &'static str, content: &'static [ContentDoc]) -> Self {
+        Self { status, what, headers: &[], content }
+    }
+
+    pub const fn and_headers(mut self, headers: &'static [(&'static str, &'static str)]) -> Self {
+        self.headers = headers;
+        self
+    }
+}
+
+/// One endpoint: a method on a path of a listener.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EndpointDoc {
+    pub listener: Listener,
+    pub method: Method,
+    /// With parameters as `:name`, e.g. `/v1/msgs/:topic/:ver`.
+    pub path: &'static str,
+    /// Unique over all listeners, lower camel case: `publishMessage`.
+    pub operation: &'static str,
+    pub tag: &'static str,
+    /// One sentence without a full stop.
+    pub summary: &'static str,
+    /// More, in CommonMark. May be empty.
+    pub details: &'static str,
+    pub auth: Auth,
+    pub params: &'static [ParamDoc],
+    /// Ways to write the request's body; empty: it has none.
+    pub request: &'static [ContentDoc],
+    /// Beyond 401, 403, 405 and 429, which follow from `auth` and are added by the generator.
+    pub responses: &'static [ResponseDoc],
+}
+
+impl EndpointDoc {
+    /// Names of the path's parameters, in order.
+    pub fn path_params(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(|segment| segment.strip_prefix(':'))
+    }
+}
+
+/// What is wrong with a list of endpoints: every mistake, as a sentence. Routers' tests expect none.
+pub fn mistakes(endpoints: &[&EndpointDoc]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, doc) in endpoints.iter().enumerate() {
+        let name = format!("{} {} ({})", doc.method.as_str(), doc.path, doc.listener.as_str());
+        for param in doc.path_params() {
+            if !doc.params.iter().any(|p| p.place == In::Path && p.name == param) {
+                found.push(format!("{name}: path parameter {param} is not described"));
+            }
+        }
+        for (i, param) in doc.params.iter().enumerate() {
+            if param.place == In::Path && !doc.path_params().any(|p| p == param.name) {
+                found.push(format!("{name}: {} is described as a path parameter but not in the path", param.name));
+            }
+            if doc.params[..i].iter().any(|p| (p.place, p.name) == (param.place, param.name)) {
+                found.push(format!("{name}: parameter {} is described twice", param.name));
+            }
+        }
+        if doc.summary.is_empty() || doc.summary.ends_with('.') {
+            found.push(format!("{name}: the summary is one sentence without a full stop"));
+        }
+        if doc.responses.is_empty() {
+            found.push(format!("{name}: no response is described"));
+        }
+        for (i, response) in doc.responses.iter().enumerate() {
+            if doc.responses[..i].iter().any(|r| r.status == response.status) {
+                found.push(format!("{name}: response {} is described twice", response.status));
+            }
+        }
+        let contents = doc.request.iter().chain(doc.responses.iter().flat_map(|r| r.content));
+        for content in contents.filter(|c| c.media_type == "application/json") {
+            if content.example.is_some_and(|text| serde_json::from_str::<serde_json::Value>(text).is_err()) {
+                found.push(format!("{name}: a JSON example does not parse"));
+            }
+        }
+        for other in &endpoints[..at] {
+            if other.operation == doc.operation {
+                found.push(format!("{name}: operation {} is the name of {} too", doc.operation, other.path));
+            }
+            let same_place = other.listener == doc.listener && other.method == doc.method;
+            if same_place && shape(other.path) == shape(doc.path) {
+                found.push(format!("{name}: routed twice"));
+            }
+        }
+    }
+    found
+}
+
+/// The path with its parameters' names taken out.
+fn shape(path: &str) -> Vec<&str> {
+    path.split('/').map(|s| if s.starts_with(':') { ":" } else { s }).collect()
+}

@@ -1,0 +1,66 @@
+//! Every limit of this crate, where they can be compared.
+
+/// Longest app id, topic, group and cluster name. All are `[A-Za-z0-9_-]{1,64}`, as in 2017.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Longest topic version: `v` and up to nine digits.
+pub const VERSION_BYTES_MAX: usize = 10;
+
+/// Kafka refuses longer topic names (`Topic.MAX_NAME_LENGTH`).
+pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
+
+/// What the longest shadow queue adds to a physical topic: `.<appid>.<group>.retry`.
+pub const SHADOW_SUFFIX_BYTES_MAX: usize = 1 + NAME_BYTES_MAX + 1 + NAME_BYTES_MAX + ".retry".len();
+
+/// Longest physical topic that we create. Any group of any app can then have its retry and dead queues.
+pub const PHYSICAL_TOPIC_BYTES_MAX: usize = KAFKA_TOPIC_BYTES_MAX - SHADOW_SUFFIX_BYTES_MAX;
+
+// A full-length topic name of an app whose id has up to 32 characters always fits, from v10 on too.
+const _: () = assert!(32 + 1 + NAME_BYTES_MAX + 1 + VERSION_BYTES_MAX + ".999".len() <= PHYSICAL_TOPIC_BYTES_MAX);
+
+/// Random bytes in a generated secret: 192 bits, 32 characters of base64url.
+pub const SECRET_RANDOM_BYTES: usize = 24;
+
+/// Longest secret a client may present; longer ones are refused before they are hashed.
+pub const SECRET_BYTES_MAX: usize = 128;
+
+/// Longest `Authorization` value we decode: `Basic ` and the base64 of `appid:secret`.
+pub const BASIC_BYTES_MAX: usize = 6 + (NAME_BYTES_MAX + 1 + SECRET_BYTES_MAX).div_ceil(3) * 4;
+
+/// Salt of an app's SCRAM verifiers.
+pub const SCRAM_SALT_BYTES: usize = 16;
+
+/// PBKDF2 rounds of a SCRAM verifier. 4096 is what Kafka uses and the least that RFC 5802 allows.
+pub const SCRAM_ITERATIONS_DEFAULT: u32 = 4096;
+pub const SCRAM_ITERATIONS_MIN: u32 = 4096;
+/// More would let a stored number hold a login for seconds.
+pub const SCRAM_ITERATIONS_MAX: u32 = 100_000;
+
+/// Publishable bytes of one message by default and at most (Kafka brokers default to 1 MiB for a whole batch).
+pub const MESSAGE_BYTES_MAX_DEFAULT: u32 = 1_000_000;
+pub const MESSAGE_BYTES_MAX_LIMIT: u32 = 64 << 20;
+const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= MESSAGE_BYTES_MAX_LIMIT);
+
+/// What one snapshot may hold. A bigger one is refused whole: half a tenant list would deny at random.
+pub const SNAPSHOT_APPS_MAX: usize = 100_000;
+pub const SNAPSHOT_TOPICS_MAX: usize = 500_000;
+pub const SNAPSHOT_GRANTS_MAX: usize = 1_000_000;
+
+/// Largest snapshot file we read into memory.
+pub const SNAPSHOT_FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Entries of a shard's credential cache (32 bytes each). One per app that publishes through this shard in a while.
+pub const CREDENTIAL_CACHE_ENTRIES: usize = 2048;
+const _: () = assert!(CREDENTIAL_CACHE_ENTRIES.is_power_of_two());
+
+/// Failed logins per address and app id and minute that are answered 401; the next ones are answered 429.
+pub const FAILED_LOGINS_MAX: u32 = 30;
+/// The minute, in seconds.
+pub const FAILED_LOGIN_WINDOW_S: u64 = 60;
+/// Pairs of address and app id that a limiter remembers, in sets of `FAILED_LOGIN_WAYS`.
+pub const FAILED_LOGIN_ENTRIES: usize = 8192;
+pub const FAILED_LOGIN_WAYS: usize = 8;
+const _: () = assert!((FAILED_LOGIN_ENTRIES / FAILED_LOGIN_WAYS).is_power_of_two());
+
+/// Characters of a client's own text that an error message repeats.
+pub const ECHO_CHARS_MAX: usize = 80;
