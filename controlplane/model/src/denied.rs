@@ -98,16 +98,24 @@ impl Denied {
         Refusal { status, code, message, retry_after_s }
     }
 
+    pub fn status(&self) -> u16 {
+        self.refusal().status
+    }
+
+    pub fn code(&self) -> &'static str {
+        self.refusal().code
+    }
+
     /// Does this count as a failed login?
     pub fn is_failed_login(&self) -> bool {
         matches!(self, Denied::NotAuthenticated)
     }
 }
 
+/// The sentence for the client.
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let refusal = self.refusal();
-        write!(f, "{} {}: {}", refusal.status, refusal.code, refusal.message)
+        f.write_str(&self.refusal().message)
     }
 }
 

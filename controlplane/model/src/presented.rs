@@ -51,6 +51,11 @@ impl<'h> Presented<'h> {
         presented
     }
 
+    /// From headers that a parser already picked out (and has refused when they occurred twice).
+    pub fn new(appid: Option<&'h [u8]>, key: Option<&'h [u8]>, authorization: Option<&'h [u8]>) -> Self {
+        Self { appid, key, authorization, repeated: false }
+    }
+
     /// Looks at one header. Costs a length comparison for most of them.
     pub fn header(&mut self, name: &str, value: &'h [u8], side: Side) {
         let slot = match name.len() {

@@ -104,6 +104,7 @@ fn refusals_read_as_sentences() {
         (authorize_subscribe(&snapshot, audit, "closed", "orders", "v1"), "403 app_disabled: app closed is disabled"),
     ];
     for (verdict, expected) in rows {
-        assert_eq!(verdict.unwrap_err().to_string(), expected);
+        let denied = verdict.unwrap_err();
+        assert_eq!(format!("{} {}: {denied}", denied.status(), denied.code()), expected);
     }
 }
