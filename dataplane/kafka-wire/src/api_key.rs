@@ -187,8 +187,16 @@ mod tests {
             let ours = ApiKey::from_i16(theirs as i16).expect("every key kafka-protocol knows is in the list");
             assert_eq!(ours.name(), format!("{theirs:?}"));
             for version in 0..=20 {
-                assert_eq!(ours.request_header_version(version), theirs.request_header_version(version), "{ours} v{version}");
-                assert_eq!(ours.response_header_version(version), theirs.response_header_version(version), "{ours} v{version}");
+                assert_eq!(
+                    ours.request_header_version(version),
+                    theirs.request_header_version(version),
+                    "{ours} v{version}"
+                );
+                assert_eq!(
+                    ours.response_header_version(version),
+                    theirs.response_header_version(version),
+                    "{ours} v{version}"
+                );
             }
             seen += 1;
         }

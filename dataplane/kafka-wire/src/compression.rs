@@ -161,8 +161,9 @@ fn decompress_snappy_block(block: &[u8], out: &mut Vec<u8>, limit: usize) -> Res
         return Err(too_large(before.saturating_add(announced), limit));
     }
     out.resize(before + announced, 0);
-    let written =
-        snap::raw::Decoder::new().decompress(block, &mut out[before..]).map_err(|err| refused(Compression::Snappy, err))?;
+    let written = snap::raw::Decoder::new()
+        .decompress(block, &mut out[before..])
+        .map_err(|err| refused(Compression::Snappy, err))?;
     out.truncate(before + written);
     Ok(())
 }

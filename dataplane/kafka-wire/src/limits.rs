@@ -13,8 +13,9 @@ pub const ARRAY_ELEMENTS_MAX: usize = 1_000_000;
 /// Most tagged fields one section may have (KIP-482). Kafka 4.4 refuses more; so do we.
 pub const TAGGED_FIELDS_MAX: usize = 10_000;
 
-/// Deepest nesting of structures the shape walker follows. The deepest table in [`crate::shapes`] needs five.
-pub const SHAPE_DEPTH_MAX: usize = 16;
+/// Largest body of a cold request. A decoded structure may take thirty times its bytes (an empty name is one byte on
+/// the wire), so a stranger's request is kept smaller than a frame may be; committing 100,000 offsets takes 4 MiB.
+pub const COLD_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of a magic-2 record batch header, up to and including the record count.
 pub const BATCH_HEADER_BYTES: usize = 61;
@@ -35,3 +36,4 @@ pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
 const _: () = assert!(BODY_LINK_BYTES_MIN <= VALUE_LINK_BYTES_MIN);
 const _: () = assert!(BATCH_LOG_OVERHEAD_BYTES < BATCH_HEADER_BYTES);
 const _: () = assert!(TAGGED_FIELDS_MAX <= ARRAY_ELEMENTS_MAX);
+const _: () = assert!(COLD_REQUEST_BYTES_MAX <= FRAME_BYTES_MAX);

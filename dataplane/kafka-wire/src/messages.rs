@@ -5,3 +5,6 @@ pub mod api_versions;
 pub mod fetch;
 pub mod produce;
 
+pub use api_versions::{ApiRange, ApiVersionsRequest, ApiVersionsResponse};
+pub use fetch::{FetchRequest, FetchResponse};
+pub use produce::{ProduceRequest, ProduceResponse};

@@ -146,11 +146,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes behind a 32-bit length (`flexible`: behind a uvarint of length + 1); `None` when null.
-    pub(crate) fn nullable_bytes(
-        &mut self,
-        flexible: bool,
-        what: &'static str,
-    ) -> Result<Option<&'a [u8]>, WireError> {
+    pub(crate) fn nullable_bytes(&mut self, flexible: bool, what: &'static str) -> Result<Option<&'a [u8]>, WireError> {
         let start = self.at;
         let size = if flexible { i64::from(self.uvarint(what)?) - 1 } else { i64::from(self.i32(what)?) };
         self.sized(size, start, what)
@@ -333,7 +329,11 @@ pub(crate) fn put_count(out: &mut BytesMut, flexible: bool, count: usize) {
 /// A string of ours. Longer than [`STRING_BYTES_MAX`] is a broken caller: names are checked where they enter.
 pub(crate) fn put_string(out: &mut BytesMut, flexible: bool, text: &[u8]) {
     assert!(text.len() <= STRING_BYTES_MAX, "a string of {} bytes cannot be encoded", text.len());
-    if flexible { put_uvarint(out, text.len() as u32 + 1) } else { out.put_i16(text.len() as i16) }
+    if flexible {
+        put_uvarint(out, text.len() as u32 + 1)
+    } else {
+        out.put_i16(text.len() as i16)
+    }
     out.put_slice(text);
 }
 

@@ -1,0 +1,30 @@
+//! InitProducerId (API 22): an identity for idempotence (KIP-98, KIP-360).
+
+use crate::shape::Kind::*;
+use crate::shape::{Shape, field};
+
+/// The request.
+pub const REQUEST: Shape = Shape {
+    name: "InitProducerIdRequest",
+    versions: (0, 5),
+    flexible_from: 2,
+    fields: &[
+        field("transactional_id", String).nullable(),
+        field("transaction_timeout_ms", Int32),
+        field("producer_id", Int64).since(3),
+        field("producer_epoch", Int16).since(3),
+    ],
+};
+
+/// The response.
+pub const RESPONSE: Shape = Shape {
+    name: "InitProducerIdResponse",
+    versions: (0, 5),
+    flexible_from: 2,
+    fields: &[
+        field("throttle_time_ms", Int32),
+        field("error_code", Int16),
+        field("producer_id", Int64),
+        field("producer_epoch", Int16),
+    ],
+};
