@@ -1,1 +1,25 @@
-//! Placeholder until its first module lands.
+//! Real components for tests: Apache Kafka, kcat, Python and Java clients, and what drives and checks them.
+//!
+//! Nothing here knows how gafka works inside. The kit talks to our binaries as a user would (command line, ready
+//! line, HTTP, Kafka protocol through other people's clients), so that a mistake shared by our own client and our own
+//! server still shows.
+//!
+//! Reading order: [`components`] (what exists and how it is fetched), [`process`] (nothing outlives the test run),
+//! [`kafka`] (clusters), [`daemon`] (our binaries), then the clients and [`ledger`], which proves that nothing
+//! acknowledged was lost, doubled or reordered.
+//!
+//! Invariants:
+//! - Every child is killed by its id when its handle drops, and by the kernel when this process dies.
+//! - Every component is named by package and version; what was fetched is checked against `components.lock`.
+//! - Every wait has a deadline and says what it waited for.
+
+pub mod cache;
+pub mod components;
+pub mod fetch;
+pub mod kafka;
+pub mod limits;
+pub mod lockfile;
+pub mod ports;
+pub mod process;
+pub mod progress;
+pub mod wait;

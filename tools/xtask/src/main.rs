@@ -1,1 +1,46 @@
-fn main() {}
+//! Chores of this repository, for people and for CI: `cargo xtask up`, `test`, `components`.
+//!
+//! Plain argument parsing instead of a crate: this is built before anything else, on every clean clone.
+
+mod args;
+mod components;
+mod up;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask up kafka                     a real Kafka in the foreground, until Ctrl-C
+cargo xtask up kafka --nodes 3 --sasl    three nodes, SASL PLAIN and SCRAM
+cargo xtask components                   what the tests use, and what is here
+cargo xtask components --fetch           get all of it now
+
+COMMANDS
+  up kafka|kafka3 [--nodes N] [--sasl] [--tls] [--port P] [--heap MB] [--no-auto-create] [--json]
+  components [--fetch] [--nightly] [--lock]
+
+ENVIRONMENT
+  GAFKA_CACHE      where components are kept (else $XDG_CACHE_HOME/gafka, else ~/.cache/gafka)
+  GAFKA_OFFLINE=1  fetch nothing
+";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let command = words.next().unwrap_or_default();
+    let words: Vec<String> = words.collect();
+    let outcome = match command.as_str() {
+        "up" => up::run(&words),
+        "components" => components::run(&words),
+        "" | "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        other => Err(args::usage(format!("there is no command {other:?}; try `cargo xtask --help`"))),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(err) => {
+            eprintln!("xtask: {err:#}");
+            ExitCode::from(if err.is::<args::Usage>() { 2 } else { 1 })
+        }
+    }
+}

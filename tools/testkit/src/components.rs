@@ -1,0 +1,210 @@
+//! What the tests can ask for, and how each part comes to this machine.
+//!
+//! | component | by | why this one |
+//! |---|---|---|
+//! | `jdk`, `maven`, `python`, `kcat` | the distribution's packages | must be there; installed when we may, else named |
+//! | `kafka` 4.4.0 | Maven | KRaft broker and Java clients |
+//! | `kafka-zk` 3.9.2 | Maven | the last line that runs with ZooKeeper, and ZooKeeper itself; nightly |
+//! | `python-clients` | pip into a venv | librdkafka (confluent-kafka) and an independent implementation (kafka-python) |
+//!
+//! Versions are pinned here and their bytes in `components.lock`. To move one: change the number, run
+//! `cargo xtask components --lock`, look at the difference, commit.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use anyhow::{Context, Result, bail};
+
+use crate::fetch;
+use crate::lockfile::Strength;
+
+/// How a component is obtained.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// A program of the system, with the Debian packages that provide it and the least major version.
+    System {
+        program: &'static str,
+        version_args: &'static [&'static str],
+        major_min: u32,
+        apt: &'static [&'static str],
+    },
+    /// `group:artifact:version`, with everything they need at run time.
+    Maven { artifacts: &'static [&'static str] },
+    /// `name==version` into a virtual environment.
+    Pip { packages: &'static [&'static str] },
+}
+
+#[derive(Debug)]
+pub struct Component {
+    pub name: &'static str,
+    pub version: &'static str,
+    pub about: &'static str,
+    pub source: Source,
+    /// Components that must be there first.
+    pub needs: &'static [&'static str],
+    /// Only fetched for `--nightly`.
+    pub nightly: bool,
+}
+
+/// The one list.
+pub const ALL: &[Component] = &[
+    Component {
+        name: "jdk",
+        version: "17+",
+        about: "Java, to run brokers and the Java clients",
+        source: Source::System {
+            program: "javac",
+            version_args: &["-version"],
+            major_min: 17,
+            apt: &["openjdk-17-jdk-headless"],
+        },
+        needs: &[],
+        nightly: false,
+    },
+    Component {
+        name: "maven",
+        version: "3+",
+        about: "fetches Java components",
+        source: Source::System { program: "mvn", version_args: &["-v"], major_min: 3, apt: &["maven"] },
+        needs: &["jdk"],
+        nightly: false,
+    },
+    Component {
+        name: "python",
+        version: "3+",
+        about: "runs the Python clients",
+        source: Source::System {
+            program: "python3",
+            version_args: &["-c", "import sys, venv, ensurepip; print('Python', sys.version.split()[0])"],
+            major_min: 3,
+            apt: &["python3", "python3-venv"],
+        },
+        needs: &[],
+        nightly: false,
+    },
+    Component {
+        name: "kcat",
+        version: "1+",
+        about: "command-line client on librdkafka; Debian's is old (2.0.2), which is why it is here",
+        source: Source::System { program: "kcat", version_args: &["-V"], major_min: 1, apt: &["kcat"] },
+        needs: &[],
+        nightly: false,
+    },
+    Component {
+        name: "kafka",
+        version: "4.4.0",
+        about: "Apache Kafka broker (KRaft) and the Java clients",
+        source: Source::Maven {
+            artifacts: &[
+                "org.apache.kafka:kafka_2.13:4.4.0",
+                "org.apache.logging.log4j:log4j-core:2.25.1",
+                "org.apache.logging.log4j:log4j-1.2-api:2.25.1",
+                "org.apache.logging.log4j:log4j-slf4j-impl:2.25.1",
+            ],
+        },
+        needs: &["jdk", "maven"],
+        nightly: false,
+    },
+    Component {
+        name: "kafka-zk",
+        version: "3.9.2",
+        about: "the last Apache Kafka that runs with ZooKeeper, and ZooKeeper itself",
+        source: Source::Maven { artifacts: &["org.apache.kafka:kafka_2.13:3.9.2", "org.slf4j:slf4j-reload4j:1.7.36"] },
+        needs: &["jdk", "maven"],
+        nightly: true,
+    },
+    Component {
+        name: "python-clients",
+        version: "2026.11",
+        about: "confluent-kafka 2.16.1 and kafka-python 3.0.12 in a virtual environment",
+        source: Source::Pip { packages: &["confluent-kafka==2.16.1", "kafka-python==3.0.12"] },
+        needs: &["python"],
+        nightly: false,
+    },
+];
+
+impl Component {
+    /// How strictly the committed lock binds this component; nothing for what the system provides.
+    pub fn lock_strength(&self) -> Option<Strength> {
+        match self.source {
+            Source::System { .. } => None,
+            Source::Maven { .. } => Some(Strength::Exact),
+            Source::Pip { .. } => Some(Strength::ByName),
+        }
+    }
+
+    /// Its directory's name in the cache.
+    pub fn dir_name(&self) -> String {
+        format!("{}-{}", self.name, self.version)
+    }
+}
+
+pub fn by_name(name: &str) -> Result<&'static Component> {
+    ALL.iter().find(|component| component.name == name).with_context(|| format!("there is no component {name:?}"))
+}
+
+/// No fetching: what is not in the cache is missing.
+pub fn offline() -> bool {
+    std::env::var_os("GAFKA_OFFLINE").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+type Known = Result<PathBuf, Arc<anyhow::Error>>;
+static KNOWN: LazyLock<Mutex<HashMap<&'static str, Known>>> = LazyLock::new(Mutex::default);
+
+/// Makes sure that a component is here and is what the lock says; yields its directory (or program).
+///
+/// Asked again in the same process it answers from memory, also when the answer was no.
+pub fn ensure(name: &str) -> Result<PathBuf> {
+    let component = by_name(name)?;
+    for needed in component.needs {
+        ensure(needed).with_context(|| format!("{name} needs {needed}"))?;
+    }
+    let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let answer = known.entry(component.name).or_insert_with(|| fetch::obtain(component).map_err(Arc::new));
+    match answer {
+        Ok(path) => Ok(path.clone()),
+        Err(err) => bail!("{err:#}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_need_is_listed_before_the_component_that_needs_it() {
+        for (index, component) in ALL.iter().enumerate() {
+            for needed in component.needs {
+                assert!(
+                    ALL[..index].iter().any(|earlier| earlier.name == *needed),
+                    "{} before {needed}",
+                    component.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_fetched_artifact_is_pinned() {
+        for component in ALL {
+            match component.source {
+                Source::Maven { artifacts } => {
+                    assert!(artifacts.iter().all(|artifact| artifact.split(':').count() == 3), "{}", component.name);
+                }
+                Source::Pip { packages } => {
+                    assert!(packages.iter().all(|package| package.contains("==")), "{}", component.name);
+                }
+                Source::System { apt, .. } => assert!(!apt.is_empty(), "{}", component.name),
+            }
+        }
+    }
+
+    #[test]
+    fn every_exact_component_is_in_the_committed_lock() {
+        let lock = crate::lockfile::committed().unwrap();
+        for component in ALL.iter().filter(|component| component.lock_strength() == Some(Strength::Exact)) {
+            assert!(lock.get(component.name, component.version).is_some(), "{} {}", component.name, component.version);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Real Apache Kafka clusters: KRaft processes on free loopback ports, in a directory that goes away with them.
+//!
+//! Every node is broker and controller. Each has three listeners: CLIENT (what the options ask for: plain, SASL,
+//! TLS), INTERNAL (plain; between brokers, for readiness and for test tools that are not what is being tested) and
+//! CONTROLLER. A node keeps its ports for life, so that it comes back where clients expect it.
+
+mod config;
+mod probe;
+mod tls;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+pub use self::config::{SASL_MECHANISMS, SASL_PASSWORD, SASL_USER};
+pub use self::probe::Broker;
+use crate::limits::{KAFKA_READY_WITHIN, KAFKA_STOP_WITHIN};
+use crate::process::{Process, run, scratch_dir, tethered};
+use crate::progress::step;
+use crate::{components, ports, wait};
+
+/// What kind of cluster.
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    /// 1 or 3 are what tests need; any odd number up to 5 works.
+    pub nodes: usize,
+    /// SASL on the client listener: PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 for [`SASL_USER`].
+    pub sasl: bool,
+    /// TLS on the client listener, with a certificate made for this cluster ([`Cluster::ca_pem`]).
+    pub tls: bool,
+    /// Java heap of one node, in MiB.
+    pub heap_mb: u32,
+    /// Topics appear when a client asks for them, as Kafka does by default. Off, so that a test that forgot to make
+    /// its topic fails.
+    pub auto_create: bool,
+    /// First of the ports to use, for a person who wants to know them beforehand; free ones otherwise.
+    pub client_port: Option<u16>,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> Self {
+        Self { nodes: 1, sasl: false, tls: false, heap_mb: 256, auto_create: false, client_port: None }
+    }
+}
+
+impl KafkaOptions {
+    pub fn nodes(nodes: usize) -> Self {
+        Self { nodes, ..Self::default() }
+    }
+}
+
+/// A running cluster. Drop kills every node and removes the directory.
+#[derive(Debug)]
+pub struct Cluster {
+    // Declared before `dir`: fields drop in order, and the processes must be gone before their files.
+    nodes: Vec<Node>,
+    options: KafkaOptions,
+    ca_pem: Option<PathBuf>,
+    jars: PathBuf,
+    dir: TempDir,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: usize,
+    pub(crate) ports: NodePorts,
+    dir: PathBuf,
+    process: Option<Process>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodePorts {
+    pub(crate) client: u16,
+    pub(crate) internal: u16,
+    pub(crate) controller: u16,
+}
+
+impl Cluster {
+    /// Starts the cluster and waits until every broker is visible.
+    pub fn start(options: KafkaOptions) -> Result<Self> {
+        assert!(options.nodes % 2 == 1 && options.nodes <= 5, "a quorum of {} nodes makes no sense", options.nodes);
+        let jars = components::ensure("kafka")?.join("files");
+        let what = format!("starting Kafka with {} node(s)", options.nodes);
+        step(&what, || Self::start_with(options, jars)).context(what)
+    }
+
+    fn start_with(options: KafkaOptions, jars: PathBuf) -> Result<Self> {
+        let dir = scratch_dir("kafka")?;
+        let mut free = ports::free(options.nodes * 3)?.into_iter();
+        let mut nodes = Vec::with_capacity(options.nodes);
+        for id in 1..=options.nodes {
+            let mut next = || free.next().context("as many ports as asked for");
+            let mut ports = NodePorts { client: next()?, internal: next()?, controller: next()? };
+            if let Some(first) = options.client_port {
+                ports.client = first + u16::try_from(id - 1)?;
+            }
+            let node_dir = dir.path().join(format!("node-{id}"));
+            fs::create_dir(&node_dir)?;
+            nodes.push(Node { id, ports, dir: node_dir, process: None });
+        }
+        let ca_pem = if options.tls { Some(tls::make_keystore(dir.path())?) } else { None };
+        let mut cluster = Self { nodes, options, ca_pem, jars, dir };
+        cluster.write_configs()?;
+        cluster.format()?;
+        for index in 0..cluster.nodes.len() {
+            cluster.launch(index)?;
+        }
+        cluster.wait_until_all_visible()?;
+        Ok(cluster)
+    }
+
+    fn write_configs(&self) -> Result<()> {
+        fs::write(self.dir.path().join("log4j2.properties"), config::LOG4J)?;
+        for node in &self.nodes {
+            let keystore = self.ca_pem.as_ref().map(|_| tls::keystore_path(self.dir.path()));
+            let text =
+                config::server_properties(node.id, &self.options, &self.all_ports(), &node.data(), keystore.as_deref());
+            fs::write(node.config(), text)?;
+        }
+        Ok(())
+    }
+
+    fn all_ports(&self) -> Vec<NodePorts> {
+        self.nodes.iter().map(|node| node.ports).collect()
+    }
+
+    /// Formats the first node's storage and copies it: one Java start instead of one per node.
+    ///
+    /// The copy differs in the two lines that must differ. Both are of the format that `StorageTool` documents as
+    /// meta.properties version 1: the node's id and its directory's id (KIP-858).
+    fn format(&self) -> Result<()> {
+        let mut command = self.java(64);
+        command.args(["kafka.tools.StorageTool", "format", "-t", config::CLUSTER_ID, "-c"]);
+        command.arg(self.nodes[0].config());
+        if self.options.sasl {
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                command.arg("--add-scram");
+                command.arg(format!("{mechanism}=[name={SASL_USER},iterations=4096,password={SASL_PASSWORD}]"));
+            }
+        }
+        run(command, KAFKA_READY_WITHIN)?;
+        let first = self.nodes[0].data();
+        let meta = fs::read_to_string(first.join("meta.properties")).context("StorageTool wrote no meta.properties")?;
+        for node in &self.nodes[1..] {
+            copy_tree(&first, &node.data())?;
+            fs::write(node.data().join("meta.properties"), config::meta_for(&meta, node.id)?)?;
+        }
+        Ok(())
+    }
+
+    fn java(&self, heap_mb: u32) -> std::process::Command {
+        let mut command = tethered("java");
+        command
+            .arg(format!("-Xms{heap_mb}m"))
+            .arg(format!("-Xmx{heap_mb}m"))
+            // The serial collector and the first compiler only: least CPU at start, which is all that tests feel.
+            .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
+            .arg(format!("-Dlog4j2.configurationFile={}", self.dir.path().join("log4j2.properties").display()))
+            .arg("-cp")
+            .arg(self.jars.join("*"));
+        command
+    }
+
+    fn launch(&mut self, index: usize) -> Result<()> {
+        let mut command = self.java(self.options.heap_mb);
+        let node = &mut self.nodes[index];
+        command.arg("kafka.Kafka").arg(node.config());
+        let name = format!("kafka node {}", node.id);
+        node.process = Some(Process::start(&name, command, &node.dir.join("server.log"), false)?);
+        Ok(())
+    }
+
+    /// Waits until every running node knows every running node, and a controller.
+    pub fn wait_until_all_visible(&mut self) -> Result<()> {
+        let wanted: Vec<i32> =
+            self.nodes.iter().filter(|node| node.process.is_some()).map(|node| node.id as i32).collect();
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            let Some(process) = &mut node.process else { continue };
+            let address = format!("127.0.0.1:{}", node.ports.internal);
+            wait::until(&format!("{} to see all brokers", process.name()), KAFKA_READY_WITHIN, || {
+                if !process.is_running() {
+                    // Not retried away: the wait would only hide the reason.
+                    return Ok(Err(anyhow::anyhow!("{} ended\n{}", process.name(), process.log_tail())));
+                }
+                let mut seen: Vec<i32> = probe::brokers(&address)?.iter().map(|broker| broker.id).collect();
+                seen.sort_unstable();
+                if seen != wanted {
+                    bail!("sees brokers {seen:?}, wanted {wanted:?}");
+                }
+                Ok(Ok(()))
+            })
+            .with_context(|| process.log_tail())??;
+        }
+        Ok(())
+    }
+
+    /// `host:port,…` of the client listener.
+    pub fn bootstrap(&self) -> String {
+        self.addresses(|ports| ports.client)
+    }
+
+    /// `host:port,…` of the plain listener, for tools that are not what is tested.
+    pub fn internal(&self) -> String {
+        self.addresses(|ports| ports.internal)
+    }
+
+    fn addresses(&self, port: impl Fn(NodePorts) -> u16) -> String {
+        self.nodes.iter().map(|node| format!("127.0.0.1:{}", port(node.ports))).collect::<Vec<_>>().join(",")
+    }
+
+    /// The certificate to trust, when started with TLS.
+    pub fn ca_pem(&self) -> Option<&Path> {
+        self.ca_pem.as_deref()
+    }
+
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// SIGKILL, as a dead machine; its disk stays.
+    pub fn kill(&mut self, node: usize) -> Result<()> {
+        let mut process = self.node(node)?.process.take().with_context(|| format!("node {node} is not running"))?;
+        process.kill9();
+        Ok(())
+    }
+
+    /// SIGSTOP: the node neither answers nor closes its connections.
+    pub fn pause(&mut self, node: usize) -> Result<()> {
+        self.running(node)?.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self, node: usize) -> Result<()> {
+        self.running(node)?.signal(Signal::CONT)
+    }
+
+    /// Starts a killed node on its old ports and data. Does not wait; see [`Self::wait_until_all_visible`].
+    pub fn restart(&mut self, node: usize) -> Result<()> {
+        if self.node(node)?.process.is_some() {
+            bail!("node {node} is running");
+        }
+        self.launch(node - 1)
+    }
+
+    /// SIGTERM to every node, then drop. For a person at work; tests just drop.
+    pub fn stop(mut self) {
+        for node in &mut self.nodes {
+            if let Some(process) = &mut node.process {
+                let _ = process.signal(Signal::TERM);
+            }
+        }
+        for node in &mut self.nodes {
+            if let Some(process) = &mut node.process {
+                let _ = process.wait(if self.options.nodes == 1 { KAFKA_STOP_WITHIN } else { Duration::from_secs(3) });
+            }
+        }
+    }
+
+    /// The name and log tail of a node that ended by itself, if one did.
+    pub fn dead_node(&mut self) -> Option<String> {
+        let processes = self.nodes.iter_mut().filter_map(|node| node.process.as_mut());
+        for process in processes {
+            if !process.is_running() {
+                return Some(format!("{} ended\n{}", process.name(), process.log_tail()));
+            }
+        }
+        None
+    }
+
+    fn running(&mut self, node: usize) -> Result<&mut Process> {
+        self.node(node)?.process.as_mut().with_context(|| format!("node {node} is not running"))
+    }
+
+    fn node(&mut self, node: usize) -> Result<&mut Node> {
+        let count = self.nodes.len();
+        self.nodes.get_mut(node.wrapping_sub(1)).with_context(|| format!("nodes are 1..={count}, not {node}"))
+    }
+}
+
+impl Node {
+    fn config(&self) -> PathBuf {
+        self.dir.join("server.properties")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

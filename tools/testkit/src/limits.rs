@@ -1,0 +1,27 @@
+//! Every bound of the test kit, in one place.
+
+use std::time::Duration;
+
+/// A step that is still running after this says so on stderr.
+pub const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+/// And then again every so often, so that a hang can be told from slow work.
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(15);
+
+/// A single-node Kafka is ready in 3 to 5 s on two idle cores, three nodes in 10 to 20 s; CI is busy.
+pub const KAFKA_READY_WITHIN: Duration = Duration::from_secs(90);
+/// Graceful stop of a broker before it is killed.
+pub const KAFKA_STOP_WITHIN: Duration = Duration::from_secs(20);
+/// One probe of a broker's metadata.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest metadata answer the probe reads.
+pub const PROBE_BYTES_MAX: usize = 1 << 20;
+
+/// First and one-past-last port handed out: below the kernel's ephemeral range, so that no outgoing connection can
+/// take the port of a broker that is down for a moment.
+pub const PORT_FIRST: u16 = 20_000;
+pub const PORT_END: u16 = 32_000;
+const _: () = assert!(PORT_FIRST < PORT_END);
+const _: () = assert!(PORT_END < 32_768, "the ephemeral range of Linux begins at 32768");
+
+/// How much of a child's log is shown when something failed.
+pub const LOG_TAIL_BYTES: usize = 6_000;

@@ -1,0 +1,91 @@
+//! `cargo xtask up`: a real component of the test kit in the foreground, for a person at work.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde_json::json;
+use testkit::kafka::{Cluster, KafkaOptions, SASL_MECHANISMS, SASL_PASSWORD, SASL_USER};
+
+use crate::args::{Args, usage};
+
+const NODES_MAX: usize = 5;
+
+pub fn run(words: &[String]) -> Result<ExitCode> {
+    let mut args = Args::new(words);
+    let json = args.flag("--json");
+    let mut options = KafkaOptions {
+        sasl: args.flag("--sasl"),
+        tls: args.flag("--tls"),
+        auto_create: !args.flag("--no-auto-create"),
+        client_port: args.number("--port")?,
+        ..KafkaOptions::default()
+    };
+    let nodes = args.number("--nodes")?;
+    options.heap_mb = args.number("--heap")?.unwrap_or(options.heap_mb);
+    match args.word().as_deref() {
+        Some("kafka") => options.nodes = nodes.unwrap_or(1),
+        Some("kafka3") => options.nodes = nodes.unwrap_or(3),
+        Some(other) => return Err(usage(format!("there is no component {other:?} to bring up; there is kafka"))),
+        None => return Err(usage("up what? There is kafka")),
+    }
+    args.finish()?;
+    if options.nodes.is_multiple_of(2) || options.nodes > NODES_MAX {
+        return Err(usage(format!("--nodes: an odd number up to {NODES_MAX}, for a majority")));
+    }
+    kafka(options, json)
+}
+
+fn kafka(options: KafkaOptions, json: bool) -> Result<ExitCode> {
+    // Asked for before the start, so that Ctrl-C during it also cleans up.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let mut cluster = Cluster::start(options.clone())?;
+    if json {
+        let mut ready = json!({"ready": true, "kafka": cluster.bootstrap(), "plain": cluster.internal()});
+        if options.sasl {
+            ready["username"] = SASL_USER.into();
+            ready["password"] = SASL_PASSWORD.into();
+            ready["mechanisms"] = SASL_MECHANISMS.into();
+        }
+        if let Some(ca) = cluster.ca_pem() {
+            ready["ca"] = ca.display().to_string().into();
+        }
+        println!("{ready}");
+    } else {
+        banner(&cluster, &options);
+    }
+    while !stop.load(Ordering::Relaxed) {
+        if let Some(death) = cluster.dead_node() {
+            // Ctrl-C in a terminal reaches the broker too, and it may be quicker than we are.
+            std::thread::sleep(Duration::from_millis(200));
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            bail!("{death}");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    cluster.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn banner(cluster: &Cluster, options: &KafkaOptions) {
+    println!("Kafka is ready on {}", cluster.bootstrap());
+    if options.sasl {
+        println!("  SASL {SASL_MECHANISMS}: user {SASL_USER}, password {SASL_PASSWORD}");
+    }
+    if let Some(ca) = cluster.ca_pem() {
+        println!("  TLS: trust {}", ca.display());
+    }
+    if options.sasl || options.tls {
+        println!("  without security: {}", cluster.internal());
+    }
+    println!("  try: kcat -L -b {}", cluster.internal());
+    println!("Ctrl-C stops it and removes its data.");
+}
