@@ -229,13 +229,15 @@ impl ChunkedDecoder {
     }
 
     fn trailer(&mut self, byte: u8) -> Result<Expect, HeadError> {
+        if self.expect == Expect::TrailerStart && byte == b'\r' {
+            return Ok(Expect::LastLineFeed);
+        }
         self.trailer_bytes += 1;
         if self.trailer_bytes > TRAILER_BYTES_MAX {
             let message = format!("the trailers are longer than {TRAILER_BYTES_MAX} bytes");
             return Err(HeadError::with(431, "trailers_too_large", message));
         }
         match (self.expect, byte) {
-            (Expect::TrailerStart, b'\r') => Ok(Expect::LastLineFeed),
             (Expect::TrailerName, b':') => Ok(Expect::TrailerValue),
             (Expect::TrailerStart | Expect::TrailerName, _) if is_token(byte) => Ok(Expect::TrailerName),
             (Expect::TrailerValue, b'\r') => Ok(Expect::TrailerLineFeed),

@@ -532,7 +532,7 @@ fn explain(window: &[u8], err: httparse::Error, limits: &HeadLimits) -> HeadErro
 ///
 /// Looks at no byte behind that one, so the finding does not depend on how much has arrived.
 mod diagnose {
-    use super::{HeadError, HeadLimits, bare_line_feed, target_not_ascii, uri_too_long};
+    use super::{HEADERS_MAX, HeadError, HeadLimits, bare_line_feed, target_not_ascii, too_many_headers, uri_too_long};
 
     /// The first mistake in `head`, or `None` when all there is could begin an acceptable head.
     pub(super) fn first_mistake(head: &[u8], limits: &HeadLimits) -> Option<HeadError> {
@@ -549,11 +549,15 @@ mod diagnose {
             Ok(lines) => lines?,
             Err(mistake) => return Some(mistake),
         };
-        loop {
+        for _ in 0..limits.headers_max.min(HEADERS_MAX) {
             match header_line(lines) {
                 Ok(next) => lines = next?,
                 Err(mistake) => return Some(mistake),
             }
+        }
+        match lines.first()? {
+            b'\r' | b'\n' => header_line(lines).err(),
+            _ => Some(too_many_headers(limits)),
         }
     }
 
