@@ -1,1 +1,174 @@
-//! Placeholder until its first module lands.
+//! The tenants' database: who exists, with which secrets, topics and grants. Every query text of the project is here.
+//!
+//! SQLite in one file, through sqlx. Several processes of one machine may have it open: the journal is a WAL, so
+//! readers never wait, and writers wait for each other at most [`limits::BUSY_TIMEOUT`].
+//!
+//! Every mutation bumps `generation` in its own transaction, and only if it changed something; agents poll that
+//! number and load everything when it moved. Tenants are small (thousands of rows), so nobody computes differences.
+//!
+//! A file per kind of row: [`apps`] (with secrets), [`topics`], [`grants`], [`admin`]; [`load`] reads them all.
+
+mod admin;
+mod apps;
+mod error;
+mod grants;
+pub mod limits;
+mod load;
+mod rows;
+mod topics;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use model::ids::Generation;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+
+pub use admin::Admin;
+pub use apps::{AppInfo, AppUpdate, CreatedApp, NewApp};
+pub use error::AuthDbError;
+pub use topics::{NewTopic, TopicUpdate};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// A handle to the open database. Clones share its connections.
+#[derive(Clone)]
+pub struct AuthDb {
+    pool: SqlitePool,
+    path: PathBuf,
+}
+
+impl AuthDb {
+    /// Opens the file, makes it (private to this user) if there is none, and brings its schema up to date.
+    /// `location` is a path or `sqlite:PATH`.
+    pub async fn open(location: &str) -> Result<AuthDb, AuthDbError> {
+        let path = parse_location(location)?;
+        let guard = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || prepare_file(&path)).await.expect("prepare_file does not panic")?
+        };
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(limits::BUSY_TIMEOUT)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A secret that was shown must not be gone after a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(limits::CONNECTIONS_MAX)
+            .acquire_timeout(limits::ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await?;
+        MIGRATIONS.run(&pool).await.map_err(|err| AuthDbError::Migrate { path: path.clone(), err })?;
+        drop(guard);
+        Ok(AuthDb { pool, path })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ends its connections after the statements in flight. Clones are closed too.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The number that moves with every change. One row of one page: cheap enough to ask five times a second.
+    pub async fn generation(&self) -> Result<Generation, AuthDbError> {
+        let value: i64 = sqlx::query_scalar("SELECT value FROM generation").fetch_one(&self.pool).await?;
+        Ok(Generation(rows::unsigned("generation", value)?))
+    }
+
+    /// Begins a change. Takes the write lock at once: a transaction that reads first and writes later could not wait
+    /// for it (SQLite answers busy to spare it a stale read).
+    async fn change(&self) -> Result<Change, AuthDbError> {
+        Ok(Change { tx: self.pool.begin_with("BEGIN IMMEDIATE").await? })
+    }
+}
+
+impl std::fmt::Debug for AuthDb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthDb").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// A change under way. Dropped without `commit`, it never happened.
+struct Change {
+    tx: Transaction<'static, Sqlite>,
+}
+
+impl Change {
+    fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+
+    /// Everything or nothing, with the next generation.
+    async fn commit(mut self) -> Result<(), AuthDbError> {
+        sqlx::query("UPDATE generation SET value = value + 1").execute(&mut *self.tx).await?;
+        Ok(self.tx.commit().await?)
+    }
+}
+
+fn parse_location(location: &str) -> Result<PathBuf, AuthDbError> {
+    let path = location.strip_prefix("sqlite://").or_else(|| location.strip_prefix("sqlite:")).unwrap_or(location);
+    if path.is_empty() || path.contains("://") || path.starts_with(":memory:") {
+        return Err(AuthDbError::BadLocation { location: location.to_owned() });
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// Makes sure that the file exists and is private (SQLite gives its journal the same mode), and holds a lock while
+/// this process opens it: switching to WAL and migrating are not safe to do twice at the same time.
+fn prepare_file(path: &Path) -> Result<File, AuthDbError> {
+    let open = |path: &Path| {
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
+        file.map_err(|err| AuthDbError::Open { path: path.to_owned(), err })
+    };
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock = open(Path::new(&lock_path))?;
+    let give_up = Instant::now() + limits::OPEN_LOCK_TIMEOUT;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up => std::thread::sleep(limits::OPEN_LOCK_STEP),
+            Err(TryLockError::WouldBlock) => return Err(AuthDbError::Busy),
+            Err(TryLockError::Error(err)) => return Err(AuthDbError::Open { path: lock_path.into(), err }),
+        }
+    }
+    open(path)?;
+    Ok(lock)
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], AuthDbError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(AuthDbError::Random)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_is_a_path_with_or_without_scheme() {
+        let rows = [
+            ("tenants.db", Some("tenants.db")),
+            ("/var/lib/gafka/tenants.db", Some("/var/lib/gafka/tenants.db")),
+            ("sqlite:tenants.db", Some("tenants.db")),
+            ("sqlite:///var/lib/tenants.db", Some("/var/lib/tenants.db")),
+            ("mysql://host/db", None),
+            ("sqlite::memory:", None),
+            ("", None),
+        ];
+        for (location, expected) in rows {
+            assert_eq!(parse_location(location).ok().as_deref(), expected.map(Path::new), "{location}");
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The tenants' database end to end, on files of its own.
+
+use std::os::unix::fs::PermissionsExt;
+
+use authdb::{AppUpdate, AuthDb, AuthDbError, NewApp, NewTopic, TopicUpdate};
+use model::doc::GrantDoc;
+use model::ids::{AppId, ClusterName, PhysicalTopic, TopicName, TopicVersion};
+use model::scram::{Mechanism, client_proof};
+use model::topic_options::{Compression, Partitioner, TopicOptions};
+use model::{Credentials, PlainSecret, Side, Snapshot, authenticate};
+
+struct Fixture {
+    db: AuthDb,
+    dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { db: AuthDb::open(dir.path().join("tenants.db").to_str().unwrap()).await.unwrap(), dir }
+    }
+
+    async fn app(&self, id: &str) -> authdb::CreatedApp {
+        self.db.create_app(new_app(id)).await.unwrap()
+    }
+
+    async fn topic(&self, owner: &str, name: &str, ver: &str) {
+        self.db.create_topic(new_topic(owner, name, ver)).await.unwrap();
+    }
+
+    async fn generation(&self) -> u64 {
+        self.db.generation().await.unwrap().0
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        Snapshot::build(self.db.load().await.unwrap()).unwrap()
+    }
+
+    async fn opens(&self, app: &str, key: &PlainSecret, side: Side) -> bool {
+        let credentials = Credentials { app, key: key.expose().as_bytes() };
+        authenticate(&self.snapshot().await, &credentials, side).is_ok()
+    }
+}
+
+fn id(text: &str) -> AppId {
+    AppId::new(text).unwrap()
+}
+
+fn new_app(text: &str) -> NewApp {
+    NewApp { id: id(text), cluster: ClusterName::new("main").unwrap(), publish: None, subscribe: None }
+}
+
+fn topic_name(owner: &str, name: &str, ver: &str) -> (AppId, TopicName, TopicVersion) {
+    (id(owner), TopicName::new(name).unwrap(), TopicVersion::new(ver).unwrap())
+}
+
+fn new_topic(owner: &str, name: &str, ver: &str) -> NewTopic {
+    let (owner, name, ver) = topic_name(owner, name, ver);
+    NewTopic {
+        owner,
+        name,
+        ver,
+        cluster: ClusterName::new("main").unwrap(),
+        options: TopicOptions::default(),
+        partitions: Some(4),
+        replicas: Some(1),
+        retention_ms: None,
+        retention_bytes: Some(-1),
+    }
+}
+
+fn subscribe(app: &str, owner: &str, name: &str, ver: Option<&str>) -> GrantDoc {
+    GrantDoc::Subscribe {
+        app: id(app),
+        owner: id(owner),
+        topic: TopicName::new(name).unwrap(),
+        ver: ver.map(|v| TopicVersion::new(v).unwrap()),
+    }
+}
+
+#[tokio::test]
+async fn an_app_is_made_with_secrets_that_work_for_http_and_for_kafka_clients() {
+    let fixture = Fixture::new().await;
+    let created = fixture.app("shop").await;
+    assert_ne!(created.publish, created.subscribe);
+    assert!(fixture.opens("shop", &created.publish, Side::Publish).await);
+    assert!(fixture.opens("shop", &created.subscribe, Side::Subscribe).await);
+    assert!(!fixture.opens("shop", &created.publish, Side::Subscribe).await);
+
+    let snapshot = fixture.snapshot().await;
+    let app = snapshot.app("shop").unwrap();
+    for mechanism in [Mechanism::Sha256, Mechanism::Sha512] {
+        for (side, secret) in [(Side::Publish, &created.publish), (Side::Subscribe, &created.subscribe)] {
+            let (proof, _) = client_proof(mechanism, secret.expose().as_bytes(), &app.scram, b"exchange");
+            assert!(app.secrets(side).current.scram(mechanism).accepts(mechanism, b"exchange", &proof));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_file_holds_no_plain_secret_and_is_private() {
+    let fixture = Fixture::new().await;
+    let created = fixture.app("shop").await;
+    fixture.db.close().await;
+    for entry in std::fs::read_dir(fixture.dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        let bytes = std::fs::read(entry.path()).unwrap();
+        for secret in [&created.publish, &created.subscribe] {
+            let found = bytes.windows(secret.expose().len()).any(|w| w == secret.expose().as_bytes());
+            assert!(!found, "{:?} holds a secret", entry.path());
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_secrets_live_during_a_rotation_and_a_third_pushes_the_first_out() {
+    let fixture = Fixture::new().await;
+    let first = fixture.app("shop").await.publish;
+    let second = fixture.db.rotate_secret(&id("shop"), Side::Publish, None).await.unwrap();
+    assert!(fixture.opens("shop", &first, Side::Publish).await);
+    assert!(fixture.opens("shop", &second, Side::Publish).await);
+    assert_eq!(fixture.db.get_app(&id("shop")).await.unwrap().rotating, [Side::Publish]);
+
+    let third = fixture.db.rotate_secret(&id("shop"), Side::Publish, None).await.unwrap();
+    assert!(!fixture.opens("shop", &first, Side::Publish).await);
+    assert!(fixture.opens("shop", &second, Side::Publish).await);
+
+    assert!(fixture.db.revoke_previous(&id("shop"), Side::Publish).await.unwrap());
+    assert!(!fixture.db.revoke_previous(&id("shop"), Side::Publish).await.unwrap());
+    assert!(!fixture.opens("shop", &second, Side::Publish).await);
+    assert!(fixture.opens("shop", &third, Side::Publish).await);
+    assert!(fixture.db.get_app(&id("shop")).await.unwrap().rotating.is_empty());
+
+    let chosen = PlainSecret::from_text("chosen-by-somebody").unwrap();
+    fixture.db.rotate_secret(&id("shop"), Side::Subscribe, Some(chosen.clone())).await.unwrap();
+    assert!(fixture.opens("shop", &chosen, Side::Subscribe).await);
+}
+
+#[tokio::test]
+async fn every_change_moves_the_generation_by_one_and_nothing_else_moves_it() {
+    let fixture = Fixture::new().await;
+    let db = &fixture.db;
+    fixture.app("shop").await;
+    fixture.app("audit").await;
+    fixture.topic("shop", "orders", "v1").await;
+    let (owner, name, ver) = topic_name("shop", "orders", "v1");
+    let grant = subscribe("audit", "shop", "orders", None);
+    let mut before = fixture.generation().await;
+    macro_rules! moves_by {
+        ($steps:expr, $call:expr) => {
+            let _ = $call.await;
+            let after = fixture.generation().await;
+            assert_eq!(after - before, $steps, "{}", stringify!($call));
+            before = after;
+        };
+    }
+    moves_by!(0, db.list_apps());
+    moves_by!(0, db.create_app(new_app("shop")));
+    moves_by!(1, db.create_app(new_app("new")));
+    moves_by!(1, db.update_app(&id("new"), AppUpdate { enabled: Some(false), cluster: None }));
+    moves_by!(1, db.delete_app(&id("new")));
+    moves_by!(0, db.delete_app(&id("new")));
+    moves_by!(0, db.delete_app(&id("shop")));
+    moves_by!(1, db.rotate_secret(&id("shop"), Side::Publish, None));
+    moves_by!(0, db.rotate_secret(&id("nobody"), Side::Publish, None));
+    moves_by!(1, db.revoke_previous(&id("shop"), Side::Publish));
+    moves_by!(0, db.revoke_previous(&id("shop"), Side::Publish));
+    moves_by!(0, db.create_topic(new_topic("shop", "orders", "v1")));
+    moves_by!(1, db.create_topic(new_topic("shop", "orders", "v2")));
+    moves_by!(0, db.update_topic(&owner, &name, &ver, TopicUpdate::default()));
+    moves_by!(1, db.update_topic(&owner, &name, &ver, TopicUpdate { enabled: Some(false), ..TopicUpdate::default() }));
+    moves_by!(1, db.grant(&grant));
+    moves_by!(0, db.grant(&grant));
+    moves_by!(1, db.revoke(&grant));
+    moves_by!(0, db.revoke(&grant));
+    moves_by!(1, db.delete_topic(&owner, &name, &ver));
+    moves_by!(0, db.delete_topic(&owner, &name, &ver));
+    moves_by!(1, db.create_admin(&id("admin"), None));
+    moves_by!(0, db.create_admin(&id("admin"), None));
+    assert_eq!(db.load().await.unwrap().generation.0, before);
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_done_says_why() {
+    let fixture = Fixture::new().await;
+    let db = &fixture.db;
+    fixture.app("shop").await;
+    fixture.app("audit").await;
+    fixture.topic("shop", "orders", "v1").await;
+    let raw = GrantDoc::RawPublish { app: id("nobody"), cluster: ClusterName::new("main").unwrap(), topic: None };
+    let (owner, name, ver) = topic_name("shop", "orders", "v9");
+    let (_, missing, _) = topic_name("shop", "missing", "v1");
+    let none = TopicUpdate::default();
+    let rows: [(Result<(), AuthDbError>, &str); 11] = [
+        (db.create_app(new_app("shop")).await.map(drop), "app shop exists already"),
+        (db.get_app(&id("nobody")).await.map(drop), "there is no app nobody"),
+        (db.delete_app(&id("shop")).await.map(drop), "app shop still owns 1 topic versions, delete them first"),
+        (db.create_topic(new_topic("shop", "orders", "v1")).await.map(drop), "topic shop/orders/v1 exists already"),
+        (db.create_topic(new_topic("nobody", "orders", "v1")).await.map(drop), "there is no app nobody"),
+        (db.get_topic(&owner, &name, &ver).await.map(drop), "topic orders of app shop has no version v9"),
+        (db.update_topic(&owner, &missing, &ver, none).await.map(drop), "app shop has no topic missing"),
+        (
+            db.grant(&subscribe("shop", "shop", "orders", None)).await.map(drop),
+            "app shop reads its own topics without a grant",
+        ),
+        (
+            db.grant(&subscribe("audit", "shop", "orders", Some("v9"))).await.map(drop),
+            "topic orders of app shop has no version v9",
+        ),
+        (db.grant(&subscribe("audit", "nobody", "orders", None)).await.map(drop), "there is no app nobody"),
+        (db.grant(&raw).await.map(drop), "there is no app nobody"),
+    ];
+    for (result, expected) in rows {
+        assert_eq!(result.unwrap_err().to_string(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_keeps_everything_that_was_said_about_it() {
+    let fixture = Fixture::new().await;
+    fixture.app("shop").await;
+    let options = TopicOptions {
+        partitioner: Partitioner::Fnv1a,
+        compression: Compression::Zstd,
+        strip_2017_tags: true,
+        message_bytes_max: 2_000_000,
+    };
+    let new = NewTopic { options: options.clone(), ..new_topic("shop", "orders", "v1") };
+    let made = fixture.db.create_topic(new).await.unwrap();
+    let (owner, name, ver) = topic_name("shop", "orders", "v1");
+    assert_eq!(fixture.db.get_topic(&owner, &name, &ver).await.unwrap(), made);
+    assert_eq!((made.options.clone(), made.partitions, made.retention_bytes), (options, Some(4), Some(-1)));
+
+    let update = TopicUpdate {
+        enabled: Some(false),
+        options: Some(TopicOptions::default()),
+        partitions: Some(8),
+        retention_ms: Some(60_000),
+        retention_bytes: None,
+    };
+    let changed = fixture.db.update_topic(&owner, &name, &ver, update).await.unwrap();
+    assert_eq!(fixture.db.get_topic(&owner, &name, &ver).await.unwrap(), changed);
+    assert_eq!(
+        (changed.enabled, changed.options.clone(), changed.partitions, changed.retention_ms, changed.retention_bytes),
+        (false, TopicOptions::default(), Some(8), Some(60_000), Some(-1))
+    );
+    assert_eq!(fixture.db.load().await.unwrap().topics, [changed]);
+}
+
+#[tokio::test]
+async fn grants_of_a_deleted_topic_do_not_come_back_with_a_new_one() {
+    let fixture = Fixture::new().await;
+    let db = &fixture.db;
+    fixture.app("shop").await;
+    fixture.app("audit").await;
+    fixture.topic("shop", "orders", "v1").await;
+    fixture.topic("shop", "orders", "v2").await;
+    for ver in [Some("v1"), Some("v2"), None] {
+        assert!(db.grant(&subscribe("audit", "shop", "orders", ver)).await.unwrap());
+    }
+    let (owner, name, v1) = topic_name("shop", "orders", "v1");
+    assert!(db.delete_topic(&owner, &name, &v1).await.unwrap());
+    let left = [subscribe("audit", "shop", "orders", None), subscribe("audit", "shop", "orders", Some("v2"))];
+    assert_eq!(db.list_grants(Some(&id("audit"))).await.unwrap(), left);
+    assert!(db.delete_topic(&owner, &name, &TopicVersion::new("v2").unwrap()).await.unwrap());
+    assert_eq!(db.list_grants(None).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_deleted_app_leaves_no_secret_grant_or_number_behind() {
+    let fixture = Fixture::new().await;
+    let db = &fixture.db;
+    fixture.app("shop").await;
+    let old = fixture.app("audit").await;
+    fixture.topic("shop", "orders", "v1").await;
+    let raw = |topic: Option<&str>| GrantDoc::RawPublish {
+        app: id("audit"),
+        cluster: ClusterName::new("main").unwrap(),
+        topic: topic.map(|t| PhysicalTopic::new(t).unwrap()),
+    };
+    for grant in [subscribe("audit", "shop", "orders", None), raw(None), raw(Some("legacy.events"))] {
+        assert!(db.grant(&grant).await.unwrap());
+    }
+    assert_eq!(db.list_grants(None).await.unwrap().len(), 3);
+    assert!(db.delete_app(&id("audit")).await.unwrap());
+    assert_eq!(db.list_grants(None).await.unwrap(), []);
+
+    let new = fixture.app("audit").await;
+    assert!(new.app.index > old.app.index, "a number was given twice");
+    assert!(!fixture.opens("audit", &old.publish, Side::Publish).await);
+}
+
+#[tokio::test]
+async fn two_processes_share_one_file() {
+    let fixture = Fixture::new().await;
+    let path = fixture.db.path().to_str().unwrap().to_owned();
+    let other = AuthDb::open(&path).await.unwrap();
+    let before = fixture.generation().await;
+    let writers: Vec<_> = (0..20)
+        .map(|i| {
+            let db = if i % 2 == 0 { fixture.db.clone() } else { other.clone() };
+            tokio::spawn(async move { db.create_app(new_app(&format!("app{i}"))).await })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    assert_eq!(fixture.generation().await, before + 20);
+    let (here, there) = (fixture.db.load().await.unwrap(), other.load().await.unwrap());
+    assert_eq!((here.generation, &here.apps), (there.generation, &there.apps));
+    assert_eq!(here.apps.len(), 20);
+}
+
+#[tokio::test]
+async fn processes_that_start_together_all_get_the_database_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tenants.db").to_str().unwrap().to_owned();
+    let starts: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            tokio::spawn(async move {
+                let db = AuthDb::open(&path).await?;
+                db.create_admin(&id("admin"), None).await
+            })
+        })
+        .collect();
+    let mut keys = Vec::new();
+    for start in starts {
+        keys.extend(start.await.unwrap().unwrap());
+    }
+    assert_eq!(keys.len(), 1, "the admin's key is shown by exactly one of them");
+    let db = AuthDb::open(&path).await.unwrap();
+    assert!(db.is_admin("admin", keys[0].expose().as_bytes()).await.unwrap());
+    assert!(!db.is_admin("admin", b"wrong").await.unwrap());
+    assert!(!db.is_admin("other", keys[0].expose().as_bytes()).await.unwrap());
+    let reset = PlainSecret::from_text("reset").unwrap();
+    db.reset_admin(&id("root"), &reset).await.unwrap();
+    assert!(db.is_admin("root", b"reset").await.unwrap());
+}
+
+#[tokio::test]
+async fn everything_is_there_after_opening_again() {
+    let fixture = Fixture::new().await;
+    fixture.app("shop").await;
+    fixture.topic("shop", "orders", "v1").await;
+    let before = fixture.db.load().await.unwrap();
+    fixture.db.close().await;
+    let again = AuthDb::open(&format!("sqlite:{}", fixture.db.path().display())).await.unwrap();
+    let after = again.load().await.unwrap();
+    assert_eq!((before.generation, before.apps, before.topics), (after.generation, after.apps, after.topics));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tenants.db");
+    std::fs::write(&path, "this is not a database, it is a sentence of more than sixteen bytes").unwrap();
+    assert!(AuthDb::open(path.to_str().unwrap()).await.is_err());
+    let nowhere = dir.path().join("missing/tenants.db");
+    let err = AuthDb::open(nowhere.to_str().unwrap()).await.unwrap_err();
+    assert!(err.to_string().starts_with("cannot open database file"), "{err}");
+}
