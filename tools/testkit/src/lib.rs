@@ -15,11 +15,20 @@
 
 pub mod cache;
 pub mod components;
+pub mod daemon;
 pub mod fetch;
+pub mod gateway;
+pub mod http;
+pub mod java;
 pub mod kafka;
+pub mod kcat;
+pub mod ledger;
 pub mod limits;
+pub mod load;
 pub mod lockfile;
 pub mod ports;
 pub mod process;
 pub mod progress;
+pub mod python;
+pub mod record;
 pub mod wait;

@@ -25,3 +25,21 @@ const _: () = assert!(PORT_END < 32_768, "the ephemeral range of Linux begins at
 
 /// How much of a child's log is shown when something failed.
 pub const LOG_TAIL_BYTES: usize = 6_000;
+
+/// From the start of one of our daemons to its ready line.
+pub const DAEMON_READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// One HTTP exchange; longer than the longest wait a test asks the gateway for.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(40);
+/// Largest response head and body the test client accepts.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+pub const HTTP_BODY_BYTES_MAX: usize = 256 << 20;
+
+/// One run of a client in another language.
+pub const CLIENT_WITHIN: Duration = Duration::from_secs(60);
+
+/// Differences a report prints.
+pub const DIFFERENCES_SHOWN_MAX: usize = 10;
+
+/// How long publishers under faults go on retrying one connection before a test calls the gateway dead.
+pub const RECONNECT_WITHIN: Duration = Duration::from_secs(20);

@@ -12,7 +12,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Sender};
@@ -92,12 +92,23 @@ pub fn shown(command: &Command) -> String {
 }
 
 /// Runs a short-lived program to its end and returns its stdout; the error carries its stderr.
-pub fn run(mut command: Command, within: Duration) -> Result<Vec<u8>> {
+pub fn run(command: Command, within: Duration) -> Result<Vec<u8>> {
+    run_with_input(command, b"", within)
+}
+
+/// The same with something on its stdin.
+pub fn run_with_input(mut command: Command, input: &[u8], within: Duration) -> Result<Vec<u8>> {
     let line = shown(&command);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = Process { name: line.clone(), child: spawn(command)?, log: None, quiet: true };
     let mut stdout = process.child.stdout.take().context("stdout was asked for")?;
     let mut stderr = process.child.stderr.take().context("stderr was asked for")?;
+    if let Some(mut stdin) = process.child.stdin.take() {
+        let input = input.to_vec();
+        // A program that ends without reading all of it is judged by its exit code.
+        std::thread::spawn(move || stdin.write_all(&input));
+    }
     let out = std::thread::spawn(move || {
         let mut bytes = Vec::new();
         stdout.read_to_end(&mut bytes).map(|_| bytes)

@@ -1,4 +1,32 @@
-//! End-to-end tests against real components.
-fn main() {
-    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), Vec::new()).exit();
+//! End-to-end tests: our binaries, real brokers, other people's clients.
+//!
+//! Each file is one subject and lists its cases in `CASES`. A case names the components it needs; what cannot be had
+//! here is listed as skipped with the reason, and where a skip is a failure (`CI=true`, `GAFKA_SKIP_IS_FAILURE=1`)
+//! it fails with that reason.
+
+mod admin;
+mod faults;
+mod harness;
+mod idle;
+mod kit;
+mod publish;
+mod quickstart;
+mod serve;
+mod shared;
+mod subscribe;
+
+fn main() -> std::process::ExitCode {
+    let subjects = [
+        ("kit", kit::CASES),
+        ("quickstart", quickstart::CASES),
+        ("publish", publish::CASES),
+        ("subscribe", subscribe::CASES),
+        ("admin", admin::CASES),
+        ("serve", serve::CASES),
+        ("idle", idle::CASES),
+        ("faults", faults::CASES),
+    ];
+    let code = harness::run(&subjects);
+    shared::stop();
+    code
 }

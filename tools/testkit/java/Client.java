@@ -1,0 +1,186 @@
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Properties;
+import java.util.Set;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.ElectionType;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.ElectionNotNeededException;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+
+/** The reference client behind one command line; records are JSON lines with bytes in hex (src/record.rs). */
+public final class Client {
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final long DEADLINE_MS = 45_000;
+
+    public static void main(String[] words) throws Exception {
+        String bootstrap = words[1];
+        String topic = words[2];
+        switch (words[0]) {
+            case "read" -> read(bootstrap, topic);
+            case "produce" -> produce(bootstrap, topic);
+            case "consume" -> consume(bootstrap, topic, words[3], Integer.parseInt(words[4]));
+            case "move-leader" ->
+                moveLeader(bootstrap, topic, Integer.parseInt(words[3]), Integer.parseInt(words[4]));
+            default -> throw new IllegalArgumentException(words[0]);
+        }
+    }
+
+    private static Properties consumerSettings(String bootstrap, String group) {
+        Properties settings = new Properties();
+        settings.put("bootstrap.servers", bootstrap);
+        settings.put("key.deserializer", ByteArrayDeserializer.class.getName());
+        settings.put("value.deserializer", ByteArrayDeserializer.class.getName());
+        settings.put("auto.offset.reset", "earliest");
+        settings.put("enable.auto.commit", "false");
+        settings.put("fetch.max.wait.ms", "100");
+        if (group != null) {
+            settings.put("group.id", group);
+        }
+        return settings;
+    }
+
+    private static void read(String bootstrap, String topic) {
+        try (var consumer = new KafkaConsumer<byte[], byte[]>(consumerSettings(bootstrap, null))) {
+            List<TopicPartition> all = new ArrayList<>();
+            consumer.partitionsFor(topic).forEach(info -> all.add(new TopicPartition(topic, info.partition())));
+            consumer.assign(all);
+            consumer.seekToBeginning(all);
+            Map<TopicPartition, Long> ends = consumer.endOffsets(all);
+            long deadline = System.currentTimeMillis() + DEADLINE_MS;
+            while (all.stream().anyMatch(at -> consumer.position(at) < ends.get(at))) {
+                consumer.poll(Duration.ofMillis(200)).forEach(Client::show);
+                if (System.currentTimeMillis() > deadline) {
+                    throw new IllegalStateException("not at the end in time: " + ends);
+                }
+            }
+        }
+    }
+
+    private static void consume(String bootstrap, String topic, String group, int count) {
+        try (var consumer = new KafkaConsumer<byte[], byte[]>(consumerSettings(bootstrap, group))) {
+            consumer.subscribe(List.of(topic));
+            int left = count;
+            long deadline = System.currentTimeMillis() + DEADLINE_MS;
+            while (left > 0) {
+                for (var record : consumer.poll(Duration.ofMillis(200))) {
+                    show(record);
+                    left--;
+                }
+                if (System.currentTimeMillis() > deadline) {
+                    throw new IllegalStateException(left + " of " + count + " records did not come");
+                }
+            }
+            consumer.commitSync();
+        }
+    }
+
+    private static void produce(String bootstrap, String topic) throws Exception {
+        Properties settings = new Properties();
+        settings.put("bootstrap.servers", bootstrap);
+        settings.put("key.serializer", ByteArraySerializer.class.getName());
+        settings.put("value.serializer", ByteArraySerializer.class.getName());
+        settings.put("acks", "all");
+        List<JsonNode> given = new ArrayList<>();
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        try (var producer = new KafkaProducer<byte[], byte[]>(settings);
+             var input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
+            for (String line = input.readLine(); line != null; line = input.readLine()) {
+                JsonNode record = JSON.readTree(line);
+                List<Header> headers = new ArrayList<>();
+                record.get("headers").forEach(pair ->
+                    headers.add(new RecordHeader(pair.get(0).asText(), bytes(pair.get(1)))));
+                int partition = record.get("partition").asInt();
+                long timestamp = record.get("timestamp").asLong();
+                given.add(record);
+                sent.add(producer.send(new ProducerRecord<>(topic, partition < 0 ? null : partition,
+                    timestamp == 0 ? null : timestamp, bytes(record.get("key")), bytes(record.get("value")), headers)));
+            }
+            producer.flush();
+            for (int index = 0; index < given.size(); index++) {
+                RecordMetadata at = sent.get(index).get(DEADLINE_MS, TimeUnit.MILLISECONDS);
+                ObjectNode record = (ObjectNode) given.get(index);
+                record.put("partition", at.partition()).put("offset", at.offset()).put("timestamp", at.timestamp());
+                System.out.println(record);
+            }
+        }
+    }
+
+    private static void moveLeader(String bootstrap, String topic, int partition, int node) throws Exception {
+        Properties settings = new Properties();
+        settings.put("bootstrap.servers", bootstrap);
+        TopicPartition at = new TopicPartition(topic, partition);
+        try (Admin admin = Admin.create(settings)) {
+            List<Integer> replicas = new ArrayList<>(List.of(node));
+            admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().get(partition)
+                .replicas().forEach(replica -> {
+                    if (replica.id() != node) {
+                        replicas.add(replica.id());
+                    }
+                });
+            admin.alterPartitionReassignments(Map.of(at, Optional.of(new NewPartitionReassignment(replicas))))
+                .all().get();
+            long deadline = System.currentTimeMillis() + DEADLINE_MS;
+            while (true) {
+                int leader = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions()
+                    .get(partition).leader().id();
+                if (leader == node) {
+                    return;
+                }
+                if (System.currentTimeMillis() > deadline) {
+                    throw new IllegalStateException("leader is still " + leader);
+                }
+                // The new order and the election are applied by the controller one after the other.
+                Optional<Throwable> refused =
+                    admin.electLeaders(ElectionType.PREFERRED, Set.of(at)).partitions().get().get(at);
+                if (refused != null && refused.isPresent() && !(refused.get() instanceof ElectionNotNeededException)) {
+                    System.err.println(refused.get());
+                }
+                Thread.sleep(50);
+            }
+        }
+    }
+
+    private static byte[] bytes(JsonNode hex) {
+        return hex.isNull() ? null : HexFormat.of().parseHex(hex.asText());
+    }
+
+    private static String hex(byte[] bytes) {
+        return bytes == null ? null : HexFormat.of().formatHex(bytes);
+    }
+
+    private static void show(ConsumerRecord<byte[], byte[]> record) {
+        ObjectNode node = JSON.createObjectNode();
+        node.put("partition", record.partition()).put("offset", record.offset()).put("timestamp", record.timestamp());
+        node.put("key", hex(record.key())).put("value", hex(record.value()));
+        ArrayNode headers = node.putArray("headers");
+        for (Header header : record.headers()) {
+            headers.addArray().add(header.key()).add(hex(header.value()));
+        }
+        System.out.println(node);
+    }
+}

@@ -1,0 +1,69 @@
+//! The Java client, the reference implementation, from the jars of the broker under test.
+//!
+//! `java/Client.java` is compiled once per version of itself and of Kafka, into the cache.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::limits::CLIENT_WITHIN;
+use crate::process::{run, run_with_input, tethered};
+use crate::record::{Record, parse_lines, to_lines};
+use crate::{cache, components};
+
+const SOURCE: &str = include_str!("../java/Client.java");
+
+/// Classpath with the compiled client and the Kafka jars.
+fn classpath() -> Result<String> {
+    let kafka = components::ensure("kafka")?;
+    let jars = kafka.join("files").join("*");
+    let version = kafka.file_name().and_then(|name| name.to_str()).context("a component has a plain name")?;
+    let digest = cache::hex(&Sha256::digest(format!("{version}\n{SOURCE}")));
+    let dir = cache::components_dir()?.join(format!("java-client-{}", &digest[..16]));
+    let _held = cache::exclusive(&dir.with_extension("lock"))?;
+    if !dir.is_dir() {
+        compile(&jars, &dir)?;
+    }
+    Ok(format!("{}:{}", dir.display(), jars.display()))
+}
+
+fn compile(jars: &Path, dir: &Path) -> Result<()> {
+    let building: PathBuf = dir.with_extension(format!("building-{}", std::process::id()));
+    fs::create_dir_all(&building)?;
+    let source = building.join("Client.java");
+    fs::write(&source, SOURCE)?;
+    let mut command = tethered("javac");
+    command.arg("-d").arg(&building).arg("-cp").arg(jars).arg(&source);
+    run(command, CLIENT_WITHIN).context("compiling the Java client")?;
+    fs::rename(&building, dir)?;
+    Ok(())
+}
+
+fn ask(words: &[&str], input: &str) -> Result<Vec<u8>> {
+    let mut command = tethered("java");
+    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=ERROR"]);
+    command.arg("-Dlog4j2.statusLoggerLevel=OFF").arg("-cp").arg(classpath()?).arg("Client").args(words);
+    run_with_input(command, input.as_bytes(), CLIENT_WITHIN)
+}
+
+/// Every record of a topic from its beginning to its present end.
+pub fn read(bootstrap: &str, topic: &str) -> Result<Vec<Record>> {
+    parse_lines(&ask(&["read", bootstrap, topic], "")?)
+}
+
+/// Produces records idempotently; yields where each went.
+pub fn produce(bootstrap: &str, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
+    parse_lines(&ask(&["produce", bootstrap, topic], &to_lines(records))?)
+}
+
+/// Joins a group, reads `count` records from the group's position, commits, leaves.
+pub fn consume(bootstrap: &str, topic: &str, group: &str, count: usize) -> Result<Vec<Record>> {
+    parse_lines(&ask(&["consume", bootstrap, topic, group, &count.to_string()], "")?)
+}
+
+/// Makes `node` the leader of a partition: first in the replica list, then a preferred election.
+pub fn move_leader(bootstrap: &str, topic: &str, partition: i32, node: i32) -> Result<()> {
+    ask(&["move-leader", bootstrap, topic, &partition.to_string(), &node.to_string()], "").map(drop)
+}

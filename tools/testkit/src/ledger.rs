@@ -1,0 +1,250 @@
+//! What the gateway answered, against what is in Kafka.
+//!
+//! Publishers write one [`Entry`] per request, with a value that no other request has. Afterwards [`check`] compares
+//! the ledger with every record of the topic, as a client of another make read it:
+//!
+//! | answer | must be in Kafka |
+//! |---|---|
+//! | 201 partition, offset | exactly once, there, with that key |
+//! | 4xx, 503 | not at all |
+//! | 504, or the connection broke before the answer | at most once |
+//!
+//! Records that nobody published are violations too. Order: one connection sends a request only after the last one
+//! was answered, so what it stored under one key (or, without a key, in one partition) has growing offsets.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use anyhow::{Result, bail};
+
+use crate::limits::DIFFERENCES_SHOWN_MAX;
+use crate::record::Record;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub connection: u32,
+    /// Counts this connection's requests.
+    pub sequence: u64,
+    pub key: Option<Vec<u8>>,
+    /// Unique in the ledger.
+    pub value: Vec<u8>,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// 201.
+    Stored { partition: i32, offset: i64 },
+    /// 504, or no answer.
+    Unknown { why: String },
+    /// Any other answer: nothing was stored.
+    Refused { status: u16 },
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    pub entries: Vec<Entry>,
+}
+
+/// What [`check`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub stored: usize,
+    pub unknown: usize,
+    /// Of the unknown ones, how many are in Kafka.
+    pub unknown_found: usize,
+    pub refused: usize,
+    pub violation_count: usize,
+    /// The first few.
+    pub violations: Vec<String>,
+}
+
+impl Report {
+    fn violation(&mut self, text: String) {
+        self.violation_count += 1;
+        if self.violations.len() < DIFFERENCES_SHOWN_MAX {
+            self.violations.push(text);
+        }
+    }
+
+    /// Ok when nothing was violated, else an error that shows the first differences.
+    pub fn into_result(self) -> Result<Self> {
+        if self.violation_count > 0 {
+            bail!("{self}");
+        }
+        Ok(self)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "{} stored, {} unknown ({} of them in Kafka), {} refused, {} violations",
+            self.stored, self.unknown, self.unknown_found, self.refused, self.violation_count
+        )?;
+        self.violations.iter().try_for_each(|violation| write!(out, "\n  {violation}"))
+    }
+}
+
+/// Compares the ledger with everything that is in the topic.
+pub fn check(ledger: &Ledger, records: &[Record]) -> Report {
+    let mut report = Report::default();
+    let mut places: HashMap<&[u8], Vec<&Record>> = HashMap::with_capacity(records.len());
+    for record in records {
+        places.entry(record.value.as_deref().unwrap_or_default()).or_default().push(record);
+    }
+    for entry in &ledger.entries {
+        let found = places.remove(entry.value.as_slice()).unwrap_or_default();
+        check_entry(entry, &found, &mut report);
+    }
+    for (value, found) in places {
+        let record = found[0];
+        let value = show(value);
+        report.violation(format!("{value} at {}/{}: nobody published it", record.partition, record.offset));
+    }
+    check_order(ledger, &mut report);
+    report
+}
+
+fn check_entry(entry: &Entry, found: &[&Record], report: &mut Report) {
+    let value = show(&entry.value);
+    let at: Vec<String> = found.iter().map(|record| format!("{}/{}", record.partition, record.offset)).collect();
+    let at = at.join(", ");
+    match &entry.outcome {
+        Outcome::Stored { partition, offset } => {
+            report.stored += 1;
+            match found {
+                [record] => {
+                    if (record.partition, record.offset) != (*partition, *offset) {
+                        report.violation(format!("{value}: answered {partition}/{offset}, is at {at}"));
+                    }
+                    if record.key != entry.key {
+                        report.violation(format!("{value}: published with key {:?}, has {:?}", entry.key, record.key));
+                    }
+                }
+                [] => report.violation(format!("{value}: lost; answered 201 {partition}/{offset}, is not there")),
+                _ => report.violation(format!("{value}: stored {} times, at {at}", found.len())),
+            }
+        }
+        Outcome::Unknown { why } => {
+            report.unknown += 1;
+            report.unknown_found += usize::from(!found.is_empty());
+            if found.len() > 1 {
+                report.violation(format!("{value}: unknown ({why}), stored {} times, at {at}", found.len()));
+            }
+        }
+        Outcome::Refused { status } => {
+            report.refused += 1;
+            if !found.is_empty() {
+                report.violation(format!("{value}: answered {status}, yet is at {at}"));
+            }
+        }
+    }
+}
+
+fn check_order(ledger: &Ledger, report: &mut Report) {
+    // Of one connection, partition and key.
+    type Lane<'a> = (u32, i32, Option<&'a [u8]>);
+    let mut in_order: Vec<&Entry> = ledger.entries.iter().collect();
+    in_order.sort_by_key(|entry| (entry.connection, entry.sequence));
+    // The last offset and whose it is.
+    let mut last: HashMap<Lane<'_>, (i64, &[u8])> = HashMap::new();
+    let mut partition_of: HashMap<&[u8], i32> = HashMap::new();
+    for entry in in_order {
+        let Outcome::Stored { partition, offset } = entry.outcome else { continue };
+        let key = entry.key.as_deref();
+        if let Some(key) = key {
+            let first = *partition_of.entry(key).or_insert(partition);
+            if first != partition {
+                let key = show(key);
+                report.violation(format!("{}: key {key} is in partitions {first} and {partition}", show(&entry.value)));
+            }
+        }
+        let lane = (entry.connection, partition, key);
+        if let Some((before, earlier)) = last.insert(lane, (offset, &entry.value))
+            && before >= offset
+        {
+            let (earlier, value) = (show(earlier), show(&entry.value));
+            report.violation(format!("{value} at {partition}/{offset} was published after {earlier} at {before}"));
+        }
+    }
+}
+
+/// The beginning of a value, which is what makes it unique.
+fn show(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&value[..value.len().min(40)]);
+    text.trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(sequence: u64, value: &str, outcome: Outcome) -> Entry {
+        Entry { connection: 0, sequence, key: Some(b"k".to_vec()), value: value.into(), outcome }
+    }
+
+    fn stored(sequence: u64, value: &str, offset: i64) -> Entry {
+        entry(sequence, value, Outcome::Stored { partition: 0, offset })
+    }
+
+    fn record(value: &str, offset: i64) -> Record {
+        Record { offset, partition: 0, ..Record::with_value(value).key("k") }
+    }
+
+    #[track_caller]
+    fn check_violation(entries: &[Entry], records: &[Record], expected: &str) {
+        let report = check(&Ledger { entries: entries.to_vec() }, records);
+        assert_eq!(report.violations, [expected], "{report}");
+    }
+
+    #[test]
+    fn what_was_answered_and_is_there_once_is_fine_and_unknown_may_be_either_way() {
+        let unknown = |sequence, value| entry(sequence, value, Outcome::Unknown { why: "504".into() });
+        let entries = vec![
+            stored(0, "a", 0),
+            unknown(1, "b"),
+            unknown(2, "c"),
+            entry(3, "d", Outcome::Refused { status: 503 }),
+            stored(4, "e", 2),
+        ];
+        let report = check(&Ledger { entries }, &[record("a", 0), record("b", 1), record("e", 2)]);
+        let expected =
+            Report { stored: 2, unknown: 2, unknown_found: 1, refused: 1, violation_count: 0, violations: vec![] };
+        assert_eq!(report, expected);
+    }
+
+    #[test]
+    fn a_lost_message_is_found() {
+        check_violation(&[stored(0, "a", 7)], &[], "a: lost; answered 201 0/7, is not there");
+    }
+
+    #[test]
+    fn a_doubled_message_is_found_also_when_its_answer_is_unknown() {
+        let twice = [record("a", 1), record("a", 2)];
+        check_violation(&[stored(0, "a", 1)], &twice, "a: stored 2 times, at 0/1, 0/2");
+        let unknown = entry(0, "a", Outcome::Unknown { why: "504".into() });
+        check_violation(&[unknown], &twice, "a: unknown (504), stored 2 times, at 0/1, 0/2");
+    }
+
+    #[test]
+    fn a_refused_message_that_is_there_is_found() {
+        let refused = entry(0, "a", Outcome::Refused { status: 503 });
+        check_violation(&[refused], &[record("a", 1)], "a: answered 503, yet is at 0/1");
+    }
+
+    #[test]
+    fn a_wrong_place_a_wrong_key_and_a_stranger_are_found() {
+        check_violation(&[stored(0, "a", 3)], &[record("a", 4)], "a: answered 0/3, is at 0/4");
+        let keyless = Record { key: None, ..record("a", 3) };
+        check_violation(&[stored(0, "a", 3)], &[keyless], "a: published with key Some([107]), has None");
+        check_violation(&[], &[record("x", 0)], "x at 0/0: nobody published it");
+    }
+
+    #[test]
+    fn a_changed_order_is_found() {
+        let entries = [stored(0, "a", 5), stored(1, "b", 4)];
+        check_violation(&entries, &[record("a", 5), record("b", 4)], "b at 0/4 was published after a at 5");
+    }
+}

@@ -1,0 +1,81 @@
+//! The Python clients: confluent-kafka (librdkafka) and kafka-python (an implementation of its own).
+//!
+//! One script, `python/clients.py`, started for each question; it takes a JSON object and answers in JSON lines.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::components;
+use crate::limits::CLIENT_WITHIN;
+use crate::process::{run_with_input, tethered};
+use crate::record::{Record, parse_lines, to_lines};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// confluent-kafka, a recent librdkafka.
+    Confluent,
+    /// kafka-python, pure Python.
+    KafkaPython,
+}
+
+impl Client {
+    pub const ALL: [Self; 2] = [Self::Confluent, Self::KafkaPython];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Confluent => "confluent",
+            Self::KafkaPython => "kafka-python",
+        }
+    }
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("python/clients.py")
+}
+
+fn ask(client: Client, question: Value, input: &str) -> Result<Vec<u8>> {
+    let mut question = question;
+    question["client"] = client.name().into();
+    let mut command = tethered(components::ensure("python-clients")?.join("venv/bin/python"));
+    command.arg(script()).arg(question.to_string());
+    run_with_input(command, input.as_bytes(), CLIENT_WITHIN)
+}
+
+/// Every record of a topic from its beginning to its present end, by partition and offset.
+pub fn read(client: Client, bootstrap: &str, topic: &str) -> Result<Vec<Record>> {
+    parse_lines(&ask(client, json!({"do": "read", "bootstrap": bootstrap, "topic": topic}), "")?)
+}
+
+/// Produces records (partition −1: the client's choice) and yields where each went.
+pub fn produce(client: Client, bootstrap: &str, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
+    let question = json!({"do": "produce", "bootstrap": bootstrap, "topic": topic});
+    parse_lines(&ask(client, question, &to_lines(records))?)
+}
+
+/// Joins a group, reads `count` records from the group's position, commits, leaves.
+pub fn consume(client: Client, bootstrap: &str, topic: &str, group: &str, count: usize) -> Result<Vec<Record>> {
+    let question = json!({"do": "consume", "bootstrap": bootstrap, "topic": topic, "group": group, "count": count});
+    parse_lines(&ask(client, question, "")?)
+}
+
+/// Makes a topic and waits until it has leaders.
+pub fn create_topic(bootstrap: &str, topic: &str, partitions: u32, replicas: u32) -> Result<()> {
+    let question = json!({
+        "do": "create", "bootstrap": bootstrap, "topic": topic, "partitions": partitions, "replicas": replicas,
+    });
+    ask(Client::Confluent, question, "").map(drop)
+}
+
+/// Partition to leader, replicas and topic settings: `{"partitions":[{"id":0,"leader":1,"replicas":[1]}],"configs":{}}`.
+pub fn describe_topic(bootstrap: &str, topic: &str) -> Result<Value> {
+    let output = ask(Client::Confluent, json!({"do": "describe", "bootstrap": bootstrap, "topic": topic}), "")?;
+    Ok(serde_json::from_slice(&output)?)
+}
+
+/// Next offset to read per partition that a group committed: `{"0": 12}`.
+pub fn committed(bootstrap: &str, topic: &str, group: &str) -> Result<Value> {
+    let question = json!({"do": "committed", "bootstrap": bootstrap, "topic": topic, "group": group});
+    Ok(serde_json::from_slice(&ask(Client::Confluent, question, "")?)?)
+}

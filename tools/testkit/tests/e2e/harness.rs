@@ -1,0 +1,136 @@
+//! Turning cases into trials: needs, skips, and a limit on how long a test may run.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use libtest_mimic::{Arguments, Failed, Trial};
+use testkit::{components, daemon, progress};
+
+/// A test still running after this is named on stderr.
+const SLOW_AFTER: Duration = Duration::from_secs(30);
+/// And after this the whole run ends: a thread cannot be killed, but every child dies with the process.
+const HUNG_AFTER: Duration = Duration::from_secs(180);
+
+pub struct Case {
+    /// The sentence it proves, as an identifier.
+    pub name: &'static str,
+    /// Components of the kit, or `bin:NAME` for one of our binaries.
+    pub needs: &'static [&'static str],
+    pub nightly: bool,
+    pub run: fn() -> Result<()>,
+}
+
+/// A case that runs every time.
+pub const fn case(name: &'static str, needs: &'static [&'static str], run: fn() -> Result<()>) -> Case {
+    Case { name, needs, nightly: false, run }
+}
+
+/// A case for long runs only.
+pub const fn nightly(name: &'static str, needs: &'static [&'static str], run: fn() -> Result<()>) -> Case {
+    Case { name, needs, nightly: true, run }
+}
+
+pub fn run(subjects: &[(&'static str, &'static [Case])]) -> ExitCode {
+    let args = Arguments::from_args();
+    let with_nightly = is_set("GAFKA_NIGHTLY");
+    let skip_is_failure = is_set("CI") || is_set("GAFKA_SKIP_IS_FAILURE");
+    let mut asked = BTreeMap::new();
+    let mut trials = Vec::new();
+    for (subject, cases) in subjects {
+        for case in cases.iter().filter(|case| with_nightly || !case.nightly) {
+            let name = format!("{subject}::{}", case.name);
+            let run = case.run;
+            // Nothing is fetched for a listing, or for a test that was not asked for.
+            let missing = if args.list || is_filtered_out(&args, &name) { None } else { missing(case, &mut asked) };
+            let trial = match missing {
+                None => {
+                    let limited = name.clone();
+                    Trial::test(name, move || within_limit(&limited, run))
+                }
+                Some(reason) if skip_is_failure => {
+                    Trial::test(name, move || Err(Failed::from(format!("cannot be skipped here: {reason}"))))
+                }
+                Some(reason) => {
+                    println!("skipped {name}: {reason}");
+                    Trial::test(name, || Ok(())).with_ignored_flag(true)
+                }
+            };
+            trials.push(trial);
+        }
+    }
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn is_set(variable: &str) -> bool {
+    std::env::var(variable).is_ok_and(|value| !value.is_empty() && value != "0" && value != "false")
+}
+
+/// As libtest does it: a substring unless `--exact`, minus `--skip`.
+fn is_filtered_out(args: &Arguments, name: &str) -> bool {
+    let matches = |pattern: &String| if args.exact { name == pattern } else { name.contains(pattern.as_str()) };
+    args.filter.as_ref().is_some_and(|filter| !matches(filter)) || args.skip.iter().any(matches)
+}
+
+/// Why a case cannot run here, if it cannot. Each need is looked for once.
+fn missing(case: &Case, asked: &mut BTreeMap<&'static str, Option<String>>) -> Option<String> {
+    case.needs.iter().find_map(|need| {
+        let found = asked.entry(need).or_insert_with(|| {
+            let outcome = match need.strip_prefix("bin:") {
+                Some(binary) => daemon::bin_path(binary).map(drop),
+                None => components::ensure(need).map(drop),
+            };
+            outcome.err().map(|err| format!("{err:#}").replace('\n', "; "))
+        });
+        found.clone()
+    })
+}
+
+fn within_limit(name: &str, run: fn() -> Result<()>) -> Result<(), Failed> {
+    let started = Instant::now();
+    let (done, ended) = mpsc::channel::<()>();
+    let watched = name.to_owned();
+    let watchdog = std::thread::spawn(move || {
+        let mut told = false;
+        loop {
+            let left = if told { HUNG_AFTER } else { SLOW_AFTER }.saturating_sub(started.elapsed());
+            match ended.recv_timeout(left) {
+                Err(RecvTimeoutError::Timeout) if told => {
+                    progress::say(&format!("{watched} hung for {HUNG_AFTER:?}; ending the whole run"));
+                    // Not abort: children are killed by the kernel either way, and the log stays readable.
+                    std::process::exit(101);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    progress::say(&format!("  … {watched} is still running after {SLOW_AFTER:?}"));
+                    told = true;
+                }
+                _ => return,
+            }
+        }
+    });
+    let outcome = std::panic::catch_unwind(run);
+    drop(done);
+    let _ = watchdog.join();
+    progress::say(&format!("  {name}: {:.1} s", started.elapsed().as_secs_f64()));
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(err)) => Err(Failed::from(format!("{err:?}"))),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(Failed::from(format!("panicked: {}", text.unwrap_or("(no message)"))))
+        }
+    }
+}
+
+/// For comparing what two parties say: an error instead of a panic keeps the context.
+#[track_caller]
+pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> Result<()> {
+    if found != expected {
+        let at = std::panic::Location::caller();
+        bail!("{what}: found {found:?}, expected {expected:?} ({}:{})", at.file(), at.line());
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! What several tests use at once, started by the first one that asks.
+//!
+//! Tests that only need *a* Kafka share a single node; whoever kills brokers starts a cluster of its own. Content of
+//! the shared broker is anyone's: look only for what you yourself wrote ([`unique`]).
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, anyhow};
+use testkit::kafka::{Cluster, KafkaOptions};
+
+static KAFKA: Mutex<Option<Result<Arc<Cluster>, String>>> = Mutex::new(None);
+
+/// The single-node Kafka without security.
+pub fn kafka() -> Result<Arc<Cluster>> {
+    let mut slot = KAFKA.lock().unwrap_or_else(PoisonError::into_inner);
+    let start = || Cluster::start(KafkaOptions::default()).map(Arc::new).map_err(|err| format!("{err:?}"));
+    slot.get_or_insert_with(start).clone().map_err(|err| anyhow!("the shared Kafka: {err}"))
+}
+
+/// Stops it. Statics are not dropped, so `main` calls this at its end.
+pub fn stop() {
+    drop(KAFKA.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// A name nobody else in this run has.
+pub fn unique(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
