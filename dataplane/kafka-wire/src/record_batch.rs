@@ -207,6 +207,3 @@ pub fn set_log_append_time(batch: &mut [u8], now_ms: i64) {
     let crc = crc32c::crc32c(&batch[AT_ATTRIBUTES..]);
     batch[AT_CRC..AT_ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());
 }
-
-#[cfg(test)]
-mod tests;

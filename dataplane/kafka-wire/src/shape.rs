@@ -97,6 +97,8 @@ impl Field {
 #[derive(Debug, Clone)]
 pub struct Visit {
     pub field: &'static Field,
+    /// The field's kind; for an element of an array, that of the element.
+    pub kind: Kind,
     /// 0 for a field of the message, 1 for one of a structure in it, and so on.
     pub depth: u8,
     /// Its bytes in the message, length included; of an array only the count, its elements follow as visits.
@@ -182,7 +184,7 @@ impl<V: FnMut(Visit)> Walker<'_, V> {
                 reader.take(bytes_min(fixed, self.version, self.flexible), field.name)?;
             }
         }
-        (self.visit)(Visit { field, depth, range: start..reader.offset() });
+        (self.visit)(Visit { field, kind, depth, range: start..reader.offset() });
         Ok(())
     }
 
@@ -199,7 +201,7 @@ impl<V: FnMut(Visit)> Walker<'_, V> {
         if count.is_none() && !field.nullable {
             return Err(WireError::Invalid { what: field.name, offset: start, found: -1 });
         }
-        (self.visit)(Visit { field, depth, range: start..reader.offset() });
+        (self.visit)(Visit { field, kind: field.kind, depth, range: start..reader.offset() });
         for _ in 0..count.unwrap_or(0) {
             self.field(field, element, depth, reader)?;
         }

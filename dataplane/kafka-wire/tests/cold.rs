@@ -1,0 +1,72 @@
+//! The cold APIs: what is refused before `kafka-protocol` sees it, and what comes through.
+
+use bytes::Bytes;
+use kafka_wire::cold::types::{GroupId, HeartbeatRequest, MetadataRequest};
+use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes, decode_request, decode_response};
+use kafka_wire::header::decode_request_header;
+use kafka_wire::limits::COLD_REQUEST_BYTES_MAX;
+use kafka_wire::{ApiKey, WireError};
+
+#[test]
+fn a_request_goes_out_as_a_frame_and_comes_back() {
+    let request = RequestKind::Heartbeat(
+        HeartbeatRequest::default().with_group_id(GroupId(StrBytes::from_static_str("g"))).with_generation_id(4),
+    );
+    for version in cold::supported(ApiKey::Heartbeat) {
+        let frame = cold::encode_request_frame(&request, version, 9, "me").expect("a plain request");
+        assert_eq!(i32::from_be_bytes(frame[..4].try_into().expect("four bytes")) as usize, frame.len() - 4);
+        let mut frame = frame.slice(4..);
+        let header = decode_request_header(&mut frame).expect("our own header");
+        assert_eq!((header.api(), header.api_version, header.correlation_id), (Some(ApiKey::Heartbeat), version, 9));
+        assert_eq!(decode_request(ApiKey::Heartbeat, version, frame), Ok(request.clone()));
+    }
+}
+
+#[test]
+fn bytes_after_a_request_are_refused_and_after_a_response_ignored() {
+    let request = Bytes::from_static(b"\0\x01g\0\0\0\x01\0\0extra");
+    let refusal = decode_request(ApiKey::Heartbeat, 1, request).expect_err("five bytes too many");
+    assert_eq!(refusal, WireError::TrailingBytes { what: "HeartbeatRequest", offset: 9, left: 5 });
+    let response = decode_response(ApiKey::Heartbeat, 1, Bytes::from_static(b"\0\0\0\0\0\x1bextra"));
+    assert!(matches!(response, Ok(ResponseKind::Heartbeat(response)) if response.error_code == 27));
+}
+
+#[test]
+fn an_api_or_version_outside_the_list_is_named() {
+    assert!(matches!(decode_request(ApiKey::Produce, 9, Bytes::new()), Err(WireError::Api { api: ApiKey::Produce })));
+    let refusal = decode_request(ApiKey::Metadata, 0, Bytes::new()).expect_err("version 0 is dead");
+    assert_eq!(refusal.to_string(), "Metadata version 0 is not spoken here, only 1 to 13");
+    let request = RequestKind::Metadata(MetadataRequest::default());
+    assert!(cold::encode_request_frame(&request, 14, 1, "").is_err());
+    assert!(cold::encode_request_frame(&RequestKind::Produce(Default::default()), 9, 1, "").is_err());
+    assert!(cold::supported(ApiKey::Produce).is_empty());
+    assert_eq!(cold::apis().count(), 22);
+}
+
+#[test]
+fn the_body_that_aborts_a_process_which_trusts_counts_is_refused() {
+    // Twelve bytes: OffsetCommit v2, group "", and a topic count of i32::MAX behind the fields before it.
+    let hostile = b"\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\x7f\xff\xff\xff";
+    let refusal =
+        decode_request(ApiKey::OffsetCommit, 2, Bytes::from_static(hostile)).expect_err("two thousand million");
+    assert!(matches!(refusal, WireError::TooLarge { what: "topics", found: 0x7fff_ffff, .. }), "{refusal}");
+    let hostile = b"\xff\xff\xff\xff\x0f\0\0\0\0\0";
+    assert!(decode_request(ApiKey::DeleteGroups, 2, Bytes::from_static(hostile)).is_err());
+}
+
+#[test]
+fn a_request_larger_than_the_limit_is_refused_whatever_it_holds() {
+    let body = Bytes::from(vec![0; COLD_REQUEST_BYTES_MAX + 1]);
+    assert!(matches!(
+        decode_request(ApiKey::Metadata, 9, body),
+        Err(WireError::TooLarge { what: "MetadataRequest", .. })
+    ));
+}
+
+#[test]
+fn what_kafka_protocol_refuses_comes_as_one_line_without_a_backtrace() {
+    // A group id that is no text passes the walk, which looks at lengths only.
+    let refusal = decode_request(ApiKey::Heartbeat, 1, Bytes::from_static(b"\0\x01\xff\0\0\0\x01\0\0"));
+    let refusal = refusal.expect_err("not UTF-8").to_string();
+    assert!(refusal.starts_with("Heartbeat: ") && !refusal.contains('\n'), "{refusal}");
+}
