@@ -1,0 +1,182 @@
+//! Starting, ending and failing.
+
+use std::cell::Cell;
+use std::io::Read;
+use std::rc::Rc;
+use std::time::Duration;
+
+use runtime::net::{self, Listener};
+use runtime::{Driver, ShardOptions, race, spawn, spawn_shard, time};
+
+use crate::common::on_every_driver;
+
+#[test]
+fn a_forced_driver_is_the_one_that_runs_and_unforced_takes_the_first_that_works() {
+    let forced = on_every_driver(|driver| async move { driver });
+    for (asked, got) in &forced {
+        assert_eq!(asked, got);
+    }
+    let chosen = spawn_shard(ShardOptions::default(), |driver| async move { driver });
+    assert_eq!(chosen.expect("a driver").join().expect("no panic"), forced[0].0);
+}
+
+#[test]
+fn driver_names_are_the_ones_of_the_variable() {
+    for (name, driver) in
+        [("coop", Some(Driver::IoUringCoop)), ("uring", Some(Driver::IoUring)), ("epoll", Some(Driver::Epoll))]
+    {
+        assert_eq!(name.parse().ok(), driver);
+    }
+    let err = "kqueue".parse::<Driver>().expect_err("not a driver");
+    assert_eq!(err.to_string(), "unknown driver \"kqueue\": use coop, uring or epoll");
+}
+
+#[test]
+fn an_impossible_cpu_is_a_warning_not_a_failure() {
+    let options = ShardOptions { cpu: Some(1_000_000), ..ShardOptions::default() };
+    spawn_shard(options, |_| async {}).expect("starts").join().expect("ends");
+}
+
+#[test]
+fn a_pinned_shard_runs_on_its_cpu() {
+    let options = ShardOptions { cpu: Some(0), ..ShardOptions::default() };
+    let cpu = spawn_shard(options, |_| async { rustix::thread::sched_getcpu() }).expect("starts").join();
+    assert_eq!(cpu.expect("ends"), 0);
+}
+
+#[test]
+fn a_panic_in_main_surfaces_at_join() {
+    for driver in Driver::ALL {
+        let options = ShardOptions { force: Some(driver), ..ShardOptions::default() };
+        let Ok(thread) = spawn_shard(options, |_| async {
+            time::sleep(Duration::from_millis(1)).await;
+            panic!("main is broken");
+        }) else {
+            continue;
+        };
+        let payload = thread.join().expect_err("the panic");
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"main is broken"));
+    }
+}
+
+#[test]
+fn a_panic_in_a_task_ends_its_shard_and_closes_its_sockets() {
+    for driver in Driver::ALL {
+        let (addr, listener) = net::bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let options = ShardOptions { force: Some(driver), ..ShardOptions::default() };
+        let Ok(thread) = spawn_shard(options, move |_| async move {
+            let listener = Listener::from_std(listener).expect("listener");
+            let (stream, _) = listener.accept().await.expect("a client");
+            spawn(async move {
+                let _ = stream.readable().await;
+                panic!("task is broken");
+            });
+            std::future::pending::<()>().await;
+        }) else {
+            continue;
+        };
+        let mut client = std::net::TcpStream::connect(addr).expect("connect");
+        std::io::Write::write_all(&mut client, b"x").expect("write");
+        // End of stream or reset, but not for ever.
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        let closed = client.read(&mut [0; 8]);
+        assert!(
+            !matches!(&closed, Err(err) if err.kind() == std::io::ErrorKind::WouldBlock),
+            "{driver}: still open: {closed:?}"
+        );
+        assert_eq!(thread.join().expect_err("the panic").downcast_ref::<&str>(), Some(&"task is broken"));
+    }
+}
+
+#[test]
+fn when_main_returns_waiting_tasks_are_dropped_and_their_sockets_closed() {
+    struct Dropped(std::sync::mpsc::Sender<&'static str>, &'static str);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            let _ = self.0.send(self.1);
+        }
+    }
+    for driver in Driver::ALL {
+        let (addr, listener) = net::bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let (dropped, drops) = std::sync::mpsc::channel();
+        let options = ShardOptions { force: Some(driver), ..ShardOptions::default() };
+        let Ok(thread) = spawn_shard(options, move |_| async move {
+            let listener = Listener::from_std(listener).expect("listener");
+            let (stream, _) = listener.accept().await.expect("a client");
+            let (in_poll, in_timer) = (Dropped(dropped.clone(), "poll"), Dropped(dropped, "timer"));
+            spawn(async move {
+                let _kept = in_poll;
+                let _ = stream.readable().await;
+            });
+            spawn(async move {
+                let _kept = in_timer;
+                time::sleep(Duration::from_secs(3600)).await;
+            });
+            time::yield_now().await;
+        }) else {
+            continue;
+        };
+        let mut client = std::net::TcpStream::connect(addr).expect("connect");
+        thread.join().expect("no panic");
+        let mut seen: Vec<_> = drops.try_iter().collect();
+        seen.sort_unstable();
+        assert_eq!(seen, ["poll", "timer"], "{driver}");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        assert_eq!(client.read(&mut [0; 8]).expect("end of stream"), 0, "{driver}");
+        // The port is free again at once.
+        net::bind(addr).expect("rebind");
+    }
+}
+
+#[test]
+fn an_aborted_task_gives_none_and_a_finished_one_its_value() {
+    on_every_driver(|_| async {
+        let done = spawn(async { 7 });
+        let endless = spawn(std::future::pending::<()>());
+        time::yield_now().await;
+        endless.abort();
+        assert_eq!(endless.await, None);
+        assert!(done.is_finished());
+        done.abort();
+        assert_eq!(done.await, Some(7));
+    });
+}
+
+#[test]
+fn race_takes_the_first_and_drops_the_other() {
+    on_every_driver(|_| async {
+        let notify = runtime::notify::Notify::new();
+        let lost = race(time::sleep(Duration::from_millis(2)), notify.notified()).await;
+        assert_eq!(lost, runtime::Either::First(()));
+        notify.notify();
+        notify.notify();
+        let won = race(notify.notified(), std::future::pending::<()>()).await;
+        assert_eq!(won, runtime::Either::First(()));
+        assert!(!notify.take(), "many notifications before a wait are one");
+    });
+}
+
+#[test]
+fn a_notification_wakes_a_waiting_task_and_is_not_lost_by_a_dropped_waiter() {
+    on_every_driver(|_| async {
+        let notify = runtime::notify::Notify::new();
+        let seen = Rc::new(Cell::new(0));
+        let task = {
+            let (notify, seen) = (notify.clone(), seen.clone());
+            spawn(async move {
+                for _ in 0..2 {
+                    notify.notified().await;
+                    seen.set(seen.get() + 1);
+                }
+            })
+        };
+        time::yield_now().await;
+        assert!(time::timeout(Duration::from_millis(1), notify.notified()).await.is_err(), "dropped waiter");
+        notify.notify();
+        time::yield_now().await;
+        assert_eq!(seen.get(), 1);
+        notify.notify();
+        task.await;
+        assert_eq!(seen.get(), 2);
+    });
+}
