@@ -18,7 +18,7 @@ pub struct Admin {
 
 impl AuthDb {
     pub async fn admin(&self) -> Result<Option<Admin>, AuthDbError> {
-        let row = sqlx::query("SELECT appid, sha256 FROM admin").fetch_optional(&self.pool).await?;
+        let row = sqlx::query("SELECT appid, sha256 FROM admin").fetch_optional(&self.pool().await?).await?;
         let Some(row) = row else { return Ok(None) };
         let sha256: Vec<u8> = row.try_get("sha256")?;
         let sha256 = sha256.try_into().map_err(|_| bad(TABLE, "sha256 is not 32 bytes long"))?;

@@ -101,7 +101,7 @@ impl AuthDb {
                     (SELECT group_concat(side) FROM secret WHERE app_num = num AND slot = 'previous') AS rotating
              FROM app ORDER BY id",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.pool().await?)
         .await?;
         rows.iter().map(app_info).collect()
     }
@@ -113,7 +113,7 @@ impl AuthDb {
              FROM app WHERE id = ?",
         )
         .bind(id.as_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.pool().await?)
         .await?;
         app_info(&row.ok_or_else(|| AuthDbError::NoSuchApp(id.clone()))?)
     }
@@ -202,7 +202,7 @@ impl AuthDb {
     async fn scram_params(&self, id: &AppId) -> Result<ScramParams, AuthDbError> {
         let row = sqlx::query("SELECT scram_salt, scram_iterations FROM app WHERE id = ?")
             .bind(id.as_str())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.pool().await?)
             .await?
             .ok_or_else(|| AuthDbError::NoSuchApp(id.clone()))?;
         scram_params(&row)

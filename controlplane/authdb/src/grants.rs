@@ -93,7 +93,7 @@ impl AuthDb {
 
     /// Of one app, if one is given; subscribe grants first.
     pub async fn list_grants(&self, app: Option<&AppId>) -> Result<Vec<GrantDoc>, AuthDbError> {
-        let mut conn = self.pool.acquire().await?;
+        let mut conn = self.pool().await?.acquire().await?;
         select(&mut conn, app).await
     }
 }

@@ -18,13 +18,15 @@ mod rows;
 mod topics;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use model::ids::Generation;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
+use tokio::sync::Mutex;
 
 pub use admin::Admin;
 pub use apps::{AppInfo, AppUpdate, CreatedApp, NewApp};
@@ -33,64 +35,98 @@ pub use topics::{NewTopic, TopicUpdate};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
-/// A handle to the open database. Clones share its connections.
+/// A handle to the database. Clones share its connections.
+///
+/// The handle outlives the file's troubles: if the file cannot be opened now, each call tries again, and if it was
+/// replaced (restored from a backup), the next call opens the new one.
 #[derive(Clone)]
 pub struct AuthDb {
-    pool: SqlitePool,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     path: PathBuf,
+    /// What to do if there is no file at the first opening. Later a missing file is always an error: an empty
+    /// database in its place would look as if every tenant had been deleted.
+    missing: Missing,
+    open: Mutex<Option<Open>>,
+}
+
+/// What to do about a file that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    Create,
+    IsAnError,
+}
+
+struct Open {
+    pool: SqlitePool,
+    /// Device and inode.
+    file: (u64, u64),
 }
 
 impl AuthDb {
     /// Opens the file, makes it (private to this user) if there is none, and brings its schema up to date.
     /// `location` is a path or `sqlite:PATH`.
     pub async fn open(location: &str) -> Result<AuthDb, AuthDbError> {
+        let db = Self::at(location, Missing::Create)?;
+        db.pool().await?;
+        Ok(db)
+    }
+
+    /// A handle that opens the file when it is first asked for something. Fails only if `location` is no location.
+    pub fn at(location: &str, missing: Missing) -> Result<AuthDb, AuthDbError> {
         let path = parse_location(location)?;
-        let guard = {
-            let path = path.clone();
-            tokio::task::spawn_blocking(move || prepare_file(&path)).await.expect("prepare_file does not panic")?
-        };
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .busy_timeout(limits::BUSY_TIMEOUT)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A secret that was shown must not be gone after a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(limits::CONNECTIONS_MAX)
-            .acquire_timeout(limits::ACQUIRE_TIMEOUT)
-            .connect_with(options)
-            .await?;
-        MIGRATIONS.run(&pool).await.map_err(|err| AuthDbError::Migrate { path: path.clone(), err })?;
-        drop(guard);
-        Ok(AuthDb { pool, path })
+        Ok(AuthDb { inner: Arc::new(Inner { path, missing, open: Mutex::new(None) }) })
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.inner.path
     }
 
-    /// Ends its connections after the statements in flight. Clones are closed too.
+    /// Ends its connections after the statements in flight. A later call opens new ones.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if let Some(open) = self.inner.open.lock().await.take() {
+            open.pool.close().await;
+        }
+    }
+
+    /// The open database, opened if it was not or is another file now. Costs one `stat` when all is well.
+    async fn pool(&self) -> Result<SqlitePool, AuthDbError> {
+        let Inner { path, missing, open: state } = &*self.inner;
+        let mut state = state.lock().await;
+        if let Some(open) = &*state {
+            let file = file_id(path)?;
+            if file == open.file {
+                return Ok(open.pool.clone());
+            }
+            tracing::warn!(path = %path.display(), "database file was replaced, opening the new one");
+            let old = state.take().expect("it is open").pool;
+            tokio::spawn(async move { old.close().await });
+        }
+        let open = open(path, *missing).await?;
+        let pool = open.pool.clone();
+        *state = Some(open);
+        Ok(pool)
     }
 
     /// The number that moves with every change. One row of one page: cheap enough to ask five times a second.
     pub async fn generation(&self) -> Result<Generation, AuthDbError> {
-        let value: i64 = sqlx::query_scalar("SELECT value FROM generation").fetch_one(&self.pool).await?;
+        let pool = self.pool().await?;
+        let value: i64 = sqlx::query_scalar("SELECT value FROM generation").fetch_one(&pool).await?;
         Ok(Generation(rows::unsigned("generation", value)?))
     }
 
     /// Begins a change. Takes the write lock at once: a transaction that reads first and writes later could not wait
     /// for it (SQLite answers busy to spare it a stale read).
     async fn change(&self) -> Result<Change, AuthDbError> {
-        Ok(Change { tx: self.pool.begin_with("BEGIN IMMEDIATE").await? })
+        Ok(Change { tx: self.pool().await?.begin_with("BEGIN IMMEDIATE").await? })
     }
 }
 
 impl std::fmt::Debug for AuthDb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AuthDb").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("AuthDb").field("path", &self.inner.path).finish_non_exhaustive()
     }
 }
 
@@ -119,9 +155,38 @@ fn parse_location(location: &str) -> Result<PathBuf, AuthDbError> {
     Ok(PathBuf::from(path))
 }
 
+async fn open(path: &Path, missing: Missing) -> Result<Open, AuthDbError> {
+    let owned = path.to_owned();
+    let prepared = tokio::task::spawn_blocking(move || prepare_file(&owned, missing)).await;
+    let guard = prepared.expect("prepare_file does not panic")?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(limits::BUSY_TIMEOUT)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A secret that was shown must not be gone after a power cut.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true);
+    let pool = SqlitePoolOptions::new()
+        .max_connections(limits::CONNECTIONS_MAX)
+        .acquire_timeout(limits::ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await?;
+    MIGRATIONS.run(&pool).await.map_err(|err| AuthDbError::Migrate { path: path.to_owned(), err })?;
+    drop(guard);
+    Ok(Open { pool, file: file_id(path)? })
+}
+
+fn file_id(path: &Path) -> Result<(u64, u64), AuthDbError> {
+    let metadata = std::fs::metadata(path).map_err(|err| AuthDbError::Open { path: path.to_owned(), err })?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
 /// Makes sure that the file exists and is private (SQLite gives its journal the same mode), and holds a lock while
 /// this process opens it: switching to WAL and migrating are not safe to do twice at the same time.
-fn prepare_file(path: &Path) -> Result<File, AuthDbError> {
+fn prepare_file(path: &Path, missing: Missing) -> Result<File, AuthDbError> {
+    if missing == Missing::IsAnError {
+        file_id(path)?;
+    }
     let open = |path: &Path| {
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
         file.map_err(|err| AuthDbError::Open { path: path.to_owned(), err })

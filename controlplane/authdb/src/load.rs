@@ -16,7 +16,7 @@ use crate::{AuthDb, AuthDbError, grants, now_ms};
 impl AuthDb {
     /// Reads in one transaction, so generation and rows belong together whatever others write meanwhile.
     pub async fn load(&self) -> Result<SnapshotDoc, AuthDbError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.pool().await?.begin().await?;
         let generation: i64 = sqlx::query_scalar("SELECT value FROM generation").fetch_one(&mut *tx).await?;
         let apps = load_apps(&mut tx).await?;
         let topics = sqlx::query(

@@ -96,7 +96,7 @@ impl AuthDb {
              WHERE ?1 IS NULL OR app.id = ?1 ORDER BY app.id, topic.name, length(topic.ver), topic.ver",
         )
         .bind(owner.map(AppId::as_str))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.pool().await?)
         .await?;
         rows.iter().map(topic_doc).collect()
     }
@@ -107,7 +107,7 @@ impl AuthDb {
         name: &TopicName,
         ver: &TopicVersion,
     ) -> Result<TopicDoc, AuthDbError> {
-        let mut conn = self.pool.acquire().await?;
+        let mut conn = self.pool().await?.acquire().await?;
         find(&mut conn, owner, name, ver).await
     }
 

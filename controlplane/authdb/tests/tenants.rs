@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use authdb::{AppUpdate, AuthDb, AuthDbError, NewApp, NewTopic, TopicUpdate};
+use authdb::{AppUpdate, AuthDb, AuthDbError, Missing, NewApp, NewTopic, TopicUpdate};
 use model::doc::GrantDoc;
 use model::ids::{AppId, ClusterName, PhysicalTopic, TopicName, TopicVersion};
 use model::scram::{Mechanism, client_proof};
@@ -349,6 +349,41 @@ async fn everything_is_there_after_opening_again() {
     let again = AuthDb::open(&format!("sqlite:{}", fixture.db.path().display())).await.unwrap();
     let after = again.load().await.unwrap();
     assert_eq!((before.generation, before.apps, before.topics), (after.generation, after.apps, after.topics));
+}
+
+#[tokio::test]
+async fn a_handle_survives_its_file_being_away_and_being_replaced() {
+    let fixture = Fixture::new().await;
+    fixture.app("shop").await;
+    let path = fixture.db.path();
+    let (away, backup) = (fixture.dir.path().join("away.db"), fixture.dir.path().join("backup.db"));
+    let other = AuthDb::open(backup.to_str().unwrap()).await.unwrap();
+    other.create_app(new_app("restored")).await.unwrap();
+    other.close().await;
+
+    std::fs::rename(path, &away).unwrap();
+    let err = fixture.db.generation().await.unwrap_err();
+    assert!(err.to_string().starts_with("cannot open database file"), "{err}");
+    assert!(!path.exists(), "an empty database in its place would look as if every tenant had been deleted");
+
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+    }
+    std::fs::rename(&backup, path).unwrap();
+    assert_eq!(fixture.db.list_apps().await.unwrap()[0].id, "restored");
+}
+
+#[tokio::test]
+async fn a_handle_made_before_the_file_can_be_opened_opens_it_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("later/tenants.db");
+    let strict = AuthDb::at(path.to_str().unwrap(), Missing::IsAnError).unwrap();
+    let lazy = AuthDb::at(path.to_str().unwrap(), Missing::Create).unwrap();
+    assert!(lazy.generation().await.is_err());
+    std::fs::create_dir(path.parent().unwrap()).unwrap();
+    assert!(strict.generation().await.is_err());
+    assert_eq!(lazy.generation().await.unwrap().0, 1);
+    assert_eq!(strict.generation().await.unwrap().0, 1);
 }
 
 #[tokio::test]
