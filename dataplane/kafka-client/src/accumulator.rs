@@ -1,0 +1,592 @@
+//! Records between their publisher and the wire: topics, their partitions, and a queue of batches per partition
+//! and kind of acknowledgement.
+//!
+//! ```text
+//!   topic (TopicIdx) ── partition ── queue[acks] ── batch 0  batch 1 … batch n (open)
+//!                                                   in flight or next      records are appended here
+//! ```
+//!
+//! What one record costs: two vector indexes, the copy of its bytes into the open batch, and maybe a run. No hashing
+//! of names, no allocation of its own.
+//!
+//! Invariants:
+//! - At most one batch of a queue is in flight, the first.
+//! - A queue with batches is in `occupied`, and in exactly one list of work named by its `place`.
+//! - `queued_bytes` is the sum of all batches' `accounted_bytes` and all waiting records' sizes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use kafka_wire::record_batch::{BatchBuilder, HeaderRef, RecordRef};
+use smallvec::SmallVec;
+
+use crate::batch::{Batch, Body, Run};
+use crate::limits::{TOPICS_MAX, WAITING_RECORDS_MAX};
+use crate::producer::Identity;
+use crate::rng::Rng;
+use crate::types::{Acks, ProduceError, TopicIdx, TopicOptions, TopicState};
+
+/// One queue: a partition of a topic, for one kind of acknowledgement.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub(crate) struct Slot {
+    pub topic: u32,
+    pub partition: u32,
+    pub acks: u8,
+}
+
+impl Slot {
+    pub fn acks(self) -> Acks {
+        ACKS[self.acks as usize]
+    }
+}
+
+pub(crate) const ACKS: [Acks; 3] = [Acks::All, Acks::Leader, Acks::None];
+
+fn acks_index(acks: Acks) -> u8 {
+    match acks {
+        Acks::All => 0,
+        Acks::Leader => 1,
+        Acks::None => 2,
+    }
+}
+
+/// Where a queue waits. Lists may hold stale entries; this says which one counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// No batch.
+    Idle,
+    /// To be looked at in the next flush.
+    Ready,
+    /// At its leader's broker, for room on the connection.
+    Pending,
+    /// First batch sent, answer outstanding.
+    InFlight,
+    /// For a leader.
+    NoLeader,
+    /// For a producer id.
+    NoProducer,
+    /// For a retry's time.
+    Delayed,
+}
+
+/// Batches of one slot, oldest first.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub batches: VecDeque<Batch>,
+    pub place: Place,
+    /// Position in `Accumulator::occupied`; meaningless while there is no batch.
+    occupied_at: u32,
+    /// Producer id in use (acks=all); None before the first and after one was burnt.
+    pub identity: Option<Identity>,
+    /// Producer ids older than this generation are burnt for this partition.
+    pub generation_min: u32,
+    /// Sequence of the first record of the first batch.
+    pub sequence_next: i32,
+    /// Failures since the last success, for the backoff.
+    pub failures: u32,
+    /// What last went wrong, for the outcome of records that expire.
+    pub problem: Option<Arc<str>>,
+    /// Capacity of the next batch's buffer: a little more than the last one used.
+    capacity_hint: usize,
+}
+
+impl Queue {
+    fn new() -> Queue {
+        Queue {
+            batches: VecDeque::new(),
+            place: Place::Idle,
+            occupied_at: 0,
+            identity: None,
+            generation_min: 0,
+            sequence_next: 0,
+            failures: 0,
+            problem: None,
+            capacity_hint: 0,
+        }
+    }
+
+    /// The next batch of this partition goes under another producer id.
+    pub fn burn_identity(&mut self) {
+        if let Some(identity) = self.identity.take() {
+            self.generation_min = self.generation_min.max(identity.generation + 1);
+        }
+        self.sequence_next = 0;
+    }
+}
+
+/// One partition as the last metadata has it.
+#[derive(Debug, Default)]
+pub(crate) struct Partition {
+    /// Broker (index in the cluster), None while there is no leader.
+    pub leader: Option<u32>,
+    pub leader_epoch: i32,
+    queues: [Option<Box<Queue>>; 3],
+}
+
+impl Partition {
+    pub fn queue(&self, acks: u8) -> Option<&Queue> {
+        self.queues[acks as usize].as_deref()
+    }
+
+    fn is_busy(&self, acks: u8) -> bool {
+        self.queue(acks).is_some_and(|queue| queue.place != Place::Idle)
+    }
+}
+
+/// A record that came before its topic's metadata.
+#[derive(Debug)]
+struct WaitingRecord {
+    partition: Option<i32>,
+    timestamp_ms: i64,
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+    headers: Vec<(Bytes, Option<Bytes>)>,
+    acks: Acks,
+    tag: u64,
+    record_index: u32,
+    deadline: Instant,
+    accounted_bytes: usize,
+}
+
+/// One topic of this client.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub name: Arc<str>,
+    pub options: TopicOptions,
+    pub state: TopicState,
+    /// Version 10 of Metadata and later; all zero when not told.
+    pub id: [u8; 16],
+    pub partitions: Vec<Partition>,
+    /// Batches of several records stay below it; lowered when the brokers find one too large.
+    pub batch_bytes_max: usize,
+    /// To be asked for in the next Metadata request.
+    pub wanted: bool,
+    /// When the last answer said "no such topic" (or "not for you").
+    pub negative_at: Option<Instant>,
+    waiting: VecDeque<WaitingRecord>,
+    /// Where records without a key go until that batch is closed.
+    sticky: Option<u32>,
+}
+
+/// A record as produce() is given it, with everything about it.
+pub(crate) struct Entry<'a> {
+    pub partition: Option<i32>,
+    pub record: &'a RecordRef<'a>,
+    /// Replaces `record.value`; linked when large.
+    pub shared: Option<Bytes>,
+    pub acks: Acks,
+    pub tag: u64,
+    pub record_index: u32,
+    pub deadline: Instant,
+}
+
+/// Records that ended before they had a place in a queue.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub tag: u64,
+    pub record_first: u32,
+    pub count: u32,
+    pub error: ProduceError,
+}
+
+/// All topics and queues of a client.
+#[derive(Debug)]
+pub(crate) struct Accumulator {
+    pub topics: Vec<Topic>,
+    by_name: foldhash::HashMap<Arc<str>, u32>,
+    /// Queues to look at in the next flush.
+    pub ready: Vec<Slot>,
+    occupied: Vec<Slot>,
+    /// Topics with waiting records; may hold topics that have none any more.
+    waiting_topics: Vec<u32>,
+    pub queued_bytes: usize,
+    pub queued_bytes_max: usize,
+    batch_bytes_max: usize,
+    /// No unanswered record has an earlier deadline.
+    pub next_expiry: Option<Instant>,
+    spare_runs: Vec<Vec<Run>>,
+    scratch: BatchBuilder,
+}
+
+/// What a record of n bytes costs beyond its bytes while it waits for metadata.
+const WAITING_RECORD_OVERHEAD: usize = 128;
+const SPARE_RUNS_MAX: usize = 256;
+const CAPACITY_MIN: usize = 512;
+const CAPACITY_MAX: usize = 64 * 1_024;
+/// Partitions looked at when a sticky partition is chosen.
+const STICKY_SCAN_MAX: usize = 64;
+
+impl Accumulator {
+    pub fn new(queued_bytes_max: usize, batch_bytes_max: usize) -> Accumulator {
+        Accumulator {
+            topics: Vec::new(),
+            by_name: foldhash::HashMap::default(),
+            ready: Vec::new(),
+            occupied: Vec::new(),
+            waiting_topics: Vec::new(),
+            queued_bytes: 0,
+            queued_bytes_max,
+            batch_bytes_max,
+            next_expiry: None,
+            spare_runs: Vec::new(),
+            scratch: BatchBuilder::with_capacity(0),
+        }
+    }
+
+    /// The index of a topic, and whether it is new. Beyond the limit all new names share one missing topic.
+    pub fn intern(&mut self, name: &str) -> (TopicIdx, bool) {
+        if let Some(index) = self.by_name.get(name) {
+            return (TopicIdx(*index), false);
+        }
+        if self.topics.len() >= TOPICS_MAX {
+            return (TopicIdx(TOPICS_MAX as u32 - 1), false);
+        }
+        let index = self.topics.len() as u32;
+        let overflow = index as usize == TOPICS_MAX - 1;
+        let name: Arc<str> = if overflow { "".into() } else { name.into() };
+        self.topics.push(Topic {
+            name: name.clone(),
+            options: TopicOptions::default(),
+            state: if overflow { TopicState::Missing } else { TopicState::Pending },
+            id: [0; 16],
+            partitions: Vec::new(),
+            batch_bytes_max: self.batch_bytes_max,
+            wanted: !overflow,
+            negative_at: None,
+            waiting: VecDeque::new(),
+            sticky: None,
+        });
+        if !overflow {
+            self.by_name.insert(name, index);
+        }
+        (TopicIdx(index), !overflow)
+    }
+
+    pub fn lookup(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    pub fn queue(&self, slot: Slot) -> Option<&Queue> {
+        self.topics[slot.topic as usize].partitions.get(slot.partition as usize)?.queue(slot.acks)
+    }
+
+    pub fn queue_mut(&mut self, slot: Slot) -> Option<&mut Queue> {
+        self.topics[slot.topic as usize].partitions.get_mut(slot.partition as usize)?.queues[slot.acks as usize]
+            .as_deref_mut()
+    }
+
+    pub fn leader(&self, slot: Slot) -> Option<u32> {
+        self.topics[slot.topic as usize].partitions.get(slot.partition as usize)?.leader
+    }
+
+    /// Takes a record of a topic whose partitions are known.
+    pub fn append(&mut self, topic: TopicIdx, entry: Entry<'_>, rng: &mut Rng) -> Result<(), ProduceError> {
+        let record_bytes = entry.shared.as_ref().map(Bytes::len).or(entry.record.value.map(<[u8]>::len)).unwrap_or(0)
+            + entry.record.key.map_or(0, <[u8]>::len);
+        if self.queued_bytes + record_bytes > self.queued_bytes_max {
+            return Err(ProduceError::QueueFull);
+        }
+        let acks = acks_index(entry.acks);
+        let partition = self.choose_partition(topic, &entry, acks, rng)?;
+        let slot = Slot { topic: topic.0, partition, acks };
+        self.append_to(slot, entry)
+    }
+
+    /// The partition asked for, that of the key, or the sticky one.
+    fn choose_partition(
+        &mut self,
+        topic: TopicIdx,
+        entry: &Entry<'_>,
+        acks: u8,
+        rng: &mut Rng,
+    ) -> Result<u32, ProduceError> {
+        let topic = &mut self.topics[topic.0 as usize];
+        let count = topic.partitions.len();
+        if let Some(partition) = entry.partition {
+            return match usize::try_from(partition) {
+                Ok(index) if index < count => Ok(index as u32),
+                _ => Err(ProduceError::PartitionUnknown { partition, partition_count: count as i32 }),
+            };
+        }
+        if let Some(key) = entry.record.key {
+            return Ok(topic.options.partitioner.partition(key, count as u32));
+        }
+        if count == 1 {
+            return Ok(0);
+        }
+        match topic.sticky {
+            Some(partition) if (partition as usize) < count => Ok(partition),
+            _ => {
+                let chosen = choose_sticky(&topic.partitions, acks, rng.below(count));
+                topic.sticky = Some(chosen);
+                Ok(chosen)
+            }
+        }
+    }
+
+    fn append_to(&mut self, slot: Slot, entry: Entry<'_>) -> Result<(), ProduceError> {
+        let topic = &mut self.topics[slot.topic as usize];
+        let queue = topic.partitions[slot.partition as usize].queues[slot.acks as usize]
+            .get_or_insert_with(|| Box::new(Queue::new()));
+        let measured;
+        let record = match &entry.shared {
+            None => entry.record,
+            Some(value) => {
+                measured = RecordRef { value: Some(value), ..*entry.record };
+                &measured
+            }
+        };
+        let fits = match queue.batches.back().map(|batch| &batch.body) {
+            Some(Body::Open(builder)) => builder.bytes_with(record) <= topic.batch_bytes_max,
+            _ => false,
+        };
+        if !fits {
+            let record_bytes = self.scratch.bytes_with(record);
+            if record_bytes > self.batch_bytes_max {
+                return Err(ProduceError::RecordTooLarge { record_bytes, limit_bytes: self.batch_bytes_max });
+            }
+            if queue.batches.is_empty() {
+                queue.occupied_at = self.occupied.len() as u32;
+                self.occupied.push(slot);
+            } else if topic.sticky == Some(slot.partition) {
+                topic.sticky = None; // the next record without a key may go elsewhere
+            }
+            // A batch that was never open before was sized by its predecessor; linked values need no room.
+            let needed = if entry.shared.is_some() { CAPACITY_MIN } else { record_bytes };
+            let capacity = queue.capacity_hint.max(needed).clamp(CAPACITY_MIN, self.batch_bytes_max);
+            let runs = self.spare_runs.pop().unwrap_or_default();
+            queue.batches.push_back(Batch::new(capacity, runs));
+        }
+        let batch = queue.batches.back_mut().expect("pushed above or there before");
+        let Body::Open(builder) = &mut batch.body else { unreachable!("only an open batch fits") };
+        let before = if builder.is_empty() { 0 } else { builder.bytes() };
+        match entry.shared {
+            None => builder.append(record),
+            Some(value) => {
+                let bare = RecordRef { value: None, ..*entry.record };
+                builder.append_shared(&bare, value)
+            }
+        };
+        let added = builder.bytes() - before;
+        batch.accounted_bytes += added;
+        self.queued_bytes += added;
+        batch.note(entry.tag, entry.record_index, entry.deadline, entry.record.timestamp_ms);
+        self.next_expiry = Some(self.next_expiry.map_or(entry.deadline, |at| at.min(entry.deadline)));
+        if queue.place == Place::Idle {
+            queue.place = Place::Ready;
+            self.ready.push(slot);
+        }
+        Ok(())
+    }
+
+    /// Keeps a copy of a record until its topic's metadata is there.
+    pub fn wait(&mut self, topic: TopicIdx, entry: Entry<'_>) -> Result<(), ProduceError> {
+        let record = entry.record;
+        let value = match entry.shared {
+            Some(value) => Some(value),
+            None => record.value.map(Bytes::copy_from_slice),
+        };
+        let headers_bytes: usize = record.headers.iter().map(|h| h.name.len() + h.value.map_or(0, <[u8]>::len)).sum();
+        let accounted_bytes = WAITING_RECORD_OVERHEAD
+            + record.key.map_or(0, <[u8]>::len)
+            + value.as_ref().map_or(0, Bytes::len)
+            + headers_bytes;
+        let waiting = &mut self.topics[topic.0 as usize].waiting;
+        if waiting.len() >= WAITING_RECORDS_MAX || self.queued_bytes + accounted_bytes > self.queued_bytes_max {
+            return Err(ProduceError::QueueFull);
+        }
+        if waiting.is_empty() {
+            self.waiting_topics.push(topic.0);
+        }
+        waiting.push_back(WaitingRecord {
+            partition: entry.partition,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.map(Bytes::copy_from_slice),
+            value,
+            headers: record
+                .headers
+                .iter()
+                .map(|h| (Bytes::copy_from_slice(h.name), h.value.map(Bytes::copy_from_slice)))
+                .collect(),
+            acks: entry.acks,
+            tag: entry.tag,
+            record_index: entry.record_index,
+            deadline: entry.deadline,
+            accounted_bytes,
+        });
+        self.queued_bytes += accounted_bytes;
+        self.next_expiry = Some(self.next_expiry.map_or(entry.deadline, |at| at.min(entry.deadline)));
+        Ok(())
+    }
+
+    pub fn has_waiting(&self, topic: TopicIdx) -> bool {
+        !self.topics[topic.0 as usize].waiting.is_empty()
+    }
+
+    /// The topic's metadata is there: its waiting records take their places, in order.
+    pub fn release_waiting(&mut self, topic: u32, rng: &mut Rng, told: &mut Vec<Told>) {
+        for waiting in std::mem::take(&mut self.topics[topic as usize].waiting) {
+            self.queued_bytes -= waiting.accounted_bytes;
+            let headers: SmallVec<[HeaderRef<'_>; 8]> =
+                waiting.headers.iter().map(|(name, value)| HeaderRef { name, value: value.as_deref() }).collect();
+            let record = RecordRef {
+                timestamp_ms: waiting.timestamp_ms,
+                key: waiting.key.as_deref(),
+                value: None,
+                headers: &headers,
+            };
+            let entry = Entry {
+                partition: waiting.partition,
+                record: &record,
+                shared: waiting.value.clone(),
+                acks: waiting.acks,
+                tag: waiting.tag,
+                record_index: waiting.record_index,
+                deadline: waiting.deadline,
+            };
+            if let Err(error) = self.append(TopicIdx(topic), entry, rng) {
+                told.push(Told { tag: waiting.tag, record_first: waiting.record_index, count: 1, error });
+            }
+        }
+    }
+
+    /// The topic cannot be written: its waiting records are told so.
+    pub fn refuse_waiting(&mut self, topic: u32, error: &ProduceError, told: &mut Vec<Told>) {
+        for waiting in std::mem::take(&mut self.topics[topic as usize].waiting) {
+            self.queued_bytes -= waiting.accounted_bytes;
+            told.push(Told { tag: waiting.tag, record_first: waiting.record_index, count: 1, error: error.clone() });
+        }
+    }
+
+    /// Answers waiting records whose deadline has passed (all of them when `now` is None) and gives the earliest
+    /// deadline left.
+    pub fn expire_waiting(&mut self, now: Option<Instant>, why: &Arc<str>, told: &mut Vec<Told>) -> Option<Instant> {
+        let mut earliest: Option<Instant> = None;
+        let topics = &mut self.topics;
+        let queued_bytes = &mut self.queued_bytes;
+        self.waiting_topics.retain(|topic| {
+            let waiting = &mut topics[*topic as usize].waiting;
+            waiting.retain(|record| {
+                if now.is_some_and(|now| record.deadline > now) {
+                    earliest = Some(earliest.map_or(record.deadline, |at: Instant| at.min(record.deadline)));
+                    return true;
+                }
+                *queued_bytes -= record.accounted_bytes;
+                let error = ProduceError::Unavailable { why: why.clone() };
+                told.push(Told { tag: record.tag, record_first: record.record_index, count: 1, error });
+                false
+            });
+            !waiting.is_empty()
+        });
+        self.waiting_topics.sort_unstable();
+        self.waiting_topics.dedup();
+        earliest
+    }
+
+    /// Queues that hold batches.
+    pub fn occupied(&self) -> &[Slot] {
+        &self.occupied
+    }
+
+    /// Closes the first batch, so that it can leave; the sticky choice ends with it. Gives its size.
+    pub fn seal_first(&mut self, slot: Slot) -> Option<usize> {
+        let topic = &mut self.topics[slot.topic as usize];
+        let compression = topic.options.compression;
+        let queue = topic.partitions.get_mut(slot.partition as usize)?.queues[slot.acks as usize].as_deref_mut()?;
+        let batch = queue.batches.front_mut()?;
+        if let Body::Open(builder) = &batch.body {
+            queue.capacity_hint = (builder.bytes() + builder.bytes() / 4).min(CAPACITY_MAX);
+            if topic.sticky == Some(slot.partition) && queue.batches.len() == 1 {
+                topic.sticky = None;
+            }
+        }
+        let batch = queue.batches.front_mut()?;
+        Some(batch.seal(compression).bytes())
+    }
+
+    /// Takes the first batch out of its queue.
+    pub fn pop_first(&mut self, slot: Slot) -> Option<Batch> {
+        self.remove(slot, 0)
+    }
+
+    /// Takes a batch out of its queue.
+    pub fn remove(&mut self, slot: Slot, index: usize) -> Option<Batch> {
+        let queue = self.queue_mut(slot)?;
+        let batch = queue.batches.remove(index)?;
+        let empty = queue.batches.is_empty().then_some(queue.occupied_at);
+        self.queued_bytes -= batch.accounted_bytes;
+        if let Some(at) = empty {
+            self.vacate(at);
+        }
+        Some(batch)
+    }
+
+    /// Puts a batch back to the front of its queue.
+    pub fn push_first(&mut self, slot: Slot, batch: Batch) {
+        self.insert(slot, 0, batch);
+    }
+
+    /// Puts a batch back where it was.
+    pub fn insert(&mut self, slot: Slot, index: usize, batch: Batch) {
+        let occupied_at = self.occupied.len() as u32;
+        self.queued_bytes += batch.accounted_bytes;
+        let Some(queue) = self.queue_mut(slot) else { unreachable!("a batch goes back to the queue it came from") };
+        let was_empty = queue.batches.is_empty();
+        queue.batches.insert(index, batch);
+        if was_empty {
+            queue.occupied_at = occupied_at;
+            self.occupied.push(slot);
+        }
+    }
+
+    fn vacate(&mut self, at: u32) {
+        self.occupied.swap_remove(at as usize);
+        if let Some(moved) = self.occupied.get(at as usize).copied()
+            && let Some(queue) = self.queue_mut(moved)
+        {
+            queue.occupied_at = at;
+        }
+    }
+
+    /// The queue goes to the ready list if it has batches, else it rests.
+    pub fn make_ready(&mut self, slot: Slot) {
+        let Some(queue) = self.queue_mut(slot) else { return };
+        if queue.batches.is_empty() {
+            queue.place = Place::Idle;
+        } else {
+            queue.place = Place::Ready;
+            self.ready.push(slot);
+        }
+    }
+
+    /// Keeps a finished batch's vector for the next one.
+    pub fn recycle(&mut self, mut runs: Vec<Run>) {
+        if self.spare_runs.len() < SPARE_RUNS_MAX && runs.capacity() <= 1_024 {
+            runs.clear();
+            self.spare_runs.push(runs);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.occupied.is_empty()
+            && self.waiting_topics.iter().all(|topic| self.topics[*topic as usize].waiting.is_empty())
+    }
+}
+
+/// Beginning at a random partition: one with a leader and nothing under way, else one with a leader, else that one.
+fn choose_sticky(partitions: &[Partition], acks: u8, start: usize) -> u32 {
+    let mut led = None;
+    for step in 0..partitions.len().min(STICKY_SCAN_MAX) {
+        let index = (start + step) % partitions.len();
+        let partition = &partitions[index];
+        if partition.leader.is_some() {
+            if !partition.is_busy(acks) {
+                return index as u32;
+            }
+            led.get_or_insert(index as u32);
+        }
+    }
+    led.unwrap_or(start as u32)
+}

@@ -1,0 +1,305 @@
+//! A batch on its way: its records, who they belong to, and until when somebody waits for them.
+//!
+//! A run is a stretch of consecutive records of one request that share tag and deadline, so a request of a thousand
+//! records costs one run per batch, and outcomes are told per run.
+//!
+//! Invariants:
+//! - The runs' counts add up to the body's record count, in order.
+//! - A run is answered exactly once.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use kafka_wire::compression::Compression;
+use kafka_wire::record_batch::{BatchBuilder, HeaderRef, RecordRef, SealedBatch, batches};
+
+use crate::producer::Identity;
+
+/// Consecutive records of one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub tag: u64,
+    pub record_first: u32,
+    pub count: u32,
+    pub deadline: Instant,
+    /// Of the first record; what the publisher is told when the topic keeps the record's own time.
+    pub timestamp_ms: i64,
+    /// Its outcome was told; the records may still be part of the batch.
+    pub answered: bool,
+}
+
+/// Still growing, or closed and maybe sent.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Open(BatchBuilder),
+    Sealed(SealedBatch),
+}
+
+/// One batch of one partition's queue.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub body: Body,
+    pub runs: Vec<Run>,
+    /// Earliest deadline among the runs not answered; None when all are.
+    pub earliest: Option<Instant>,
+    /// An attempt may have been stored: it was not answered, or answered with "appended, but".
+    pub maybe_stored: bool,
+    /// Times it was sent.
+    pub attempts: u32,
+    /// The producer id it was last sent under.
+    pub sent_as: Option<Identity>,
+    /// Its topic was deleted and made again while it was in flight.
+    pub of_old_topic: bool,
+    /// Bytes this batch counts against the client's queue.
+    pub accounted_bytes: usize,
+}
+
+impl Batch {
+    pub fn new(capacity_bytes: usize, runs: Vec<Run>) -> Batch {
+        debug_assert!(runs.is_empty());
+        Batch {
+            body: Body::Open(BatchBuilder::with_capacity(capacity_bytes)),
+            runs,
+            earliest: None,
+            maybe_stored: false,
+            attempts: 0,
+            sent_as: None,
+            of_old_topic: false,
+            accounted_bytes: 0,
+        }
+    }
+
+    pub fn record_count(&self) -> u32 {
+        match &self.body {
+            Body::Open(builder) => builder.record_count(),
+            Body::Sealed(sealed) => sealed.record_count(),
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        match &self.body {
+            Body::Open(builder) => builder.bytes(),
+            Body::Sealed(sealed) => sealed.bytes(),
+        }
+    }
+
+    /// Notes that a record was appended, extending the last run when it continues it.
+    pub fn note(&mut self, tag: u64, record_index: u32, deadline: Instant, timestamp_ms: i64) {
+        self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+        if let Some(run) = self.runs.last_mut()
+            && run.tag == tag
+            && run.record_first.wrapping_add(run.count) == record_index
+            && run.deadline == deadline
+        {
+            run.count += 1;
+            return;
+        }
+        self.runs.push(Run { tag, record_first: record_index, count: 1, deadline, timestamp_ms, answered: false });
+    }
+
+    /// Closes the batch if it is open and gives it.
+    pub fn seal(&mut self, compression: Compression) -> &mut SealedBatch {
+        if let Body::Open(builder) = &mut self.body {
+            let builder = std::mem::replace(builder, BatchBuilder::with_capacity(0));
+            self.body = Body::Sealed(builder.seal(compression));
+        }
+        match &mut self.body {
+            Body::Sealed(sealed) => sealed,
+            Body::Open(_) => unreachable!("sealed just above"),
+        }
+    }
+
+    /// Recomputes `earliest` after runs were answered.
+    pub fn refresh_earliest(&mut self) {
+        self.earliest = earliest(&self.runs);
+    }
+
+    /// Two batches with the halves of a sealed batch's records; None when there is one record, or none was sealed.
+    pub fn split(mut self) -> Result<(Batch, Batch), Batch> {
+        let Body::Sealed(sealed) = &self.body else { return Err(self) };
+        let Some((first, second)) = sealed.split() else { return Err(self) };
+        let (first_runs, second_runs) = split_runs(std::mem::take(&mut self.runs), first.record_count());
+        let first_accounted = self.accounted_bytes / 2;
+        let half = |body: SealedBatch, runs: Vec<Run>, accounted_bytes: usize| Batch {
+            earliest: earliest(&runs),
+            body: Body::Sealed(body),
+            runs,
+            maybe_stored: false,
+            attempts: self.attempts,
+            sent_as: self.sent_as,
+            of_old_topic: false,
+            accounted_bytes,
+        };
+        Ok((
+            half(first, first_runs, first_accounted),
+            half(second, second_runs, self.accounted_bytes - first_accounted),
+        ))
+    }
+
+    /// The same batch without the records whose position `dropped` names; the caller has answered their runs'
+    /// records. None when nothing is left. Rare: records expired or were refused while others go on.
+    pub fn without(mut self, dropped: impl Fn(u32) -> bool) -> Option<Batch> {
+        let whole = self.take_bytes();
+        let mut builder = BatchBuilder::with_capacity(whole.len());
+        let mut kept_runs: Vec<Run> = Vec::new();
+        let mut runs = std::mem::take(&mut self.runs).into_iter();
+        let mut run: Option<(Run, u32)> = None;
+        for (position, record) in records(whole).into_iter().enumerate() {
+            if run.as_ref().is_none_or(|(run, used)| *used == run.count) {
+                run = runs.next().map(|run| (run, 0));
+            }
+            let (run, used) = run.as_mut().expect("runs cover every record");
+            let record_index = run.record_first.wrapping_add(*used);
+            *used += 1;
+            if dropped(position as u32) {
+                continue;
+            }
+            let headers: Vec<HeaderRef<'_>> =
+                record.headers.iter().map(|(name, value)| HeaderRef { name, value: value.as_deref() }).collect();
+            builder.append(&RecordRef {
+                timestamp_ms: record.timestamp_ms,
+                key: record.key.as_deref(),
+                value: record.value.as_deref(),
+                headers: &headers,
+            });
+            match kept_runs.last_mut() {
+                Some(last)
+                    if last.tag == run.tag
+                        && last.record_first.wrapping_add(last.count) == record_index
+                        && last.deadline == run.deadline
+                        && last.answered == run.answered =>
+                {
+                    last.count += 1;
+                }
+                _ => kept_runs.push(Run {
+                    record_first: record_index,
+                    count: 1,
+                    timestamp_ms: record.timestamp_ms,
+                    ..run.clone()
+                }),
+            }
+        }
+        if builder.is_empty() {
+            return None;
+        }
+        self.earliest = earliest(&kept_runs);
+        self.body = Body::Open(builder);
+        self.runs = kept_runs;
+        Some(self)
+    }
+
+    fn take_bytes(&mut self) -> Bytes {
+        self.seal(Compression::None).to_bytes()
+    }
+}
+
+fn earliest(runs: &[Run]) -> Option<Instant> {
+    runs.iter().filter(|run| !run.answered).map(|run| run.deadline).min()
+}
+
+struct OwnedRecord {
+    timestamp_ms: i64,
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+    headers: Vec<(Vec<u8>, Option<Bytes>)>,
+}
+
+/// The records of a batch we made ourselves.
+fn records(whole: Bytes) -> Vec<OwnedRecord> {
+    let batch = batches(whole).next().expect("one batch").expect("a batch of ours decodes");
+    // Ours: the limit only has to be above anything we ever put into one batch.
+    let records = batch.records(i32::MAX as usize).expect("a batch of ours decompresses");
+    records
+        .map(|record| {
+            let record = record.expect("a record of ours decodes");
+            OwnedRecord {
+                timestamp_ms: record.timestamp_ms,
+                headers: record.headers.iter().map(|(name, value)| (name.to_vec(), value)).collect(),
+                key: record.key,
+                value: record.value,
+            }
+        })
+        .collect()
+}
+
+/// Cuts the runs after `first_count` records.
+fn split_runs(runs: Vec<Run>, first_count: u32) -> (Vec<Run>, Vec<Run>) {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    let mut room = first_count;
+    for run in runs {
+        let here = run.count.min(room);
+        room -= here;
+        if here > 0 {
+            first.push(Run { count: here, ..run.clone() });
+        }
+        if here < run.count {
+            second.push(Run { record_first: run.record_first.wrapping_add(here), count: run.count - here, ..run });
+        }
+    }
+    (first, second)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn batch_of(runs: &[(u64, u32, u64)]) -> Batch {
+        let start = Instant::now();
+        let mut batch = Batch::new(64, Vec::new());
+        for (tag, count, deadline_s) in runs {
+            for index in 0..*count {
+                let value = format!("{tag}/{index}");
+                let headers = [HeaderRef { name: b"h", value: None }, HeaderRef { name: b"h", value: Some(b"2") }];
+                let record = RecordRef {
+                    timestamp_ms: 1_000 + i64::from(index),
+                    key: Some(b"k"),
+                    value: Some(value.as_bytes()),
+                    headers: &headers,
+                };
+                let Body::Open(builder) = &mut batch.body else { unreachable!() };
+                builder.append(&record);
+                batch.note(*tag, index, start + Duration::from_secs(*deadline_s), record.timestamp_ms);
+            }
+        }
+        batch
+    }
+
+    fn runs(batch: &Batch) -> Vec<(u64, u32, u32)> {
+        batch.runs.iter().map(|run| (run.tag, run.record_first, run.count)).collect()
+    }
+
+    fn values(batch: &mut Batch) -> Vec<String> {
+        let whole = batch.seal(Compression::None).to_bytes();
+        records(whole).iter().map(|r| String::from_utf8(r.value.as_ref().unwrap().to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn consecutive_records_of_one_request_share_a_run() {
+        assert_eq!(runs(&batch_of(&[(1, 3, 9), (2, 1, 9), (1, 2, 9)])), [(1, 0, 3), (2, 0, 1), (1, 0, 2)]);
+    }
+
+    #[test]
+    fn splitting_cuts_the_runs_where_it_cuts_the_records() {
+        let mut batch = batch_of(&[(1, 3, 9), (2, 2, 5)]);
+        batch.seal(Compression::Lz4);
+        let (mut first, mut second) = batch.split().unwrap_or_else(|_| panic!("five records split"));
+        assert_eq!((runs(&first), runs(&second)), (vec![(1, 0, 3)], vec![(2, 0, 2)]));
+        assert_eq!(values(&mut first), ["1/0", "1/1", "1/2"]);
+        assert_eq!(values(&mut second), ["2/0", "2/1"]);
+        let (first, second) = first.split().unwrap_or_else(|_| panic!("three records split"));
+        assert_eq!((runs(&first), runs(&second)), (vec![(1, 0, 2)], vec![(1, 2, 1)]));
+        assert!(second.split().is_err(), "one record does not split");
+    }
+
+    #[test]
+    fn dropping_records_keeps_the_others_whole_and_in_order() {
+        let mut batch = batch_of(&[(1, 3, 9), (2, 2, 5)]);
+        batch.seal(Compression::Zstd);
+        let mut rest = batch.without(|position| position == 1 || position == 3).unwrap();
+        assert_eq!(runs(&rest), [(1, 0, 1), (1, 2, 1), (2, 1, 1)]);
+        assert_eq!(values(&mut rest), ["1/0", "1/2", "2/1"]);
+        assert!(rest.without(|_| true).is_none());
+    }
+}

@@ -1,0 +1,382 @@
+//! One client of one cluster on one shard: the parts composed, and the one function that decides.
+//!
+//! Calls note what happened; [`Client::flush`] decides what follows from it. The driver calls flush once per tick,
+//! after a burst of calls, so that records which arrive together leave together and an idle publish leaves at once.
+//!
+//! | File | Story |
+//! |---|---|
+//! | `client/publish.rs` | records in, batches out, what answers mean |
+//! | `client/expiry.rs` | deadlines of records and requests, what times out when |
+//! | `client/metadata.rs` | asking about topics, believing the answers |
+//! | `client/questions.rs` | producer ids, coordinators, users' requests |
+//! | `client/sockets.rs` | connections: opened, read, lost |
+//!
+//! Invariants:
+//! - Every accepted record gets exactly one outcome, every request token exactly one reply (unless cancelled).
+//! - After `flush(now)`, nothing more can be done at `now`: `next_deadline()` is later, or None.
+
+mod expiry;
+mod metadata;
+mod publish;
+mod questions;
+mod sockets;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_wire::record_batch::RecordRef;
+
+use crate::accumulator::{Accumulator, Entry, Slot, Told};
+use crate::cluster::Cluster;
+use crate::config::ClientConfig;
+use crate::connections::Connections;
+use crate::coordinator::Coordinators;
+use crate::limits::{BATCH_HEADER_BYTES, REQUESTS_WAITING_MAX, TOPIC_MISSING_REASK};
+use crate::producer::ProducerIds;
+use crate::requests::{Requests, Waiting};
+use crate::rng::Rng;
+use crate::sasl::SaltedKeys;
+use crate::types::{
+    Acks, ConnId, Connect, Health, Lane, Outcome, ProduceError, Request, RequestError, RequestToken, Response, Target,
+    TopicIdx, TopicOptions, TopicState,
+};
+
+/// A Kafka client without I/O. One per (shard, cluster).
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    rng: Rng,
+    cluster: Cluster,
+    conns: Connections,
+    records: Accumulator,
+    ids: ProducerIds,
+    coordinators: Coordinators,
+    requests: Requests,
+    keys: SaltedKeys,
+    // What the driver and the users take.
+    outcomes: VecDeque<Outcome>,
+    replies: VecDeque<(RequestToken, Result<Response, RequestError>)>,
+    connects: VecDeque<Connect>,
+    closes: VecDeque<(ConnId, String)>,
+    transmit: VecDeque<ConnId>,
+    // Where queues wait (see `accumulator::Place`).
+    no_leader: Vec<Slot>,
+    no_producer: Vec<Slot>,
+    delayed: BinaryHeap<Reverse<(Instant, Slot)>>,
+    /// Topics to be asked about again at a time: a first "no such topic" is not believed.
+    rechecks: Vec<(Instant, u32)>,
+    /// Topics in the Metadata request under way.
+    asked_topics: Vec<u32>,
+    /// Records are expired at most every `EXPIRY_PAUSE`.
+    expired_at: Instant,
+    told: Vec<Told>,
+    /// The brokers' words when they refused our credentials and no connection stands.
+    auth_refused: Option<Arc<str>>,
+    draining: bool,
+    /// Something happened since the last flush.
+    dirty: bool,
+    flushed_at: Instant,
+    timer: Option<Instant>,
+}
+
+impl Client {
+    /// A client that will connect when it is flushed. `seed` decides partitions, jitter and SCRAM nonces; in
+    /// production it must be random.
+    pub fn new(config: ClientConfig, seed: u64, now: Instant) -> Client {
+        let mut rng = Rng::new(seed);
+        let config = ClientConfig {
+            batch_bytes_max: config.batch_bytes_max.max(2 * BATCH_HEADER_BYTES),
+            in_flight_max: config.in_flight_max.max(1),
+            ..config
+        };
+        Client {
+            cluster: Cluster::new(&config.bootstrap, rng.below(config.bootstrap.len()), now),
+            records: Accumulator::new(config.queue_bytes_max, config.batch_bytes_max),
+            conns: Connections::default(),
+            ids: ProducerIds::default(),
+            coordinators: Coordinators::default(),
+            requests: Requests::default(),
+            keys: SaltedKeys::default(),
+            outcomes: VecDeque::new(),
+            replies: VecDeque::new(),
+            connects: VecDeque::new(),
+            closes: VecDeque::new(),
+            transmit: VecDeque::new(),
+            no_leader: Vec::new(),
+            no_producer: Vec::new(),
+            delayed: BinaryHeap::new(),
+            rechecks: Vec::new(),
+            asked_topics: Vec::new(),
+            expired_at: now,
+            told: Vec::new(),
+            auth_refused: None,
+            draining: false,
+            dirty: true,
+            flushed_at: now,
+            timer: None,
+            rng,
+            config,
+        }
+    }
+
+    // ---- topics and records
+
+    /// The index of a topic of this cluster; its metadata is looked up if it is new. Cheap, but hashes the name: keep
+    /// the index.
+    pub fn topic(&mut self, name: &str) -> TopicIdx {
+        let (topic, is_new) = self.records.intern(name);
+        if is_new {
+            self.cluster.want_refresh();
+            self.dirty = true;
+        }
+        topic
+    }
+
+    /// How this topic's records are placed and compressed from now on.
+    pub fn set_topic_options(&mut self, topic: TopicIdx, options: TopicOptions) {
+        self.records.topics[topic.0 as usize].options = options;
+    }
+
+    /// Accepts a record: it is copied into its partition's open batch now. Its outcome comes from
+    /// [`Client::poll_outcome`] under `tag` and `record_index`; consecutive indexes of one tag come as one outcome
+    /// per batch. An error means nothing was accepted and no outcome will come.
+    ///
+    /// `deadline`: until then the record may be sent. Then its outcome is told: Unavailable when it was never sent,
+    /// Unknown when it was sent and not answered.
+    #[allow(clippy::too_many_arguments)]
+    pub fn produce(
+        &mut self,
+        topic: TopicIdx,
+        partition: Option<i32>,
+        record: &RecordRef<'_>,
+        acks: Acks,
+        tag: u64,
+        record_index: u32,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<(), ProduceError> {
+        self.accept(topic, Entry { partition, record, shared: None, acks, tag, record_index, deadline }, now)
+    }
+
+    /// As [`Client::produce`] with a value that is linked into the request instead of copied when it is large;
+    /// `record.value` is ignored.
+    #[allow(clippy::too_many_arguments)]
+    pub fn produce_shared(
+        &mut self,
+        topic: TopicIdx,
+        partition: Option<i32>,
+        record: &RecordRef<'_>,
+        value: Bytes,
+        acks: Acks,
+        tag: u64,
+        record_index: u32,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<(), ProduceError> {
+        self.accept(topic, Entry { partition, record, shared: Some(value), acks, tag, record_index, deadline }, now)
+    }
+
+    fn accept(&mut self, topic: TopicIdx, entry: Entry<'_>, now: Instant) -> Result<(), ProduceError> {
+        self.dirty = true;
+        if self.draining {
+            return Err(ProduceError::Unavailable { why: "this gateway is shutting down".into() });
+        }
+        if let Some(why) = &self.auth_refused {
+            return Err(ProduceError::Unavailable { why: why.clone() });
+        }
+        let known = &self.records.topics[topic.0 as usize];
+        match known.state {
+            TopicState::Known if !self.records.has_waiting(topic) => {
+                let refused = self.records.append(topic, entry, &mut self.rng);
+                if let Err(ProduceError::PartitionUnknown { .. }) = refused {
+                    self.want_topic(topic.0); // it may have been added since
+                }
+                refused
+            }
+            TopicState::Known | TopicState::Pending => self.records.wait(topic, entry),
+            TopicState::Missing | TopicState::Denied => {
+                let fresh = known.negative_at.is_none_or(|at| now < at + TOPIC_MISSING_REASK);
+                if fresh {
+                    return Err(metadata::refusal(known.state));
+                }
+                self.want_topic(topic.0);
+                self.records.wait(topic, entry)
+            }
+        }
+    }
+
+    /// The next record outcome, oldest first.
+    pub fn poll_outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.pop_front()
+    }
+
+    // ---- requests
+
+    /// Sends a request that is not Produce to `target` over its connection of `lane`. The reply comes from
+    /// [`Client::poll_reply`] under the token, within `timeout`.
+    pub fn request(
+        &mut self,
+        target: Target<'_>,
+        lane: Lane,
+        request: Request,
+        timeout: Duration,
+        now: Instant,
+    ) -> RequestToken {
+        self.dirty = true;
+        let token = self.requests.next_token();
+        if self.requests.waiting.len() >= REQUESTS_WAITING_MAX {
+            self.replies.push_back((token, Err(RequestError::QueueFull)));
+            return token;
+        }
+        self.requests.waiting.push_back(Waiting {
+            token,
+            destination: target.into(),
+            lane,
+            request,
+            timeout,
+            deadline: now + timeout,
+            generation: self.cluster.generation,
+        });
+        token
+    }
+
+    /// The next reply, oldest first.
+    pub fn poll_reply(&mut self) -> Option<(RequestToken, Result<Response, RequestError>)> {
+        self.replies.pop_front()
+    }
+
+    /// Nobody waits for this reply any more. Whether the broker acts on the request is open.
+    pub fn cancel(&mut self, token: RequestToken) {
+        self.requests.waiting.retain(|request| request.token != token);
+        self.disown(token);
+        self.replies.retain(|(replied, _)| *replied != token);
+    }
+
+    /// The coordinator answered that it is not: look it up again when it is needed next.
+    pub fn invalidate_coordinator(&mut self, group: &str) {
+        self.coordinators.forget(group);
+    }
+
+    // ---- what is known
+
+    /// Node id of a partition's leader.
+    pub fn leader(&self, topic: TopicIdx, partition: i32) -> Option<i32> {
+        let partitions = &self.records.topics.get(topic.0 as usize)?.partitions;
+        let leader = partitions.get(usize::try_from(partition).ok()?)?.leader?;
+        self.cluster.broker(leader).node
+    }
+
+    /// Epoch of a partition's leader, when the cluster tells one.
+    pub fn leader_epoch(&self, topic: TopicIdx, partition: i32) -> Option<i32> {
+        let partitions = &self.records.topics.get(topic.0 as usize)?.partitions;
+        let epoch = partitions.get(usize::try_from(partition).ok()?)?.leader_epoch;
+        (epoch >= 0).then_some(epoch)
+    }
+
+    /// None until the topic is known.
+    pub fn partition_count(&self, topic: TopicIdx) -> Option<i32> {
+        let topic = self.records.topics.get(topic.0 as usize)?;
+        (topic.state == TopicState::Known).then_some(topic.partitions.len() as i32)
+    }
+
+    /// The name [`Client::topic`] was given.
+    pub fn topic_name(&self, topic: TopicIdx) -> &str {
+        &self.records.topics[topic.0 as usize].name
+    }
+
+    /// What the cluster said about the topic.
+    pub fn topic_state(&self, topic: TopicIdx) -> TopicState {
+        self.records.topics[topic.0 as usize].state
+    }
+
+    /// Node ids of the brokers in the last metadata.
+    pub fn broker_nodes(&self) -> impl Iterator<Item = i32> {
+        self.cluster.brokers.iter().filter(|broker| broker.listed).filter_map(|broker| broker.node)
+    }
+
+    /// Asks for everything again, soon.
+    pub fn refresh_metadata(&mut self, now: Instant) {
+        self.cluster.refresh.periodic_at = now;
+        self.dirty = true;
+    }
+
+    /// Bytes of records accepted and not yet answered.
+    pub fn queued_bytes(&self) -> usize {
+        self.records.queued_bytes
+    }
+
+    /// Does a broker answer?
+    pub fn health(&self, now: Instant) -> Health {
+        let ready = self.conns.iter().filter(|conn| conn.is_ready()).count();
+        let silent = |conn: &&crate::connection::Connection| {
+            conn.in_flight.front().is_some_and(|oldest| now.saturating_duration_since(oldest.sent_at) > expiry::SILENCE)
+        };
+        let silent = self.conns.iter().filter(|conn| conn.is_ready()).filter(silent).count();
+        let known = self.broker_nodes().count();
+        if ready > silent {
+            return Health { reachable: true, detail: format!("{known} brokers known, {ready} connections") };
+        }
+        let detail = match (&self.cluster.last_error, silent) {
+            (_, silent) if silent > 0 => {
+                format!("{silent} connections without an answer for more than {:?}", expiry::SILENCE)
+            }
+            (Some(why), _) => why.to_string(),
+            (None, _) if self.cluster.brokers.is_empty() => "no bootstrap address".into(),
+            (None, _) => "not connected yet".into(),
+        };
+        Health { reachable: false, detail }
+    }
+
+    // ---- time
+
+    /// Decides: what has expired, what may be asked, what may be sent, to whom. Call it once per tick.
+    pub fn flush(&mut self, now: Instant) {
+        self.dirty = false;
+        self.flushed_at = now;
+        if self.timer.is_some_and(|at| at <= now) {
+            self.expire_connections(now);
+            self.expire_requests(now);
+            self.wake_delayed(now);
+            self.wake_rechecks(now);
+        }
+        self.expire_records(now);
+        self.ask_metadata(now);
+        self.ask_coordinators(now);
+        self.send_requests(now);
+        self.send_batches(now);
+        self.ask_producer_id(now);
+        self.timer = self.earliest_timer(now);
+    }
+
+    /// When to call [`Client::on_timer`] at the latest, if nothing else happens. In the past: at once.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.dirty { Some(self.flushed_at) } else { self.timer }
+    }
+
+    /// Time has passed.
+    pub fn on_timer(&mut self, now: Instant) {
+        self.flush(now);
+    }
+
+    /// No new records from here on; what is queued still goes out.
+    pub fn drain(&mut self, now: Instant) {
+        self.draining = true;
+        self.flush(now);
+    }
+
+    /// No record and no request is under way.
+    pub fn is_idle(&self) -> bool {
+        self.records.is_empty() && self.requests.waiting.is_empty() && self.requests.sent.is_empty()
+    }
+
+    /// Ends every record now as if its deadline had come: never sent is Unavailable, sent is Unknown.
+    pub fn expire_all(&mut self, now: Instant) {
+        self.expire_records_until(None, now);
+        self.dirty = true;
+    }
+}

@@ -1,0 +1,298 @@
+//! Deadlines: of records, of requests, of connections; and when the next one is.
+//!
+//! A record's deadline ends its owner's wait, not its batch's life. A record whose batch cannot be stored yet is
+//! taken out and is Unavailable. A record whose batch was sent is Unknown; the batch goes on for the others in it, and
+//! when nobody is left it is given up, unless its answer is still to come: until then the partition waits, because
+//! sending the next batch meanwhile could only be done under another producer id and out of order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Client;
+use crate::accumulator::{Place, Slot};
+use crate::connection::Owner;
+use crate::limits::{BOOTSTRAP_IDLE_MAX, CONNECTION_IDLE_MAX, EXPIRY_PAUSE, PRODUCE_STALL};
+use crate::types::{ConnId, Outcome, ProduceError, RequestError, RequestToken};
+
+/// A connection without an answer for longer does not count as reachable.
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
+
+impl Client {
+    pub(super) fn expire_records(&mut self, now: Instant) {
+        let due = self.records.next_expiry.is_some_and(|at| at <= now);
+        if due && now >= self.expired_at + EXPIRY_PAUSE {
+            self.expired_at = now;
+            self.expire_records_until(Some(now), now);
+        }
+    }
+
+    /// Ends the wait of every record with a deadline up to `until`, or of all.
+    pub(super) fn expire_records_until(&mut self, until: Option<Instant>, now: Instant) {
+        let why: Arc<str> = match &self.cluster.last_error {
+            Some(error) => format!("topic metadata not known in time: {error}").into(),
+            None => "topic metadata not known in time".into(),
+        };
+        let mut next = self.records.expire_waiting(until, &why, &mut self.told);
+        self.tell();
+        let occupied: Vec<Slot> = self.records.occupied().to_vec();
+        for slot in occupied {
+            let left = self.expire_queue(slot, until, now);
+            next = earlier(next, left);
+        }
+        self.records.next_expiry = next;
+    }
+
+    /// One queue; gives its earliest deadline left.
+    fn expire_queue(&mut self, slot: Slot, until: Option<Instant>, now: Instant) -> Option<Instant> {
+        let mut next = None;
+        let mut index = 0;
+        while let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.get(index)) {
+            let Some(earliest) = batch.earliest else {
+                index += 1;
+                continue;
+            };
+            if until.is_some_and(|until| earliest > until) {
+                next = earlier(next, Some(earliest));
+                index += 1;
+                continue;
+            }
+            let in_flight = index == 0 && self.records.queue(slot).is_some_and(|queue| queue.place == Place::InFlight);
+            let kept = if in_flight || batch.maybe_stored {
+                self.expire_sent(slot, index, until, in_flight)
+            } else {
+                self.expire_unsent(slot, index, until, now)
+            };
+            if kept {
+                next = earlier(next, self.records.queue(slot).and_then(|queue| queue.batches.get(index)?.earliest));
+                index += 1;
+            }
+        }
+        next
+    }
+
+    /// Unknown for those whose time is over; false when the batch was given up.
+    fn expire_sent(&mut self, slot: Slot, index: usize, until: Option<Instant>, in_flight: bool) -> bool {
+        let why = self.problem(slot, "the broker did not answer in time");
+        let Some(queue) = self.records.queue_mut(slot) else { return false };
+        let batch = &mut queue.batches[index];
+        for run in batch.runs.iter_mut().filter(|run| !run.answered) {
+            if until.is_some_and(|until| run.deadline > until) {
+                continue;
+            }
+            run.answered = true;
+            self.outcomes.push_back(Outcome {
+                tag: run.tag,
+                record_first: run.record_first,
+                count: run.count,
+                result: Err(ProduceError::Unknown { why: why.clone() }),
+            });
+        }
+        batch.refresh_earliest();
+        if batch.earliest.is_some() || in_flight {
+            return true;
+        }
+        debug_assert_eq!(index, 0, "only the first batch was ever sent");
+        self.abandon(slot, &why);
+        false
+    }
+
+    /// Unavailable for those whose time is over, who leave the batch; false when nobody is left in it.
+    fn expire_unsent(&mut self, slot: Slot, index: usize, until: Option<Instant>, now: Instant) -> bool {
+        let why = self.problem(slot, &self.reason(slot, now));
+        let error = ProduceError::Unavailable { why };
+        let Some(batch) = self.records.remove(slot, index) else { return false };
+        let over = |deadline: Instant| until.is_none_or(|until| deadline <= until);
+        if batch.runs.iter().all(|run| run.answered || over(run.deadline)) {
+            self.fail(batch, &error);
+            return false;
+        }
+        let mut dropped = Vec::with_capacity(batch.record_count() as usize);
+        for run in &batch.runs {
+            dropped.resize(dropped.len() + run.count as usize, run.answered || over(run.deadline));
+        }
+        match self.drop_records(batch, |position| dropped[position as usize], &error) {
+            Some(rest) => {
+                self.records.insert(slot, index, rest);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends every record that was never sent: sending it is out of the question for now.
+    pub(super) fn fail_unsent(&mut self, why: &Arc<str>) {
+        self.records.expire_waiting(None, why, &mut self.told);
+        self.tell();
+        let error = ProduceError::Unavailable { why: why.clone() };
+        for slot in self.records.occupied().to_vec() {
+            let in_flight = self.records.queue(slot).is_some_and(|queue| queue.place == Place::InFlight);
+            let mut index = 0;
+            while let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.get(index)) {
+                if batch.maybe_stored || (in_flight && index == 0) {
+                    index += 1;
+                } else if let Some(batch) = self.records.remove(slot, index) {
+                    self.fail(batch, &error);
+                }
+            }
+        }
+    }
+
+    /// What last went wrong with a queue, else `otherwise`.
+    fn problem(&self, slot: Slot, otherwise: &str) -> Arc<str> {
+        self.records.queue(slot).and_then(|queue| queue.problem.clone()).unwrap_or_else(|| otherwise.into())
+    }
+
+    /// Why a queue's batches were not sent, from where it waits.
+    fn reason(&self, slot: Slot, now: Instant) -> String {
+        let Some(queue) = self.records.queue(slot) else { return "partition is gone".into() };
+        match (queue.place, self.records.leader(slot)) {
+            (Place::NoLeader, _) | (_, None) => "partition has no leader".into(),
+            (Place::NoProducer, _) => "no producer id from the cluster".into(),
+            (_, Some(leader)) => {
+                let broker = self.cluster.broker(leader);
+                match &broker.last_error {
+                    Some(why) if !broker.may_connect(now) => why.to_string(),
+                    _ => format!("leader {}:{} did not take it in time", broker.host, broker.port),
+                }
+            }
+        }
+    }
+
+    /// Outcomes of records that never reached a queue.
+    pub(super) fn tell(&mut self) {
+        for told in self.told.drain(..) {
+            self.outcomes.push_back(Outcome {
+                tag: told.tag,
+                record_first: told.record_first,
+                count: told.count,
+                result: Err(told.error),
+            });
+        }
+    }
+
+    // ---- requests
+
+    pub(super) fn expire_requests(&mut self, now: Instant) {
+        let replies = &mut self.replies;
+        self.requests.waiting.retain(|request| {
+            let over = request.deadline <= now;
+            if over {
+                replies.push_back((request.token, Err(RequestError::Timeout { sent: false })));
+            }
+            !over
+        });
+        let over: Vec<RequestToken> =
+            self.requests.sent.iter().filter(|(_, sent)| sent.deadline <= now).map(|(token, _)| *token).collect();
+        for token in over {
+            self.disown(token);
+            self.replies.push_back((token, Err(RequestError::Timeout { sent: true })));
+        }
+    }
+
+    /// The answer to a sent request will be read and dropped.
+    pub(super) fn disown(&mut self, token: RequestToken) {
+        let Some(sent) = self.requests.sent.remove(&token) else { return };
+        let Some(conn) = self.conns.get_mut(sent.conn) else { return };
+        for request in conn.in_flight.iter_mut() {
+            if matches!(&request.owner, Owner::User(owner) if *owner == token) {
+                request.owner = Owner::Nobody;
+            }
+        }
+    }
+
+    // ---- connections
+
+    /// Connections that are silent, stalled, unused or past their session end or stop being used here.
+    pub(super) fn expire_connections(&mut self, now: Instant) {
+        let mut over: Vec<(ConnId, &'static str)> = Vec::new();
+        let mut stalled: Vec<Slot> = Vec::new();
+        for conn in self.conns.iter() {
+            let oldest = conn.in_flight.front();
+            if conn.is_opening() && conn.opening_deadline <= now {
+                over.push((conn.id, "broker did not complete the handshake in time"));
+            } else if conn.answer_deadline().is_some_and(|at| at <= now) {
+                over.push((conn.id, "broker did not answer in time"));
+            } else if self.is_unused(conn, now) {
+                over.push((conn.id, UNUSED));
+            }
+            if let Some(oldest) = oldest
+                && let Owner::Produce(slots) = &oldest.owner
+                && oldest.sent_at + PRODUCE_STALL <= now
+            {
+                stalled.extend_from_slice(slots);
+            }
+        }
+        for (conn, why) in over {
+            self.lose(conn, why, why != UNUSED, now);
+        }
+        for slot in stalled {
+            self.want_topic(slot.topic);
+        }
+    }
+
+    fn is_unused(&self, conn: &crate::connection::Connection, now: Instant) -> bool {
+        if conn.is_opening() || !conn.in_flight.is_empty() || conn.has_output() {
+            return false;
+        }
+        conn.is_retired(now) || self.idle_end(conn) <= now
+    }
+
+    fn idle_end(&self, conn: &crate::connection::Connection) -> Instant {
+        let is_bootstrap = self.cluster.broker(conn.broker).node.is_none() && self.cluster.generation > 0;
+        conn.last_used + if is_bootstrap { BOOTSTRAP_IDLE_MAX } else { CONNECTION_IDLE_MAX }
+    }
+
+    /// The earliest time after this flush at which something is due. What is due already waits for an event, not for
+    /// time, so it does not count.
+    pub(super) fn earliest_timer(&self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        let mut consider = |at: Option<Instant>| {
+            if let Some(at) = at.filter(|at| *at > now) {
+                next = earlier(next, Some(at));
+            }
+        };
+        consider(self.records.next_expiry.map(|at| at.max(self.expired_at + EXPIRY_PAUSE)));
+        consider(self.delayed.peek().map(|delayed| delayed.0.0));
+        consider(self.requests.next_deadline());
+        consider(self.rechecks.iter().map(|(at, _)| *at).min());
+        consider(self.ids.retry_at);
+        self.coordinators.retry_times().for_each(|at| consider(Some(at)));
+        if !self.cluster.refresh.asking {
+            consider(self.cluster.refresh.wanted.then_some(self.cluster.refresh.not_before));
+            consider(Some(self.cluster.refresh.periodic_at));
+        }
+        for broker in &self.cluster.brokers {
+            consider(broker.retry_at);
+        }
+        for conn in self.conns.iter() {
+            consider(conn.is_opening().then_some(conn.opening_deadline));
+            consider(conn.answer_deadline());
+            consider(conn.muted_until);
+            consider(conn.retire_at);
+            if conn.is_retired(now) && conn.in_flight.is_empty() {
+                consider(Some(now + EXPIRY_PAUSE)); // closed by the next look at the connections
+            }
+            if let Some(oldest) = conn.in_flight.front() {
+                // Asked again every stall while the silence lasts.
+                if matches!(oldest.owner, Owner::Produce(_)) {
+                    let stall = PRODUCE_STALL;
+                    let silent = now.saturating_duration_since(oldest.sent_at).as_millis() / stall.as_millis();
+                    consider(Some(oldest.sent_at + stall * (silent as u32 + 1)));
+                }
+            } else if !conn.is_opening() {
+                consider(Some(self.idle_end(conn)));
+            }
+        }
+        next
+    }
+}
+
+/// A connection closed because nobody uses it is no failure.
+pub(super) const UNUSED: &str = "not used any more";
+
+pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

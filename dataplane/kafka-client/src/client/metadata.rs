@@ -1,0 +1,362 @@
+//! Asking about topics and brokers, and what to believe of the answer.
+//!
+//! A broker that has just started, or has not heard yet, says that a topic does not exist. So the first "no" is asked
+//! again 200 ms later; the second is believed, and asked again at most every 200 ms when somebody publishes there. A
+//! leader with an older epoch than the one we know is old news and not taken (KIP-320).
+
+use std::time::Instant;
+
+use kafka_wire::api_key::ApiKey;
+use kafka_wire::cold::{self, RequestKind, StrBytes, types};
+use kafka_wire::error_code::ErrorCode;
+
+use super::Client;
+use crate::accumulator::{ACKS, Partition, Place, Slot};
+use crate::connection::Owner;
+use crate::limits::{METADATA_TIMEOUT, METADATA_TOPICS_MAX, PARTITIONS_MAX, PRODUCE_STALL, TOPIC_MISSING_REASK};
+use crate::types::{ConnId, Lane, ProduceError, TopicState};
+
+/// First version that can say "do not create the topic".
+const AUTO_CREATE_FROM: i16 = 4;
+
+/// What records for a topic in this state are told.
+pub(super) fn refusal(state: TopicState) -> ProduceError {
+    match state {
+        TopicState::Denied => ProduceError::NotAuthorized { code: ErrorCode::TOPIC_AUTHORIZATION_FAILED },
+        TopicState::Missing | TopicState::Pending | TopicState::Known => ProduceError::TopicUnknown,
+    }
+}
+
+impl Client {
+    /// The topic is part of the next Metadata request.
+    pub(super) fn want_topic(&mut self, topic: u32) {
+        self.records.topics[topic as usize].wanted = true;
+        self.cluster.want_refresh();
+    }
+
+    pub(super) fn wake_rechecks(&mut self, now: Instant) {
+        let topics = &mut self.records.topics;
+        let mut wanted = false;
+        self.rechecks.retain(|(at, topic)| {
+            let due = *at <= now;
+            if due {
+                topics[*topic as usize].wanted = true;
+                wanted = true;
+            }
+            !due
+        });
+        self.cluster.refresh.wanted |= wanted;
+    }
+
+    pub(super) fn ask_metadata(&mut self, now: Instant) {
+        if self.cluster.refresh.periodic_at <= now {
+            self.cluster.refresh.periodic_at = now + self.config.metadata_max_age;
+            self.cluster.refresh.wanted = true;
+            self.records.topics.iter_mut().filter(|topic| !topic.name.is_empty()).for_each(|topic| topic.wanted = true);
+        }
+        if !self.cluster.refresh.is_due(now) {
+            return;
+        }
+        let Some(conn) = self.any_connection(Lane::Control, now) else { return };
+        let connection = self.conns.get_mut(conn).expect("given by any_connection()");
+        let version = match connection.version(ApiKey::Metadata, cold::supported(ApiKey::Metadata)) {
+            Ok(version) => version,
+            Err(error) => return self.lose(conn, &error.to_string(), true, now),
+        };
+        self.asked_topics.clear();
+        let mut names = Vec::new();
+        for (index, topic) in self.records.topics.iter_mut().enumerate() {
+            if topic.wanted && names.len() < METADATA_TOPICS_MAX {
+                topic.wanted = false;
+                self.asked_topics.push(index as u32);
+                let name = types::TopicName(StrBytes::from_string(topic.name.to_string()));
+                names.push(types::metadata_request::MetadataRequestTopic::default().with_name(Some(name)));
+            }
+        }
+        let request = types::MetadataRequest::default()
+            .with_topics(Some(names))
+            .with_allow_auto_topic_creation(version < AUTO_CREATE_FROM);
+        let deadline = now + METADATA_TIMEOUT.min(self.config.request_timeout);
+        let request = RequestKind::Metadata(request);
+        let sent = connection.send_cold(
+            &request,
+            ApiKey::Metadata,
+            version,
+            &self.config.client_id,
+            Owner::Metadata,
+            deadline,
+            now,
+        );
+        match sent {
+            Ok(()) => {
+                self.cluster.refresh.asking = true;
+                self.cluster.refresh.wanted = false;
+                self.list_transmit(conn);
+            }
+            Err(error) => {
+                tracing::error!(%error, "metadata request cannot be encoded");
+                self.metadata_failed(now);
+            }
+        }
+    }
+
+    /// No usable answer: the same topics are asked again after a pause.
+    pub(super) fn metadata_failed(&mut self, now: Instant) {
+        for topic in std::mem::take(&mut self.asked_topics) {
+            self.records.topics[topic as usize].wanted = true;
+        }
+        let refresh = &mut self.cluster.refresh;
+        refresh.asking = false;
+        refresh.wanted = true;
+        refresh.not_before = refresh.backoff.failed(now, &mut self.rng);
+    }
+
+    pub(super) fn on_metadata(&mut self, conn: ConnId, answer: types::MetadataResponse, now: Instant) {
+        self.mute(conn, answer.throttle_time_ms, now);
+        if answer.brokers.is_empty() || answer.error_code != 0 {
+            return self.metadata_failed(now); // a broker that is starting
+        }
+        self.learn_brokers(&answer);
+        self.cluster.refreshed(now);
+        let asked = std::mem::take(&mut self.asked_topics);
+        let mut answered = vec![false; asked.len()];
+        let mut expected = 0;
+        for topic in &answer.topics {
+            let Some(name) = topic.name.as_ref().map(|name| name.as_str()) else { continue };
+            let Some(index) = self.records.lookup(name) else { continue };
+            let position = match asked.get(expected) {
+                Some(asked) if *asked == index => Some(expected),
+                _ => asked.iter().position(|asked| *asked == index),
+            };
+            if let Some(position) = position {
+                answered[position] = true;
+                expected = position + 1;
+            }
+            self.on_topic(index, topic, now);
+        }
+        for (topic, answered) in asked.iter().zip(&answered) {
+            if !answered {
+                self.on_negative(*topic, TopicState::Missing, now);
+            }
+        }
+        self.replace_queues();
+        let open = self.records.topics.iter().any(|topic| topic.wanted);
+        if open && !self.no_leader.is_empty() {
+            // Leaders are still being elected: ask less and less often.
+            self.cluster.refresh.not_before = self.cluster.refresh.backoff.failed(now, &mut self.rng);
+        } else {
+            self.cluster.refresh.backoff.succeeded();
+        }
+        self.cluster.refresh.wanted |= open;
+        self.leave_silent_leaders(now);
+    }
+
+    fn learn_brokers(&mut self, answer: &types::MetadataResponse) {
+        for broker in self.cluster.brokers.iter_mut().filter(|broker| broker.node.is_some()) {
+            broker.listed = false;
+        }
+        for broker in &answer.brokers {
+            let learnt = self.cluster.learn(broker.node_id.0, broker.host.as_str(), broker.port);
+            if let Some((index, true)) = learnt {
+                self.retire_connections(index);
+            }
+        }
+        self.cluster.controller = self.cluster.by_node(answer.controller_id.0);
+    }
+
+    fn on_topic(&mut self, index: u32, answer: &types::metadata_response::MetadataResponseTopic, now: Instant) {
+        match ErrorCode(answer.error_code) {
+            ErrorCode::NONE if !answer.partitions.is_empty() => self.on_positive(index, answer),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => self.on_negative(index, TopicState::Missing, now),
+            ErrorCode::INVALID_TOPIC_EXCEPTION => self.confirm(index, TopicState::Missing, now),
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED => self.confirm(index, TopicState::Denied, now),
+            _ => {
+                // LEADER_NOT_AVAILABLE while a topic is being created, and whatever else passes.
+                self.rechecks.push((now + TOPIC_MISSING_REASK, index));
+            }
+        }
+    }
+
+    fn on_negative(&mut self, index: u32, state: TopicState, now: Instant) {
+        let topic = &mut self.records.topics[index as usize];
+        if topic.negative_at.is_none() {
+            topic.negative_at = Some(now);
+            self.rechecks.push((now + TOPIC_MISSING_REASK, index));
+        } else {
+            self.confirm(index, state, now);
+        }
+    }
+
+    /// The topic cannot be written, and everybody who waits for it is told.
+    fn confirm(&mut self, index: u32, state: TopicState, now: Instant) {
+        let topic = &mut self.records.topics[index as usize];
+        topic.negative_at = Some(now);
+        if topic.state != state {
+            tracing::info!(topic = %topic.name, ?state, "topic cannot be written");
+        }
+        topic.state = state;
+        topic.partitions.iter_mut().for_each(|partition| partition.leader = None);
+        let partition_count = topic.partitions.len() as u32;
+        let error = refusal(state);
+        self.records.refuse_waiting(index, &error, &mut self.told);
+        self.tell();
+        for slot in slots(index, 0..partition_count) {
+            self.fail_queue(slot, &error, false);
+        }
+    }
+
+    /// Ends every batch of a queue: `error` for what is surely not stored, Unknown for the rest. What is in flight
+    /// stays until its answer, unless the queue itself goes.
+    fn fail_queue(&mut self, slot: Slot, error: &ProduceError, everything: bool) {
+        let Some(queue) = self.records.queue(slot) else { return };
+        let in_flight = queue.place == Place::InFlight;
+        let mut kept = 0;
+        while let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.get(kept)) {
+            let sent = in_flight && kept == 0;
+            if sent && !everything {
+                kept = 1;
+                continue;
+            }
+            let maybe_stored = sent || batch.maybe_stored;
+            let Some(batch) = self.records.remove(slot, kept) else { break };
+            if maybe_stored {
+                self.fail(batch, &ProduceError::Unknown { why: "topic was deleted".into() });
+                if let Some(queue) = self.records.queue_mut(slot) {
+                    queue.burn_identity();
+                }
+            } else {
+                self.fail(batch, error);
+            }
+        }
+    }
+
+    fn on_positive(&mut self, index: u32, answer: &types::metadata_response::MetadataResponseTopic) {
+        let count = answer.partitions.iter().map(|partition| partition.partition_index).max().unwrap_or(-1) + 1;
+        if count < 1 || count as usize > PARTITIONS_MAX {
+            tracing::warn!(topic = %self.records.topics[index as usize].name, count, "metadata with impossible partitions");
+            return;
+        }
+        let count = count as u32;
+        let id = answer.topic_id.into_bytes();
+        let topic = &self.records.topics[index as usize];
+        let old_count = topic.partitions.len() as u32;
+        let other_id = id != [0; 16] && topic.id != [0; 16] && id != topic.id;
+        let recreated = other_id || count < old_count;
+        if recreated {
+            self.forget_partitions(index, count, old_count);
+        }
+        let topic = &mut self.records.topics[index as usize];
+        topic.id = id;
+        topic.negative_at = None;
+        topic.partitions.resize_with(count as usize, Partition::default);
+        for told in &answer.partitions {
+            let Ok(partition) = usize::try_from(told.partition_index) else { continue };
+            let partition = &mut topic.partitions[partition];
+            let (known, said) = (partition.leader_epoch, told.leader_epoch);
+            if !recreated && said >= 0 && said < known {
+                continue; // old news
+            }
+            partition.leader = self.cluster.by_node(told.leader_id.0);
+            partition.leader_epoch = said;
+        }
+        topic.state = TopicState::Known;
+        self.records.release_waiting(index, &mut self.rng, &mut self.told);
+        self.tell();
+    }
+
+    /// The topic was deleted and made again: sequences begin anew, what was sent to the old one is unknown.
+    fn forget_partitions(&mut self, index: u32, count: u32, old_count: u32) {
+        tracing::info!(topic = %self.records.topics[index as usize].name, "topic was created anew");
+        for partition in self.records.topics[index as usize].partitions.iter_mut() {
+            partition.leader = None;
+            partition.leader_epoch = -1;
+        }
+        for slot in slots(index, 0..old_count) {
+            let gone = slot.partition >= count;
+            let error =
+                ProduceError::PartitionUnknown { partition: slot.partition as i32, partition_count: count as i32 };
+            if gone {
+                self.fail_queue(slot, &error, true);
+                continue;
+            }
+            let Some(queue) = self.records.queue(slot) else { continue };
+            let in_flight = queue.place == Place::InFlight;
+            let stale = queue.batches.front().is_some_and(|batch| batch.maybe_stored);
+            if in_flight {
+                if let Some(batch) = self.records.queue_mut(slot).and_then(|queue| queue.batches.front_mut()) {
+                    batch.of_old_topic = true;
+                }
+            } else {
+                if stale {
+                    self.abandon(slot, &"topic was deleted and created again".into());
+                }
+                if let Some(queue) = self.records.queue_mut(slot) {
+                    queue.burn_identity();
+                }
+            }
+        }
+        self.records.topics[index as usize].partitions.truncate(count as usize);
+    }
+
+    /// A broker that is not the leader said who is (KIP-951). True when that is news.
+    pub(super) fn believe_leader(&mut self, slot: Slot, hint: Option<(i32, i32)>) -> bool {
+        let Some((node, epoch)) = hint else { return false };
+        let leader = self.cluster.by_node(node);
+        let topic = &mut self.records.topics[slot.topic as usize];
+        let Some(partition) = topic.partitions.get_mut(slot.partition as usize) else { return false };
+        if leader.is_none() || epoch <= partition.leader_epoch {
+            return false;
+        }
+        partition.leader = leader;
+        partition.leader_epoch = epoch;
+        true
+    }
+
+    /// Leaders may have changed: whoever waits for one, or at one, is placed again.
+    fn replace_queues(&mut self) {
+        for slot in std::mem::take(&mut self.no_leader) {
+            let waits = self.records.queue(slot).is_some_and(|queue| queue.place == Place::NoLeader);
+            if waits
+                && (self.records.leader(slot).is_some()
+                    || self.records.queue(slot).is_some_and(|q| q.batches.is_empty()))
+            {
+                self.records.make_ready(slot);
+            } else if waits {
+                self.no_leader.push(slot);
+                self.records.topics[slot.topic as usize].wanted = true;
+            }
+        }
+        for broker in 0..self.cluster.brokers.len() as u32 {
+            for acks in 0..ACKS.len() {
+                for slot in std::mem::take(&mut self.cluster.broker_mut(broker).pending[acks]) {
+                    if self.records.leader(slot) == Some(broker) {
+                        self.cluster.broker_mut(broker).pending[acks].push_back(slot);
+                    } else if self.records.queue(slot).is_some_and(|queue| queue.place == Place::Pending) {
+                        self.records.make_ready(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A frozen broker sends no reset. When it has been silent for a while and leads none of what we sent it, its
+    /// connection is dropped, and the batches go to the new leaders with the same sequences.
+    fn leave_silent_leaders(&mut self, now: Instant) {
+        let mut left: Vec<ConnId> = Vec::new();
+        for conn in self.conns.iter() {
+            let Some(oldest) = conn.in_flight.front() else { continue };
+            let Owner::Produce(slots) = &oldest.owner else { continue };
+            let leads = slots.iter().any(|slot| self.records.leader(*slot).is_none_or(|leader| leader == conn.broker));
+            if oldest.sent_at + PRODUCE_STALL <= now && !leads {
+                left.push(conn.id);
+            }
+        }
+        for conn in left {
+            self.lose(conn, "broker is silent and leads these partitions no more", true, now);
+        }
+    }
+}
+
+fn slots(topic: u32, partitions: std::ops::Range<u32>) -> impl Iterator<Item = Slot> {
+    partitions.flat_map(move |partition| (0..ACKS.len() as u8).map(move |acks| Slot { topic, partition, acks }))
+}

@@ -1,0 +1,521 @@
+//! Batches: which may leave now, to whom, and what the answer means for them.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use kafka_wire::api_key::ApiKey;
+use kafka_wire::error_code::ErrorCode;
+use kafka_wire::messages::produce::{self, OutPartition, OutTopic, PartitionResult};
+use kafka_wire::record_batch::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE};
+use smallvec::SmallVec;
+
+use super::Client;
+use crate::accumulator::{ACKS, Place, Slot};
+use crate::backoff;
+use crate::batch::{Batch, Body};
+use crate::connection::{ConnectionError, Owner};
+use crate::limits::REQUEST_PARTITIONS_MAX;
+use crate::producer::{Verdict, sequence_after, verdict};
+use crate::types::{Acks, ConnId, Outcome, ProduceError, Stored};
+
+impl Client {
+    /// Every ready queue goes to its leader's list, and every leader's list as far as its connection has room.
+    pub(super) fn send_batches(&mut self, now: Instant) {
+        loop {
+            while let Some(slot) = self.records.ready.pop() {
+                self.place(slot);
+            }
+            for broker in 0..self.cluster.brokers.len() as u32 {
+                for acks in 0..ACKS.len() {
+                    if !self.cluster.broker(broker).pending[acks].is_empty() {
+                        self.send_pending(broker, acks, now);
+                    }
+                }
+            }
+            if self.records.ready.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Where a ready queue waits: at its leader, for a leader, or for a producer id.
+    fn place(&mut self, slot: Slot) {
+        let leader = self.records.leader(slot);
+        let idempotent = slot.acks() == Acks::All && self.config.idempotence;
+        let Some(queue) = self.records.queue_mut(slot) else { return };
+        if queue.place != Place::Ready {
+            return;
+        }
+        let Some(first) = queue.batches.front() else {
+            queue.place = Place::Idle;
+            return;
+        };
+        let Some(leader) = leader else {
+            queue.place = Place::NoLeader;
+            self.no_leader.push(slot);
+            self.want_topic(slot.topic);
+            return;
+        };
+        if idempotent && self.ids.refused && !first.maybe_stored {
+            queue.identity = None;
+        } else if idempotent && queue.identity.is_none() {
+            let Some(identity) = self.ids.adopt(queue.generation_min) else {
+                queue.place = Place::NoProducer;
+                self.no_producer.push(slot);
+                return;
+            };
+            queue.identity = Some(identity);
+            queue.sequence_next = 0;
+        }
+        queue.place = Place::Pending;
+        self.cluster.broker_mut(leader).pending[slot.acks as usize].push_back(slot);
+    }
+
+    /// Requests of as many partitions as fit, as long as the connection takes them.
+    fn send_pending(&mut self, broker: u32, acks: usize, now: Instant) {
+        let mut slots: Vec<Slot> = Vec::new();
+        while !self.cluster.broker(broker).pending[acks].is_empty() {
+            let Some(conn) = self.connection(broker, ACKS[acks].lane(), now) else { return };
+            self.take_pending(broker, acks, &mut slots);
+            if !slots.is_empty() {
+                self.send_produce(conn, ACKS[acks], &mut slots, now);
+            }
+        }
+    }
+
+    /// Closes and stamps first batches of this leader's queues, up to one request's worth.
+    fn take_pending(&mut self, broker: u32, acks: usize, slots: &mut Vec<Slot>) {
+        slots.clear();
+        let mut request_bytes = 0;
+        while let Some(slot) = self.cluster.broker_mut(broker).pending[acks].pop_front() {
+            let leads = self.records.leader(slot) == Some(broker);
+            let Some(queue) = self.records.queue_mut(slot) else { continue };
+            if queue.place != Place::Pending {
+                continue;
+            }
+            if !leads || queue.batches.is_empty() {
+                self.records.make_ready(slot); // place() finds the right leader, or rest
+                continue;
+            }
+            let batch_bytes = queue.batches[0].bytes();
+            let full =
+                request_bytes + batch_bytes > self.config.request_bytes_max || slots.len() >= REQUEST_PARTITIONS_MAX;
+            if full && !slots.is_empty() {
+                self.cluster.broker_mut(broker).pending[acks].push_front(slot);
+                return;
+            }
+            request_bytes += batch_bytes;
+            self.stamp_first(slot);
+            slots.push(slot);
+        }
+    }
+
+    fn stamp_first(&mut self, slot: Slot) {
+        self.records.seal_first(slot);
+        let queue = self.records.queue_mut(slot).expect("the caller has looked");
+        queue.place = Place::InFlight;
+        let (identity, sequence) = (queue.identity, queue.sequence_next);
+        let batch = queue.batches.front_mut().expect("the caller has looked");
+        let was_stamped = batch.sent_as;
+        batch.sent_as = identity;
+        batch.attempts += 1;
+        let Body::Sealed(sealed) = &mut batch.body else { unreachable!("sealed above") };
+        match identity {
+            Some(identity) => sealed.stamp(identity.id, identity.epoch, sequence),
+            None if was_stamped.is_some() => sealed.stamp(NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE),
+            None => {} // the codec adds the checksum
+        }
+    }
+
+    fn send_produce(&mut self, conn: ConnId, acks: Acks, slots: &mut [Slot], now: Instant) {
+        slots.sort_unstable(); // by topic, then partition
+        let connection = self.conns.get_mut(conn).expect("given by connection()");
+        let version = match connection.version(ApiKey::Produce, produce::VERSIONS) {
+            Ok(version) => version,
+            Err(error) => {
+                let why: Arc<str> = error.to_string().into();
+                for slot in slots.iter() {
+                    self.unanswered(*slot, false, &why, now);
+                }
+                return;
+            }
+        };
+        let records = &self.records;
+        let partitions: SmallVec<[OutPartition<'_>; 8]> = slots
+            .iter()
+            .map(|slot| {
+                let batch = records.queue(*slot).and_then(|queue| queue.batches.front()).expect("stamped just now");
+                let Body::Sealed(batch) = &batch.body else { unreachable!("stamped just now") };
+                OutPartition { index: slot.partition as i32, batch }
+            })
+            .collect();
+        let mut topics: SmallVec<[OutTopic<'_>; 4]> = SmallVec::new();
+        let mut begin = 0;
+        for end in 1..=slots.len() {
+            if end == slots.len() || slots[end].topic != slots[begin].topic {
+                let name = &records.topics[slots[begin].topic as usize].name;
+                topics.push(OutTopic { name, partitions: &partitions[begin..end] });
+                begin = end;
+            }
+        }
+        let owner = (acks != Acks::None).then(|| Owner::Produce(SmallVec::from_slice(slots)));
+        connection.send_produce(
+            version,
+            &self.config.client_id,
+            acks.wire(),
+            self.config.request_timeout,
+            &topics,
+            owner,
+            now,
+        );
+        drop(topics);
+        drop(partitions);
+        self.list_transmit(conn);
+        if acks == Acks::None {
+            for slot in slots.iter() {
+                self.stored(*slot, -1, -1);
+            }
+        }
+    }
+
+    /// Reads a Produce answer. An error means that the connection cannot be trusted; its batches have been treated
+    /// as unanswered.
+    pub(super) fn on_produce_answer(
+        &mut self,
+        conn: ConnId,
+        slots: &[Slot],
+        version: i16,
+        body: Bytes,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        let answer = match produce::decode_response(version, body) {
+            Ok(answer) => answer,
+            Err(error) => {
+                let why: Arc<str> = "the broker's answer could not be read".into();
+                slots.iter().for_each(|slot| self.unanswered(*slot, true, &why, now));
+                return Err(error.into());
+            }
+        };
+        self.mute(conn, answer.throttle_time_ms, now);
+        for node in &answer.node_endpoints {
+            self.cluster.learn(node.id, &node.host, node.port);
+        }
+        let mut open: SmallVec<[bool; 16]> = SmallVec::from_elem(true, slots.len());
+        let mut expected = 0; // brokers answer in the order asked
+        for topic in &answer.topics {
+            for partition in &topic.partitions {
+                let is_it = |slot: &Slot| {
+                    slot.partition as i32 == partition.index
+                        && self.records.topics[slot.topic as usize].name.as_bytes() == &topic.name[..]
+                };
+                let index = match slots.get(expected) {
+                    Some(slot) if is_it(slot) => Some(expected),
+                    _ => slots.iter().position(is_it),
+                };
+                if let Some(index) = index.filter(|index| open[*index]) {
+                    open[index] = false;
+                    expected = index + 1;
+                    self.conclude(slots[index], partition, now);
+                }
+            }
+        }
+        if open.contains(&true) {
+            let why: Arc<str> = "the broker's answer left the partition out".into();
+            for (slot, _) in slots.iter().zip(&open).filter(|(_, open)| **open) {
+                self.unanswered(*slot, true, &why, now);
+            }
+            return Err(ConnectionError::Unsolicited);
+        }
+        Ok(())
+    }
+
+    /// What the broker's answer means for the first batch of a queue.
+    fn conclude(&mut self, slot: Slot, answer: &PartitionResult, now: Instant) {
+        let acks = slot.acks();
+        let Some(queue) = self.records.queue_mut(slot) else { return };
+        let Some(batch) = queue.batches.front_mut() else { return };
+        let idempotent = batch.sent_as.is_some();
+        if batch.of_old_topic {
+            return self.conclude_old_topic(slot, answer);
+        }
+        match settle(verdict(answer.error, acks, batch.attempts), batch.maybe_stored, idempotent) {
+            Verdict::Stored => self.stored(slot, answer.base_offset, answer.log_append_time_ms),
+            Verdict::Duplicate => self.stored(slot, -1, answer.log_append_time_ms),
+            Verdict::Retry { refresh, maybe_stored } => {
+                batch.maybe_stored |= maybe_stored;
+                queue.problem = Some(answer.error.name().into());
+                if refresh {
+                    self.want_topic(slot.topic);
+                }
+                let moved = refresh && self.believe_leader(slot, answer.current_leader);
+                self.retry(slot, moved, now);
+            }
+            Verdict::TooLarge => self.split(slot, answer.error),
+            Verdict::BadRecord => self.isolate(slot, answer),
+            Verdict::FreshIdentity => {
+                queue.burn_identity();
+                queue.problem = Some(answer.error.name().into());
+                tracing::warn!(topic = %self.records.topics[slot.topic as usize].name, partition = slot.partition,
+                    error = answer.error.name(), "broker lost track of our producer id, taking a fresh one");
+                self.retry(slot, false, now);
+            }
+            Verdict::NoIdentity => {
+                self.refuse_identity(answer.error);
+                self.retry(slot, true, now);
+            }
+            Verdict::NotAuthorized => {
+                self.fail_first(slot, &ProduceError::NotAuthorized { code: answer.error });
+                self.records.make_ready(slot);
+            }
+            Verdict::Rejected => {
+                self.fail_first(slot, &ProduceError::Rejected { code: answer.error });
+                self.records.make_ready(slot);
+            }
+            Verdict::Unknown => {
+                self.abandon(slot, &format!("broker answered {}", answer.error.name()).into());
+                self.records.make_ready(slot);
+            }
+        }
+    }
+
+    /// The topic was made again while the batch was under way: only a plain yes is believed, and sequences start anew.
+    fn conclude_old_topic(&mut self, slot: Slot, answer: &PartitionResult) {
+        if answer.error == ErrorCode::NONE {
+            self.stored(slot, answer.base_offset, answer.log_append_time_ms);
+            if let Some(queue) = self.records.queue_mut(slot) {
+                queue.burn_identity();
+            }
+        } else {
+            self.abandon(slot, &"topic was deleted and created again".into());
+            self.records.make_ready(slot);
+        }
+    }
+
+    /// The first batch is stored; `base_offset` -1 when nobody knows where.
+    fn stored(&mut self, slot: Slot, base_offset: i64, log_append_time_ms: i64) {
+        let Some(batch) = self.records.pop_first(slot) else { return };
+        let mut position = 0;
+        for run in batch.runs.iter() {
+            if !run.answered {
+                let offset = if base_offset < 0 { -1 } else { base_offset + i64::from(position) };
+                let timestamp_ms = if log_append_time_ms >= 0 { log_append_time_ms } else { run.timestamp_ms };
+                self.outcomes.push_back(Outcome {
+                    tag: run.tag,
+                    record_first: run.record_first,
+                    count: run.count,
+                    result: Ok(Stored { partition: slot.partition as i32, offset, timestamp_ms }),
+                });
+            }
+            position += run.count;
+        }
+        if let Some(queue) = self.records.queue_mut(slot) {
+            if batch.sent_as.is_some() {
+                queue.sequence_next = sequence_after(queue.sequence_next, batch.record_count());
+            }
+            queue.failures = 0;
+            queue.problem = None;
+        }
+        self.records.recycle(batch.runs);
+        self.records.make_ready(slot);
+    }
+
+    /// The first batch is tried again: `soon`, or after a backoff. Nobody left to tell: it is given up.
+    fn retry(&mut self, slot: Slot, soon: bool, now: Instant) {
+        let Some(queue) = self.records.queue_mut(slot) else { return };
+        let Some(batch) = queue.batches.front() else { return };
+        if batch.earliest.is_none() {
+            self.abandon(slot, &Arc::from("deadline passed"));
+            self.records.make_ready(slot);
+            return;
+        }
+        if soon && queue.failures == 0 {
+            queue.failures = 1;
+            self.records.make_ready(slot);
+            return;
+        }
+        let wait = self.rng.jitter(backoff::step(queue.failures));
+        queue.failures = queue.failures.saturating_add(1);
+        queue.place = Place::Delayed;
+        self.delayed.push(Reverse((now + wait, slot)));
+    }
+
+    /// The connection ended, or the answer was unreadable. `left`: the request may have reached the broker.
+    pub(super) fn unanswered(&mut self, slot: Slot, left: bool, why: &Arc<str>, now: Instant) {
+        self.want_topic(slot.topic);
+        let Some(queue) = self.records.queue_mut(slot) else { return };
+        queue.problem = Some(why.clone());
+        let Some(batch) = queue.batches.front_mut() else { return };
+        batch.maybe_stored |= left;
+        if batch.maybe_stored && (batch.sent_as.is_none() || batch.of_old_topic) {
+            // Without a sequence the broker cannot tell a retry from a second record.
+            self.abandon(slot, why);
+            self.records.make_ready(slot);
+        } else {
+            self.retry(slot, false, now);
+        }
+    }
+
+    /// Gives up on the first batch, which may be stored: its records are unknown, its producer id is burnt.
+    pub(super) fn abandon(&mut self, slot: Slot, why: &Arc<str>) {
+        self.fail_first(slot, &ProduceError::Unknown { why: why.clone() });
+        if let Some(queue) = self.records.queue_mut(slot) {
+            queue.burn_identity();
+        }
+    }
+
+    /// Tells everybody in the first batch, and takes it out.
+    pub(super) fn fail_first(&mut self, slot: Slot, error: &ProduceError) {
+        if let Some(batch) = self.records.pop_first(slot) {
+            self.fail(batch, error);
+        }
+    }
+
+    pub(super) fn fail(&mut self, batch: Batch, error: &ProduceError) {
+        for run in batch.runs.iter().filter(|run| !run.answered) {
+            self.outcomes.push_back(Outcome {
+                tag: run.tag,
+                record_first: run.record_first,
+                count: run.count,
+                result: Err(error.clone()),
+            });
+        }
+        self.records.recycle(batch.runs);
+    }
+
+    /// Too large together: two halves, first half first. Alone: refused.
+    fn split(&mut self, slot: Slot, code: ErrorCode) {
+        let Some(batch) = self.records.pop_first(slot) else { return };
+        let batch_bytes = batch.bytes();
+        match batch.split() {
+            Ok((first, second)) => {
+                let topic = &mut self.records.topics[slot.topic as usize];
+                if matches!(code, ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE) {
+                    topic.batch_bytes_max = topic.batch_bytes_max.min(batch_bytes / 2 + 1);
+                    tracing::info!(topic = %topic.name, batch_bytes, "batch is too large for the broker, splitting");
+                }
+                self.records.push_first(slot, second);
+                self.records.push_first(slot, first);
+            }
+            Err(batch) => {
+                let error = match code {
+                    ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => {
+                        ProduceError::RecordTooLarge { record_bytes: batch_bytes, limit_bytes: 0 }
+                    }
+                    code => ProduceError::Rejected { code },
+                };
+                self.fail(batch, &error);
+            }
+        }
+        self.records.make_ready(slot);
+    }
+
+    /// Some record is refused: those the broker names go, the others are sent again; unnamed, halves find it.
+    fn isolate(&mut self, slot: Slot, answer: &PartitionResult) {
+        let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.front()) else { return };
+        let count = batch.record_count();
+        let mut bad: Vec<u32> =
+            answer.record_errors.iter().filter_map(|(index, _)| u32::try_from(*index).ok()).collect();
+        bad.retain(|position| *position < count);
+        bad.sort_unstable();
+        bad.dedup();
+        if bad.is_empty() || count == 1 {
+            self.split(slot, answer.error);
+            return;
+        }
+        let error = ProduceError::Rejected { code: answer.error };
+        let Some(batch) = self.records.pop_first(slot) else { return };
+        if let Some(rest) = self.drop_records(batch, |position| bad.binary_search(&position).is_ok(), &error) {
+            self.records.push_first(slot, rest);
+        }
+        self.records.make_ready(slot);
+    }
+
+    /// Tells the owners of some records of a batch, and gives the batch without them.
+    pub(super) fn drop_records(
+        &mut self,
+        batch: Batch,
+        dropped: impl Fn(u32) -> bool,
+        error: &ProduceError,
+    ) -> Option<Batch> {
+        let mut position = 0;
+        for run in &batch.runs {
+            let mut begin = None;
+            for index in 0..=run.count {
+                let drops = index < run.count && dropped(position + index) && !run.answered;
+                match (drops, begin) {
+                    (true, None) => begin = Some(index),
+                    (false, Some(first)) => {
+                        self.outcomes.push_back(Outcome {
+                            tag: run.tag,
+                            record_first: run.record_first.wrapping_add(first),
+                            count: index - first,
+                            result: Err(error.clone()),
+                        });
+                        begin = None;
+                    }
+                    _ => {}
+                }
+            }
+            position += run.count;
+        }
+        batch.without(dropped)
+    }
+
+    /// Acks=all goes without producer ids from here on.
+    pub(super) fn refuse_identity(&mut self, code: ErrorCode) {
+        if !self.ids.refused {
+            tracing::warn!(
+                error = code.name(),
+                "brokers refuse an idempotent producer (before Kafka 2.8 it needs the \
+                IdempotentWrite permission): acks=all goes WITHOUT it, retried batches can be stored twice"
+            );
+        }
+        self.ids.refused = true;
+        self.ids.wanted = false;
+        self.wake_no_producer();
+    }
+
+    pub(super) fn wake_no_producer(&mut self) {
+        for slot in std::mem::take(&mut self.no_producer) {
+            if self.records.queue(slot).is_some_and(|queue| queue.place == Place::NoProducer) {
+                self.records.make_ready(slot);
+            }
+        }
+    }
+
+    pub(super) fn wake_delayed(&mut self, now: Instant) {
+        while let Some(Reverse((at, slot))) = self.delayed.peek().copied()
+            && at <= now
+        {
+            self.delayed.pop();
+            if self.records.queue(slot).is_some_and(|queue| queue.place == Place::Delayed) {
+                self.records.make_ready(slot);
+            }
+        }
+    }
+}
+
+/// An earlier attempt that may be stored, or a missing sequence, changes what an answer allows.
+fn settle(said: Verdict, maybe_stored: bool, idempotent: bool) -> Verdict {
+    match said {
+        Verdict::Stored => Verdict::Stored,
+        // A sequence we never sent before is no duplicate of ours.
+        Verdict::Duplicate if !maybe_stored => {
+            if idempotent {
+                Verdict::FreshIdentity
+            } else {
+                Verdict::Unknown
+            }
+        }
+        Verdict::Duplicate => Verdict::Duplicate,
+        // Appended, and a retry without a sequence would append it again.
+        Verdict::Retry { refresh: false, maybe_stored: true } if !idempotent => Verdict::Unknown,
+        Verdict::Retry { .. } => said,
+        // This attempt was refused, an earlier one may lie in the log.
+        _ if maybe_stored => Verdict::Unknown,
+        Verdict::FreshIdentity | Verdict::NoIdentity if !idempotent => Verdict::Rejected,
+        said => said,
+    }
+}

@@ -1,0 +1,315 @@
+//! What the client asks besides Metadata and Produce: for a producer id, for coordinators, and users' requests.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use kafka_wire::api_key::ApiKey;
+use kafka_wire::cold::{self, RequestKind, ResponseKind, types};
+use kafka_wire::error_code::ErrorCode;
+use kafka_wire::messages::fetch;
+
+use super::Client;
+use crate::connection::{ConnectionError, Owner};
+use crate::coordinator::{self, Found};
+use crate::requests::{Destination, Sent, Waiting, api_of};
+use crate::types::{ConnId, Lane, Request, RequestError, RequestToken, Response};
+
+/// Where a waiting request goes now.
+enum Route {
+    Broker(u32),
+    Anybody,
+    /// Not known yet; it is being asked for.
+    Later,
+    Never(RequestError),
+}
+
+impl Client {
+    // ---- producer id
+
+    pub(super) fn ask_producer_id(&mut self, now: Instant) {
+        let due =
+            self.ids.wanted && !self.ids.asking && !self.ids.refused && self.ids.retry_at.is_none_or(|at| at <= now);
+        if !due {
+            return;
+        }
+        let Some(conn) = self.any_connection(Lane::Control, now) else { return };
+        let connection = self.conns.get_mut(conn).expect("given by any_connection()");
+        let Ok(version) = connection.version(ApiKey::InitProducerId, cold::supported(ApiKey::InitProducerId)) else {
+            return self.refuse_identity(ErrorCode::UNSUPPORTED_VERSION);
+        };
+        // Without a transactional id the timeout means nothing, but it must be positive.
+        let request = types::InitProducerIdRequest::default()
+            .with_transaction_timeout_ms(i32::MAX)
+            .with_producer_id((-1).into())
+            .with_producer_epoch(-1);
+        let request = RequestKind::InitProducerId(request);
+        let deadline = now + self.config.request_timeout;
+        let api = ApiKey::InitProducerId;
+        match connection.send_cold(&request, api, version, &self.config.client_id, Owner::ProducerId, deadline, now) {
+            Ok(()) => {
+                self.ids.asking = true;
+                self.list_transmit(conn);
+            }
+            Err(error) => {
+                tracing::error!(%error, "producer id request cannot be encoded");
+                self.producer_id_failed(now);
+            }
+        }
+    }
+
+    pub(super) fn producer_id_failed(&mut self, now: Instant) {
+        self.ids.asking = false;
+        self.ids.retry_at = Some(self.ids.backoff.failed(now, &mut self.rng));
+    }
+
+    pub(super) fn on_producer_id(&mut self, conn: ConnId, answer: &types::InitProducerIdResponse, now: Instant) {
+        self.mute(conn, answer.throttle_time_ms, now);
+        match ErrorCode(answer.error_code) {
+            ErrorCode::NONE if answer.producer_id.0 >= 0 && answer.producer_epoch >= 0 => {
+                self.ids.granted(answer.producer_id.0, answer.producer_epoch);
+                self.wake_no_producer();
+            }
+            code @ (ErrorCode::CLUSTER_AUTHORIZATION_FAILED | ErrorCode::UNSUPPORTED_VERSION) => {
+                self.ids.asking = false;
+                self.refuse_identity(code);
+            }
+            code => {
+                tracing::debug!(error = code.name(), "no producer id yet");
+                self.producer_id_failed(now);
+            }
+        }
+    }
+
+    // ---- coordinators
+
+    pub(super) fn ask_coordinators(&mut self, now: Instant) {
+        while let Some(group) = self.coordinators.due(now) {
+            let Some(conn) = self.any_connection(Lane::Control, now) else { return };
+            let connection = self.conns.get_mut(conn).expect("given by any_connection()");
+            let api = ApiKey::FindCoordinator;
+            let sent =
+                connection.version(api, cold::supported(api)).map_err(|error| error.to_string()).and_then(|version| {
+                    let request = coordinator::request(&group, version);
+                    let owner = Owner::Coordinator(group.clone());
+                    let deadline = now + self.config.request_timeout;
+                    connection
+                        .send_cold(&request, api, version, &self.config.client_id, owner, deadline, now)
+                        .map_err(|error| error.to_string())
+                });
+            match sent {
+                Ok(()) => {
+                    if let Some(entry) = self.coordinators.get_mut(&group) {
+                        entry.asking = true;
+                    }
+                    self.list_transmit(conn);
+                }
+                Err(error) => {
+                    tracing::error!(%error, group, "coordinator cannot be asked for");
+                    self.coordinator_failed(&group, now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn coordinator_failed(&mut self, group: &str, now: Instant) {
+        if let Some(entry) = self.coordinators.get_mut(group) {
+            entry.asking = false;
+            entry.retry_at = Some(entry.backoff.failed(now, &mut self.rng));
+        }
+    }
+
+    pub(super) fn on_coordinator(
+        &mut self,
+        group: &str,
+        version: i16,
+        answer: types::FindCoordinatorResponse,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        let found = match coordinator::found(group, version, answer) {
+            Ok(found) => found,
+            Err(error) => {
+                self.coordinator_failed(group, now);
+                return Err(error.into());
+            }
+        };
+        match found {
+            Found::Broker { node, host, port } => match self.cluster.learn(node, &host, port) {
+                Some((broker, moved)) => {
+                    if moved {
+                        self.retire_connections(broker);
+                    }
+                    if let Some(entry) = self.coordinators.get_mut(group) {
+                        entry.broker = Some(broker);
+                        entry.wanted = false;
+                        entry.asking = false;
+                        entry.retry_at = None;
+                        entry.backoff.succeeded();
+                    }
+                }
+                None => self.coordinator_failed(group, now),
+            },
+            Found::Retry(code) => {
+                tracing::debug!(error = code.name(), group, "coordinator not known yet");
+                self.coordinator_failed(group, now);
+            }
+            Found::Refused(code) => {
+                if let Some(entry) = self.coordinators.get_mut(group) {
+                    entry.asking = false;
+                    entry.wanted = false;
+                }
+                self.fail_waiting(
+                    RequestError::CoordinatorRefused { code },
+                    |request| matches!(&request.destination, Destination::Coordinator(wanted) if wanted == group),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    // ---- users' requests
+
+    /// Sends what can be sent, in order; the others keep their place.
+    pub(super) fn send_requests(&mut self, now: Instant) {
+        if self.requests.waiting.is_empty() {
+            return;
+        }
+        let mut claimed: Vec<ConnId> = Vec::new(); // opening connections that earlier requests will use
+        for _ in 0..self.requests.waiting.len() {
+            let Some(waiting) = self.requests.waiting.pop_front() else { return };
+            let conn = match self.route(&waiting, now) {
+                Route::Never(error) => {
+                    self.replies.push_back((waiting.token, Err(error)));
+                    continue;
+                }
+                Route::Later => None,
+                Route::Anybody => self.any_connection(waiting.lane, now),
+                Route::Broker(broker) if waiting.lane.waits() => {
+                    self.own_connection(broker, waiting.lane, &mut claimed, now)
+                }
+                Route::Broker(broker) => self.connection(broker, waiting.lane, now),
+            };
+            match conn {
+                Some(conn) => self.send_request(conn, waiting, now),
+                None => self.requests.waiting.push_back(waiting),
+            }
+        }
+    }
+
+    fn route(&mut self, waiting: &Waiting, now: Instant) -> Route {
+        if let Some(why) = &self.auth_refused {
+            return Route::Never(RequestError::Authentication { why: why.clone() });
+        }
+        let known = match &waiting.destination {
+            Destination::Any => return Route::Anybody,
+            Destination::Controller => self.cluster.controller,
+            Destination::Broker(node) => self.cluster.by_node(*node),
+            Destination::Coordinator(group) => match self.coordinators.find(group) {
+                Some(broker) => Some(broker),
+                None => return Route::Later,
+            },
+        };
+        match known {
+            Some(broker) if self.cluster.broker(broker).may_connect(now) => Route::Broker(broker),
+            Some(broker) => {
+                let why = self.cluster.broker(broker).last_error.clone().unwrap_or_else(|| "connect failed".into());
+                Route::Never(RequestError::Unreachable { why })
+            }
+            None if self.cluster.generation > waiting.generation => {
+                let why: Arc<str> = format!("the cluster has no {:?}", waiting.destination).into();
+                Route::Never(RequestError::Unreachable { why })
+            }
+            None => {
+                self.cluster.want_refresh();
+                Route::Later
+            }
+        }
+    }
+
+    fn send_request(&mut self, conn: ConnId, waiting: Waiting, now: Instant) {
+        let Waiting { token, request, timeout, deadline, .. } = waiting;
+        let connection = self.conns.get_mut(conn).expect("the caller has looked");
+        let client_id = &self.config.client_id;
+        let give_up = now + timeout.max(self.config.request_timeout);
+        let sent = match request {
+            Request::Fetch(request) => connection.version(ApiKey::Fetch, fetch::VERSIONS).map(|version| {
+                connection.send_fetch(&request, version, client_id, Owner::User(token), give_up, now);
+            }),
+            Request::Cold(mut request) => api_of(&request)
+                .ok_or_else(|| RequestError::Encode { why: "an API this client does not speak".into() })
+                .and_then(|api| Ok((api, connection.version(api, cold::supported(api))?)))
+                .and_then(|(api, version)| {
+                    crate::group::shape::fit(&mut request, version);
+                    let owner = Owner::User(token);
+                    connection.send_cold(&request, api, version, client_id, owner, give_up, now).map_err(encode_error)
+                }),
+        };
+        match sent {
+            Ok(()) => {
+                self.requests.sent.insert(token, Sent { conn, deadline });
+                self.list_transmit(conn);
+            }
+            Err(error) => self.replies.push_back((token, Err(error))),
+        }
+    }
+
+    /// An answer for a user. A garbled one ends the connection too.
+    pub(super) fn on_reply(
+        &mut self,
+        conn: ConnId,
+        token: RequestToken,
+        api: ApiKey,
+        version: i16,
+        body: Bytes,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        self.requests.sent.remove(&token);
+        let decoded = if api == ApiKey::Fetch {
+            fetch::decode_response(version, body).map(Response::Fetch)
+        } else {
+            cold::decode_response(api, version, body).map(Response::Cold)
+        };
+        match decoded {
+            Ok(response) => {
+                if let Some(throttle_time_ms) = throttle(&response) {
+                    self.mute(conn, throttle_time_ms, now);
+                }
+                self.replies.push_back((token, Ok(response)));
+                Ok(())
+            }
+            Err(error) => {
+                let why: Arc<str> = error.to_string().into();
+                self.replies.push_back((token, Err(RequestError::Malformed { why })));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Answers waiting requests that `matches` with an error.
+    pub(super) fn fail_waiting(&mut self, error: RequestError, matches: impl Fn(&Waiting) -> bool) {
+        let replies = &mut self.replies;
+        self.requests.waiting.retain(|request| {
+            let hit = matches(request);
+            if hit {
+                replies.push_back((request.token, Err(error.clone())));
+            }
+            !hit
+        });
+    }
+}
+
+fn encode_error(error: kafka_wire::WireError) -> RequestError {
+    RequestError::Encode { why: error.to_string().into() }
+}
+
+/// KIP-219: how long the broker asks us to be quiet, where quotas apply.
+fn throttle(response: &Response) -> Option<i32> {
+    match response {
+        Response::Fetch(answer) => Some(answer.throttle_time_ms),
+        Response::Cold(ResponseKind::CreateTopics(answer)) => Some(answer.throttle_time_ms),
+        Response::Cold(ResponseKind::DeleteTopics(answer)) => Some(answer.throttle_time_ms),
+        Response::Cold(ResponseKind::CreatePartitions(answer)) => Some(answer.throttle_time_ms),
+        Response::Cold(ResponseKind::Metadata(answer)) => Some(answer.throttle_time_ms),
+        Response::Cold(_) => None,
+    }
+}

@@ -1,0 +1,216 @@
+//! The brokers as we know them, and when to ask about them again.
+//!
+//! Brokers are interned and never forgotten, so an index stays good; bootstrap addresses are brokers without a node
+//! id and come first. Which topic has which leader lies with the topics (accumulator), the asking lies here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use crate::accumulator::Slot;
+use crate::backoff::Backoff;
+use crate::config::parse_host_port;
+use crate::limits::{BROKERS_MAX, METADATA_PAUSE};
+use crate::types::{ConnId, Lane};
+
+/// A broker or a bootstrap address.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    /// None for a bootstrap address.
+    pub node: Option<i32>,
+    pub host: String,
+    pub port: u16,
+    /// Open and opening connections by lane.
+    pub conns: [SmallVec<[ConnId; 1]>; Lane::COUNT],
+    pub backoff: Backoff,
+    /// After a failed connect, not before this.
+    pub retry_at: Option<Instant>,
+    pub last_error: Option<Arc<str>>,
+    /// In the last metadata.
+    pub listed: bool,
+    /// Queues whose leader this is, waiting for room on a connection, by acks.
+    pub pending: [VecDeque<Slot>; 3],
+}
+
+impl Broker {
+    fn new(node: Option<i32>, host: String, port: u16) -> Broker {
+        Broker {
+            node,
+            host,
+            port,
+            conns: Default::default(),
+            backoff: Backoff::default(),
+            retry_at: None,
+            last_error: None,
+            listed: true,
+            pending: Default::default(),
+        }
+    }
+
+    pub fn may_connect(&self, now: Instant) -> bool {
+        self.retry_at.is_none_or(|at| at <= now)
+    }
+}
+
+/// When metadata is asked for.
+#[derive(Debug)]
+pub(crate) struct Refresh {
+    pub wanted: bool,
+    pub asking: bool,
+    pub not_before: Instant,
+    /// All topics are asked again then.
+    pub periodic_at: Instant,
+    pub backoff: Backoff,
+}
+
+impl Refresh {
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.wanted && !self.asking && self.not_before <= now
+    }
+}
+
+/// Every broker of one cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub brokers: Vec<Broker>,
+    by_node: foldhash::HashMap<i32, u32>,
+    pub controller: Option<u32>,
+    /// Whom `Target::Any` tries next.
+    rotation: usize,
+    pub refresh: Refresh,
+    /// Counts metadata answers.
+    pub generation: u64,
+    pub last_error: Option<Arc<str>>,
+}
+
+impl Cluster {
+    pub fn new(bootstrap: &[String], rotation: usize, now: Instant) -> Cluster {
+        let mut brokers = Vec::new();
+        for address in bootstrap.iter().take(BROKERS_MAX) {
+            match parse_host_port(address) {
+                Some((host, port)) => brokers.push(Broker::new(None, host, port)),
+                None => tracing::error!(%address, "bootstrap address is not host:port, ignored"),
+            }
+        }
+        Cluster {
+            brokers,
+            by_node: foldhash::HashMap::default(),
+            controller: None,
+            rotation,
+            refresh: Refresh {
+                wanted: true,
+                asking: false,
+                not_before: now,
+                periodic_at: now,
+                backoff: Backoff::default(),
+            },
+            generation: 0,
+            last_error: None,
+        }
+    }
+
+    pub fn broker(&self, index: u32) -> &Broker {
+        &self.brokers[index as usize]
+    }
+
+    pub fn broker_mut(&mut self, index: u32) -> &mut Broker {
+        &mut self.brokers[index as usize]
+    }
+
+    pub fn by_node(&self, node: i32) -> Option<u32> {
+        self.by_node.get(&node).copied()
+    }
+
+    /// The index of a broker somebody told us about. `Some(true)` when its address changed.
+    pub fn learn(&mut self, node: i32, host: &str, port: i32) -> Option<(u32, bool)> {
+        let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
+        if node < 0 || host.is_empty() {
+            return None;
+        }
+        if let Some(index) = self.by_node(node) {
+            let broker = self.broker_mut(index);
+            let moved = broker.port != port || broker.host != host;
+            if moved {
+                broker.host = host.to_owned();
+                broker.port = port;
+                broker.retry_at = None;
+                broker.backoff.succeeded();
+            }
+            broker.listed = true;
+            return Some((index, moved));
+        }
+        if self.brokers.len() >= BROKERS_MAX {
+            return None;
+        }
+        let index = self.brokers.len() as u32;
+        self.brokers.push(Broker::new(Some(node), host.to_owned(), port));
+        self.by_node.insert(node, index);
+        Some((index, false))
+    }
+
+    pub fn want_refresh(&mut self) {
+        self.refresh.wanted = true;
+    }
+
+    /// An answer came and left nothing open.
+    pub fn refreshed(&mut self, now: Instant) {
+        self.generation += 1;
+        self.refresh.asking = false;
+        self.refresh.not_before = now + METADATA_PAUSE;
+    }
+
+    /// Whom to connect to for a request that anybody can answer: brokers of the last metadata in turn, then the
+    /// bootstrap addresses; whoever failed just now is left out.
+    pub fn next_candidate(&mut self, now: Instant) -> Option<u32> {
+        let count = self.brokers.len();
+        let start = self.rotation;
+        let find = |known: bool| {
+            (0..count).map(|step| (start + step) % count).find(|index| {
+                let broker = &self.brokers[*index];
+                broker.listed && broker.node.is_some() == known && broker.may_connect(now)
+            })
+        };
+        let chosen = find(true).or_else(|| find(false));
+        if let Some(index) = chosen {
+            self.rotation = (index + 1) % count;
+        }
+        chosen.map(|index| index as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn everybody_is_tried_in_turn_known_brokers_before_bootstrap_addresses() {
+        let now = Instant::now();
+        let bootstrap = ["a:1".to_string(), "b:2".into(), "nonsense".into()];
+        let mut cluster = Cluster::new(&bootstrap, 0, now);
+        assert_eq!([0, 1, 0].map(Some), [0; 3].map(|_: i32| cluster.next_candidate(now)), "the two that parse");
+        let (first, _) = cluster.learn(7, "x", 9092).unwrap();
+        let (second, _) = cluster.learn(8, "y", 9092).unwrap();
+        let seen: Vec<u32> = (0..4).filter_map(|_| cluster.next_candidate(now)).collect();
+        assert!(seen.iter().all(|index| [first, second].contains(index)), "{seen:?}");
+        assert!(seen.contains(&first) && seen.contains(&second), "{seen:?}");
+        for index in [first, second] {
+            cluster.broker_mut(index).retry_at = Some(now + Duration::from_secs(1));
+        }
+        assert!(cluster.next_candidate(now).unwrap() < 2, "bootstrap again when no known broker may be tried");
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_are_not_learnt() {
+        let mut cluster = Cluster::new(&[], 0, Instant::now());
+        for (node, host, port) in [(-1, "x", 9092), (1, "", 9092), (1, "x", 0), (1, "x", 65_536), (1, "x", -1)] {
+            assert_eq!(cluster.learn(node, host, port), None, "{node} {host} {port}");
+        }
+        assert_eq!(cluster.learn(1, "x", 9092), Some((0, false)));
+        assert_eq!(cluster.learn(1, "y", 9092), Some((0, true)), "moved");
+        assert_eq!(cluster.next_candidate(Instant::now()), Some(0));
+    }
+}

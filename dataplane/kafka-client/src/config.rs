@@ -1,0 +1,93 @@
+//! What a [`crate::Client`] needs to know about its cluster and its manners.
+
+use std::time::Duration;
+
+pub use crate::sasl::{Mechanism, Sasl};
+
+use crate::limits;
+
+/// How connections are protected.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// The driver wraps every connection in TLS.
+    pub tls: bool,
+    /// Authenticate after ApiVersions.
+    pub sasl: Option<Sasl>,
+}
+
+/// Settings of one client; one client per (shard, cluster).
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Sent in every request header; brokers log it and tie quotas to it.
+    pub client_id: String,
+    /// `host:port` of some brokers. Order is where we start; all are tried.
+    pub bootstrap: Vec<String>,
+    /// TLS and SASL.
+    pub security: Security,
+    /// A broker that is silent for so long after a request has lost its connection.
+    pub request_timeout: Duration,
+    /// For TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// Metadata is asked again at least this often, so that new partitions are noticed.
+    pub metadata_max_age: Duration,
+    /// Largest record batch we build, 61-byte header included. Not above what brokers accept.
+    pub batch_bytes_max: usize,
+    /// Bytes of batches in one Produce request; a single batch always goes.
+    pub request_bytes_max: usize,
+    /// Bytes of records accepted and not yet answered; beyond it produce answers QueueFull.
+    pub queue_bytes_max: usize,
+    /// Unanswered requests per connection.
+    pub in_flight_max: usize,
+    /// acks=all with producer id and sequence numbers.
+    pub idempotence: bool,
+}
+
+impl Default for ClientConfig {
+    fn default() -> ClientConfig {
+        ClientConfig {
+            client_id: "gafka".into(),
+            bootstrap: Vec::new(),
+            security: Security::default(),
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            metadata_max_age: Duration::from_secs(5 * 60),
+            batch_bytes_max: limits::BATCH_BYTES_MAX,
+            request_bytes_max: limits::REQUEST_BYTES_MAX,
+            queue_bytes_max: limits::QUEUE_BYTES_MAX,
+            in_flight_max: 5,
+            idempotence: true,
+        }
+    }
+}
+
+/// Splits `host:port`; IPv6 literals in brackets. None when the port is missing or no number.
+pub fn parse_host_port(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.trim().rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    if host.is_empty() {
+        return None;
+    }
+    Some((host.to_owned(), port.parse().ok().filter(|port| *port != 0)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        for (address, parsed) in [
+            ("kafka-1:9092", Some(("kafka-1", 9092))),
+            ("127.0.0.1:1", Some(("127.0.0.1", 1))),
+            ("[::1]:9092", Some(("::1", 9092))),
+            ("kafka", None),
+            ("kafka:", None),
+            ("kafka:0", None),
+            (":9092", None),
+            ("kafka:99999", None),
+        ] {
+            let got = parse_host_port(address);
+            assert_eq!(got.as_ref().map(|(host, port)| (host.as_str(), *port)), parsed, "{address}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Every bound of this crate, so that they can be compared. Reaching one is an ordinary answer, never a panic.
+
+use std::time::Duration;
+
+/// Fixed part of a magic-2 record batch: what a batch costs before its first record.
+pub const BATCH_HEADER_BYTES: usize = 61;
+
+/// Largest batch we build by default, header included. Brokers accept 1 MiB + 12 bytes (`message.max.bytes`);
+/// a gateway message of 1,000,000 bytes with key and headers fits below that.
+pub const BATCH_BYTES_MAX: usize = 1_048_576;
+
+/// Largest record the gateway accepts by default (CONTRACT: 1,000,000 bytes of value).
+pub const RECORD_BYTES_MAX: usize = 1_000_000;
+
+/// Batches of several partitions share one Produce request up to this many bytes; one batch always fits.
+pub const REQUEST_BYTES_MAX: usize = 4 * 1_048_576;
+
+/// Partitions in one Produce request.
+pub const REQUEST_PARTITIONS_MAX: usize = 1_000;
+
+/// Bytes a connection may hold for the driver before nothing more is put on it (acks=0 takes no in-flight slot,
+/// so this is its only bound).
+pub const TRANSMIT_BYTES_MAX: usize = 8 * 1_048_576;
+
+/// Default of [`crate::ClientConfig::queue_bytes_max`]: records accepted and not yet answered.
+pub const QUEUE_BYTES_MAX: usize = 64 * 1_048_576;
+
+/// Records that wait for a topic's first metadata, per topic.
+pub const WAITING_RECORDS_MAX: usize = 10_000;
+
+/// Topics one client knows. Names come from authorized requests, so this is a backstop.
+pub const TOPICS_MAX: usize = 65_536;
+
+/// Partitions of one topic we believe in; an answer with more is refused as garbage.
+pub const PARTITIONS_MAX: usize = 100_000;
+
+/// Brokers we remember, bootstrap addresses included.
+pub const BROKERS_MAX: usize = 10_000;
+
+/// Topics asked for in one Metadata request.
+pub const METADATA_TOPICS_MAX: usize = 1_000;
+
+/// Requests of users (`Client::request`) not yet sent.
+pub const REQUESTS_WAITING_MAX: usize = 10_000;
+
+/// Consumer groups whose coordinator is remembered.
+pub const COORDINATORS_MAX: usize = 10_000;
+
+/// Connections: the slab index has 12 bits of [`crate::ConnId`].
+pub const CONNECTIONS_MAX: usize = 4_096;
+
+/// Connections per broker of a lane whose requests wait at the broker (fetch, join): a broker works on one request
+/// per connection at a time, so a long poll of one group must not stand before another group's.
+pub const WAITING_LANE_CONNECTIONS_MAX: usize = 64;
+
+/// Largest response frame read from a broker.
+pub const RESPONSE_BYTES_MAX: usize = 100 * 1_048_576;
+
+/// How often a negative answer about a topic is asked again, and how long it is believed without asking.
+pub const TOPIC_MISSING_REASK: Duration = Duration::from_millis(200);
+
+/// Retry backoff: first step and ceiling, both with jitter.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+/// See [`BACKOFF_FIRST`].
+pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Pause between two Metadata requests that errors asked for.
+pub const METADATA_PAUSE: Duration = Duration::from_millis(20);
+
+/// A Metadata answer that takes longer is given up, and another broker asked.
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A Produce that is silent for longer makes us ask who leads now (a frozen broker sends no reset).
+pub const PRODUCE_STALL: Duration = Duration::from_secs(3);
+
+/// Expired records are looked for at most this often.
+pub const EXPIRY_PAUSE: Duration = Duration::from_millis(2);
+
+/// An unused connection is closed before the broker does it (`connections.max.idle.ms` is 10 minutes).
+pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(9 * 60);
+
+/// An unused connection to a bootstrap address, once the real brokers are known.
+pub const BOOTSTRAP_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Attempts for CORRUPT_MESSAGE, which a flipped bit explains once, not three times.
+pub const CORRUPT_ATTEMPTS_MAX: u32 = 3;
+
+/// SCRAM iteration counts we compute. Kafka allows 4,096 to 16,384; more would stall a shard.
+pub const SCRAM_ITERATIONS_MIN: u32 = 4_096;
+/// See [`SCRAM_ITERATIONS_MIN`].
+pub const SCRAM_ITERATIONS_MAX: u32 = 100_000;
+
+/// One message of a SASL exchange.
+pub const SASL_MESSAGE_BYTES_MAX: usize = 64 * 1_024;
+
+const _: () = assert!(RECORD_BYTES_MAX + BATCH_HEADER_BYTES <= BATCH_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX <= REQUEST_BYTES_MAX);
+const _: () = assert!(REQUEST_BYTES_MAX <= TRANSMIT_BYTES_MAX);
+const _: () = assert!(CONNECTIONS_MAX <= 1 << 12);
