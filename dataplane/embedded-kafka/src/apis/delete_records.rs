@@ -1,0 +1,47 @@
+//! DeleteRecords: a partition begins later from now on; −1 means at its end.
+
+use kafka_wire::cold::ResponseKind;
+use kafka_wire::cold::types::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
+use kafka_wire::cold::types::{DeleteRecordsRequest, DeleteRecordsResponse};
+use kafka_wire::error_code::ErrorCode;
+
+use crate::broker::{Broker, NOT_HERE, Outcome};
+use crate::topics::Refusal;
+
+pub fn handle(broker: &mut Broker, request: DeleteRecordsRequest) -> Outcome {
+    let answer = each(&request, |topic, index, offset| delete(broker, topic, index, offset));
+    let otherwise = refuse(&request, ErrorCode::KAFKA_STORAGE_ERROR);
+    Outcome::Durable { point: broker.catalogue.request_sync(broker.syncer()), answer, otherwise }
+}
+
+pub fn refuse(request: &DeleteRecordsRequest, code: ErrorCode) -> ResponseKind {
+    each(request, |_, _, _| Err(Refusal::new(code, code.name())))
+}
+
+fn delete(broker: &mut Broker, topic: &str, index: i32, offset: i64) -> Result<i64, Refusal> {
+    let not_here = || Refusal::new(NOT_HERE, format!("{topic}-{index} does not exist"));
+    let partition = broker.partition(topic, index).ok_or_else(not_here)?;
+    let start = partition.delete_before(offset)?;
+    broker.catalogue.update(topic, |meta| {
+        meta.start_offsets.insert(index, start);
+    })?;
+    Ok(start)
+}
+
+fn each(
+    request: &DeleteRecordsRequest,
+    mut answer: impl FnMut(&str, i32, i64) -> Result<i64, Refusal>,
+) -> ResponseKind {
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let index = partition.partition_index;
+            let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
+            match answer(topic.name.0.as_str(), index, partition.offset) {
+                Ok(low_watermark) => result.with_low_watermark(low_watermark),
+                Err(refusal) => result.with_low_watermark(-1).with_error_code(refusal.code.0),
+            }
+        });
+        DeleteRecordsTopicResult::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+    });
+    ResponseKind::DeleteRecords(DeleteRecordsResponse::default().with_topics(topics.collect()))
+}

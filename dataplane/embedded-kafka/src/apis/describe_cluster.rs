@@ -1,0 +1,33 @@
+//! DescribeCluster (KIP-700): the one broker.
+
+use kafka_wire::cold::ResponseKind;
+use kafka_wire::cold::types::describe_cluster_response::DescribeClusterBroker;
+use kafka_wire::cold::types::{BrokerId, DescribeClusterRequest, DescribeClusterResponse};
+use kafka_wire::error_code::ErrorCode;
+
+use crate::apis::{message, text};
+use crate::broker::{Broker, Outcome};
+use crate::limits::NODE_ID;
+
+/// Endpoint types (KIP-919): this broker is asked for brokers, not for controllers.
+const BROKERS: i8 = 1;
+
+pub fn handle(broker: &Broker, request: DescribeClusterRequest) -> Outcome {
+    if request.endpoint_type != BROKERS {
+        return Outcome::Answer(refuse(ErrorCode::MISMATCHED_ENDPOINT_TYPE));
+    }
+    let this = DescribeClusterBroker::default()
+        .with_broker_id(BrokerId(NODE_ID))
+        .with_host(text(&broker.config.host))
+        .with_port(i32::from(broker.config.port));
+    let response = DescribeClusterResponse::default()
+        .with_cluster_id(text(&broker.config.cluster_id))
+        .with_controller_id(BrokerId(NODE_ID))
+        .with_brokers(vec![this]);
+    Outcome::Answer(ResponseKind::DescribeCluster(response))
+}
+
+pub fn refuse(code: ErrorCode) -> ResponseKind {
+    let response = DescribeClusterResponse::default().with_error_code(code.0).with_error_message(message(code));
+    ResponseKind::DescribeCluster(response)
+}

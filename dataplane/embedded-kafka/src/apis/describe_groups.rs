@@ -1,0 +1,61 @@
+//! DescribeGroups: state and members. A group that only has offsets is Empty; one that has nothing is Dead.
+
+use kafka_wire::cold::ResponseKind;
+use kafka_wire::cold::types::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use kafka_wire::cold::types::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
+use kafka_wire::error_code::ErrorCode;
+
+use crate::apis::text;
+use crate::broker::{Broker, Outcome};
+use crate::groups::State;
+
+/// From here a missing group is an error of its own (KIP-1043).
+const NOT_FOUND_FROM: i16 = 6;
+
+pub fn handle(broker: &Broker, version: i16, request: DescribeGroupsRequest) -> Outcome {
+    let groups = request.groups.into_iter().map(|id| one(broker, version, id)).collect();
+    Outcome::Answer(ResponseKind::DescribeGroups(DescribeGroupsResponse::default().with_groups(groups)))
+}
+
+pub fn refuse(request: &DescribeGroupsRequest, code: ErrorCode) -> ResponseKind {
+    let refused = |id: &GroupId| DescribedGroup::default().with_group_id(id.clone()).with_error_code(code.0);
+    let groups = request.groups.iter().map(refused).collect();
+    ResponseKind::DescribeGroups(DescribeGroupsResponse::default().with_groups(groups))
+}
+
+fn one(broker: &Broker, version: i16, id: GroupId) -> DescribedGroup {
+    let name = id.0.as_str();
+    let group = DescribedGroup::default();
+    let Some(described) = broker.groups.describe(name) else {
+        if broker.offsets.has_group(name) {
+            return group
+                .with_group_id(id)
+                .with_group_state(text(State::Empty.name()))
+                .with_protocol_type(text("consumer"));
+        }
+        let dead = group.with_group_state(text("Dead"));
+        return match version >= NOT_FOUND_FROM {
+            true => dead
+                .with_error_code(ErrorCode::GROUP_ID_NOT_FOUND.0)
+                .with_error_message(Some(text(&format!("group {name} not found"))))
+                .with_group_id(id),
+            false => dead.with_group_id(id),
+        };
+    };
+    let members = described.members.into_iter().map(|member| {
+        let shown = DescribedGroupMember::default()
+            .with_member_id(text(&member.member))
+            .with_client_id(text(&member.client_id))
+            .with_client_host(text(&member.client_host))
+            .with_member_metadata(member.metadata)
+            .with_member_assignment(member.assignment);
+        // Shown from version 4 on.
+        shown.with_group_instance_id(member.instance.filter(|_| version >= 4).as_deref().map(text))
+    });
+    group
+        .with_group_id(id)
+        .with_group_state(text(described.state.name()))
+        .with_protocol_type(text(&described.protocol_type))
+        .with_protocol_data(text(&described.protocol))
+        .with_members(members.collect())
+}

@@ -1,0 +1,46 @@
+//! FindCoordinator: this broker, for every group. There are no transactions.
+
+use kafka_wire::cold::ResponseKind;
+use kafka_wire::cold::types::find_coordinator_response::Coordinator;
+use kafka_wire::cold::types::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+use kafka_wire::error_code::ErrorCode;
+
+use crate::apis::{message, text};
+use crate::broker::{Broker, Outcome};
+use crate::limits::NODE_ID;
+
+const GROUP: i8 = 0;
+/// From this version one request asks for many keys (KIP-699).
+const BATCHED_FROM: i16 = 4;
+
+pub fn handle(broker: &Broker, version: i16, request: FindCoordinatorRequest) -> Outcome {
+    if request.key_type != GROUP {
+        return Outcome::Answer(refuse(version, &request, ErrorCode::INVALID_REQUEST));
+    }
+    let host = text(&broker.config.host);
+    let port = i32::from(broker.config.port);
+    let response = FindCoordinatorResponse::default();
+    Outcome::Answer(ResponseKind::FindCoordinator(if version < BATCHED_FROM {
+        response.with_node_id(BrokerId(NODE_ID)).with_host(host).with_port(port).with_error_message(None)
+    } else {
+        let one = |key| {
+            let coordinator = Coordinator::default().with_key(key).with_node_id(BrokerId(NODE_ID));
+            coordinator.with_host(host.clone()).with_port(port).with_error_message(None)
+        };
+        response.with_coordinators(request.coordinator_keys.into_iter().map(one).collect())
+    }))
+}
+
+pub fn refuse(version: i16, request: &FindCoordinatorRequest, code: ErrorCode) -> ResponseKind {
+    let response = FindCoordinatorResponse::default();
+    ResponseKind::FindCoordinator(if version < BATCHED_FROM {
+        let nobody = response.with_node_id(BrokerId(-1)).with_port(-1);
+        nobody.with_error_code(code.0).with_error_message(message(code))
+    } else {
+        let one = |key: &_| {
+            let nobody = Coordinator::default().with_key(Clone::clone(key)).with_node_id(BrokerId(-1)).with_port(-1);
+            nobody.with_error_code(code.0).with_error_message(message(code))
+        };
+        response.with_coordinators(request.coordinator_keys.iter().map(one).collect())
+    })
+}

@@ -1,0 +1,124 @@
+//! Metadata: the one broker, and the topics asked for; a missing one is made when both sides allow it.
+//!
+//! Unlike Kafka, which answers LEADER_NOT_AVAILABLE first, a topic made here is there in the same answer.
+
+use kafka_wire::cold::ResponseKind;
+use kafka_wire::cold::types::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_wire::cold::types::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
+use kafka_wire::error_code::ErrorCode;
+use tracing::info;
+
+use crate::apis::create_topics::fresh_topic_id;
+use crate::apis::{text, wire_id};
+use crate::broker::{Broker, NOT_HERE, Now, Outcome};
+use crate::limits::{LEADER_EPOCH, NODE_ID};
+use crate::topics::{NewTopic, TopicId};
+
+pub fn handle(broker: &mut Broker, version: i16, request: MetadataRequest, now: Now) -> Outcome {
+    let create = broker.config.auto_create && (version < 4 || request.allow_auto_topic_creation);
+    let mut created = false;
+    let topics = match request.topics {
+        // Version 0 has no null: there an empty list asks for all.
+        None => all(broker),
+        Some(topics) if version == 0 && topics.is_empty() => all(broker),
+        Some(topics) => topics
+            .into_iter()
+            .map(|wanted| match wanted.name {
+                Some(name) => by_name(broker, name.0.as_str(), create, &mut created, now),
+                None => by_id(broker, *wanted.topic_id.as_bytes()),
+            })
+            .collect(),
+    };
+    let answer = ResponseKind::Metadata(response(broker, topics));
+    match created {
+        false => Outcome::Answer(answer),
+        true => {
+            let otherwise = ResponseKind::Metadata(response(broker, Vec::new()));
+            Outcome::Durable { point: broker.catalogue.request_sync(broker.syncer()), answer, otherwise }
+        }
+    }
+}
+
+pub fn refuse(request: &MetadataRequest, code: ErrorCode) -> ResponseKind {
+    let names = request.topics.iter().flatten().filter_map(|topic| topic.name.clone());
+    let topics = names.map(|name| MetadataResponseTopic::default().with_name(Some(name)).with_error_code(code.0));
+    ResponseKind::Metadata(MetadataResponse::default().with_topics(topics.collect()).with_error_code(0))
+}
+
+fn response(broker: &Broker, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
+    let this = MetadataResponseBroker::default()
+        .with_node_id(BrokerId(NODE_ID))
+        .with_host(text(&broker.config.host))
+        .with_port(i32::from(broker.config.port));
+    MetadataResponse::default()
+        .with_brokers(vec![this])
+        .with_cluster_id(Some(text(&broker.config.cluster_id)))
+        .with_controller_id(BrokerId(NODE_ID))
+        .with_topics(topics)
+}
+
+fn all(broker: &Broker) -> Vec<MetadataResponseTopic> {
+    match &broker.null {
+        Some(null) => null.names().map(|name| described(name, None, null.partitions(name.as_bytes()))).collect(),
+        None => {
+            broker.catalogue.topics().map(|topic| described(&topic.name, Some(&topic.id), topic.partitions)).collect()
+        }
+    }
+}
+
+fn by_name(broker: &mut Broker, name: &str, create: bool, created: &mut bool, now: Now) -> MetadataResponseTopic {
+    if let Some(null) = &broker.null {
+        return described(name, None, null.partitions(name.as_bytes()));
+    }
+    if let Some(topic) = broker.catalogue.topic(name) {
+        return described(name, Some(&topic.id), topic.partitions);
+    }
+    let failed = |code: ErrorCode| {
+        MetadataResponseTopic::default().with_name(Some(TopicName(text(name)))).with_error_code(code.0)
+    };
+    if let Err(refusal) = crate::topics::check_name(name) {
+        return failed(refusal.code);
+    }
+    if !create {
+        return failed(NOT_HERE);
+    }
+    let wanted = NewTopic { name: name.to_owned(), partitions: -1, replication_factor: -1, ..NewTopic::default() };
+    match super::create_topics::create(broker, &wanted, fresh_topic_id(), now) {
+        Ok(meta) => {
+            info!(topic = name, partitions = meta.partitions, "topic created because a client asked for it");
+            *created = true;
+            described(name, Some(&meta.id), meta.partitions)
+        }
+        Err(refusal) => failed(refusal.code),
+    }
+}
+
+fn by_id(broker: &Broker, id: TopicId) -> MetadataResponseTopic {
+    match broker.catalogue.topics().find(|topic| topic.id == id) {
+        Some(topic) => described(&topic.name, Some(&topic.id), topic.partitions),
+        None => {
+            MetadataResponseTopic::default().with_topic_id(wire_id(&id)).with_error_code(ErrorCode::UNKNOWN_TOPIC_ID.0)
+        }
+    }
+}
+
+fn described(name: &str, id: Option<&TopicId>, partitions: i32) -> MetadataResponseTopic {
+    let here = || vec![BrokerId(NODE_ID)];
+    let partitions = (0..partitions)
+        .map(|index| {
+            MetadataResponsePartition::default()
+                .with_partition_index(index)
+                .with_leader_id(BrokerId(NODE_ID))
+                .with_leader_epoch(LEADER_EPOCH)
+                .with_replica_nodes(here())
+                .with_isr_nodes(here())
+        })
+        .collect();
+    let topic = MetadataResponseTopic::default().with_name(Some(TopicName(text(name)))).with_partitions(partitions);
+    match id {
+        Some(id) => topic.with_topic_id(wire_id(id)),
+        None => topic,
+    }
+}

@@ -1,0 +1,88 @@
+//! OffsetCommit: kept with its metadata, on disk before the answer.
+
+use kafka_wire::cold::ResponseKind;
+use kafka_wire::cold::types::offset_commit_request::OffsetCommitRequestPartition;
+use kafka_wire::cold::types::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_wire::cold::types::{OffsetCommitRequest, OffsetCommitResponse};
+use kafka_wire::error_code::ErrorCode;
+use tracing::error;
+
+use crate::broker::{Broker, NOT_HERE, Now, Outcome};
+use crate::groups::Caller;
+use crate::limits::OFFSET_METADATA_BYTES_MAX;
+use crate::offsets::{Committed, OffsetsError};
+
+pub fn handle(broker: &mut Broker, request: OffsetCommitRequest, now: Now) -> Outcome {
+    let caller = Caller {
+        group: request.group_id.0.as_str(),
+        generation: request.generation_id_or_member_epoch,
+        member: request.member_id.as_str(),
+        instance: request.group_instance_id.as_deref(),
+    };
+    if let Err(code) = broker.groups.may_commit(caller, now.at) {
+        return Outcome::Answer(refuse(&request, code));
+    }
+    let mut commits = Vec::new();
+    let answer = each(&request, |topic, partition| {
+        let index = partition.partition_index;
+        let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
+        if broker.null.is_none() && broker.partition(topic, index).is_none() {
+            return NOT_HERE;
+        }
+        if metadata.len() > OFFSET_METADATA_BYTES_MAX {
+            return ErrorCode::OFFSET_METADATA_TOO_LARGE;
+        }
+        let committed = Committed {
+            offset: partition.committed_offset,
+            leader_epoch: partition.committed_leader_epoch,
+            commit_ms: now.ms,
+            metadata: metadata.to_owned(),
+        };
+        commits.push((topic.to_owned(), index, committed));
+        ErrorCode::NONE
+    });
+    match broker.offsets.commit(caller.group, commits) {
+        Ok(()) => Outcome::Durable {
+            point: broker.offsets.request_sync(broker.syncer()),
+            answer,
+            otherwise: refuse(&request, ErrorCode::KAFKA_STORAGE_ERROR),
+        },
+        Err(err) => {
+            error!(%err, group = caller.group, "offsets cannot be committed");
+            Outcome::Answer(refuse(
+                &request,
+                match err {
+                    OffsetsError::Full { .. } => ErrorCode::POLICY_VIOLATION,
+                    OffsetsError::Journal(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+                },
+            ))
+        }
+    }
+}
+
+pub fn refuse(request: &OffsetCommitRequest, code: ErrorCode) -> ResponseKind {
+    each(request, |_, _| code)
+}
+
+fn each(
+    request: &OffsetCommitRequest,
+    mut answer: impl FnMut(&str, &OffsetCommitRequestPartition) -> ErrorCode,
+) -> ResponseKind {
+    let topics = request
+        .topics
+        .iter()
+        .map(|topic| {
+            let partitions = topic
+                .partitions
+                .iter()
+                .map(|partition| {
+                    let code = answer(topic.name.0.as_str(), partition);
+                    let response = OffsetCommitResponsePartition::default();
+                    response.with_partition_index(partition.partition_index).with_error_code(code.0)
+                })
+                .collect();
+            OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions)
+        })
+        .collect();
+    ResponseKind::OffsetCommit(OffsetCommitResponse::default().with_topics(topics))
+}
