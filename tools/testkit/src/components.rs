@@ -3,6 +3,7 @@
 //! | component | by | why this one |
 //! |---|---|---|
 //! | `jdk`, `maven`, `python`, `kcat` | the distribution's packages | must be there; installed when we may, else named |
+//! | `cargo-deny` | `cargo install` | licences, bans and sources of dependencies; minutes to build, once |
 //! | `kafka` 4.4.0 | Maven | KRaft broker and Java clients |
 //! | `kafka-zk` 3.9.2 | Maven | the last line that runs with ZooKeeper, and ZooKeeper itself; nightly |
 //! | `python-clients` | pip into a venv | librdkafka (confluent-kafka) and an independent implementation (kafka-python) |
@@ -31,6 +32,8 @@ pub enum Source {
     },
     /// `group:artifact:version`, with everything they need at run time.
     Maven { artifacts: &'static [&'static str] },
+    /// A program from the crate registry, built here with the lock file it was published with.
+    Cargo { package: &'static str },
     /// `name==version` into a virtual environment.
     Pip { packages: &'static [&'static str] },
 }
@@ -92,6 +95,14 @@ pub const ALL: &[Component] = &[
         nightly: false,
     },
     Component {
+        name: "cargo-deny",
+        version: "0.20.2",
+        about: "licences, bans and sources of our dependencies",
+        source: Source::Cargo { package: "cargo-deny" },
+        needs: &[],
+        nightly: false,
+    },
+    Component {
         name: "kafka",
         version: "4.4.0",
         about: "Apache Kafka broker (KRaft) and the Java clients",
@@ -128,7 +139,8 @@ impl Component {
     /// How strictly the committed lock binds this component; nothing for what the system provides.
     pub fn lock_strength(&self) -> Option<Strength> {
         match self.source {
-            Source::System { .. } => None,
+            // Signed by the distribution; pinned by the lock file inside the published package.
+            Source::System { .. } | Source::Cargo { .. } => None,
             Source::Maven { .. } => Some(Strength::Exact),
             Source::Pip { .. } => Some(Strength::ByName),
         }
@@ -195,6 +207,7 @@ mod tests {
                 Source::Pip { packages } => {
                     assert!(packages.iter().all(|package| package.contains("==")), "{}", component.name);
                 }
+                Source::Cargo { .. } => assert_eq!(component.version.split('.').count(), 3, "{}", component.name),
                 Source::System { apt, .. } => assert!(!apt.is_empty(), "{}", component.name),
             }
         }

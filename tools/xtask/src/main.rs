@@ -4,21 +4,29 @@
 
 mod args;
 mod components;
+mod report;
+mod step;
+mod suite;
+mod test;
 mod up;
 
 use std::process::ExitCode;
 
 const HELP: &str = "\
+cargo xtask test                         everything CI does
+cargo xtask test kafka-wire              one package, or every test with that in its name
 cargo xtask up kafka                     a real Kafka in the foreground, until Ctrl-C
 cargo xtask up kafka --nodes 3 --sasl    three nodes, SASL PLAIN and SCRAM
 cargo xtask components                   what the tests use, and what is here
 cargo xtask components --fetch           get all of it now
 
 COMMANDS
+  test [--list] [--offline] [--nightly] [FILTER]
   up kafka|kafka3 [--nodes N] [--sasl] [--tls] [--port P] [--heap MB] [--no-auto-create] [--json]
   components [--fetch] [--nightly] [--lock]
 
 ENVIRONMENT
+  CI=true          a test that cannot run here is a failure, not a skip
   GAFKA_CACHE      where components are kept (else $XDG_CACHE_HOME/gafka, else ~/.cache/gafka)
   GAFKA_OFFLINE=1  fetch nothing
 ";
@@ -28,6 +36,7 @@ fn main() -> ExitCode {
     let command = words.next().unwrap_or_default();
     let words: Vec<String> = words.collect();
     let outcome = match command.as_str() {
+        "test" => test::run(&words),
         "up" => up::run(&words),
         "components" => components::run(&words),
         "" | "help" | "--help" | "-h" => {

@@ -15,8 +15,11 @@ pub const CASES: &[Case] = &[
     case("a_killed_broker_comes_back_and_a_leader_moves", &["kafka", "python-clients"], kill_and_move),
 ];
 
-fn essence(records: &[Record]) -> Vec<(i32, i64, Option<Vec<u8>>, Option<Vec<u8>>)> {
-    let mut all: Vec<_> = records
+/// Partition, offset, key, value.
+type Essence = (i32, i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
+fn essence(records: &[Record]) -> Vec<Essence> {
+    let mut all: Vec<Essence> = records
         .iter()
         .map(|record| (record.partition, record.offset, record.key.clone(), record.value.clone()))
         .collect();

@@ -1,0 +1,359 @@
+//! The rules of DESIGN.md and STYLE.md that a machine can check.
+//!
+//! Crate graph: the allowed arrows, what must not reach tokio, lints inherited. Sources: no leftovers, no files that
+//! nobody compiles, none too long to read, no addresses and no paths of somebody's machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+/// Files longer than this tell more than one story.
+const FILE_LINES_MAX: usize = 1_000;
+
+/// Who may depend on whom among our own crates (normal and build dependencies). A crate that is missing here fails the
+/// test, so that whoever adds one decides where it stands.
+const ARROWS: &[(&str, &[&str])] = &[
+    // Shared and pure, usable from both planes.
+    ("model", &[]),
+    ("kafka-wire", &[]),
+    ("kafka-client", &["kafka-wire", "model"]),
+    ("gafka-http", &[]),
+    ("telemetry", &[]),
+    // Data plane.
+    ("runtime", &["telemetry"]),
+    ("embedded-kafka", &["kafka-wire", "runtime", "telemetry"]),
+    ("gateway", &["gafka-http", "kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
+    // Control plane.
+    ("authdb", &["model"]),
+    ("registry", &["model"]),
+    ("agent", &["authdb", "model", "registry"]),
+    ("kafka-admin", &["kafka-client", "kafka-wire", "model"]),
+    ("manager", &["agent", "authdb", "kafka-admin", "kafka-client", "kafka-wire", "model", "registry", "telemetry"]),
+    // Tests and chores.
+    ("testkit", &[]),
+    ("xtask", &["testkit"]),
+];
+
+/// Binaries compose: they may use anything.
+const COMPOSITION_ROOTS: &[&str] = &["kateway", "kbench"];
+
+/// From here tokio must not be reachable, at any depth.
+const WITHOUT_TOKIO: &[&str] =
+    &["gafka-http", "kafka-client", "kafka-wire", "model", "runtime", "telemetry", "wal", "embedded-kafka", "gateway"];
+
+/// May say `unsafe`, so they carry lints of their own.
+const WITH_OWN_LINTS: &[&str] = &["runtime", "telemetry", "wal"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout")
+}
+
+/// `cargo metadata` of the workspace, for Linux.
+static METADATA: LazyLock<Value> = LazyLock::new(|| {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(root())
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
+});
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("expected a text, got {value}"))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap_or_else(|| panic!("expected a list, got {value}"))
+}
+
+/// Our packages: id to name.
+fn members() -> BTreeMap<&'static str, &'static str> {
+    let ids: BTreeSet<&str> = list(&METADATA["workspace_members"]).iter().map(text).collect();
+    list(&METADATA["packages"])
+        .iter()
+        .filter(|package| ids.contains(text(&package["id"])))
+        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .collect()
+}
+
+/// Resolved edges that end up in a program: package id to ids, without dev-dependencies.
+fn edges() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let not_dev = |dependency: &&Value| list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"] != "dev");
+    list(&METADATA["resolve"]["nodes"])
+        .iter()
+        .map(|node| {
+            let targets = list(&node["deps"]).iter().filter(not_dev).map(|dependency| text(&dependency["pkg"]));
+            (text(&node["id"]), targets.collect())
+        })
+        .collect()
+}
+
+fn package_name(id: &str) -> &'static str {
+    let packages = list(&METADATA["packages"]);
+    let package = packages.iter().find(|package| text(&package["id"]) == id);
+    text(&package.unwrap_or_else(|| panic!("no package {id}"))["name"])
+}
+
+#[test]
+fn only_the_arrows_of_the_design_exist_between_our_crates() {
+    let members = members();
+    let edges = edges();
+    let mut wrong = Vec::new();
+    for (id, name) in &members {
+        if COMPOSITION_ROOTS.contains(name) {
+            continue;
+        }
+        let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| from == name) else {
+            wrong.push(format!("{name} is not in ARROWS of this test: where does it stand in DESIGN.md section 2?"));
+            continue;
+        };
+        let ours = edges[id].iter().filter_map(|target| members.get(target));
+        wrong.extend(ours.filter(|target| !allowed.contains(target)).map(|target| format!("{name} → {target}")));
+    }
+    assert!(wrong.is_empty(), "arrows that DESIGN.md section 2 does not allow:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn tokio_is_unreachable_from_the_data_plane() {
+    let edges = edges();
+    for (id, name) in members().into_iter().filter(|(_, name)| WITHOUT_TOKIO.contains(name)) {
+        // Breadth first, remembering from where, to show the way.
+        let mut from: BTreeMap<&str, &str> = BTreeMap::from([(id, id)]);
+        let mut queue = vec![id];
+        while let Some(current) = queue.pop() {
+            for &target in &edges[current] {
+                if from.contains_key(target) {
+                    continue;
+                }
+                from.insert(target, current);
+                assert!(package_name(target) != "tokio", "{name} reaches tokio: {}", way(&from, target));
+                queue.push(target);
+            }
+        }
+    }
+}
+
+fn way(from: &BTreeMap<&str, &str>, end: &str) -> String {
+    let mut names = vec![package_name(end)];
+    let mut at = end;
+    while from[at] != at {
+        at = from[at];
+        names.push(package_name(at));
+    }
+    names.reverse();
+    names.join(" → ")
+}
+
+#[test]
+fn every_package_inherits_the_lints_and_the_metadata_of_the_workspace() {
+    let mut wrong = Vec::new();
+    for manifest in manifests() {
+        let text = fs::read_to_string(&manifest).expect("a manifest");
+        let name =
+            text.lines().find_map(|line| line.strip_prefix("name = ")).unwrap_or("?").trim_matches('"').to_owned();
+        if !text.contains("[lints]\nworkspace = true") && !WITH_OWN_LINTS.contains(&name.as_str()) {
+            wrong.push(format!("{name}: [lints] workspace = true is missing"));
+        }
+        for key in ["version", "edition", "rust-version", "license", "publish"] {
+            if !text.contains(&format!("{key}.workspace = true")) {
+                wrong.push(format!("{name}: {key}.workspace = true is missing"));
+            }
+        }
+        for section in text.split("\n[").filter(|section| section.contains("dependencies]")) {
+            for (key, value) in section.lines().filter_map(|line| line.split_once('=')) {
+                if !key.contains(".workspace") && (value.trim().starts_with('"') || value.contains("version")) {
+                    wrong.push(format!("{name}: a version of its own for {key}; it belongs into the root Cargo.toml"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn manifests() -> Vec<PathBuf> {
+    let members = members();
+    list(&METADATA["packages"])
+        .iter()
+        .filter(|package| members.contains_key(text(&package["id"])))
+        .map(|package| PathBuf::from(text(&package["manifest_path"])))
+        .collect()
+}
+
+/// Every file of the checkout that git would take, as (path from the root, content), text only.
+fn sources() -> Vec<(String, String)> {
+    let output = Command::new("git")
+        .current_dir(root())
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .output()
+        .expect("git runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names = String::from_utf8(output.stdout).expect("file names are text");
+    names
+        .lines()
+        .filter_map(|name| Some((name.to_owned(), String::from_utf8(fs::read(root().join(name)).ok()?).ok()?)))
+        .collect()
+}
+
+/// This file names what it forbids.
+fn is_this_file(name: &str) -> bool {
+    name == "tools/xtask/tests/tidy.rs"
+}
+
+#[test]
+fn no_leftovers_of_unfinished_work() {
+    let forbidden = ["todo!(", "unimplemented!(", "dbg!(", "XXX:", "FIXME"];
+    let mut wrong = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| name.ends_with(".rs") && !is_this_file(name)) {
+        for (index, line) in text.lines().enumerate() {
+            if forbidden.iter().any(|word| line.contains(word)) {
+                wrong.push(format!("{name}:{}: {}", index + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    let long = |(name, text): &(String, String)| {
+        let lines = text.lines().count();
+        (name.ends_with(".rs") && lines > FILE_LINES_MAX).then(|| format!("{name}: {lines} lines"))
+    };
+    let wrong: Vec<String> = sources().iter().filter_map(long).collect();
+    assert!(wrong.is_empty(), "longer than {FILE_LINES_MAX} lines:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent = |(name, text): &(String, String)| {
+        let is_code = name.ends_with(".rs") && name.contains("/src/") && !name.ends_with("/tests.rs");
+        (is_code && !text.trim_start().starts_with("//!")).then(|| name.clone())
+    };
+    let wrong: Vec<String> = sources().iter().filter_map(silent).collect();
+    assert!(wrong.is_empty(), "these begin without //!:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_paths_of_a_machine_and_no_addresses_of_registries() {
+    // In two parts, so that a search for one does not end here.
+    let forbidden = [
+        concat!("/wo", "rk/"),
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
+        concat!("/tmp/", "plan"),
+        concat!("crates", ".io/"),
+        concat!("repo1.", "maven"),
+        concat!("repo.maven", ".apache"),
+        concat!("files.python", "hosted"),
+        concat!("pypi", ".org"),
+        concat!("registry.", "npmjs"),
+        concat!("proxy.go", "lang"),
+        concat!("deb.deb", "ian"),
+    ];
+    let mut wrong = Vec::new();
+    // The lock file names the registry as cargo does everywhere.
+    for (name, text) in sources().iter().filter(|(name, _)| name != "Cargo.lock") {
+        for (index, line) in text.lines().enumerate() {
+            if forbidden.iter().any(|word| line.contains(word)) {
+                wrong.push(format!("{name}:{}: {}", index + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_source_file_is_compiled() {
+    let sources: BTreeMap<String, String> = sources().into_iter().filter(|(name, _)| name.ends_with(".rs")).collect();
+    let mut reached: BTreeSet<String> = BTreeSet::new();
+    let mut queue: Vec<String> = target_roots();
+    while let Some(name) = queue.pop() {
+        if let Some(text) = sources.get(&name)
+            && reached.insert(name.clone())
+        {
+            queue.extend(modules_of(&name, text));
+        }
+    }
+    let orphan = |name: &&String| !reached.contains(*name) && !name.starts_with(FUZZ);
+    let orphans: Vec<&String> = sources.keys().filter(orphan).collect();
+    assert!(orphans.is_empty(), "declared as a module by nobody:\n{orphans:#?}");
+}
+
+/// A workspace of its own, built by the fuzzer only; each of its files is a target.
+const FUZZ: &str = "tools/fuzz/";
+
+/// The files cargo starts from, seen from the root of the checkout.
+fn target_roots() -> Vec<String> {
+    let (root, members) = (root(), members());
+    list(&METADATA["packages"])
+        .iter()
+        .filter(|package| members.contains_key(text(&package["id"])))
+        .flat_map(|package| list(&package["targets"]))
+        .filter_map(|target| Path::new(text(&target["src_path"])).strip_prefix(&root).ok())
+        .filter_map(|path| path.to_str().map(str::to_owned))
+        .collect()
+}
+
+/// Files that the `mod name;` and `#[path]` lines of a file may mean; those that do not exist are ignored.
+fn modules_of(name: &str, text: &str) -> Vec<String> {
+    let path = Path::new(name);
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let mut found = Vec::new();
+    let mut explicit: Option<&str> = None;
+    // Modules written out in braces around the current line, by their indentation.
+    let mut inline: Vec<(usize, &str)> = Vec::new();
+    for raw in text.lines() {
+        let indent = raw.len() - raw.trim_start().len();
+        let line = raw.trim();
+        if line == "}" {
+            inline.retain(|(opened, _)| *opened < indent);
+        }
+        if let Some(file) = line.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]")) {
+            explicit = Some(file);
+            continue;
+        }
+        let after_visibility = match line.strip_prefix("pub") {
+            Some(rest) if rest.starts_with('(') => rest.split_once(')').map_or(rest, |(_, rest)| rest).trim_start(),
+            Some(rest) => rest.trim_start(),
+            None => line,
+        };
+        let Some(declared) = after_visibility.strip_prefix("mod ") else { continue };
+        if let Some(module) = declared.strip_suffix(" {") {
+            inline.push((indent, module));
+        } else if let Some(module) = declared.strip_suffix(';') {
+            if let Some(file) = explicit.take() {
+                found.push(dir.join(file));
+                continue;
+            }
+            let nested: PathBuf = inline.iter().map(|(_, outer)| *outer).collect();
+            // A root or mod.rs owns its directory, x.rs owns x/; which one this is need not be known.
+            for base in [dir.to_owned(), dir.join(stem)] {
+                let base = base.join(&nested);
+                found.push(base.join(format!("{module}.rs")));
+                found.push(base.join(module).join("mod.rs"));
+            }
+        }
+    }
+    found.iter().filter_map(|path| path.to_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn module_lines_are_understood() {
+    let text =
+        "mod a;\npub(crate) mod b;\n#[path = \"x/c.rs\"]\npub mod c;\nmod inner {\n    mod d;\n}\nmod e;\nmod t { }";
+    let found = modules_of("p/src/lib.rs", text);
+    for expected in ["p/src/a.rs", "p/src/b/mod.rs", "p/src/x/c.rs", "p/src/inner/d.rs", "p/src/lib/a.rs", "p/src/e.rs"]
+    {
+        assert!(found.iter().any(|path| path == expected), "{expected} in {found:?}");
+    }
+    assert!(!found.iter().any(|path| path == "p/src/d.rs"));
+    assert!(!found.iter().any(|path| path == "p/src/inner/e.rs"));
+}
