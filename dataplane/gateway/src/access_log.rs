@@ -1,0 +1,92 @@
+//! One line per request, when an access log is configured: never a credential, never a query, never a body.
+//!
+//! Shards format into their own buffer and hand it over when it is large or a sweep passes; a plain thread writes.
+//! When the disk is slower than the traffic, lines are dropped and counted, never waited for.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// Bytes a shard collects before it hands them over.
+const BUFFER_BYTES: usize = 32 << 10;
+/// Buffers that may wait for the writer.
+const QUEUE_DEPTH: usize = 64;
+
+/// A shard's end. One per shard; without a file it does nothing.
+#[derive(Default)]
+pub struct AccessLog {
+    lines: RefCell<String>,
+    writer: Option<SyncSender<String>>,
+    /// Lines that were not written because the disk was too slow.
+    pub dropped_total: Cell<u64>,
+}
+
+/// Opens the file and starts the writer; [`AccessLog`]s are made from the sender.
+pub fn open(path: &Path) -> io::Result<SyncSender<String>> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let (sender, receiver) = sync_channel(QUEUE_DEPTH);
+    std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(file, &receiver))?;
+    Ok(sender)
+}
+
+fn write_all(mut file: File, receiver: &Receiver<String>) {
+    while let Ok(lines) = receiver.recv() {
+        if let Err(err) = file.write_all(lines.as_bytes()) {
+            tracing::error!(%err, "access log lines lost");
+        }
+    }
+}
+
+impl AccessLog {
+    pub fn new(writer: Option<SyncSender<String>>) -> AccessLog {
+        AccessLog { lines: RefCell::default(), writer, dropped_total: Cell::new(0) }
+    }
+
+    /// `2026-11-22T15:45:45.123Z 127.0.0.1:4711 publish 201 842 0123abcd…` (microseconds).
+    pub fn write(
+        &self,
+        now_ms: i64,
+        peer: SocketAddr,
+        endpoint: &str,
+        status: u16,
+        elapsed: Duration,
+        request_id: &[u8],
+    ) {
+        if self.writer.is_none() {
+            return;
+        }
+        let mut lines = self.lines.borrow_mut();
+        let time = jiff::Timestamp::from_millisecond(now_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let _ = write!(lines, "{time:.3} {peer} {endpoint} {status} {} ", elapsed.as_micros());
+        lines.extend(request_id.iter().map(|byte| if byte.is_ascii_graphic() { *byte as char } else { '?' }));
+        lines.push('\n');
+        if lines.len() >= BUFFER_BYTES {
+            drop(lines);
+            self.hand_over();
+        }
+    }
+
+    /// Gives collected lines to the writer.
+    pub fn hand_over(&self) {
+        let Some(writer) = &self.writer else { return };
+        let lines = std::mem::take(&mut *self.lines.borrow_mut());
+        if lines.is_empty() {
+            return;
+        }
+        let count = lines.matches('\n').count() as u64;
+        if writer.try_send(lines).is_err() {
+            self.dropped_total.set(self.dropped_total.get() + count);
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}

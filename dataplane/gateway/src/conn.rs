@@ -1,0 +1,308 @@
+//! One client connection: one task, one read in flight, answers in request order.
+//!
+//! The task alternates between three things: write what is ready, start what is buffered, wait. It waits for whichever
+//! comes first of more bytes and a finished answer, with a single readiness poll that stays armed across both, so a
+//! keep-alive publish costs one poll, one receive and one send. An idle connection holds no buffer.
+//!
+//! ```text
+//!   readable ──► read ──► parse ──► admit ──► start ──► slot waits ──► slot filled ──► write
+//!                  ▲                                                                    │
+//!                  └────────────────────────────────────────────────────────────────────┘
+//! ```
+
+use crate::input::{Input, Step};
+use crate::limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX, WRITE_STALL_MAX};
+use crate::reply::{self, Context, Failure};
+use crate::shard::Shard;
+use crate::slots::{Answer, Slots};
+use gafka_http::Head;
+use model::Side;
+use runtime::net::{Closer, ReadHalf, ReadableOwned, Stream, WriteHalf};
+use runtime::notify::Notify;
+use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+/// Longest `X-Request-Id` of a client that is echoed; a longer one is replaced by ours.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// What an answer needs to know of its request once the head is gone.
+#[derive(Debug, Clone)]
+pub struct RequestMeta {
+    pub id: SmallVec<[u8; 24]>,
+    pub keep_alive: bool,
+    pub minor_version: u8,
+}
+
+impl RequestMeta {
+    pub fn of(head: &Head<'_>, shard: &Shard) -> RequestMeta {
+        let id = match head.known.x_request_id {
+            Some(id) if !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX => SmallVec::from_slice(id),
+            _ => shard.next_request_id(),
+        };
+        RequestMeta { id, keep_alive: head.keep_alive, minor_version: head.minor_version }
+    }
+
+    /// For an answer to bytes that were no request.
+    pub fn none(shard: &Shard) -> RequestMeta {
+        RequestMeta { id: shard.next_request_id(), keep_alive: false, minor_version: 1 }
+    }
+
+    pub fn context<'a>(&'a self, shard: &Shard) -> Context<'a> {
+        Context {
+            request_id: &self.id,
+            keep_alive: self.keep_alive && !shard.is_draining(),
+            minor_version: self.minor_version,
+            date: shard.date(),
+        }
+    }
+}
+
+/// One per connection, on one shard for life.
+pub struct Conn {
+    /// Index in the shard's table.
+    pub key: Cell<usize>,
+    pub side: Side,
+    pub peer: SocketAddr,
+    slots: RefCell<Slots>,
+    ready: Notify,
+    /// The sweeper ends the connection after this.
+    deadline: Cell<Option<Instant>>,
+    expired: Cell<bool>,
+    writing: Cell<bool>,
+    closer: Closer,
+    /// Polls of this connection that wait, to be cancelled when it goes.
+    pub polls: RefCell<SmallVec<[u64; 1]>>,
+}
+
+impl Conn {
+    /// Opens the slot of the next request.
+    pub fn open_slot(&self) -> u64 {
+        self.slots.borrow_mut().open()
+    }
+
+    /// Fills a slot and wakes the task when there is something to write.
+    pub fn fill(&self, sequence: u64, answer: Answer) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        let was_waiting = slots.is_waiting(sequence);
+        if slots.fill(sequence, answer) {
+            self.ready.notify();
+        }
+        was_waiting
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.slots.borrow().is_full()
+    }
+
+    /// No request is being answered and none has begun.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.deadline.set(deadline);
+    }
+
+    /// Called by the sweeper.
+    pub fn sweep(&self, now: Instant) {
+        if self.deadline.get().is_some_and(|deadline| deadline <= now) {
+            self.expire();
+        }
+    }
+
+    /// Ends the connection as soon as its task looks: with 408 in the middle of a request, silently when idle.
+    pub fn expire(&self) {
+        self.expired.set(true);
+        if self.writing.get() {
+            self.closer.shutdown();
+        } else {
+            self.ready.notify();
+        }
+    }
+
+    /// Ends it if it is idle; a request in flight is answered first (drain).
+    pub fn close_when_idle(&self) {
+        self.ready.notify();
+    }
+
+    fn has_open_slots(&self) -> bool {
+        !self.slots.borrow().is_empty()
+    }
+}
+
+enum Event {
+    Ready,
+    Readable,
+    Broken,
+}
+
+/// Serves one connection to its end.
+pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, side: Side) {
+    let closer = stream.closer();
+    let (mut reader, mut writer) = stream.split();
+    let conn = Rc::new(Conn {
+        key: Cell::new(0),
+        side,
+        peer,
+        slots: RefCell::default(),
+        ready: Notify::new(),
+        deadline: Cell::new(None),
+        expired: Cell::new(false),
+        writing: Cell::new(false),
+        closer,
+        polls: RefCell::default(),
+    });
+    shard.add_conn(&conn);
+    run(&shard, &conn, &mut reader, &mut writer).await;
+    for delivery in conn.slots.borrow_mut().abandon() {
+        shard.settle(delivery, false);
+    }
+    for poll in conn.polls.borrow_mut().drain(..) {
+        shard.subscriptions.forget(&shard, poll);
+    }
+    shard.remove_conn(&conn);
+}
+
+async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, reader: &mut ReadHalf, writer: &mut WriteHalf) {
+    let mut input = Input::default();
+    let mut readable: Option<ReadableOwned> = None;
+    let mut at_end = false;
+    loop {
+        loop {
+            let batch = conn.slots.borrow_mut().take_ready();
+            let Some(batch) = batch else { break };
+            conn.deadline.set(Some(Instant::now() + WRITE_STALL_MAX));
+            conn.writing.set(true);
+            let result = writer.write_chain(batch.chunks).await;
+            conn.writing.set(false);
+            for delivery in batch.deliveries {
+                shard.settle(delivery, result.is_ok());
+            }
+            if result.is_err() {
+                shard.metrics.connection_ended("write_failed");
+                return;
+            }
+            if batch.close {
+                if writer.finish().await.is_ok() {
+                    linger(reader).await;
+                }
+                return;
+            }
+        }
+        let now = Instant::now();
+        let step = input.advance(shard, conn, now);
+        if conn.slots.borrow().is_front_ready() {
+            continue;
+        }
+        if input.take_continue(!conn.has_open_slots()) {
+            if writer.write_all(bytes::Bytes::from_static(gafka_http::response::CONTINUE)).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let idle = !conn.has_open_slots();
+        if idle && (at_end || step == Step::Stopped || (shard.is_draining() && input.is_between_requests())) {
+            return;
+        }
+        if conn.expired.get() {
+            if idle && !input.is_between_requests() {
+                answer_timeout(shard, conn);
+                input.stop();
+                conn.expired.set(false);
+                continue;
+            }
+            shard.metrics.connection_ended("timeout");
+            return;
+        }
+        conn.deadline.set(input.deadline(shard, idle, now));
+        let want_read = !at_end && step == Step::NeedBytes;
+        match next_event(conn, reader, &mut readable, want_read).await {
+            Event::Ready => {}
+            Event::Broken => {
+                shard.metrics.connection_ended("read_failed");
+                return;
+            }
+            Event::Readable => match input.fill(shard, reader).await {
+                Ok(0) => {
+                    at_end = true;
+                    if !input.is_between_requests() {
+                        shard.metrics.connection_ended("early_close");
+                        return;
+                    }
+                    // The client sends no more. Publishes in flight are still answered; polls are not, because a
+                    // client that went away must not be handed messages.
+                    for poll in conn.polls.borrow_mut().drain(..) {
+                        shard.subscriptions.forget(shard, poll);
+                    }
+                    if conn.side == Side::Subscribe {
+                        return;
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    shard.metrics.connection_ended("read_failed");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// Waits for a finished answer or for bytes, whichever is first. The readiness poll stays armed between calls.
+async fn next_event(
+    conn: &Conn,
+    reader: &ReadHalf,
+    readable: &mut Option<ReadableOwned>,
+    want_read: bool,
+) -> Event {
+    let mut ready = pin!(conn.ready.notified());
+    poll_fn(|cx| {
+        if ready.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Ready);
+        }
+        if !want_read {
+            return Poll::Pending;
+        }
+        let armed = readable.get_or_insert_with(|| reader.readable_owned());
+        match Pin::new(armed).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(result) => {
+                *readable = None;
+                Poll::Ready(if result.is_ok() { Event::Readable } else { Event::Broken })
+            }
+        }
+    })
+    .await
+}
+
+fn answer_timeout(shard: &Rc<Shard>, conn: &Conn) {
+    let meta = RequestMeta::none(shard);
+    let failure = Failure::new(408, "request_timeout", "the request did not arrive in time").closing();
+    let sequence = conn.open_slot();
+    conn.fill(sequence, reply::failure(&meta.context(shard), &failure));
+    shard.metrics.connection_ended("timeout");
+}
+
+/// After an answer that ends the connection: take what the client still sends for a moment, so that it reads the
+/// answer instead of a reset (RFC 9112 section 9.6).
+async fn linger(reader: &mut ReadHalf) {
+    let until = Instant::now() + LINGER_TIME_MAX;
+    let mut taken = 0;
+    let mut scratch = bytes::BytesMut::with_capacity(crate::limits::READ_BUFFER_BYTES);
+    while taken < LINGER_BYTES_MAX {
+        match runtime::time::timeout_at(until, reader.readable()).await {
+            Ok(Ok(())) => {}
+            _ => return,
+        }
+        scratch.clear();
+        scratch.reserve(crate::limits::READ_BUFFER_BYTES);
+        let (result, buffer) = reader.read(scratch).await;
+        scratch = buffer;
+        match result {
+            Ok(0) | Err(_) => return,
+            Ok(count) => taken += count,
+        }
+    }
+}

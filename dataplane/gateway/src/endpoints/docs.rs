@@ -1,0 +1,181 @@
+//! The one list of endpoints of the publish and subscribe listeners, as documented: OpenAPI and the tests are made
+//! from it.
+
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, In, Kind, Listener, Method, ParamDoc, ResponseDoc};
+
+const NAME: Kind = Kind::Pattern("^[A-Za-z0-9_-]{1,64}$");
+const VERSION: Kind = Kind::Pattern("^v[0-9]+$");
+
+const TOPIC: ParamDoc = ParamDoc::path("topic", NAME, "topic name");
+const VER: ParamDoc = ParamDoc::path("ver", VERSION, "topic version, for example v1");
+const REQUEST_ID: ParamDoc =
+    ParamDoc::header("X-Request-Id", Kind::Text, "echoed in the answer; made when absent");
+
+const STORED: &[(&str, &str)] = &[
+    ("X-Partition", "partition the message is in"),
+    ("X-Offset", "its offset; -1 with ack=none"),
+    ("X-Msg-Id", "cluster/physical topic/partition/offset in base64url, opaque to clients"),
+    ("X-Request-Id", "the request's id"),
+];
+
+const PUBLISH_PARAMS: &[ParamDoc] = &[
+    TOPIC,
+    VER,
+    ParamDoc::query("key", Kind::Text, "record key, at most 256 bytes; equal keys go to one partition"),
+    ParamDoc::query("partition", Kind::Integer { min: 0, max: i32::MAX as i64 }, "partition, instead of by key"),
+    ParamDoc::query("ack", Kind::Word(&["all", "local", "none"]), "who must have it before the answer").or("all"),
+    ParamDoc::query("timestamp", Kind::Integer { min: 0, max: i64::MAX }, "record timestamp, epoch ms; now when absent"),
+    ParamDoc::query("timeout", Kind::Duration, "wait at most so long; at most 30s").or("30s"),
+    ParamDoc::query("null", Kind::Bool, "1: store a null value (a tombstone); the body must be empty"),
+    ParamDoc::query("async", Kind::Bool, "1: answer once it is safe on this gateway; until hinted handoff exists, as without"),
+    ParamDoc::header("X-Tag", Kind::Text, "tags, separated by ;, each a record header `tag`; at most 1024 bytes"),
+    ParamDoc::header("X-Header-NAME", Kind::Text, "record header `name`: UTF-8, percent-encoded; repeatable"),
+    ParamDoc::header("traceparent", Kind::Text, "becomes the record header of that name"),
+    REQUEST_ID,
+];
+
+const PUBLISH_RESPONSES: &[ResponseDoc] = &[
+    ResponseDoc::with(
+        201,
+        "stored under the asked acks",
+        &[ContentDoc {
+            media_type: "application/json",
+            what: "where it is",
+            example: Some(r#"{"ok":1,"partition":0,"offset":42,"timestamp":1795362345123}"#),
+        }],
+    )
+    .and_headers(STORED),
+    ResponseDoc::bare(400, "the request is malformed; nothing was stored"),
+    ResponseDoc::bare(404, "no such topic or version; nothing was stored"),
+    ResponseDoc::bare(413, "the message is over the topic's limit; nothing was stored"),
+    ResponseDoc::bare(503, "Kafka or this gateway cannot take it now; nothing was stored, try again after Retry-After"),
+    ResponseDoc::bare(504, "outcome unknown: the message may or may not be in Kafka, a retry may store it twice"),
+];
+
+const SUBSCRIBE_PARAMS: &[ParamDoc] = &[
+    ParamDoc::path("appid", NAME, "app that owns the topic"),
+    TOPIC,
+    VER,
+    ParamDoc { place: In::Query, name: "group", kind: NAME, required: true, default: None, what: "consumer group of the calling app" },
+    ParamDoc::query("batch", Kind::Integer { min: 1, max: 4000 }, "most messages in the answer").or("1"),
+    ParamDoc::query("max_bytes", Kind::Integer { min: 1, max: i32::MAX as i64 }, "most bytes in the answer").or("4194304"),
+    ParamDoc::query("wait", Kind::Duration, "long poll: 204 when nothing came; at most 120s").or("30s"),
+    ParamDoc::query("reset", Kind::Text, "oldest, newest, RFC 3339 time or epoch ms: where a group without committed offset begins").or("oldest"),
+    ParamDoc::header("X-Tag", Kind::Text, "only messages with at least one of these tags; the same for all of a live group"),
+    ParamDoc::header("Accept", Kind::Text, "a batch framing by name; makes the answer a batch even for one message"),
+    REQUEST_ID,
+];
+
+const SUBSCRIBE_RESPONSES: &[ResponseDoc] = &[
+    ResponseDoc::with(
+        200,
+        "messages; acknowledged when the answer was handed to the network",
+        &[
+            ContentDoc { media_type: "text/plain; charset=utf8", what: "batch=1: the message; its position in X-Partition, X-Offset", example: None },
+            ContentDoc { media_type: "application/octet-stream", what: "2017 framing: partition i32, offset i64, length i32, value, big endian", example: None },
+            ContentDoc { media_type: "application/x-ndjson", what: "one JSON object per line", example: None },
+            ContentDoc { media_type: "application/json", what: "an array of the same objects", example: Some(r#"[{"partition":0,"offset":42,"timestamp":1795362345123,"value":"hello"}]"#) },
+            ContentDoc { media_type: "application/vnd.gafka.records", what: "length-prefixed records", example: None },
+        ],
+    ),
+    ResponseDoc::bare(204, "no message in time"),
+    ResponseDoc::bare(400, "the request is malformed"),
+    ResponseDoc::bare(404, "no such app, topic or version"),
+    ResponseDoc::bare(409, "the live group polls with another tag filter"),
+    ResponseDoc::bare(503, "Kafka or this gateway cannot serve it now, try again after Retry-After"),
+];
+
+const OK: &[ResponseDoc] = &[ResponseDoc::with(
+    200,
+    "yes",
+    &[ContentDoc { media_type: "application/json", what: "", example: Some(r#"{"ok":1}"#) }],
+)];
+
+const READY: &[ResponseDoc] = &[
+    ResponseDoc::with(
+        200,
+        "may take traffic",
+        &[ContentDoc {
+            media_type: "application/json",
+            what: "with every cluster",
+            example: Some(r#"{"ready":true,"draining":false,"generation":7,"clusters":{"main":{"up":true}}}"#),
+        }],
+    ),
+    ResponseDoc::bare(503, "draining, or every cluster is down"),
+];
+
+const fn probe(listener: Listener, path: &'static str, operation: &'static str, summary: &'static str, responses: &'static [ResponseDoc]) -> EndpointDoc {
+    EndpointDoc {
+        listener,
+        method: Method::Get,
+        path,
+        operation,
+        tag: "health",
+        summary,
+        details: "",
+        auth: Auth::None,
+        params: &[],
+        request: &[],
+        responses,
+    }
+}
+
+/// Every endpoint of the two data-plane listeners.
+pub const ENDPOINTS: &[EndpointDoc] = &[
+    EndpointDoc {
+        listener: Listener::Publish,
+        method: Method::Post,
+        path: "/v1/msgs/:topic/:ver",
+        operation: "publishMessage",
+        tag: "publish",
+        summary: "Publish one message",
+        details: "The body is the message, any bytes; an empty body is an empty value. `POST /topics/:topic/:ver` is the 2017 alias.",
+        auth: Auth::Publisher,
+        params: PUBLISH_PARAMS,
+        request: &[ContentDoc { media_type: "application/octet-stream", what: "the message", example: None }],
+        responses: PUBLISH_RESPONSES,
+    },
+    EndpointDoc {
+        listener: Listener::Subscribe,
+        method: Method::Get,
+        path: "/v1/msgs/:appid/:topic/:ver",
+        operation: "pollMessages",
+        tag: "subscribe",
+        summary: "Poll messages as a consumer group",
+        details: "Answers as soon as one message is there. `GET /topics/:appid/:topic/:ver` is the 2017 alias.",
+        auth: Auth::Subscriber,
+        params: SUBSCRIBE_PARAMS,
+        request: &[],
+        responses: SUBSCRIBE_RESPONSES,
+    },
+    probe(Listener::Publish, "/alive", "alivePublish", "Whether the load balancer may send traffic here", READY),
+    probe(Listener::Publish, "/healthz", "healthzPublish", "Whether the process lives", OK),
+    probe(Listener::Publish, "/readyz", "readyzPublish", "Whether this gateway may take traffic, cluster by cluster", READY),
+    probe(Listener::Subscribe, "/alive", "aliveSubscribe", "Whether the load balancer may send traffic here", READY),
+    probe(Listener::Subscribe, "/healthz", "healthzSubscribe", "Whether the process lives", OK),
+    probe(Listener::Subscribe, "/readyz", "readyzSubscribe", "Whether this gateway may take traffic, cluster by cluster", READY),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::{RouteError, route};
+    use model::Side;
+
+    #[test]
+    fn the_list_has_no_mistakes() {
+        let listed: Vec<&EndpointDoc> = ENDPOINTS.iter().collect();
+        assert_eq!(model::api_doc::mistakes(&listed), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_documented_endpoint_is_routed() {
+        for doc in ENDPOINTS {
+            let side = if doc.listener == Listener::Publish { Side::Publish } else { Side::Subscribe };
+            let path = doc.path.replace(":ver", "v1").replace(':', "");
+            let method = gafka_http::Method::from_token(doc.method.as_str()).expect("a method the parser knows");
+            assert!(!matches!(route(side, method, &path), Err(RouteError::NotFound)), "{path}");
+            assert!(route(side, method, &path).is_ok(), "{path}");
+        }
+    }
+}

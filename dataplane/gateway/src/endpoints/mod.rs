@@ -1,0 +1,194 @@
+//! The endpoints of the publish and subscribe listeners, one file each.
+//!
+//! [`check`] admits a request by its head alone (before a large body is read), [`start`] admits and starts it. Both
+//! go through [`admit`], the only place where an endpoint is matched.
+
+pub mod docs;
+mod health;
+pub mod publish;
+mod subscribe;
+
+use crate::conn::{Conn, RequestMeta};
+use crate::limits::PUBLISH_OVERHEAD_BYTES;
+use crate::reply::{self, Failure};
+use crate::router::{self, Endpoint, RouteError};
+use crate::shard::Shard;
+use bytes::Bytes;
+use gafka_http::Head;
+use model::{Permit, Snapshot, authorize_publish, authorize_subscribe};
+use runtime::budget::Reservation;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// A message body: still in the read buffer, or collected into its own.
+#[derive(Debug)]
+pub enum Body<'b> {
+    Slice(&'b [u8]),
+    Owned(Bytes),
+}
+
+impl Body<'_> {
+    pub fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Body::Slice(bytes) => bytes,
+            Body::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// What a request may do, before its body is read.
+pub struct Admission {
+    pub body_bytes_max: usize,
+    /// [`model::App::index`], for the budget.
+    pub tenant: u32,
+    /// Index of the cluster on this shard, for the budget.
+    pub cluster: u32,
+}
+
+enum Admitted<'s> {
+    Publish(Permit<'s>),
+    Subscribe(Permit<'s>),
+    Alive,
+    Healthz,
+    Readyz,
+    Options { allow: &'static str },
+}
+
+/// Admits a request whose body is not here yet.
+pub fn check(shard: &Shard, conn: &Conn, head: &Head<'_>) -> Result<Admission, Failure> {
+    let snapshot = shard.snapshot();
+    match admit(shard, conn, head, &snapshot)? {
+        Admitted::Publish(permit) => Ok(Admission {
+            body_bytes_max: shard.message_bytes_max(permit.topic()),
+            tenant: permit.app().index,
+            cluster: shard.cluster_of(permit.topic())?.index as u32,
+        }),
+        // No other endpoint takes a body; a small one is tolerated and ignored.
+        _ => Ok(Admission { body_bytes_max: 64 << 10, tenant: u32::MAX, cluster: u32::MAX }),
+    }
+}
+
+/// Admits and starts a request. Its answer goes into a slot of the connection, now or later.
+#[allow(clippy::too_many_arguments, reason = "the one entry of the request path, all of it borrowed")]
+pub fn start(
+    shard: &Rc<Shard>,
+    conn: &Rc<Conn>,
+    meta: RequestMeta,
+    head: &Head<'_>,
+    body: Body<'_>,
+    reservation: Option<Reservation>,
+    begun: Instant,
+    now: Instant,
+) {
+    let sequence = conn.open_slot();
+    if let Err(failure) = try_start(shard, conn, sequence, &meta, head, body, reservation, begun, now) {
+        let answer = reply::failure(&meta.context(shard), &failure);
+        shard.finish(conn, sequence, &meta, "refused", failure.status, begun, now, answer);
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "as start()")]
+fn try_start(
+    shard: &Rc<Shard>,
+    conn: &Rc<Conn>,
+    sequence: u64,
+    meta: &RequestMeta,
+    head: &Head<'_>,
+    body: Body<'_>,
+    reservation: Option<Reservation>,
+    begun: Instant,
+    now: Instant,
+) -> Result<(), Failure> {
+    let snapshot = shard.snapshot();
+    match admit(shard, conn, head, &snapshot)? {
+        Admitted::Publish(permit) => {
+            let limit = shard.message_bytes_max(permit.topic());
+            if body.len() > limit {
+                return Err(too_large(limit));
+            }
+            let cluster = shard.cluster_of(permit.topic())?.index as u32;
+            let reservation = match reservation {
+                Some(reservation) => reservation,
+                None => shard.reserve(permit.app().index, cluster, body.len() + PUBLISH_OVERHEAD_BYTES)?,
+            };
+            publish::start(shard, conn, sequence, meta, head, &permit, body, reservation, begun, now)
+        }
+        Admitted::Subscribe(permit) => subscribe::start(shard, conn, sequence, meta, head, &permit, begun, now),
+        Admitted::Alive => health::alive(shard, conn, sequence, meta, begun, now),
+        Admitted::Healthz => health::healthz(shard, conn, sequence, meta, begun, now),
+        Admitted::Readyz => health::readyz(shard, conn, sequence, meta, begun, now),
+        Admitted::Options { allow } => {
+            options(shard, conn, sequence, meta, head, allow, begun, now);
+            Ok(())
+        }
+    }
+}
+
+fn admit<'s>(shard: &Shard, conn: &Conn, head: &Head<'_>, snapshot: &'s Snapshot) -> Result<Admitted<'s>, Failure> {
+    let endpoint = router::route(conn.side, head.method, head.path).map_err(|err| match err {
+        RouteError::NotFound => Failure::new(404, "no_such_path", "there is no such path on this listener"),
+        RouteError::BadPath => Failure::bad_request("bad_path", "the path has a malformed percent escape"),
+        RouteError::MethodNotAllowed { allow } => Failure {
+            allow: Some(allow),
+            ..Failure::new(405, "method_not_allowed", format!("this path answers {allow}"))
+        },
+    })?;
+    match endpoint {
+        Endpoint::Publish { topic, version } => {
+            let app = shard.authenticate(conn, head, snapshot)?;
+            authorize_publish(snapshot, app, &topic, &version)
+                .map(Admitted::Publish)
+                .map_err(|denied| Failure::from_denied(&denied))
+        }
+        Endpoint::Subscribe { owner, topic, version } => {
+            let app = shard.authenticate(conn, head, snapshot)?;
+            authorize_subscribe(snapshot, app, &owner, &topic, &version)
+                .map(Admitted::Subscribe)
+                .map_err(|denied| Failure::from_denied(&denied))
+        }
+        Endpoint::Alive => Ok(Admitted::Alive),
+        Endpoint::Healthz => Ok(Admitted::Healthz),
+        Endpoint::Readyz => Ok(Admitted::Readyz),
+        Endpoint::Options { allow } => Ok(Admitted::Options { allow }),
+    }
+}
+
+/// The body is over the topic's limit; nothing was stored.
+pub fn too_large(limit: usize) -> Failure {
+    Failure::new(413, "message_too_large", format!("the message is over the limit of {limit} bytes"))
+}
+
+#[allow(clippy::too_many_arguments, reason = "as start()")]
+fn options(
+    shard: &Shard,
+    conn: &Conn,
+    sequence: u64,
+    meta: &RequestMeta,
+    head: &Head<'_>,
+    allow: &'static str,
+    begun: Instant,
+    now: Instant,
+) {
+    let origin = head.known.origin.and_then(|origin| std::str::from_utf8(origin).ok());
+    let allowed = origin.filter(|origin| shard.config.cors_origins.iter().any(|known| known == origin));
+    let mut headers = vec![("Allow", allow), ("Vary", "Origin")];
+    if let Some(origin) = allowed {
+        headers.push(("Access-Control-Allow-Origin", origin));
+        headers.push(("Access-Control-Allow-Methods", allow));
+        headers.push((
+            "Access-Control-Allow-Headers",
+            "Appid, Pubkey, Subkey, Authorization, Content-Type, X-Tag, X-Request-Id, traceparent",
+        ));
+        headers.push(("Access-Control-Max-Age", "600"));
+    }
+    let answer = reply::no_content(&meta.context(shard), &headers);
+    shard.finish(conn, sequence, meta, "options", 204, begun, now, answer);
+}

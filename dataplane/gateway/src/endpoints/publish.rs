@@ -1,0 +1,340 @@
+//! `POST /v1/msgs/:topic/:ver`: one message, one record.
+//!
+//! `start` validates and hands the record to the accumulator (order is fixed there); `complete` turns Kafka's outcome
+//! into the answer. Nothing waits in between: an idle publish leaves at the end of the current tick.
+//!
+//! Cost sketch per 1 KiB message: one copy of the body into the open batch, one slab entry, one answer buffer; no
+//! allocation per header below eight.
+
+use crate::cluster::Cluster;
+use crate::conn::{Conn, RequestMeta};
+use crate::endpoints::Body;
+use crate::limits::{KEY_BYTES_MAX, RECORD_HEADERS_MAX, TAG_BYTES_MAX, VALUE_SHARED_BYTES_MIN};
+use crate::reply::{self, Failure};
+use crate::shard::Shard;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use gafka_http::{Head, pct, query};
+use kafka_client::{Acks, Outcome, TopicIdx};
+use kafka_wire::record_batch::{HeaderRef, RecordRef};
+use model::Permit;
+use runtime::budget::Reservation;
+use slab::Slab;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// The query of a publish.
+#[derive(Debug, PartialEq, Eq)]
+struct Params<'q> {
+    key: Option<Cow<'q, [u8]>>,
+    partition: Option<i32>,
+    acks: Acks,
+    timestamp_ms: Option<i64>,
+    timeout: Option<Duration>,
+    null: bool,
+}
+
+/// A publish that waits for Kafka.
+struct Waiter {
+    conn: Rc<Conn>,
+    sequence: u64,
+    meta: RequestMeta,
+    topic: TopicIdx,
+    /// [`model::Topic::index`], for the per-topic metrics.
+    topic_label: u32,
+    started: Instant,
+    bytes: usize,
+    /// Held until the answer is known, then dropped: that is what bounds a dead cluster's share of memory.
+    _reservation: Reservation,
+}
+
+/// Publishes of this shard that wait for their outcome. One per shard.
+#[derive(Default)]
+pub struct Publishes {
+    waiting: RefCell<Slab<Waiter>>,
+}
+
+/// Validates the request and hands the record over. `Err` is an answer at once: nothing was stored.
+#[allow(clippy::too_many_arguments, reason = "the one call of the request path, all of it borrowed")]
+pub fn start(
+    shard: &Shard,
+    conn: &Rc<Conn>,
+    sequence: u64,
+    meta: &RequestMeta,
+    head: &Head<'_>,
+    permit: &Permit<'_>,
+    body: Body<'_>,
+    reservation: Reservation,
+    begun: Instant,
+    now: Instant,
+) -> Result<(), Failure> {
+    let params = parse_query(head.query, shard.config.publish_timeout)?;
+    if params.null && body.len() > 0 {
+        return Err(Failure::bad_request("null_with_body", "null=1 stores a null value, but the request has a body"));
+    }
+    let mut header_bytes = Vec::new();
+    let spans = collect_headers(head, &mut header_bytes)?;
+    let headers: SmallVec<[HeaderRef<'_>; 8]> = spans
+        .iter()
+        .map(|span| HeaderRef {
+            name: &header_bytes[span.name.clone()],
+            value: Some(&header_bytes[span.value.clone()]),
+        })
+        .collect();
+    let route = shard.route(permit)?;
+    let cluster = &shard.clusters[route.cluster];
+    let record = RecordRef {
+        timestamp_ms: params.timestamp_ms.unwrap_or_else(|| shard.wall_clock_ms()),
+        key: params.key.as_deref(),
+        value: (!params.null).then(|| body.as_slice()),
+        headers: &headers,
+    };
+    let deadline = now + params.timeout.unwrap_or(shard.config.publish_timeout);
+    let mut waiting = shard.publishes.waiting.borrow_mut();
+    let entry = waiting.vacant_entry();
+    let tag = entry.key() as u64;
+    let mut client = cluster.client.borrow_mut();
+    let accepted = match &body {
+        Body::Owned(bytes) if bytes.len() >= VALUE_SHARED_BYTES_MIN && !params.null => client.produce_shared(
+            route.topic,
+            params.partition,
+            &record,
+            bytes.clone(),
+            params.acks,
+            tag,
+            0,
+            deadline,
+            now,
+        ),
+        _ => client.produce(route.topic, params.partition, &record, params.acks, tag, 0, deadline, now),
+    };
+    drop(client);
+    accepted.map_err(|err| Failure::from_produce(&err))?;
+    entry.insert(Waiter {
+        conn: Rc::clone(conn),
+        sequence,
+        meta: meta.clone(),
+        topic: route.topic,
+        topic_label: permit.topic().index,
+        started: begun,
+        bytes: body.len(),
+        _reservation: reservation,
+    });
+    cluster.wake();
+    Ok(())
+}
+
+impl Publishes {
+    /// Kafka's outcome for one record: the answer goes into the connection's slot.
+    pub fn complete(&self, shard: &Shard, cluster: &Cluster, outcome: Outcome, now: Instant) {
+        let Some(waiter) = self.waiting.borrow_mut().try_remove(outcome.tag as usize) else {
+            debug_assert!(false, "an outcome for a publish nobody waits for: tag {}", outcome.tag);
+            return;
+        };
+        let context = waiter.meta.context(shard);
+        let (status, answer) = match outcome.result {
+            Ok(stored) => {
+                let client = cluster.client.borrow();
+                let id = message_id(&cluster.name, client.topic_name(waiter.topic), stored.partition, stored.offset);
+                let name = client.topic_name(waiter.topic);
+                shard.metrics.published(waiter.topic_label, name, waiter.bytes, now - waiter.started);
+                (201, reply::stored(&context, &id, stored.partition, stored.offset, stored.timestamp_ms))
+            }
+            Err(err) => {
+                let failure = Failure::from_produce(&err);
+                (failure.status, reply::failure(&context, &failure))
+            }
+        };
+        shard.finish(&waiter.conn, waiter.sequence, &waiter.meta, "publish", status, waiter.started, now, answer);
+    }
+
+    /// Publishes still waiting.
+    pub fn count(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+}
+
+/// `cluster/physical topic/partition/offset` in base64url; opaque to clients.
+fn message_id(cluster: &str, topic: &str, partition: i32, offset: i64) -> SmallVec<[u8; 128]> {
+    let mut plain: SmallVec<[u8; 128]> = SmallVec::new();
+    plain.extend_from_slice(cluster.as_bytes());
+    plain.push(b'/');
+    plain.extend_from_slice(topic.as_bytes());
+    plain.push(b'/');
+    push_number(&mut plain, i64::from(partition));
+    plain.push(b'/');
+    push_number(&mut plain, offset);
+    let mut out: SmallVec<[u8; 128]> = SmallVec::new();
+    out.resize(plain.len().div_ceil(3) * 4, 0);
+    let written = URL_SAFE_NO_PAD.encode_slice(&plain, &mut out).expect("sized for the worst case");
+    out.truncate(written);
+    out
+}
+
+fn push_number(out: &mut SmallVec<[u8; 128]>, number: i64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params<'_>, Failure> {
+    let mut params =
+        Params { key: None, partition: None, acks: Acks::All, timestamp_ms: None, timeout: None, null: false };
+    let Some(text) = text else { return Ok(params) };
+    for pair in query::pairs(text) {
+        let (name, value) =
+            pair.map_err(|_| Failure::bad_request("bad_query", "the query has a malformed percent escape"))?;
+        if name == "key" {
+            if value.len() > KEY_BYTES_MAX {
+                return Err(Failure::bad_request(
+                    "key_too_long",
+                    format!("key is {} bytes, the limit is {KEY_BYTES_MAX}", value.len()),
+                ));
+            }
+            params.key = (!value.is_empty()).then_some(value);
+            continue;
+        }
+        let value = query::text(value)
+            .map_err(|_| Failure::bad_request("bad_query", format!("parameter {name} is not UTF-8")))?;
+        match &*name {
+            "partition" => match value.parse() {
+                Ok(partition) if partition >= 0 => params.partition = Some(partition),
+                _ => return Err(bad_parameter("partition", &value, "a number, at least 0")),
+            },
+            "ack" => {
+                params.acks = match &*value {
+                    "all" | "" => Acks::All,
+                    "local" => Acks::Leader,
+                    "none" => Acks::None,
+                    _ => return Err(bad_parameter("ack", &value, "all, local or none")),
+                }
+            }
+            "timestamp" => match value.parse() {
+                Ok(timestamp) if timestamp >= 0 => params.timestamp_ms = Some(timestamp),
+                _ => return Err(bad_parameter("timestamp", &value, "milliseconds since 1970")),
+            },
+            "timeout" => match crate::duration::parse(&value) {
+                Some(timeout) if !timeout.is_zero() => params.timeout = Some(timeout.min(timeout_max)),
+                _ => return Err(bad_parameter("timeout", &value, "a duration like 5s or 500ms")),
+            },
+            "null" => match &*value {
+                "1" => params.null = true,
+                "0" | "" => params.null = false,
+                _ => return Err(bad_parameter("null", &value, "0 or 1")),
+            },
+            // `async=1` behaves as without until hinted handoff exists (CONTRACT.md); `hh` and unknown names are
+            // ignored, as 2017 did.
+            _ => {}
+        }
+    }
+    Ok(params)
+}
+
+fn bad_parameter(name: &str, value: &str, expected: &str) -> Failure {
+    let shown: String = value.chars().take(64).collect();
+    Failure::bad_request("bad_parameter", format!("{name} is `{shown}`, expected {expected}"))
+}
+
+/// Where a record header's name and value stand in the scratch buffer.
+struct Span {
+    name: std::ops::Range<usize>,
+    value: std::ops::Range<usize>,
+}
+
+/// `X-Tag: a;b` becomes one record header `tag` each; `X-Header-NAME` becomes `name`; `traceparent` passes through.
+fn collect_headers(head: &Head<'_>, scratch: &mut Vec<u8>) -> Result<SmallVec<[Span; 8]>, Failure> {
+    let mut spans: SmallVec<[Span; 8]> = SmallVec::new();
+    for tags in head.values("x-tag").take(usize::from(head.known.x_tag_count)) {
+        if tags.len() > TAG_BYTES_MAX {
+            return Err(Failure::bad_request(
+                "tag_too_long",
+                format!("X-Tag is {} bytes, the limit is {TAG_BYTES_MAX}", tags.len()),
+            ));
+        }
+        for tag in crate::subscribe::tags::split(tags) {
+            push_header(scratch, &mut spans, "tag", tag)?;
+        }
+    }
+    for (name, field) in head.x_headers() {
+        for value in pct::values(field) {
+            let value =
+                value.map_err(|err| Failure::bad_request("bad_header", format!("X-Header-{name}: {err}")))?;
+            push_header(scratch, &mut spans, name, value.as_bytes())?;
+        }
+    }
+    if let Some(traceparent) = head.known.traceparent {
+        push_header(scratch, &mut spans, "traceparent", traceparent)?;
+    }
+    Ok(spans)
+}
+
+fn push_header(
+    scratch: &mut Vec<u8>,
+    spans: &mut SmallVec<[Span; 8]>,
+    name: &str,
+    value: &[u8],
+) -> Result<(), Failure> {
+    if spans.len() == RECORD_HEADERS_MAX {
+        return Err(Failure::bad_request(
+            "too_many_headers",
+            format!("more than {RECORD_HEADERS_MAX} tags and X-Header-* together"),
+        ));
+    }
+    let start = scratch.len();
+    scratch.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
+    let middle = scratch.len();
+    scratch.extend_from_slice(value);
+    spans.push(Span { name: start..middle, value: middle..scratch.len() });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn check(query: &str, expected: Expect) {
+        let shown = match parse_query(Some(query), Duration::from_secs(30)) {
+            Ok(params) => format!("{params:?}"),
+            Err(failure) => format!("{} {}: {}", failure.status, failure.code, failure.message),
+        };
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn the_query_is_form_decoded_and_checked() {
+        check("key=a+b%2Fc&partition=3&ack=local", expect![[r#"Params { key: Some([97, 32, 98, 47, 99]), partition: Some(3), acks: Leader, timestamp_ms: None, timeout: None, null: false }"#]]);
+        check("timestamp=17&timeout=250ms&null=1&async=1&hh=n", expect![[r#"Params { key: None, partition: None, acks: All, timestamp_ms: Some(17), timeout: Some(250ms), null: true }"#]]);
+        check("timeout=90s", expect![[r#"Params { key: None, partition: None, acks: All, timestamp_ms: None, timeout: Some(30s), null: false }"#]]);
+        check("partition=-1", expect!["400 bad_parameter: partition is `-1`, expected a number, at least 0"]);
+        check("ack=most", expect!["400 bad_parameter: ack is `most`, expected all, local or none"]);
+        check("timestamp=x", expect!["400 bad_parameter: timestamp is `x`, expected milliseconds since 1970"]);
+        check("timeout=0", expect!["400 bad_parameter: timeout is `0`, expected a duration like 5s or 500ms"]);
+        check("key=%zz", expect!["400 bad_query: the query has a malformed percent escape"]);
+        check(&format!("key={}", "k".repeat(257)), expect!["400 key_too_long: key is 257 bytes, the limit is 256"]);
+    }
+
+    #[test]
+    fn message_ids_are_base64url_of_the_position() {
+        let id = message_id("main", "app.orders.v1", 3, 1_234_567_890_123);
+        let plain = URL_SAFE_NO_PAD.decode(&id[..]).expect("base64url");
+        assert_eq!(plain, b"main/app.orders.v1/3/1234567890123");
+        let id = message_id("main", "t", 0, -1);
+        assert_eq!(URL_SAFE_NO_PAD.decode(&id[..]).expect("base64url"), b"main/t/0/-1");
+    }
+}

@@ -1,0 +1,175 @@
+//! The shards of one process, as the control plane handles them.
+
+use crate::access_log::{self, AccessLog};
+use crate::config::{ClusterSpec, GatewayConfig};
+use crate::limits::MAILBOX_DEPTH;
+use crate::metrics::GatewayMetrics;
+use crate::shard::{self, Message, ShardParts};
+use crate::shared::{Readiness, Shared};
+use model::login_limiter::LoginLimiter;
+use model::{Side, Snapshot};
+use runtime::mailbox::{Sender, mailbox};
+use runtime::{Driver, ShardOptions, spawn_shard};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Bound listeners, one per shard and side.
+pub struct Listeners {
+    pub publish_addr: SocketAddr,
+    pub subscribe_addr: SocketAddr,
+    publish: Vec<TcpListener>,
+    subscribe: Vec<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds both sides for all shards. A port that is in use is an error although shards share theirs.
+    pub fn bind(publish: SocketAddr, subscribe: SocketAddr, shard_count: usize) -> io::Result<Listeners> {
+        let bind = |what: &str, addr: SocketAddr| {
+            runtime::net::bind_reuseport(addr, shard_count)
+                .map_err(|err| io::Error::new(err.kind(), format!("cannot listen on {addr} ({what}): {err}")))
+        };
+        let (publish_addr, publish) = bind("publish", publish)?;
+        let (subscribe_addr, subscribe) = bind("subscribe", subscribe)?;
+        Ok(Listeners { publish_addr, subscribe_addr, publish, subscribe })
+    }
+}
+
+/// What a gateway is started from.
+pub struct GatewayParts {
+    pub config: GatewayConfig,
+    pub clusters: Vec<ClusterSpec>,
+    pub listeners: Listeners,
+    pub snapshot: Arc<Snapshot>,
+    pub access_log: Option<PathBuf>,
+}
+
+/// Handle on the running shards. Dropping it does not stop them; [`Gateway::drain`] and [`Gateway::stop`] do.
+pub struct Gateway {
+    pub shared: Arc<Shared>,
+    pub metrics: Arc<GatewayMetrics>,
+    mailboxes: Vec<Sender<Message>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    pub fn start(parts: GatewayParts) -> io::Result<Gateway> {
+        let GatewayParts { config, clusters, listeners, snapshot, access_log } = parts;
+        let shard_count = config.shard_count;
+        let config = Arc::new(config);
+        let mut random = [0; 16];
+        random[..8].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
+        random[8..].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
+        let names = clusters.iter().map(|spec| spec.name.clone());
+        let shared = Arc::new(Shared::new(shard_count, names, LoginLimiter::new(random)));
+        (0..shard_count).for_each(|id| shared.set_applied(id, snapshot.generation.0));
+        let metrics = Arc::new(GatewayMetrics::default());
+        let log_writer = access_log
+            .map(|path| {
+                access_log::open(&path).map_err(|err| {
+                    io::Error::new(err.kind(), format!("cannot open the access log {}: {err}", path.display()))
+                })
+            })
+            .transpose()?;
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(MAILBOX_DEPTH)).unzip();
+        let mut threads = Vec::with_capacity(shard_count);
+        let mut publish = listeners.publish.into_iter();
+        let mut subscribe = listeners.subscribe.into_iter();
+        for (id, inbox) in inboxes.into_iter().enumerate() {
+            let shard_listeners = [(Side::Publish, publish.next()), (Side::Subscribe, subscribe.next())]
+                .into_iter()
+                .filter_map(|(side, listener)| Some((side, listener?)))
+                .collect();
+            let (config, shared, mailboxes) = (Arc::clone(&config), Arc::clone(&shared), mailboxes.clone());
+            let (clusters, snapshot, log_writer) = (clusters.clone(), Arc::clone(&snapshot), log_writer.clone());
+            let (pin, force) = (config.pin.then_some(id), config.driver);
+            let options = ShardOptions { cpu: pin, force, ..ShardOptions::named(format!("shard-{id}")) };
+            let metrics = Arc::clone(&metrics);
+            let main = move |driver: Driver| {
+                tracing::info!(shard = id, %driver, "shard runs");
+                shard::run(ShardParts {
+                    id,
+                    config,
+                    shared,
+                    clusters,
+                    snapshot,
+                    mailboxes,
+                    inbox,
+                    listeners: shard_listeners,
+                    metrics,
+                    access_log: AccessLog::new(log_writer),
+                })
+            };
+            threads.push(spawn_shard(options, main)?);
+        }
+        Ok(Gateway { shared, metrics, mailboxes, threads })
+    }
+
+    /// Hands a new snapshot to every shard.
+    pub fn publish_snapshot(&self, snapshot: &Arc<Snapshot>) {
+        self.broadcast(|| Message::Snapshot(Arc::clone(snapshot)));
+        self.shared.bury();
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        self.shared.readiness()
+    }
+
+    /// `/readyz` and `/alive` say no from now on; traffic is still served.
+    pub fn announce_drain(&self) {
+        self.shared.set_draining();
+    }
+
+    /// Stops accepting, ends waiting polls, lets what is in flight finish.
+    pub fn drain(&self) {
+        self.broadcast(|| Message::Drain);
+    }
+
+    /// Ends what is still in flight with 503 or 504.
+    pub fn stop(&self) {
+        self.broadcast(|| Message::Stop);
+    }
+
+    /// True when every shard has ended.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for the shards; the error names one that panicked.
+    pub fn join(self) -> Result<(), String> {
+        for (id, thread) in self.threads.into_iter().enumerate() {
+            thread.join().map_err(|panic| {
+                let words = panic
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or_else(|| panic.downcast_ref::<&str>().copied())
+                    .unwrap_or("no message");
+                format!("shard {id} panicked: {words}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn broadcast(&self, message: impl Fn() -> Message) {
+        for (id, mailbox) in self.mailboxes.iter().enumerate() {
+            // The control plane may wait; a shard that does not read its mail for a second is stuck, and that is an
+            // error worth a page.
+            let mut pending = message();
+            for attempt in 0.. {
+                match mailbox.try_send(pending) {
+                    Ok(()) => break,
+                    Err(refused) if attempt < 100 => {
+                        pending = refused.into_inner();
+                        std::thread::sleep(std::time::Duration::from_millis(10));
+                    }
+                    Err(_) => {
+                        tracing::error!(shard = id, "mailbox full for a second: the shard does not read its mail");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}

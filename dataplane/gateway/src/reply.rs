@@ -1,0 +1,175 @@
+//! Everything this gateway says in HTTP: the only file that turns an outcome into a status.
+//!
+//! | Status | Means | A retry |
+//! |---|---|---|
+//! | 201 | in Kafka under the asked acks | would store it twice |
+//! | 4xx | nothing was stored; the request is at fault | the same request fails again |
+//! | 429, 503 | nothing was stored | after `Retry-After` |
+//! | 504 | unknown: the message may be in Kafka | may store it twice |
+
+use crate::slots::{Answer, Delivery};
+use crate::subscribe::Refusal;
+use bytes::{Bytes, BytesMut};
+use gafka_http::date::HttpDate;
+use gafka_http::response::{Answer as Writer, Connection, put_i64};
+use gafka_http::HeadError;
+use kafka_client::ProduceError;
+use model::Denied;
+use model::denied::WWW_AUTHENTICATE;
+
+/// An error answer: status, stable code, sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub status: u16,
+    pub code: &'static str,
+    pub message: String,
+    /// `Allow` of a 405.
+    pub allow: Option<&'static str>,
+    /// Seconds for `Retry-After`.
+    pub retry_after_s: Option<u32>,
+    /// The connection cannot be used after it.
+    pub close: bool,
+}
+
+impl Failure {
+    pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Failure {
+        let retry_after_s = matches!(status, 429 | 503).then_some(1);
+        Failure { status, code, message: message.into(), allow: None, retry_after_s, close: false }
+    }
+
+    pub fn bad_request(code: &'static str, message: impl Into<String>) -> Failure {
+        Failure::new(400, code, message)
+    }
+
+    pub fn closing(mut self) -> Failure {
+        self.close = true;
+        self
+    }
+
+    /// Nothing was stored, because a budget is spent.
+    pub fn overloaded(what: &str) -> Failure {
+        Failure::new(503, "overloaded", format!("nothing was stored: {what}; try again after Retry-After"))
+    }
+
+    pub fn from_denied(denied: &Denied) -> Failure {
+        let refusal = denied.refusal();
+        Failure { retry_after_s: refusal.retry_after_s, ..Failure::new(refusal.status, refusal.code, refusal.message) }
+    }
+
+    pub fn from_head(error: &HeadError) -> Failure {
+        Failure::new(error.status, error.code, error.message.clone()).closing()
+    }
+
+    /// The one mapping of Kafka's outcomes to statuses.
+    pub fn from_produce(error: &ProduceError) -> Failure {
+        let (status, code) = match error {
+            ProduceError::TopicUnknown { .. } => (404, "no_such_topic"),
+            ProduceError::PartitionUnknown { .. } => (400, "no_such_partition"),
+            ProduceError::RecordTooLarge { .. } => (413, "message_too_large"),
+            ProduceError::NotAuthorized { .. } => (503, "kafka_denied"),
+            ProduceError::Unavailable { .. } => (503, "kafka_unavailable"),
+            ProduceError::Unknown { .. } => (504, "outcome_unknown"),
+            ProduceError::Rejected { .. } => (400, "rejected_by_kafka"),
+            ProduceError::QueueFull { .. } => (503, "overloaded"),
+        };
+        Failure::new(status, code, error.to_string())
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure::new(refusal.status, refusal.code, refusal.message)
+    }
+}
+
+/// What every answer of one request carries.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// `X-Request-Id`, the client's or ours.
+    pub request_id: &'a [u8],
+    /// Keep the connection after this answer.
+    pub keep_alive: bool,
+    /// 0 or 1: HTTP/1.0 or HTTP/1.1.
+    pub minor_version: u8,
+    pub date: HttpDate,
+}
+
+/// An error answer.
+pub fn failure(context: &Context<'_>, failure: &Failure) -> Answer {
+    let keep = context.keep_alive && !failure.close;
+    build(context, failure.status, keep, 320 + failure.message.len(), |mut out| {
+        if let Some(allow) = failure.allow {
+            out = out.header("Allow", allow.as_bytes());
+        }
+        if let Some(seconds) = failure.retry_after_s {
+            out = out.number("Retry-After", i64::from(seconds));
+        }
+        if failure.status == 401 {
+            out = out.header("WWW-Authenticate", WWW_AUTHENTICATE.as_bytes());
+        }
+        out.error(&failure.message, failure.code);
+    })
+}
+
+/// `201` of a publish.
+pub fn stored(context: &Context<'_>, message_id: &[u8], partition: i32, offset: i64, timestamp_ms: i64) -> Answer {
+    build(context, 201, context.keep_alive, 384, |out| {
+        let mut body = BytesMut::with_capacity(96);
+        body.extend_from_slice(b"{\"ok\":1,\"partition\":");
+        put_i64(&mut body, i64::from(partition));
+        body.extend_from_slice(b",\"offset\":");
+        put_i64(&mut body, offset);
+        body.extend_from_slice(b",\"timestamp\":");
+        put_i64(&mut body, timestamp_ms);
+        body.extend_from_slice(b"}");
+        out.number("X-Partition", i64::from(partition))
+            .number("X-Offset", offset)
+            .header("X-Msg-Id", message_id)
+            .body("application/json", &body);
+    })
+}
+
+/// A plain JSON answer.
+pub fn json(context: &Context<'_>, status: u16, body: &[u8]) -> Answer {
+    build(context, status, context.keep_alive, body.len() + 256, |out| {
+        out.header("Cache-Control", b"no-store").body("application/json", body);
+    })
+}
+
+/// `204` with no body: no message in time, or a preflight.
+pub fn no_content(context: &Context<'_>, headers: &[(&str, &str)]) -> Answer {
+    build(context, 204, context.keep_alive, 256, |mut out| {
+        for (name, value) in headers {
+            out = out.header(name, value.as_bytes());
+        }
+        out.no_content();
+    })
+}
+
+/// `200` of a poll: headers from the framing, body linked, not copied.
+pub fn records(
+    context: &Context<'_>,
+    content_type: &str,
+    headers: &[(String, Vec<u8>)],
+    body: Bytes,
+    delivery: Delivery,
+) -> Answer {
+    let mut answer = build(context, 200, context.keep_alive, 512, |mut out| {
+        out = out.header("Cache-Control", b"no-store");
+        for (name, value) in headers {
+            out = out.header(name, value);
+        }
+        out.length(content_type, body.len() as u64);
+    });
+    answer.body = Some(body);
+    answer.delivery = Some(delivery);
+    answer
+}
+
+fn build(context: &Context<'_>, status: u16, keep: bool, capacity: usize, end: impl FnOnce(Writer<'_>)) -> Answer {
+    let mut out = BytesMut::with_capacity(capacity);
+    let connection = Connection { keep_alive: keep, minor_version: context.minor_version };
+    let writer = Writer::start(&mut out, status, connection, &context.date);
+    end(writer.header("X-Request-Id", context.request_id));
+    Answer { bytes: out.freeze(), close: !keep, ..Answer::default() }
+}

@@ -1,0 +1,147 @@
+//! What the shards and the control plane share: readiness, health of the clusters, connection counts. Written rarely,
+//! never on the request path.
+
+use crossbeam_queue::ArrayQueue;
+use model::Snapshot;
+use model::login_limiter::LoginLimiter;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Old snapshots waiting to be dropped away from the shards.
+const GRAVEYARD_DEPTH: usize = 64;
+
+/// One per process; shards write their own entries, anybody reads.
+pub struct Shared {
+    draining: AtomicBool,
+    /// Generation of the snapshot each shard works with.
+    applied: Vec<AtomicU64>,
+    /// `clusters[cluster][shard]`: what that shard last saw.
+    clusters: Mutex<BTreeMap<String, Vec<ClusterHealth>>>,
+    /// Open client connections per shard.
+    pub connections: Vec<AtomicUsize>,
+    /// Failures only pass here, so a lock is fine: right credentials never take it.
+    pub logins: Mutex<LoginLimiter>,
+    graveyard: ArrayQueue<Arc<Snapshot>>,
+}
+
+/// A shard's view of one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterHealth {
+    pub up: bool,
+    pub detail: String,
+}
+
+/// The answer of `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    pub ready: bool,
+    pub draining: bool,
+    pub generation: u64,
+    pub clusters: BTreeMap<String, ClusterHealth>,
+}
+
+impl Shared {
+    pub fn new(shard_count: usize, cluster_names: impl Iterator<Item = String>, logins: LoginLimiter) -> Shared {
+        let unknown = ClusterHealth { up: false, detail: "not contacted yet".to_owned() };
+        Shared {
+            draining: AtomicBool::new(false),
+            applied: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
+            clusters: Mutex::new(cluster_names.map(|name| (name, vec![unknown.clone(); shard_count])).collect()),
+            connections: (0..shard_count).map(|_| AtomicUsize::new(0)).collect(),
+            logins: Mutex::new(logins),
+            graveyard: ArrayQueue::new(GRAVEYARD_DEPTH),
+        }
+    }
+
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// A shard reports what it sees of a cluster.
+    pub fn report(&self, cluster: &str, shard: usize, health: ClusterHealth) {
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = clusters.get_mut(cluster).and_then(|shards| shards.get_mut(shard)) {
+            *entry = health;
+        }
+    }
+
+    /// A cluster is up when any shard reaches it; its detail is that of a shard that does not.
+    pub fn readiness(&self) -> Readiness {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let clusters: BTreeMap<String, ClusterHealth> = clusters
+            .iter()
+            .map(|(name, shards)| {
+                let up = shards.iter().any(|health| health.up);
+                let detail = shards.iter().find(|health| !health.up).map(|health| health.detail.clone());
+                (name.clone(), ClusterHealth { up, detail: detail.unwrap_or_default() })
+            })
+            .collect();
+        let draining = self.is_draining();
+        let generation = self.applied_generation();
+        let any_up = clusters.is_empty() || clusters.values().any(|health| health.up);
+        Readiness { ready: !draining && any_up, draining, generation, clusters }
+    }
+
+    /// A shard works with this generation from now on.
+    pub fn set_applied(&self, shard: usize, generation: u64) {
+        self.applied[shard].store(generation, Ordering::Release);
+    }
+
+    /// The generation every shard works with, or has gone beyond.
+    pub fn applied_generation(&self) -> u64 {
+        self.applied.iter().map(|generation| generation.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    /// Takes a snapshot a shard is done with; it is dropped by [`Shared::bury`]'s caller, off the shard.
+    pub fn retire(&self, snapshot: Arc<Snapshot>) {
+        // A full queue means nobody buries; then the shard pays for the drop itself.
+        drop(self.graveyard.push(snapshot));
+    }
+
+    /// Drops retired snapshots; called by the control plane after every change.
+    pub fn bury(&self) {
+        while self.graveyard.pop().is_some() {}
+    }
+}
+
+impl Readiness {
+    /// One sentence for a person.
+    pub fn reason(&self) -> String {
+        if self.draining {
+            return "this gateway is draining".to_owned();
+        }
+        let down: Vec<String> = self
+            .clusters
+            .iter()
+            .filter(|(_, health)| !health.up)
+            .map(|(name, health)| format!("{name}: {}", health.detail))
+            .collect();
+        if down.is_empty() { "ready".to_owned() } else { format!("clusters down: {}", down.join("; ")) }
+    }
+
+    pub fn to_json(&self) -> String {
+        let clusters: serde_json::Map<String, serde_json::Value> = self
+            .clusters
+            .iter()
+            .map(|(name, health)| {
+                let mut entry = serde_json::json!({ "up": health.up });
+                if !health.up {
+                    entry["detail"] = health.detail.clone().into();
+                }
+                (name.clone(), entry)
+            })
+            .collect();
+        serde_json::json!({
+            "ready": self.ready,
+            "draining": self.draining,
+            "generation": self.generation,
+            "clusters": clusters,
+        })
+        .to_string()
+    }
+}

@@ -1,0 +1,227 @@
+//! One group's reading of one topic on one shard: the polls that wait ([`Desk`]) and the Kafka group member that feeds them.
+//!
+//! The member joins with the first poll and leaves when nobody polled for twice the longest wait; a poll that comes while
+//! it is leaving, or later, makes a new one. Clients come and go without any rebalance.
+//!
+//! The driver calls [`Subscription::tick`] after every call that changes something and at
+//! [`Subscription::next_deadline`], takes [`Subscription::poll_answer`] until there is none, and reports for each answer
+//! with records whether it reached the network.
+//!
+//! Invariants:
+//! - Partitions the member lost are forgotten at the desk before anything is reported as delivered.
+//! - Every poll gets exactly one answer, unless it was cancelled.
+
+use std::time::{Duration, Instant};
+
+use kafka_client::group::{GroupConfig, GroupMember, MemberState};
+use kafka_client::{Client, RequestError, RequestToken, Response};
+
+use super::Refusal;
+use super::desk::{Answer, Desk, Poll};
+use super::limits::IDLE_MIN;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Subscription {
+    config: GroupConfig,
+    seed: u64,
+    member: GroupMember,
+    desk: Desk,
+    /// Of any poll so far.
+    longest_wait: Duration,
+    /// Since when nobody polls.
+    idle_since: Option<Instant>,
+    /// The gateway is going down: no poll waits any more.
+    draining: bool,
+    /// The desk stopped for the sake of other subscriptions.
+    more: bool,
+    ticked_at: Instant,
+}
+
+impl Subscription {
+    /// Joins with its first tick. `strip_2017_tags` is the topic's option.
+    pub fn new(config: GroupConfig, strip_2017_tags: bool, seed: u64, now: Instant) -> Subscription {
+        Subscription {
+            member: GroupMember::new(config.clone(), seed, now),
+            config,
+            seed,
+            desk: Desk::new(strip_2017_tags),
+            longest_wait: Duration::ZERO,
+            idle_since: Some(now),
+            draining: false,
+            more: false,
+            ticked_at: now,
+        }
+    }
+
+    /// A client asks for records.
+    pub fn enqueue(&mut self, poll: Poll, now: Instant) {
+        self.longest_wait = self.longest_wait.max(poll.deadline.saturating_duration_since(now));
+        self.idle_since = None;
+        self.desk.enqueue(poll);
+        self.more = true;
+    }
+
+    /// Does what is due: requests, answers, leaving.
+    pub fn tick(&mut self, client: &mut Client, now: Instant) {
+        self.ticked_at = now;
+        self.member.tick(client, now);
+        self.serve();
+        if self.desk.next_deadline().is_some_and(|at| at <= now) {
+            let refusal = unreachable(client, &self.member, now);
+            self.desk.expire(now, refusal.as_ref());
+        }
+        self.follow_member(client, now);
+        if self.draining {
+            self.desk.answer_all(&Answer::Empty);
+        }
+        self.leave_when_idle(client, now);
+        self.member.tick(client, now); // what was taken made room
+    }
+
+    /// Takes a reply of [`Client::poll_reply`]; false when the request was not this subscription's. A tick must follow.
+    pub fn on_reply(
+        &mut self,
+        token: RequestToken,
+        result: Result<Response, RequestError>,
+        client: &mut Client,
+        now: Instant,
+    ) -> bool {
+        let ours = self.member.on_reply(token, result, client, now);
+        self.more |= ours;
+        ours
+    }
+
+    /// The next poll with an answer.
+    pub fn poll_answer(&mut self) -> Option<(u64, Answer)> {
+        self.desk.poll_answer()
+    }
+
+    /// The answer of poll `id` reached the network: its records are read.
+    pub fn handed_over(&mut self, id: u64) {
+        self.forget_revoked();
+        self.desk.handed_over(id);
+        self.report_delivered();
+        self.more = true;
+    }
+
+    /// The client of poll `id` was gone before its answer reached the network: its records go to the next poll.
+    pub fn returned(&mut self, id: u64) {
+        self.desk.returned(id);
+        self.more = true;
+    }
+
+    /// The client of poll `id` is gone, wherever the poll stands.
+    pub fn cancel(&mut self, id: u64) {
+        self.desk.cancel(id);
+        self.more = true;
+    }
+
+    /// Answers what waits, commits, leaves the group. Done when [`Subscription::is_finished`].
+    pub fn drain(&mut self, client: &mut Client, now: Instant) {
+        self.draining = true;
+        self.desk.answer_all(&Answer::Empty);
+        self.member.leave(client, now);
+    }
+
+    /// Nothing will happen any more; to be dropped after the last [`Subscription::poll_answer`].
+    pub fn is_finished(&self) -> bool {
+        !self.desk.is_live() && matches!(self.member.state(), MemberState::Left | MemberState::Failed(_))
+    }
+
+    /// Since when nobody polls.
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.idle_since
+    }
+
+    pub fn waiting_count(&self) -> usize {
+        self.desk.waiting_count()
+    }
+
+    pub fn state(&self) -> MemberState {
+        self.member.state()
+    }
+
+    pub fn assignment(&self) -> &[i32] {
+        self.member.assignment()
+    }
+
+    pub fn config(&self) -> &GroupConfig {
+        &self.config
+    }
+
+    /// When [`Subscription::tick`] must be called next; a time that has passed means at once.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let at_once = self.more.then_some(self.ticked_at);
+        let idle = self.idle_since.filter(|_| self.may_leave()).map(|since| since + self.idle_limit());
+        [at_once, idle, self.desk.next_deadline(), self.member.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn serve(&mut self) {
+        self.forget_revoked();
+        let member = &mut self.member;
+        self.more = self.desk.serve(&mut |records_max, bytes_max, out| {
+            member.poll_records_into(records_max, bytes_max, out);
+        });
+        self.report_delivered();
+    }
+
+    fn forget_revoked(&mut self) {
+        for partition in self.member.take_revoked() {
+            self.desk.forget(partition);
+        }
+    }
+
+    fn report_delivered(&mut self) {
+        for (partition, next_offset) in self.desk.take_delivered() {
+            self.member.delivered(partition, next_offset);
+        }
+    }
+
+    /// A member that failed ends its polls; one that left makes place for a new one when somebody polls.
+    fn follow_member(&mut self, client: &mut Client, now: Instant) {
+        match self.member.state() {
+            MemberState::Failed(why) => {
+                let refusal = Refusal::new(503, "group_unavailable", format!("the group cannot be joined: {why}"));
+                self.desk.answer_all(&Answer::Error(refusal));
+            }
+            MemberState::Left if self.desk.waiting_count() > 0 && !self.draining => {
+                self.forget_revoked();
+                self.seed = self.seed.wrapping_add(1);
+                self.member = GroupMember::new(self.config.clone(), self.seed, now);
+                self.member.tick(client, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn leave_when_idle(&mut self, client: &mut Client, now: Instant) {
+        if self.desk.is_live() {
+            self.idle_since = None;
+            return;
+        }
+        let since = *self.idle_since.get_or_insert(now);
+        if self.may_leave() && now.saturating_duration_since(since) >= self.idle_limit() {
+            tracing::info!(group = self.config.group, topic = self.config.topic, "nobody polls, leaving the group");
+            self.member.leave(client, now);
+        }
+    }
+
+    fn may_leave(&self) -> bool {
+        !matches!(self.member.state(), MemberState::Leaving | MemberState::Left | MemberState::Failed(_))
+    }
+
+    fn idle_limit(&self) -> Duration {
+        (self.longest_wait * 2).max(IDLE_MIN)
+    }
+}
+
+/// Why a poll whose time is over gets 503 instead of 204: nobody could have read for it.
+fn unreachable(client: &Client, member: &GroupMember, now: Instant) -> Option<Refusal> {
+    if member.state() == MemberState::Stable {
+        return None;
+    }
+    let health = client.health(now);
+    let refusal = || Refusal::new(503, "kafka_unavailable", format!("the cluster cannot be read: {}", health.detail));
+    (!health.reachable).then(refusal)
+}
