@@ -138,6 +138,8 @@ api_keys! {
     DescribeShareGroupOffsets = 90, flexible from 0;
     AlterShareGroupOffsets = 91, flexible from 0;
     DeleteShareGroupOffsets = 92, flexible from 0;
+    StreamsGroupTopologyDescriptionUpdate = 93, flexible from 0;
+    UnregisterController = 94, flexible from 0;
 }
 
 impl ApiKey {

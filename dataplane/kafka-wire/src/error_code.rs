@@ -1,5 +1,6 @@
 //! Kafka's error codes: the number on the wire, Kafka's name for it, and whether trying again can help.
 //!
+//! The list is that of Kafka 4.4, names and retriability compared with its `Errors` class.
 //! A code is kept as the number it came as, so that one this list does not know passes through unchanged.
 
 /// An error code as it stands in responses; 0 is success.
@@ -172,6 +173,9 @@ error_codes! {
     STREAMS_INVALID_TOPOLOGY_EPOCH = 131, fatal;
     STREAMS_TOPOLOGY_FENCED = 132, fatal;
     SHARE_SESSION_LIMIT_REACHED = 133, retriable;
+    GROUP_DELETION_FAILED = 134, fatal;
+    STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED = 135, fatal;
+    CONTROLLER_ID_NOT_REGISTERED = 136, fatal;
 }
 
 impl ErrorCode {
