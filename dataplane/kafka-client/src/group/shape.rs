@@ -1,0 +1,51 @@
+//! One shape for each group request inside, the shape its version has on the wire.
+//!
+//! Versions of LeaveGroup and OffsetFetch moved fields (KIP-345, KIP-709): a request that fills a field its version lacks
+//! does not encode. The member writes one shape, without knowing which broker will get it; [`fit`] is called when the
+//! connection's negotiated version is known. Replies are read in either shape.
+
+use kafka_wire::cold::RequestKind;
+use kafka_wire::cold::types::leave_group_request::MemberIdentity;
+use kafka_wire::cold::types::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+
+/// Moves the fields of `request` to where `version` has them; does nothing to requests that need nothing.
+pub fn fit(request: &mut RequestKind, version: i16) {
+    match request {
+        // KIP-345: before it, every member is dynamic.
+        RequestKind::JoinGroup(join) if version < 5 => join.group_instance_id = None,
+        RequestKind::SyncGroup(sync) if version < 3 => sync.group_instance_id = None,
+        RequestKind::Heartbeat(heartbeat) if version < 3 => heartbeat.group_instance_id = None,
+        RequestKind::OffsetCommit(commit) if version < 7 => commit.group_instance_id = None,
+        RequestKind::LeaveGroup(leave) => {
+            if version >= 3 && leave.members.is_empty() {
+                let member_id = std::mem::take(&mut leave.member_id);
+                leave.members = vec![MemberIdentity::default().with_member_id(member_id)];
+            } else if version < 3 && !leave.members.is_empty() {
+                leave.member_id = leave.members.swap_remove(0).member_id;
+                leave.members.clear();
+            }
+        }
+        RequestKind::OffsetFetch(fetch) => {
+            if version < 7 {
+                fetch.require_stable = false; // KIP-447
+            }
+            if version >= 8 && fetch.groups.is_empty() {
+                let topics = fetch.topics.take().map(|topics| {
+                    topics
+                        .into_iter()
+                        .map(|topic| {
+                            OffsetFetchRequestTopics::default()
+                                .with_name(topic.name)
+                                .with_partition_indexes(topic.partition_indexes)
+                        })
+                        .collect()
+                });
+                let group_id = std::mem::take(&mut fetch.group_id);
+                fetch.groups = vec![OffsetFetchRequestGroup::default().with_group_id(group_id).with_topics(topics)];
+                fetch.topics = Some(Vec::new());
+            }
+        }
+        RequestKind::ListOffsets(list) if version < 2 => list.isolation_level = 0, // KIP-98
+        _ => {}
+    }
+}
