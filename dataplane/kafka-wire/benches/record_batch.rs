@@ -1,6 +1,8 @@
 //! What a record costs on its way into and out of a batch. Run with `cargo bench -p kafka-wire`.
 //!
-//! Sketch for 100 records of 1 KiB: one copy of 100 KiB (2 µs), one checksum (4 µs), about 20 ns of varints each.
+//! Sketch for 100 records of 1 KiB: one copy of 100 KiB (2 µs), one checksum (4 to 6 µs), about 20 ns of varints each.
+//! Measured on two shared cores of a 2.6 GHz EPYC: 3.8 µs to encode, 6.2 µs to stamp, 26 ns for each record of 100 B,
+//! 9 ns to read one borrowed and 22 ns owned, 0.14 µs for a Produce frame around any batch whose body is linked.
 
 use std::hint::black_box;
 

@@ -59,7 +59,7 @@ impl SealedBatch {
     }
 
     /// Writes the producer's identity ([`NO_PRODUCER_ID`] and its companions for none) and the checksum, which is
-    /// taken over the rest of the header and then chunk by chunk. Costs one pass over the body (37 ns per KiB).
+    /// taken over the rest of the header and then chunk by chunk. Costs one pass over the body (60 ns per KiB).
     pub fn stamp(&mut self, producer_id: i64, epoch: i16, base_sequence: i32) {
         self.header[AT_PRODUCER_ID..AT_PRODUCER_EPOCH].copy_from_slice(&producer_id.to_be_bytes());
         self.header[AT_PRODUCER_EPOCH..AT_BASE_SEQUENCE].copy_from_slice(&epoch.to_be_bytes());
