@@ -23,6 +23,7 @@ pub mod net;
 pub mod notify;
 pub mod pool;
 mod race;
+pub mod raw_ring;
 mod shard;
 mod task;
 pub mod time;
