@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::gateway::Demo;
+use crate::gateway::Tenant;
 use crate::http::{Connection, Response};
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::limits::RECONNECT_WITHIN;
@@ -27,8 +27,8 @@ pub struct Load {
     pub pause: Duration,
     /// Requests per connection at most; the load ends by itself.
     pub requests_max: u64,
-    /// More query, beginning with `&`.
-    pub query: String,
+    /// How long each request asks the gateway to try.
+    pub timeout: &'static str,
 }
 
 impl Default for Load {
@@ -39,7 +39,7 @@ impl Default for Load {
             value_bytes: 200,
             pause: Duration::from_millis(2),
             requests_max: 50_000,
-            query: String::new(),
+            timeout: "15s",
         }
     }
 }
@@ -53,9 +53,9 @@ pub struct Running {
 }
 
 impl Load {
-    /// Starts publishing to the demo topic behind `base`. A publisher whose gateway is gone ends quietly after
+    /// Starts publishing to the topic of `tenant` behind `base`. A publisher whose gateway is gone ends quietly after
     /// [`RECONNECT_WITHIN`]; the request that was cut off is in the ledger as unknown.
-    pub fn start(&self, base: &str, demo: &Demo) -> Running {
+    pub fn start(&self, base: &str, tenant: &Tenant) -> Running {
         let stop = Arc::new(AtomicBool::new(false));
         let stored = Arc::new(AtomicU64::new(0));
         let publishers = (0..self.connections)
@@ -63,7 +63,7 @@ impl Load {
                 let publisher = Publisher {
                     load: self.clone(),
                     base: base.to_owned(),
-                    demo: demo.clone(),
+                    tenant: tenant.clone(),
                     connection,
                     stop: Arc::clone(&stop),
                     stored: Arc::clone(&stored),
@@ -104,7 +104,7 @@ impl Running {
 struct Publisher {
     load: Load,
     base: String,
-    demo: Demo,
+    tenant: Tenant,
     connection: u32,
     stop: Arc<AtomicBool>,
     stored: Arc<AtomicU64>,
@@ -121,11 +121,11 @@ impl Publisher {
             let key = (self.load.keys_per_connection > 0)
                 .then(|| format!("c{}k{}", self.connection, sequence % self.load.keys_per_connection));
             let value = self.value(sequence);
-            let mut query = format!("?timeout=15s{}", self.load.query);
+            let mut query = format!("?timeout={}", self.load.timeout);
             if let Some(key) = &key {
                 query.push_str(&format!("&key={key}"));
             }
-            let answer = wire.call(&self.demo.publish(&query).body(value.clone()));
+            let answer = wire.call(&self.tenant.publish(&query).body(value.clone()));
             let broken = answer.is_err();
             let outcome = outcome_of(answer)?;
             self.stored.fetch_add(u64::from(matches!(outcome, Outcome::Stored { .. })), Ordering::Relaxed);

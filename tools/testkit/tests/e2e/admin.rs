@@ -1,3 +1,109 @@
-use crate::harness::Case;
+//! The manager and `kateway admin`: apps, topics, grants and secrets, in force at once.
 
-pub const CASES: &[Case] = &[];
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use testkit::gateway::{Gateway, Quickstart, Tenant};
+use testkit::http::{Request, call};
+use testkit::process::scratch_dir;
+use testkit::{python, wait};
+
+use crate::harness::{Case, case, same};
+use crate::shared::{kafka, unique};
+
+pub const CASES: &[Case] = &[
+    case("a_new_topic_is_in_kafka_as_asked_and_takes_messages", &["bin:kateway", "kafka", "python-clients"], new_topic),
+    case("a_grant_opens_a_topic_to_another_app_until_it_is_revoked", &["bin:kateway"], grants),
+    case("two_secrets_are_live_during_a_rotation", &["bin:kateway"], rotation),
+    case("the_manager_lets_nobody_in_without_its_key", &["bin:kateway"], manager_auth),
+];
+
+/// Changes travel as a snapshot; nobody should wait longer.
+const IN_FORCE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Name of the one cluster of a quickstart.
+fn cluster(gateway: &Gateway) -> Result<String> {
+    let clusters = gateway.admin(&["clusters"])?;
+    let first = clusters.as_array().and_then(|all| all.first()).or_else(|| clusters["clusters"].get(0));
+    let name = first.and_then(|cluster| cluster["name"].as_str().or_else(|| cluster.as_str()));
+    name.map(str::to_owned).with_context(|| format!("no cluster in {clusters}"))
+}
+
+fn status_becomes(what: &str, expected: u16, ask: impl Fn() -> Result<u16>) -> Result<()> {
+    wait::until(what, IN_FORCE_WITHIN, || same("status", &ask()?, &expected))
+}
+
+fn new_topic() -> Result<()> {
+    let (kafka, dir, appid) = (kafka()?, scratch_dir("admin")?, unique("shop"));
+    let quickstart = Quickstart::start(dir.path(), &["--bootstrap", &kafka.bootstrap()])?;
+    let tenant = quickstart.new_tenant(&appid, &cluster(&quickstart)?, 3)?;
+    status_becomes("the new topic", 201, || Ok(quickstart.post(&tenant, "?partition=2", "first")?.status))?;
+    quickstart.poll_for(&tenant, "g", &["first"], Duration::from_secs(10))?;
+
+    quickstart.admin(&["topic", "create", &appid, "returns", "v2", "--partitions", "2", "--retention-hours", "5"])?;
+    let described = python::describe_topic(&kafka.bootstrap(), &format!("{appid}.returns.v2"))?;
+    same("partitions", &described["partitions"].as_array().map(Vec::len), &Some(2))?;
+    same("retention", &described["configs"]["retention.ms"].as_str(), &Some("18000000"))?;
+
+    let list = quickstart.admin(&["topic", "list", &appid])?.to_string();
+    ensure!(list.contains("orders") && list.contains("returns"), "{list}");
+    quickstart.admin(&["topic", "delete", &appid, "returns", "v2"])?;
+    let gone = Tenant { topic: "returns".into(), ver: "v2".into(), ..tenant };
+    status_becomes("the deleted topic", 404, || Ok(quickstart.post(&gone, "", "x")?.status))
+}
+
+fn grants() -> Result<()> {
+    let dir = scratch_dir("admin")?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
+    let cluster = cluster(&quickstart)?;
+    let owner = quickstart.new_tenant("owner", &cluster, 1)?;
+    let reader = quickstart.new_tenant("reader", &cluster, 1)?;
+    status_becomes("the owner's topic", 201, || Ok(quickstart.post(&owner, "", "secret recipe")?.status))?;
+    let poll = reader.poll_of(&owner, "g", "&wait=2s");
+    same("before the grant", &call(&quickstart.subscribe, &poll)?.status, &403)?;
+    quickstart.admin(&["grant", "subscribe", "reader", "owner", "orders"])?;
+    status_becomes("the grant", 200, || Ok(call(&quickstart.subscribe, &poll)?.status))?;
+    // A poll that is open when the grant goes ends, and the next one is refused.
+    quickstart.admin(&["grant", "revoke-subscribe", "reader", "owner", "orders"])?;
+    status_becomes("the revocation", 403, || Ok(call(&quickstart.subscribe, &poll)?.status))
+}
+
+fn rotation() -> Result<()> {
+    let dir = scratch_dir("admin")?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
+    let old = quickstart.new_tenant("rotating", &cluster(&quickstart)?, 1)?;
+    status_becomes("the first secret", 201, || Ok(quickstart.post(&old, "", "x")?.status))?;
+    let answer = quickstart.admin(&["secret", "rotate", "rotating", "publish"])?;
+    let secret = answer["secret"].as_str().with_context(|| format!("no secret in {answer}"))?;
+    let new = Tenant { pubkey: secret.to_owned(), ..old.clone() };
+    ensure!(new.pubkey != old.pubkey, "the secret did not change");
+    status_becomes("the new secret", 201, || Ok(quickstart.post(&new, "", "x")?.status))?;
+    quickstart.post(&old, "", "the old one still works")?.expect(201)?;
+    quickstart.admin(&["secret", "revoke-previous", "rotating", "publish"])?;
+    status_becomes("the revoked secret", 401, || Ok(quickstart.post(&old, "", "x")?.status))?;
+    quickstart.post(&new, "", "x")?.expect(201)?;
+    // Secrets are shown once and never logged.
+    let shown = quickstart.admin(&["app", "show", "rotating"])?.to_string();
+    ensure!(!shown.contains(secret), "the secret is shown again");
+    ensure!(!quickstart.log().contains(secret), "the secret is in the log");
+    Ok(())
+}
+
+fn manager_auth() -> Result<()> {
+    let dir = scratch_dir("admin")?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
+    let answer = call(&quickstart.manager, &Request::get("/v1/apps"))?;
+    same("without credentials", &answer.status, &401)?;
+    ensure!(answer.header("www-authenticate").is_some(), "no WWW-Authenticate");
+    let demo = &quickstart.demo;
+    let tenant = Request::get("/v1/apps").header("Appid", &*demo.appid).header("Pubkey", &*demo.pubkey);
+    let refused = call(&quickstart.manager, &tenant)?.status;
+    ensure!(refused == 401 || refused == 403, "a tenant's key: {refused}");
+    let credentials = quickstart.credentials()?;
+    let admin = |name: &str| credentials[name].as_str().unwrap_or_default().to_owned();
+    let request = Request::get("/v1/apps").header("Appid", admin("admin_appid")).header("Pubkey", admin("admin_key"));
+    let apps = call(&quickstart.manager, &request)?.expect(200)?.text();
+    ensure!(apps.contains(&demo.appid), "{apps}");
+    ensure!(!apps.contains(&demo.pubkey), "a list of apps shows secrets");
+    Ok(())
+}
