@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka};
 
 fn main() -> std::io::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let mut args = std::env::args().skip(1);
     let listen = args.next().unwrap_or_else(|| "127.0.0.1:9092".to_owned());
     let data_dir = args.next().unwrap_or_else(|| "kafka-data".to_owned());

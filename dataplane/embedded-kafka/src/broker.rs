@@ -244,7 +244,7 @@ impl Broker {
         };
         let outcome = match request {
             RequestKind::Metadata(request) => apis::metadata::handle(self, version, request, now),
-            RequestKind::ListOffsets(request) => apis::list_offsets::handle(self, request),
+            RequestKind::ListOffsets(request) => apis::list_offsets::handle(self, version, request),
             RequestKind::FindCoordinator(request) => apis::find_coordinator::handle(self, version, request),
             RequestKind::JoinGroup(request) => {
                 apis::join_group::handle(self, slot, header.client_id_str(), peer, request, now)

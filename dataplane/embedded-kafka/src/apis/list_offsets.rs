@@ -10,8 +10,15 @@ use crate::broker::{Broker, NOT_HERE, Outcome};
 use crate::limits::LEADER_EPOCH;
 use crate::partition::Wanted;
 
-pub fn handle(broker: &mut Broker, request: ListOffsetsRequest) -> Outcome {
-    Outcome::Answer(each(&request, |topic, partition| one(broker, topic, partition)))
+/// From here the answer says which epoch the offset belongs to.
+const EPOCH_FROM: i16 = 4;
+
+pub fn handle(broker: &mut Broker, version: i16, request: ListOffsetsRequest) -> Outcome {
+    Outcome::Answer(each(&request, |topic, partition| {
+        let answer = one(broker, topic, partition);
+        let knows_epoch = version >= EPOCH_FROM && answer.offset >= 0;
+        answer.with_leader_epoch(if knows_epoch { LEADER_EPOCH } else { -1 })
+    }))
 }
 
 pub fn refuse(request: &ListOffsetsRequest, code: ErrorCode) -> ResponseKind {
@@ -41,7 +48,6 @@ fn one(broker: &mut Broker, topic: &str, asked: &ListOffsetsPartition) -> ListOf
             .with_partition_index(index)
             .with_offset(offset)
             .with_timestamp(timestamp)
-            .with_leader_epoch(LEADER_EPOCH)
     };
     if let Some(null) = &broker.null {
         return match asked.timestamp {
