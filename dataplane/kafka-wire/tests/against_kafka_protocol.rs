@@ -2,7 +2,6 @@
 //! ways: what we write it reads, what it writes we read, and the values are the same.
 
 use bytes::{Bytes, BytesMut};
-use indexmap::IndexMap;
 use kafka_protocol::messages as theirs;
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
@@ -533,7 +532,7 @@ proptest! {
                     .iter()
                     .zip(headers)
                     .map(|(name, value)| (StrBytes::from_static_str(name), value.clone().map(Bytes::from)))
-                    .collect::<IndexMap<_, _>>(),
+                    .collect(),
             })
             .collect();
 

@@ -293,6 +293,7 @@ fn records_that_do_not_fill_their_batch_or_skip_a_delta_are_refused() {
     assert_eq!(all(good.clone()), Ok(()));
     let count = |n: i32| bytes_with(&good, 57, |at| at[..4].copy_from_slice(&n.to_be_bytes()));
     assert!(matches!(all(count(2)), Err(WireError::TrailingBytes { .. })));
+    assert!(matches!(all(count(0)), Err(WireError::TrailingBytes { .. })));
     assert!(matches!(all(count(4)), Err(WireError::Truncated { .. })));
     assert!(matches!(all(count(i32::MAX)), Err(WireError::Truncated { .. })));
     assert!(matches!(all(count(-1)), Err(WireError::Invalid { .. })));
