@@ -1,1 +1,168 @@
-//! Placeholder until its first module lands.
+//! The control plane's hand in Kafka: topics, partitions, configurations, offsets.
+//!
+//! [`KafkaAdmin`] is a handle to a tokio task that drives a `kafka_client::Client`, the same state machines the
+//! gateway's shards drive from io_uring. Everything the control plane does to a cluster goes through
+//! [`KafkaAdmin::call`], one choke point for limits and logs.
+//!
+//! [`TopicAdmin`] is what the manager asks for; an operation returns when its effect can be seen on every broker, so
+//! that whoever is told "created" can publish.
+
+mod connection;
+mod driver;
+mod error;
+pub mod limits;
+mod ops;
+mod patience;
+mod tls;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use kafka_client::{Client, ClientConfig, Lane, Request, RequestError, Response};
+use tokio::sync::{mpsc, oneshot};
+
+pub use driver::Target;
+pub use error::AdminError;
+pub use tls::{AdminTls, TlsError};
+
+use driver::{Call, Command, Driver};
+
+/// What a call of [`TopicAdmin`] returns: boxed, so that the trait can be an object.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, AdminError>> + Send + 'a>>;
+
+/// A topic to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    pub name: String,
+    pub partitions: i32,
+    pub replicas: i16,
+    /// Topic configuration as Kafka names it: `retention.ms`, …
+    pub configs: Vec<(String, String)>,
+}
+
+/// A topic as the cluster describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    pub name: String,
+    /// By index, from 0 without gaps.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+impl TopicDescription {
+    /// Of the partition that has most.
+    pub fn replica_count(&self) -> usize {
+        self.partitions.iter().map(|p| p.replicas.len()).max().unwrap_or(0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionDescription {
+    pub index: i32,
+    /// `None`: nobody leads, it can be neither written nor read right now.
+    pub leader: Option<i32>,
+    pub replicas: Vec<i32>,
+    pub in_sync: Vec<i32>,
+}
+
+/// What a partition holds: offsets from `oldest` up to, not including, `newest`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionOffsets {
+    pub index: i32,
+    pub oldest: i64,
+    pub newest: i64,
+}
+
+/// What the manager asks of a cluster.
+pub trait TopicAdmin: Send + Sync {
+    /// Makes the topic and waits until every broker shows all its partitions with a leader.
+    fn create_topic<'a>(&'a self, topic: &'a NewTopic) -> Answer<'a, ()>;
+
+    /// Marks the topic, with everything in it, for deletion.
+    fn delete_topic<'a>(&'a self, name: &'a str) -> Answer<'a, ()>;
+
+    fn describe_topic<'a>(&'a self, name: &'a str) -> Answer<'a, TopicDescription>;
+
+    /// Raises the number of partitions to `total` and waits until they can be written.
+    fn create_partitions<'a>(&'a self, name: &'a str, total: i32) -> Answer<'a, ()>;
+
+    /// Sets configurations; `None` returns one to the broker's default.
+    fn alter_configs<'a>(&'a self, name: &'a str, configs: &'a [(String, Option<String>)]) -> Answer<'a, ()>;
+
+    /// Brokers that are up.
+    fn broker_count(&self) -> Answer<'_, usize>;
+
+    /// By partition.
+    fn list_offsets<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<PartitionOffsets>>;
+}
+
+/// A handle to the client of one cluster. The task ends when the last clone is gone.
+#[derive(Clone)]
+pub struct KafkaAdmin {
+    commands: mpsc::Sender<Command>,
+}
+
+impl KafkaAdmin {
+    /// Starts the client in the current tokio runtime. It connects when it is first asked for something, so this
+    /// fails only if the certificates are of no use. `tls` goes with `config.security.tls`; `None`: the system's roots.
+    pub fn connect(config: ClientConfig, tls: Option<AdminTls>) -> Result<KafkaAdmin, TlsError> {
+        let connector = if config.security.tls { Some(tls::connector(tls.unwrap_or_default())?) } else { None };
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(TlsError::Random)?;
+        let client = Client::new(config, u64::from_le_bytes(seed), Instant::now());
+        let (commands, inbox) = mpsc::channel(limits::CALLS_MAX);
+        tokio::spawn(Driver::new(client, connector).run(inbox));
+        Ok(KafkaAdmin { commands })
+    }
+
+    /// Any request to any broker. The answer's error codes are the caller's to read.
+    pub async fn call(
+        &self,
+        target: Target,
+        lane: Lane,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Response, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        let call = Box::new(Call { target, lane, request, timeout, reply });
+        let stopped = || RequestError::Unreachable { why: "the admin client has stopped".into() };
+        self.commands.send(Command::Call(call)).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Asks the cluster who is who, soon: after an answer that says somebody else is.
+    async fn refresh_metadata(&self) {
+        // A stopped driver shows in the next call.
+        let _ = self.commands.send(Command::RefreshMetadata).await;
+    }
+}
+
+impl TopicAdmin for KafkaAdmin {
+    fn create_topic<'a>(&'a self, topic: &'a NewTopic) -> Answer<'a, ()> {
+        Box::pin(ops::create_topic::run(self, topic))
+    }
+
+    fn delete_topic<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
+        Box::pin(ops::delete_topic::run(self, name))
+    }
+
+    fn describe_topic<'a>(&'a self, name: &'a str) -> Answer<'a, TopicDescription> {
+        Box::pin(ops::describe_topic::run(self, name))
+    }
+
+    fn create_partitions<'a>(&'a self, name: &'a str, total: i32) -> Answer<'a, ()> {
+        Box::pin(ops::create_partitions::run(self, name, total))
+    }
+
+    fn alter_configs<'a>(&'a self, name: &'a str, configs: &'a [(String, Option<String>)]) -> Answer<'a, ()> {
+        Box::pin(ops::alter_configs::run(self, name, configs))
+    }
+
+    fn broker_count(&self) -> Answer<'_, usize> {
+        Box::pin(ops::describe_topic::broker_count(self))
+    }
+
+    fn list_offsets<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<PartitionOffsets>> {
+        Box::pin(ops::list_offsets::run(self, name))
+    }
+}

@@ -1,0 +1,26 @@
+//! Limits of the admin client.
+
+use std::time::Duration;
+
+/// How long an operation may take with all its retries, waiting for the result to be visible included.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long one request may take. The broker is told the same, so that it does not go on without us.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+const _: () = assert!(REQUEST_TIMEOUT.as_millis() < OPERATION_TIMEOUT.as_millis());
+
+/// How long a call waits, and an operation goes on trying, while no broker can be reached at all.
+pub const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause between two attempts: first, and at most (it doubles).
+pub const RETRY_FIRST: Duration = Duration::from_millis(50);
+pub const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Calls that may wait for the driver; more wait outside.
+pub const CALLS_MAX: usize = 64;
+
+/// Events of all connections that may wait for the driver; a connection with more stops reading.
+pub const EVENTS_MAX: usize = 64;
+
+/// Bytes read from a socket at once.
+pub const READ_BYTES: usize = 16 * 1024;
