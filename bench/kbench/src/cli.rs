@@ -1,0 +1,292 @@
+//! Commands and flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, MESSAGE_BYTES_MAX, RATE_MAX, ROUNDS_MAX};
+
+/// Exit codes as for all of gafka's programs.
+pub const FAILED: u8 = 1;
+pub const UNREACHABLE: u8 = 5;
+
+const EXAMPLES: &str = "\
+Examples:
+  kbench compare                                             gateway against the raw floor, as Markdown
+  kbench publish --target http://127.0.0.1:9191 --appid A --pubkey K --topic demo --ver v1 --closed
+  kbench publish … --rate 5000 --duration 30s --pid 4711     open loop; CPU time of process 4711
+  kbench subscribe --target http://127.0.0.1:9192 --appid A --subkey K --topic demo --ver v1 --group g
+  kbench floor http --listen 127.0.0.1:8080 --cpu 0
+  kbench null-broker --listen 127.0.0.1:9092 --json";
+
+/// Load for gafka, and what it is measured against.
+#[derive(Debug, Parser)]
+#[command(name = "kbench", version, before_help = EXAMPLES, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a raw io_uring loop: what TCP alone costs on this machine.
+    Floor(Floor),
+    /// Serve Kafka without keeping anything.
+    NullBroker(NullBroker),
+    /// Publish messages and report rate, latency and CPU time.
+    Publish(Publish),
+    /// Drain messages as fast as they come and report the same.
+    Subscribe(Subscribe),
+    /// Measure the gateway against the floor in interleaved rounds and print a Markdown table.
+    Compare(Compare),
+    /// Run a program on one CPU.
+    #[command(hide = true)]
+    Pin(Pin),
+}
+
+#[derive(Debug, Args)]
+pub struct Floor {
+    #[command(subcommand)]
+    pub kind: FloorKind,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FloorKind {
+    /// Answer every request with 201 and do nothing.
+    Http {
+        #[command(flatten)]
+        serve: Serve,
+    },
+    /// Forward bytes to another address and back.
+    Forward {
+        #[command(flatten)]
+        serve: Serve,
+        /// Where to.
+        #[arg(long, value_name = "ADDR")]
+        to: SocketAddr,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct NullBroker {
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Port 0: any free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// CPU to run on.
+    #[arg(long, value_name = "CPU")]
+    pub cpu: Option<usize>,
+    /// One JSON line when ready.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Publish {
+    #[command(flatten)]
+    pub target: Target,
+    #[arg(long, env = "KBENCH_PUBKEY", default_value = "")]
+    pub pubkey: String,
+    /// `all`, `local` or `none`.
+    #[arg(long, default_value = "all")]
+    pub ack: String,
+    /// Bytes per message.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = message_bytes)]
+    pub size: usize,
+    /// Messages per request; above 1 they go to `/batch` as binary records with summary receipts.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub batch: usize,
+    /// Open loop: requests begin on schedule, this many a second, whether answers come or not; latency counts from
+    /// the time a request was due.
+    #[arg(long, value_name = "R", conflicts_with = "closed", value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    pub rate: Option<u64>,
+    /// Closed loop (default): each connection sends when its last answer has come.
+    #[arg(long)]
+    pub closed: bool,
+    #[command(flatten)]
+    pub run: Run,
+}
+
+#[derive(Debug, Args)]
+pub struct Subscribe {
+    #[command(flatten)]
+    pub target: Target,
+    #[arg(long, env = "KBENCH_SUBKEY", default_value = "")]
+    pub subkey: String,
+    /// Owner of the topic; the app itself by default.
+    #[arg(long)]
+    pub owner: Option<String>,
+    #[arg(long)]
+    pub group: String,
+    /// Most messages per answer; above 1 as binary records.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub batch: usize,
+    /// Longest wait of one poll, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 500)]
+    pub wait_ms: u64,
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// Whom to load, as whom.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// `http://host:port`.
+    #[arg(long, value_name = "URL")]
+    pub target: String,
+    #[arg(long, env = "KBENCH_APPID", default_value = "")]
+    pub appid: String,
+    #[arg(long, default_value = "demo")]
+    pub topic: String,
+    #[arg(long, default_value = "v1")]
+    pub ver: String,
+}
+
+/// How long, how wide, and what to watch.
+#[derive(Debug, Args, Clone)]
+pub struct Run {
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = connections)]
+    pub connections: usize,
+    /// Measured time.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// Time before it that does not count.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub warmup: Duration,
+    /// End after this many requests.
+    #[arg(long, value_name = "N")]
+    pub requests: Option<u64>,
+    /// CPUs of the client, one thread each.
+    #[arg(long, value_name = "CPU,…", value_delimiter = ',')]
+    pub client_cpu: Vec<usize>,
+    /// Process whose CPU time to measure.
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// The gateway; beside this program by default.
+    #[arg(long, value_name = "FILE")]
+    pub kateway: Option<PathBuf>,
+    /// Measure the floor alone, without a gateway.
+    #[arg(long, conflicts_with = "kateway")]
+    pub floor_only: bool,
+    /// Rounds; in each, every server is loaded once, in shuffled order.
+    #[arg(long, default_value_t = 5, value_parser = rounds)]
+    pub rounds: usize,
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = connections)]
+    pub connections: usize,
+    /// Bytes per message.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = message_bytes)]
+    pub size: usize,
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
+    pub duration: Duration,
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub warmup: Duration,
+    /// CPU of the measured server.
+    #[arg(long, value_name = "CPU", default_value_t = 0)]
+    pub server_cpu: usize,
+    /// CPU of the client and of the null broker.
+    #[arg(long, value_name = "CPU", default_value_t = 1)]
+    pub client_cpu: usize,
+    /// Then also load each server in an open loop at half its closed-loop rate, for latency.
+    #[arg(long)]
+    pub half_load: bool,
+    /// Order of the rounds.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Pin {
+    #[arg(long)]
+    pub cpu: usize,
+    #[arg(last = true, required = true)]
+    pub command: Vec<String>,
+}
+
+/// `500ms`, `10s`, `2m`, or seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| format!("{text:?} is no time, write 500ms, 10s or 2m"))?;
+    let seconds = match unit {
+        "ms" => number / 1e3,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        _ => return Err(format!("{unit:?} is no unit of time, use ms, s or m")),
+    };
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
+        _ => Err(format!("at most {} s", DURATION_MAX.as_secs())),
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    within(text, 1, CONNECTIONS_MAX)
+}
+
+fn message_bytes(text: &str) -> Result<usize, String> {
+    within(text, 0, MESSAGE_BYTES_MAX)
+}
+
+fn rounds(text: &str) -> Result<usize, String> {
+    within(text, 1, ROUNDS_MAX)
+}
+
+fn within(text: &str, min: usize, max: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("a number from {min} to {max}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_units_and_a_limit() {
+        for (text, expected) in [
+            ("250ms", Some(Duration::from_millis(250))),
+            ("1.5s", Some(Duration::from_millis(1500))),
+            ("2m", Some(Duration::from_secs(120))),
+            ("7", Some(Duration::from_secs(7))),
+            ("2h", None),
+            ("s", None),
+            ("-1s", None),
+            ("61m", None),
+        ] {
+            assert_eq!(duration(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn open_and_closed_loop_exclude_each_other() {
+        let args = ["kbench", "publish", "--target", "http://x:1", "--rate", "5", "--closed"];
+        assert!(Cli::try_parse_from(args).is_err());
+        assert!(Cli::try_parse_from(&args[..6]).is_ok());
+    }
+}

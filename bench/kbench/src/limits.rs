@@ -1,0 +1,37 @@
+//! Every bound of this program: a run always ends, in count and in time.
+
+use std::time::Duration;
+
+/// Connections of one run.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// Longest measured part of a run.
+pub const DURATION_MAX: Duration = Duration::from_secs(3_600);
+/// Most requests a second an open loop schedules.
+pub const RATE_MAX: u64 = 2_000_000;
+/// Largest message; the gateway's default limit is 1,000,000 bytes.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Largest request body: records per batch times message size.
+pub const BODY_BYTES_MAX: usize = 256 << 20;
+/// Requests an open loop keeps due but unsent; beyond it they count as dropped, and the run is beyond its limits anyway.
+pub const DUE_MAX: usize = 1_000_000;
+/// How long answers may come after the measured part.
+pub const GRACE: Duration = Duration::from_secs(5);
+/// Rest of a connection that failed.
+pub const RECONNECT_AFTER: Duration = Duration::from_millis(20);
+/// Time for a connect.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest head of an answer.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Largest body of an answer.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Kinds of errors told apart.
+pub const ERROR_KINDS_MAX: usize = 20;
+/// Latencies are recorded in microseconds up to this, three digits precise.
+pub const LATENCY_US_MAX: u64 = 600_000_000;
+/// Time for a process under comparison to become ready.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Rounds of a comparison.
+pub const ROUNDS_MAX: usize = 100;
+/// The open loop sleeps until this long before a request is due and then turns its loop without waiting: a shard's
+/// timers are a millisecond fine.
+pub const PACE_AHEAD: Duration = Duration::from_micros(1_200);
