@@ -14,8 +14,8 @@
 //!   | attributes u8 (1 null value, 8 key present) | [key_length u32, key]
 //!   | header_count u16 | (name_length u16, name | value_length i32 (-1 null), value)… | value
 //! ```
-//! Without `ack=receipt` there is no receipt (length 0) and every delivery is the first (attempt 1); the JSON forms leave
-//! both out. Pure functions: records in, content type, headers and body out.
+//! Without `ack=receipt` every delivery is the first (attempt 1) and there is no receipt: length 0, absent in JSON. Pure
+//! functions: records in, content type, headers and body out.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -253,6 +253,8 @@ fn put_object(out: &mut BytesMut, fetched: &FetchedRecord, strip_2017_tags: bool
     json::integer(out, record.offset);
     out.put_slice(b",\"timestamp\":");
     json::integer(out, record.timestamp_ms);
+    out.put_slice(b",\"attempt\":");
+    json::integer(out, i64::from(ATTEMPT));
     if let Some(key) = &record.key {
         put_text_or_base64(out, "key", key);
     }
@@ -514,29 +516,33 @@ pub(super) mod tests {
 
     #[test]
     fn the_2017_framing_is_partition_offset_length_value() {
-        check_batch(Form::Tlv, expect![[""]]);
+        check_batch(Form::Tlv, expect![[r#"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\rh\xc3\xa9llo \"you\"\n\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x02\x00\xfe\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x00\x00"#]]);
     }
 
     #[test]
     fn ndjson_is_an_object_per_line() {
-        check_batch(Form::Ndjson, expect![[""]]);
+        check_batch(Form::Ndjson, expect![[r#"
+            {"partition":0,"offset":7,"timestamp":1700000000123,"key":"k1","value":"héllo \"you\"\n","headers":[["a","1"],["a",null]]}
+            {"partition":1,"offset":8,"timestamp":1700000000123,"key_base64":"/w==","value_base64":"AP4=","headers":[["Bin",{"base64":"/wA="}]]}
+            {"partition":1,"offset":9,"timestamp":1700000000123,"value":null,"headers":[]}
+        "#]]);
     }
 
     #[test]
     fn json_is_one_array_of_the_same_objects() {
-        check_batch(Form::Json, expect![[""]]);
+        check_batch(Form::Json, expect![[r#"[{"partition":0,"offset":7,"timestamp":1700000000123,"key":"k1","value":"héllo \"you\"\n","headers":[["a","1"],["a",null]]},{"partition":1,"offset":8,"timestamp":1700000000123,"key_base64":"/w==","value_base64":"AP4=","headers":[["Bin",{"base64":"/wA="}]]},{"partition":1,"offset":9,"timestamp":1700000000123,"value":null,"headers":[]}]"#]]);
     }
 
     #[test]
     fn gafka_records_keep_every_byte() {
-        check_batch(Form::Records, expect![[""]]);
+        check_batch(Form::Records, expect![[r#"\x00\x00\x00=\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x08\x00\x00\x00\x02k1\x00\x02\x00\x01a\x00\x00\x00\x011\x00\x01a\xff\xff\xff\xffh\xc3\xa9llo \"you\"\n\x00\x00\x00-\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x08\x00\x00\x00\x01\xff\x00\x01\x00\x03Bin\x00\x00\x00\x02\xff\x00\x00\xfe\x00\x00\x00\x1b\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x01\x00\x00"#]]);
     }
 
     #[test]
     fn old_tags_become_headers_in_the_forms_that_have_them() {
         let records = [fetched(0, 0, record(&[], Some(b"\x01a;b\x02v")))];
         let body = frame(Form::Json, &records, true).body;
-        expect![[""]].assert_eq(std::str::from_utf8(&body).unwrap());
+        expect![[r#"[{"partition":0,"offset":0,"timestamp":1700000000123,"value":"v","headers":[["tag","a"],["tag","b"]]}]"#]].assert_eq(std::str::from_utf8(&body).unwrap());
     }
 
     #[test]

@@ -79,6 +79,11 @@ impl Subscription {
         self.member.tick(client, now); // what was taken made room
     }
 
+    /// Whether the request is this subscription's, so that its reply goes to [`Subscription::on_reply`].
+    pub fn owns(&self, token: RequestToken) -> bool {
+        self.member.owns(token)
+    }
+
     /// Takes a reply of [`Client::poll_reply`]; false when the request was not this subscription's. A tick must follow.
     pub fn on_reply(
         &mut self,
@@ -124,9 +129,10 @@ impl Subscription {
         self.member.leave(client, now);
     }
 
-    /// Nothing will happen any more; to be dropped after the last [`Subscription::poll_answer`].
+    /// Nothing will happen any more; to be dropped after the last [`Subscription::poll_answer`]. Answers still on their way
+    /// to clients change nothing: their group has committed and left.
     pub fn is_finished(&self) -> bool {
-        !self.desk.is_live() && matches!(self.member.state(), MemberState::Left | MemberState::Failed(_))
+        self.desk.waiting_count() == 0 && matches!(self.member.state(), MemberState::Left | MemberState::Failed(_))
     }
 
     /// Since when nobody polls.

@@ -1,0 +1,193 @@
+//! A gateway of two shards over the embedded broker, on free ports, with one app and its topics.
+
+use embedded_kafka::{EmbeddedConfig, EmbeddedKafka, Hooks};
+use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
+use kafka_client::ClientConfig;
+use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
+use model::scram::ScramParams;
+use model::{AppDoc, GrantDoc, PlainSecret, SecretPair, Snapshot, SnapshotDoc, StoredSecret, TopicDoc, TopicOptions};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use testkit::http::{Connection, Request, Response};
+
+pub const APP: &str = "demo";
+pub const OTHER: &str = "reader";
+pub const PUBKEY: &str = "publish-secret-of-demo";
+pub const SUBKEY: &str = "subscribe-secret-of-demo";
+pub const OTHER_SUBKEY: &str = "subscribe-secret-of-reader";
+
+pub struct Scene {
+    pub publish: SocketAddr,
+    pub subscribe: SocketAddr,
+    pub gateway: Gateway,
+    pub hooks: Hooks,
+    pub doc: SnapshotDoc,
+    _kafka: EmbeddedKafka,
+    _dir: tempfile::TempDir,
+}
+
+pub fn scene() -> Scene {
+    scene_with(GatewayConfig { shard_count: 2, ..GatewayConfig::default() }, |_| {})
+}
+
+pub fn scene_with(config: GatewayConfig, adjust: impl FnOnce(&mut SnapshotDoc)) -> Scene {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let hooks = Hooks::default();
+    let kafka = EmbeddedKafka::start(EmbeddedConfig {
+        data_dir: dir.path().join("kafka"),
+        hooks: hooks.clone(),
+        ..EmbeddedConfig::default()
+    })
+    .expect("embedded broker starts");
+    let mut doc = doc();
+    adjust(&mut doc);
+    create_topics(kafka.addr(), &["demo.orders.v1", "demo.orders.v2", "demo.orders.v3", "demo.secret.v1", "demo.small.v1"]);
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listeners = Listeners::bind(local, local, config.shard_count).expect("free ports");
+    let (publish, subscribe) = (listeners.publish_addr, listeners.subscribe_addr);
+    let client = ClientConfig {
+        bootstrap: vec![kafka.addr().to_string()],
+        request_timeout: Duration::from_secs(2),
+        ..ClientConfig::default()
+    };
+    let gateway = Gateway::start(GatewayParts {
+        config,
+        clusters: vec![ClusterSpec { name: "main".to_owned(), client, tls: None }],
+        listeners,
+        snapshot: Arc::new(Snapshot::build(doc.clone()).expect("a valid snapshot")),
+        access_log: None,
+    })
+    .expect("gateway starts");
+    let scene = Scene { publish, subscribe, gateway, hooks, doc, _kafka: kafka, _dir: dir };
+    scene.wait_ready();
+    scene
+}
+
+/// The gateway never makes topics by asking for them; the manager does. Here a plain CreateTopics (4 partitions).
+fn create_topics(kafka: SocketAddr, names: &[&str]) {
+    use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes, types};
+    use std::io::{Read, Write};
+    let topics = names
+        .iter()
+        .map(|name| {
+            types::create_topics_request::CreatableTopic::default()
+                .with_name(StrBytes::from_string((*name).to_owned()).into())
+                .with_num_partitions(4)
+                .with_replication_factor(1)
+        })
+        .collect();
+    let request = types::CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(5000);
+    let frame = cold::encode_request_frame(&RequestKind::CreateTopics(request), 5, 1, "test").expect("encodes");
+    let mut stream = std::net::TcpStream::connect(kafka).expect("connects");
+    stream.write_all(&frame).expect("sent");
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).expect("an answer");
+    let mut body = vec![0; i32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut body).expect("an answer");
+    let mut body = bytes::Bytes::from(body);
+    let api = kafka_wire::api_key::ApiKey::CreateTopics;
+    kafka_wire::header::decode_response_header(&mut body, api, 5).expect("a header");
+    let ResponseKind::CreateTopics(response) = cold::decode_response(api, 5, body).expect("a response") else {
+        panic!("not a CreateTopics response")
+    };
+    assert!(response.topics.iter().all(|topic| topic.error_code == 0), "{response:?}");
+}
+
+fn doc() -> SnapshotDoc {
+    let name = |text: &str| TopicName::new(text).expect("valid");
+    let topic = |index: u32, topic: &str, ver: &str| TopicDoc {
+        index,
+        owner: AppId::new(APP).expect("valid"),
+        name: name(topic),
+        ver: TopicVersion::new(ver).expect("valid"),
+        cluster: ClusterName::new("main").expect("valid"),
+        enabled: true,
+        options: TopicOptions::default(),
+        partitions: None,
+        replicas: None,
+        retention_ms: None,
+        retention_bytes: None,
+    };
+    SnapshotDoc {
+        generation: Generation(1),
+        made_at_ms: 0,
+        apps: vec![app(1, APP, PUBKEY, SUBKEY), app(2, OTHER, "publish-secret-of-reader", OTHER_SUBKEY)],
+        topics: vec![topic(1, "orders", "v1"), topic(2, "orders", "v2"), topic(3, "secret", "v1"), TopicDoc {
+            options: TopicOptions { message_bytes_max: 64, ..TopicOptions::default() },
+            ..topic(4, "small", "v1")
+        }],
+        grants: vec![GrantDoc::Subscribe {
+            app: AppId::new(OTHER).expect("valid"),
+            owner: AppId::new(APP).expect("valid"),
+            topic: name("orders"),
+            ver: None,
+        }],
+    }
+}
+
+fn app(index: u32, id: &str, publish: &str, subscribe: &str) -> AppDoc {
+    let scram = ScramParams { salt: vec![7; 16], iterations: 4096 };
+    let secret = |text: &str| SecretPair {
+        current: StoredSecret::derive(&PlainSecret::from_text(text).expect("a usable secret"), &scram),
+        previous: None,
+    };
+    AppDoc {
+        index,
+        id: AppId::new(id).expect("valid"),
+        cluster: ClusterName::new("main").expect("valid"),
+        enabled: true,
+        publish: secret(publish),
+        subscribe: secret(subscribe),
+        scram,
+    }
+}
+
+impl Scene {
+    pub fn wait_ready(&self) {
+        let until = Instant::now() + Duration::from_secs(10);
+        while !self.gateway.readiness().ready {
+            assert!(Instant::now() < until, "not ready: {}", self.gateway.readiness().reason());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn publisher(&self) -> Connection {
+        Connection::open(&self.publish.to_string()).expect("connects")
+    }
+
+    pub fn subscriber(&self) -> Connection {
+        Connection::open(&self.subscribe.to_string()).expect("connects")
+    }
+
+    /// Publishes one message on a fresh connection.
+    pub fn publish(&self, target: &str, body: &str) -> Response {
+        self.publisher().call(&as_demo(Request::post(target).body(body))).expect("an answer")
+    }
+
+    /// Polls on a fresh connection.
+    pub fn poll(&self, target: &str) -> Response {
+        self.subscriber().call(&as_demo_reader(Request::get(target))).expect("an answer")
+    }
+
+    /// Hands the shards an adjusted snapshot and waits until they have it.
+    pub fn change(&mut self, adjust: impl FnOnce(&mut SnapshotDoc)) {
+        self.doc.generation.0 += 1;
+        adjust(&mut self.doc);
+        let snapshot = Arc::new(Snapshot::build(self.doc.clone()).expect("a valid snapshot"));
+        self.gateway.publish_snapshot(&snapshot);
+        let until = Instant::now() + Duration::from_secs(5);
+        while self.gateway.shared.applied_generation() < self.doc.generation.0 {
+            assert!(Instant::now() < until, "the shards did not take the snapshot");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+pub fn as_demo(request: Request) -> Request {
+    request.header("Appid", APP).header("Pubkey", PUBKEY)
+}
+
+pub fn as_demo_reader(request: Request) -> Request {
+    request.header("Appid", APP).header("Subkey", SUBKEY)
+}
