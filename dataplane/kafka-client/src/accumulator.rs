@@ -355,7 +355,7 @@ impl Accumulator {
             }
             // A batch that was never open before was sized by its predecessor; linked values need no room.
             let needed = if entry.shared.is_some() { CAPACITY_MIN } else { record_bytes };
-            let capacity = queue.capacity_hint.max(needed).clamp(CAPACITY_MIN, self.batch_bytes_max);
+            let capacity = queue.capacity_hint.max(needed).min(self.batch_bytes_max).max(CAPACITY_MIN);
             let runs = self.spare_runs.pop().unwrap_or_default();
             queue.batches.push_back(Batch::new(capacity, runs));
         }

@@ -114,10 +114,13 @@ impl Batch {
         self.earliest = earliest(&self.runs);
     }
 
-    /// Two batches with the halves of a sealed batch's records; None when there is one record, or none was sealed.
-    pub fn split(mut self) -> Result<(Batch, Batch), Batch> {
-        let Body::Sealed(sealed) = &self.body else { return Err(self) };
-        let Some((first, second)) = sealed.split() else { return Err(self) };
+    /// The halves of a sealed batch's records; the whole and None when it has one record or was never sealed.
+    pub fn split(mut self) -> (Batch, Option<Batch>) {
+        let halves = match &self.body {
+            Body::Sealed(sealed) => sealed.split(),
+            Body::Open(_) => None,
+        };
+        let Some((first, second)) = halves else { return (self, None) };
         let (first_runs, second_runs) = split_runs(std::mem::take(&mut self.runs), first.record_count());
         let first_accounted = self.accounted_bytes / 2;
         let half = |body: SealedBatch, runs: Vec<Run>, accounted_bytes: usize| Batch {
@@ -130,10 +133,8 @@ impl Batch {
             of_old_topic: false,
             accounted_bytes,
         };
-        Ok((
-            half(first, first_runs, first_accounted),
-            half(second, second_runs, self.accounted_bytes - first_accounted),
-        ))
+        let second = half(second, second_runs, self.accounted_bytes - first_accounted);
+        (half(first, first_runs, first_accounted), Some(second))
     }
 
     /// The same batch without the records whose position `dropped` names; the caller has answered their runs'
@@ -284,13 +285,15 @@ mod tests {
     fn splitting_cuts_the_runs_where_it_cuts_the_records() {
         let mut batch = batch_of(&[(1, 3, 9), (2, 2, 5)]);
         batch.seal(Compression::Lz4);
-        let (mut first, mut second) = batch.split().unwrap_or_else(|_| panic!("five records split"));
+        let (mut first, second) = batch.split();
+        let mut second = second.expect("five records split");
         assert_eq!((runs(&first), runs(&second)), (vec![(1, 0, 3)], vec![(2, 0, 2)]));
         assert_eq!(values(&mut first), ["1/0", "1/1", "1/2"]);
         assert_eq!(values(&mut second), ["2/0", "2/1"]);
-        let (first, second) = first.split().unwrap_or_else(|_| panic!("three records split"));
+        let (first, second) = first.split();
+        let second = second.expect("three records split");
         assert_eq!((runs(&first), runs(&second)), (vec![(1, 0, 2)], vec![(1, 2, 1)]));
-        assert!(second.split().is_err(), "one record does not split");
+        assert!(second.split().1.is_none(), "one record does not split");
     }
 
     #[test]

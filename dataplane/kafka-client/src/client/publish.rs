@@ -71,6 +71,9 @@ impl Client {
         }
         queue.place = Place::Pending;
         self.cluster.broker_mut(leader).pending[slot.acks as usize].push_back(slot);
+        if !self.cluster.broker(leader).may_connect(self.flushed_at) {
+            self.want_topic(slot.topic); // it does not answer: another may lead by now
+        }
     }
 
     /// Requests of as many partitions as fit, as long as the connection takes them.
@@ -91,12 +94,14 @@ impl Client {
         let mut request_bytes = 0;
         while let Some(slot) = self.cluster.broker_mut(broker).pending[acks].pop_front() {
             let leads = self.records.leader(slot) == Some(broker);
+            let idempotent = ACKS[acks] == Acks::All && self.config.idempotence && !self.ids.refused;
             let Some(queue) = self.records.queue_mut(slot) else { continue };
             if queue.place != Place::Pending {
                 continue;
             }
-            if !leads || queue.batches.is_empty() {
-                self.records.make_ready(slot); // place() finds the right leader, or rest
+            // The identity may have been burnt by a batch that expired here.
+            if !leads || queue.batches.is_empty() || (idempotent && queue.identity.is_none()) {
+                self.records.make_ready(slot); // place() finds the right place, or rest
                 continue;
             }
             let batch_bytes = queue.batches[0].bytes();
@@ -389,7 +394,7 @@ impl Client {
         let Some(batch) = self.records.pop_first(slot) else { return };
         let batch_bytes = batch.bytes();
         match batch.split() {
-            Ok((first, second)) => {
+            (first, Some(second)) => {
                 let topic = &mut self.records.topics[slot.topic as usize];
                 if matches!(code, ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE) {
                     topic.batch_bytes_max = topic.batch_bytes_max.min(batch_bytes / 2 + 1);
@@ -398,7 +403,7 @@ impl Client {
                 self.records.push_first(slot, second);
                 self.records.push_first(slot, first);
             }
-            Err(batch) => {
+            (batch, None) => {
                 let error = match code {
                     ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => {
                         ProduceError::RecordTooLarge { record_bytes: batch_bytes, limit_bytes: 0 }

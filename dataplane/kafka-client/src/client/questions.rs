@@ -40,6 +40,7 @@ impl Client {
         };
         // Without a transactional id the timeout means nothing, but it must be positive.
         let request = types::InitProducerIdRequest::default()
+            .with_transactional_id(None)
             .with_transaction_timeout_ms(i32::MAX)
             .with_producer_id((-1).into())
             .with_producer_epoch(-1);

@@ -214,6 +214,7 @@ impl Client {
         if is_failure && why != UNUSED {
             self.cluster.last_error = Some(place.as_str().into());
             self.cluster.want_refresh();
+            self.want_topics_pending_at(connection.broker);
             if was_busy {
                 tracing::debug!(broker = %place, lane = ?connection.lane, "connection lost with requests in flight");
             }
@@ -232,6 +233,13 @@ impl Client {
                 }
                 owner => self.internal_failed(&owner, now),
             }
+        }
+    }
+
+    /// Whatever waits for this broker may have another leader by now.
+    fn want_topics_pending_at(&mut self, broker: u32) {
+        for slot in self.cluster.broker(broker).pending.iter().flatten() {
+            self.records.topics[slot.topic as usize].wanted = true;
         }
     }
 

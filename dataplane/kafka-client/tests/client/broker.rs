@@ -1,0 +1,473 @@
+//! A model of a Kafka cluster: enough of it to produce to, with sequence checks as Kafka makes them, and a script of
+//! things that go wrong.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hmac::{Hmac, Mac};
+use kafka_wire::api_key::ApiKey;
+use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes, types};
+use kafka_wire::error_code::ErrorCode;
+use kafka_wire::header::{self, RequestHeader};
+use kafka_wire::messages::api_versions::{self, ApiRange, ApiVersionsResponse};
+use kafka_wire::messages::{fetch, produce};
+use kafka_wire::record_batch::{batches, validate_batch};
+use sha2::{Digest, Sha256};
+
+/// What goes wrong with the next request of an API.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// Nothing is done, this is the answer.
+    Error(ErrorCode),
+    /// It is done, and this is the answer all the same.
+    ApplyThenError(ErrorCode),
+    /// Nothing is done, the connection ends.
+    Disconnect,
+    /// It is done, then the connection ends without an answer.
+    ApplyThenDisconnect,
+    /// Nothing is done, nothing is said.
+    Silence,
+    /// It is done, nothing is said.
+    ApplyThenSilence,
+    /// These bytes come instead of an answer.
+    Garbage(Vec<u8>),
+    /// It is done; the answer comes when the test releases it.
+    Hold,
+    /// It is done, and the answer asks for quiet.
+    Throttle(i32),
+    /// INVALID_RECORD naming these positions of the batch.
+    BadRecords(Vec<i32>),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct PartitionModel {
+    pub leader: i32,
+    pub leader_epoch: i32,
+    /// Values of the records, in order.
+    pub log: Vec<Vec<u8>>,
+    producers: BTreeMap<i64, ProducerModel>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ProducerModel {
+    sequence_next: i32,
+    /// (base sequence, count, base offset) of the last five batches.
+    recent: VecDeque<(i32, i32, i64)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct TopicModel {
+    pub id: u128,
+    pub partitions: Vec<PartitionModel>,
+    /// Largest batch taken.
+    pub batch_bytes_max: Option<usize>,
+    pub denied: bool,
+}
+
+/// One batch that reached a broker.
+#[derive(Clone, Debug)]
+pub struct BatchSeen {
+    pub partition: i32,
+    pub producer_id: i64,
+    pub sequence: i32,
+    pub values: Vec<String>,
+}
+
+/// One request that reached a broker.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub node: i32,
+    pub conn: u32,
+    pub api: ApiKey,
+    pub version: i16,
+    pub acks: i16,
+    pub batches: Vec<BatchSeen>,
+}
+
+/// What becomes of a frame.
+pub enum Reply {
+    Answer(Vec<Bytes>),
+    Held(Vec<Bytes>),
+    Nothing,
+    Close,
+}
+
+/// A connection as the broker sees it.
+#[derive(Default)]
+pub struct Session {
+    scram: Option<(String, String)>,
+    pub authenticated: bool,
+}
+
+pub struct Credentials {
+    pub mechanism: &'static str,
+    pub username: &'static str,
+    pub password: &'static str,
+}
+
+/// The cluster.
+pub struct Cluster {
+    pub nodes: BTreeMap<i32, bool>,
+    pub topics: BTreeMap<String, TopicModel>,
+    pub script: Vec<(ApiKey, Fault)>,
+    pub seen: Vec<Seen>,
+    pub credentials: Option<Credentials>,
+    pub session_lifetime_ms: i64,
+    pub api_versions_max: i16,
+    pub no_producer_ids: bool,
+    /// Version range offered for Produce.
+    pub produce_versions: (i16, i16),
+    pub leader_hints: bool,
+    pub coordinators: BTreeMap<String, i32>,
+    producer_id_next: i64,
+}
+
+impl Cluster {
+    /// Nodes 1 to `nodes` at `b1:9092` and so on, and one topic `t` with leaders in turn.
+    pub fn new(nodes: i32, partitions: usize) -> Cluster {
+        let mut cluster = Cluster {
+            nodes: (1..=nodes).map(|node| (node, true)).collect(),
+            topics: BTreeMap::new(),
+            script: Vec::new(),
+            seen: Vec::new(),
+            credentials: None,
+            session_lifetime_ms: 0,
+            api_versions_max: 4,
+            no_producer_ids: false,
+            produce_versions: (0, 12),
+            leader_hints: false,
+            coordinators: BTreeMap::new(),
+            producer_id_next: 100,
+        };
+        cluster.create("t", partitions);
+        cluster
+    }
+
+    pub fn create(&mut self, name: &str, partitions: usize) {
+        let nodes = self.nodes.len() as i32;
+        let partitions = (0..partitions as i32)
+            .map(|partition| PartitionModel { leader: partition % nodes + 1, leader_epoch: 1, ..Default::default() })
+            .collect();
+        let id = self.topics.len() as u128 + 1;
+        self.topics.insert(name.into(), TopicModel { id, partitions, ..Default::default() });
+    }
+
+    pub fn fault(&mut self, api: ApiKey, fault: Fault) {
+        self.script.push((api, fault));
+    }
+
+    pub fn log(&self, topic: &str, partition: usize) -> Vec<String> {
+        let log = &self.topics[topic].partitions[partition].log;
+        log.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect()
+    }
+
+    pub fn move_leader(&mut self, topic: &str, partition: usize, node: i32) {
+        let partition = &mut self.topics.get_mut(topic).unwrap().partitions[partition];
+        partition.leader = node;
+        partition.leader_epoch += 1;
+    }
+
+    pub fn seen_produce(&self) -> Vec<&Seen> {
+        self.seen.iter().filter(|seen| seen.api == ApiKey::Produce).collect()
+    }
+
+    fn take_fault(&mut self, api: ApiKey) -> Option<Fault> {
+        let index = self.script.iter().position(|(wanted, _)| *wanted == api)?;
+        Some(self.script.remove(index).1)
+    }
+
+    /// Node `node` got this frame on connection `conn`.
+    pub fn handle(&mut self, node: i32, conn: u32, session: &mut Session, mut frame: Bytes) -> Reply {
+        let header = header::decode_request_header(&mut frame).expect("the client writes good headers");
+        let api = header.api().expect("the client asks for APIs that exist");
+        let fault = self.take_fault(api);
+        match &fault {
+            Some(Fault::Disconnect) => return Reply::Close,
+            Some(Fault::Silence) => return Reply::Nothing,
+            Some(Fault::Garbage(bytes)) => return Reply::Answer(vec![Bytes::from(bytes.clone())]),
+            _ => {}
+        }
+        assert!(
+            self.credentials.is_none()
+                || session.authenticated
+                || matches!(api, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate),
+            "{api} before authentication"
+        );
+        self.seen.push(Seen { node, conn, api, version: header.api_version, acks: 0, batches: Vec::new() });
+        let answer = match api {
+            ApiKey::ApiVersions => Some(vec![self.api_versions(&header)]),
+            ApiKey::Produce => self.produce(node, &header, frame, fault.as_ref()),
+            ApiKey::Fetch => Some(self.fetch(&header, frame)),
+            _ => {
+                let request = cold::decode_request(api, header.api_version, frame).expect("a good request");
+                let response = self.cold(node, session, request, fault.as_ref());
+                let version = header.api_version;
+                Some(vec![
+                    cold::encode_response_frame(&response, api, version, header.correlation_id).expect("encodes"),
+                ])
+            }
+        };
+        match (fault, answer) {
+            (Some(Fault::ApplyThenDisconnect), _) => Reply::Close,
+            (Some(Fault::ApplyThenSilence), _) | (_, None) => Reply::Nothing,
+            (Some(Fault::Hold), Some(answer)) => Reply::Held(answer),
+            (_, Some(answer)) => Reply::Answer(answer),
+        }
+    }
+
+    fn api_versions(&self, header: &RequestHeader) -> Bytes {
+        if header.api_version > self.api_versions_max {
+            return api_versions::encode_response_frame(0, header.correlation_id, &ApiVersionsResponse::unsupported());
+        }
+        let mut apis: Vec<ApiRange> = cold::apis()
+            .filter(|api| !(self.no_producer_ids && *api == ApiKey::InitProducerId))
+            .map(|api| ApiRange {
+                key: api.key(),
+                min: *cold::supported(api).start(),
+                max: *cold::supported(api).end(),
+            })
+            .collect();
+        apis.push(ApiRange { key: 0, min: self.produce_versions.0, max: self.produce_versions.1 });
+        apis.push(ApiRange { key: 1, min: 4, max: 17 });
+        apis.push(ApiRange { key: 18, min: 0, max: self.api_versions_max });
+        let answer = ApiVersionsResponse { error: ErrorCode::NONE, apis, throttle_time_ms: 0 };
+        api_versions::encode_response_frame(header.api_version, header.correlation_id, &answer)
+    }
+
+    fn fetch(&mut self, header: &RequestHeader, frame: Bytes) -> Vec<Bytes> {
+        fetch::decode_request(header.api_version, frame).expect("a good Fetch request");
+        let answer =
+            fetch::FetchResponse { throttle_time_ms: 0, error: ErrorCode::NONE, session_id: 0, topics: Vec::new() };
+        fetch::encode_response_frame(header.api_version, header.correlation_id, &answer)
+    }
+
+    fn produce(
+        &mut self,
+        node: i32,
+        header: &RequestHeader,
+        frame: Bytes,
+        fault: Option<&Fault>,
+    ) -> Option<Vec<Bytes>> {
+        let request = produce::decode_request(header.api_version, frame).expect("a good Produce request");
+        let mut answer = produce::ProduceResponse::default();
+        if let Some(Fault::Throttle(throttle_time_ms)) = fault {
+            answer.throttle_time_ms = *throttle_time_ms;
+        }
+        let mut seen = Vec::new();
+        for topic in &request.topics {
+            let name = std::str::from_utf8(&topic.name).unwrap().to_owned();
+            let mut partitions = Vec::new();
+            for partition in &topic.partitions {
+                let records = partition.records.clone().expect("there are records");
+                seen.push(describe(partition.index, &records));
+                let mut result = match fault {
+                    Some(Fault::Error(code)) => produce::PartitionResult::refused(partition.index, *code),
+                    Some(Fault::BadRecords(positions)) => {
+                        let mut result = produce::PartitionResult::refused(partition.index, ErrorCode::INVALID_RECORD);
+                        result.record_errors = positions.iter().map(|position| (*position, None)).collect();
+                        result
+                    }
+                    // Only acks=all appends before it finds out; see `producer::verdict`.
+                    Some(Fault::ApplyThenError(code)) if request.acks != -1 => {
+                        produce::PartitionResult::refused(partition.index, *code)
+                    }
+                    _ => self.append(node, &name, partition.index, records),
+                };
+                if let (Some(Fault::ApplyThenError(code)), -1) = (fault, request.acks) {
+                    result = produce::PartitionResult::refused(partition.index, *code);
+                }
+                partitions.push(result);
+            }
+            answer.topics.push(produce::TopicResult { name: topic.name.clone(), partitions });
+        }
+        let last = self.seen.last_mut().unwrap();
+        last.acks = request.acks;
+        last.batches = seen;
+        (request.acks != 0)
+            .then(|| vec![produce::encode_response_frame(header.api_version, header.correlation_id, &answer)])
+    }
+
+    fn append(&mut self, node: i32, topic: &str, index: i32, records: Bytes) -> produce::PartitionResult {
+        let refused = |code| produce::PartitionResult::refused(index, code);
+        let Some(topic) = self.topics.get_mut(topic) else { return refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) };
+        if topic.denied {
+            return refused(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+        }
+        let Some(partition) = topic.partitions.get_mut(index as usize) else {
+            return refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        };
+        if partition.leader != node {
+            let mut result = refused(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+            if self.leader_hints {
+                result.current_leader = Some((partition.leader, partition.leader_epoch));
+            }
+            return result;
+        }
+        if topic.batch_bytes_max.is_some_and(|max| records.len() > max) {
+            return refused(ErrorCode::MESSAGE_TOO_LARGE);
+        }
+        let batch = validate_batch(&records).expect("the client writes good batches");
+        let base_offset = partition.log.len() as i64;
+        if batch.producer_id >= 0 {
+            let fresh = !partition.producers.contains_key(&batch.producer_id);
+            let producer = partition.producers.entry(batch.producer_id).or_default();
+            let known = producer
+                .recent
+                .iter()
+                .find(|(base, count, _)| (*base, *count) == (batch.base_sequence, batch.record_count));
+            if let Some((_, _, offset)) = known {
+                return produce::PartitionResult::stored(index, *offset, -1, 0);
+            }
+            if !fresh && batch.base_sequence != producer.sequence_next {
+                return refused(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+            }
+            producer.sequence_next = batch.base_sequence + batch.record_count;
+            producer.recent.push_back((batch.base_sequence, batch.record_count, base_offset));
+            if producer.recent.len() > 5 {
+                producer.recent.pop_front();
+            }
+        }
+        partition.log.extend(values(&records));
+        produce::PartitionResult::stored(index, base_offset, -1, 0)
+    }
+
+    fn cold(&mut self, node: i32, session: &mut Session, request: RequestKind, fault: Option<&Fault>) -> ResponseKind {
+        let error = match fault {
+            Some(Fault::Error(code)) => code.0,
+            _ => 0,
+        };
+        match request {
+            RequestKind::Metadata(request) => ResponseKind::Metadata(self.metadata(request, error)),
+            RequestKind::InitProducerId(_) => {
+                self.producer_id_next += 1;
+                let answer = types::InitProducerIdResponse::default().with_error_code(error);
+                ResponseKind::InitProducerId(
+                    answer.with_producer_id(self.producer_id_next.into()).with_producer_epoch(0),
+                )
+            }
+            RequestKind::FindCoordinator(request) => {
+                let key = request.coordinator_keys.first().cloned().unwrap_or(request.key);
+                let found = self.coordinators.get(key.as_str()).copied().unwrap_or(node);
+                let (host, port) = (StrBytes::from_string(format!("b{found}")), 9092);
+                let entry = types::find_coordinator_response::Coordinator::default()
+                    .with_key(key)
+                    .with_error_code(error)
+                    .with_node_id(found.into())
+                    .with_host(host)
+                    .with_port(port);
+                ResponseKind::FindCoordinator(types::FindCoordinatorResponse::default().with_coordinators(vec![entry]))
+            }
+            RequestKind::Heartbeat(_) => {
+                ResponseKind::Heartbeat(types::HeartbeatResponse::default().with_error_code(error))
+            }
+            RequestKind::SaslHandshake(request) => {
+                let wanted = self.credentials.as_ref().expect("SASL is on").mechanism;
+                let code =
+                    if request.mechanism.as_str() == wanted { 0 } else { ErrorCode::UNSUPPORTED_SASL_MECHANISM.0 };
+                let answer = types::SaslHandshakeResponse::default().with_error_code(code);
+                ResponseKind::SaslHandshake(answer.with_mechanisms(vec![StrBytes::from_static_str(wanted)]))
+            }
+            RequestKind::SaslAuthenticate(request) => {
+                let answer =
+                    types::SaslAuthenticateResponse::default().with_session_lifetime_ms(self.session_lifetime_ms);
+                ResponseKind::SaslAuthenticate(match self.authenticate(session, &request.auth_bytes) {
+                    Ok(bytes) => answer.with_auth_bytes(bytes.into()),
+                    Err(()) => answer
+                        .with_error_code(ErrorCode::SASL_AUTHENTICATION_FAILED.0)
+                        .with_error_message(Some(StrBytes::from_static_str("invalid credentials"))),
+                })
+            }
+            other => panic!("the model has no {other:?}"),
+        }
+    }
+
+    fn metadata(&self, request: types::MetadataRequest, error: i16) -> types::MetadataResponse {
+        let brokers = self.nodes.iter().filter(|(_, up)| **up).map(|(node, _)| {
+            types::metadata_response::MetadataResponseBroker::default()
+                .with_node_id((*node).into())
+                .with_host(StrBytes::from_string(format!("b{node}")))
+                .with_port(9092)
+        });
+        let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
+            let name = topic.name.clone().unwrap();
+            let answer = types::metadata_response::MetadataResponseTopic::default().with_name(topic.name);
+            let Some(topic) = self.topics.get(name.as_str()).filter(|_| error == 0) else {
+                let code = if error != 0 { error } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0 };
+                return answer.with_error_code(code);
+            };
+            if topic.denied {
+                return answer.with_error_code(ErrorCode::TOPIC_AUTHORIZATION_FAILED.0);
+            }
+            let partitions = topic.partitions.iter().enumerate().rev().map(|(index, partition)| {
+                let up = self.nodes.get(&partition.leader).copied().unwrap_or(false);
+                types::metadata_response::MetadataResponsePartition::default()
+                    .with_partition_index(index as i32)
+                    .with_error_code(if up { 0 } else { ErrorCode::LEADER_NOT_AVAILABLE.0 })
+                    .with_leader_id(if up { partition.leader } else { -1 }.into())
+                    .with_leader_epoch(partition.leader_epoch)
+            });
+            let partitions = partitions.collect();
+            let id = format!("{:032x}", topic.id).parse().expect("a topic id");
+            answer.with_topic_id(id).with_partitions(partitions)
+        });
+        types::MetadataResponse::default()
+            .with_brokers(brokers.collect())
+            .with_controller_id(1.into())
+            .with_topics(topics.collect())
+    }
+
+    /// The server's side of PLAIN and SCRAM-SHA-256.
+    fn authenticate(&self, session: &mut Session, message: &[u8]) -> Result<Vec<u8>, ()> {
+        let credentials = self.credentials.as_ref().ok_or(())?;
+        let text = std::str::from_utf8(message).map_err(|_| ())?;
+        if credentials.mechanism == "PLAIN" {
+            session.authenticated = text == format!("\0{}\0{}", credentials.username, credentials.password);
+            return if session.authenticated { Ok(Vec::new()) } else { Err(()) };
+        }
+        let Some((first_bare, server_first)) = session.scram.take() else {
+            let bare = text.strip_prefix("n,,").ok_or(())?.to_owned();
+            let nonce = bare.split(",r=").nth(1).ok_or(())?;
+            let server_first = format!("r={nonce}SERVER,s={},i=4096", STANDARD.encode("pepper and salt"));
+            session.scram = Some((bare, server_first.clone()));
+            return Ok(server_first.into_bytes());
+        };
+        let (without_proof, proof) = text.split_once(",p=").ok_or(())?;
+        let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(credentials.password.as_bytes(), b"pepper and salt", 4096);
+        let auth_message = format!("{first_bare},{server_first},{without_proof}");
+        let stored_key = Sha256::digest(mac(&salted, b"Client Key"));
+        let signature = mac(&stored_key, auth_message.as_bytes());
+        let proof = STANDARD.decode(proof).map_err(|_| ())?;
+        let client_key: Vec<u8> = proof.iter().zip(&signature).map(|(proof, signature)| proof ^ signature).collect();
+        let name_matches = first_bare.starts_with(&format!("n={},", credentials.username));
+        if Sha256::digest(&client_key) != stored_key || !name_matches {
+            return Err(());
+        }
+        session.authenticated = true;
+        let signature = mac(&mac(&salted, b"Server Key"), auth_message.as_bytes());
+        Ok(format!("v={}", STANDARD.encode(signature)).into_bytes())
+    }
+}
+
+fn mac(key: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(data);
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn values(records: &Bytes) -> Vec<Vec<u8>> {
+    let batch = batches(records.clone()).next().unwrap().unwrap();
+    let records = batch.records(1 << 26).unwrap();
+    records.map(|record| record.unwrap().value.unwrap_or_default().to_vec()).collect()
+}
+
+fn describe(partition: i32, records: &Bytes) -> BatchSeen {
+    let header = validate_batch(records).expect("the client writes good batches");
+    BatchSeen {
+        partition,
+        producer_id: header.producer_id,
+        sequence: header.base_sequence,
+        values: values(records).iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect(),
+    }
+}

@@ -1,0 +1,165 @@
+//! Requests that are not Produce: where they go, and what is told when they cannot.
+
+use std::time::Duration;
+
+use kafka_client::{Lane, Request, RequestError, RequestToken, Response, Target};
+use kafka_wire::api_key::ApiKey;
+use kafka_wire::cold::{RequestKind, ResponseKind, types};
+use kafka_wire::messages::fetch::FetchRequest;
+
+use crate::broker::{Cluster, Fault};
+use crate::world::{World, config};
+
+fn heartbeat() -> Request {
+    Request::Cold(RequestKind::Heartbeat(types::HeartbeatRequest::default()))
+}
+
+fn fetch() -> Request {
+    Request::Fetch(FetchRequest {
+        replica_id: -1,
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: 1_000_000,
+        isolation_level: 0,
+        session_id: 0,
+        session_epoch: -1,
+        topics: Vec::new(),
+        forgotten: Vec::new(),
+        rack_id: bytes::Bytes::new(),
+    })
+}
+
+fn ask(world: &mut World, target: Target<'_>, lane: Lane, request: Request, timeout_ms: u64) -> RequestToken {
+    world.client.request(target, lane, request, Duration::from_millis(timeout_ms), world.now)
+}
+
+fn reply(world: &World, token: RequestToken) -> Option<&Result<Response, RequestError>> {
+    let mut found = world.replies.iter().filter(|(replied, _)| *replied == token);
+    let first = found.next();
+    assert!(found.next().is_none(), "two replies");
+    first.map(|(_, result)| result)
+}
+
+#[test]
+fn a_coordinator_is_looked_up_once_and_again_after_it_was_wrong() {
+    let (mut world, _) = World::warm(3, 1);
+    world.cluster.coordinators.insert("g".into(), 2);
+    for _ in 0..3 {
+        let token = ask(&mut world, Target::Coordinator("g"), Lane::Control, heartbeat(), 1_000);
+        world.run_ms(10);
+        assert!(matches!(reply(&world, token), Some(Ok(Response::Cold(ResponseKind::Heartbeat(_))))));
+    }
+    let nodes = |world: &World, api| -> Vec<i32> {
+        world.cluster.seen.iter().filter(|seen| seen.api == api).map(|seen| seen.node).collect()
+    };
+    assert_eq!(nodes(&world, ApiKey::Heartbeat), [2, 2, 2]);
+    assert_eq!(nodes(&world, ApiKey::FindCoordinator).len(), 1);
+    world.cluster.coordinators.insert("g".into(), 3);
+    world.client.invalidate_coordinator("g");
+    ask(&mut world, Target::Coordinator("g"), Lane::Control, heartbeat(), 1_000);
+    world.run_ms(10);
+    assert_eq!(nodes(&world, ApiKey::Heartbeat), [2, 2, 2, 3]);
+    assert_eq!(nodes(&world, ApiKey::FindCoordinator).len(), 2);
+}
+
+#[test]
+fn a_coordinator_lookup_is_retried_or_refused_as_the_broker_says() {
+    use kafka_wire::error_code::ErrorCode;
+    let (mut world, _) = World::warm(1, 1);
+    world.cluster.fault(ApiKey::FindCoordinator, Fault::Error(ErrorCode::COORDINATOR_NOT_AVAILABLE));
+    let token = ask(&mut world, Target::Coordinator("g"), Lane::Control, heartbeat(), 1_000);
+    world.run_ms(500);
+    assert!(matches!(reply(&world, token), Some(Ok(_))));
+    world.cluster.fault(ApiKey::FindCoordinator, Fault::Error(ErrorCode::GROUP_AUTHORIZATION_FAILED));
+    let token = ask(&mut world, Target::Coordinator("h"), Lane::Control, heartbeat(), 1_000);
+    world.run_ms(10);
+    let refused = RequestError::CoordinatorRefused { code: ErrorCode::GROUP_AUTHORIZATION_FAILED };
+    assert_eq!(reply(&world, token).unwrap().as_ref().unwrap_err(), &refused);
+}
+
+#[test]
+fn long_polls_of_one_broker_never_wait_for_each_other() {
+    let (mut world, _) = World::warm(1, 1);
+    let mut tokens = Vec::new();
+    for _ in 0..10 {
+        world.cluster.fault(ApiKey::Fetch, Fault::Hold);
+        tokens.push(ask(&mut world, Target::Broker(1), Lane::Fetch, fetch(), 10_000));
+    }
+    world.run_ms(10);
+    let mut conns: Vec<u32> =
+        world.cluster.seen.iter().filter(|seen| seen.api == ApiKey::Fetch).map(|seen| seen.conn).collect();
+    conns.sort_unstable();
+    conns.dedup();
+    assert_eq!(conns.len(), 10, "each on a connection of its own");
+    let opened = world.connects.len();
+    world.release();
+    assert!(tokens.iter().all(|token| matches!(reply(&world, *token), Some(Ok(Response::Fetch(_))))));
+    let again = ask(&mut world, Target::Broker(1), Lane::Fetch, fetch(), 10_000);
+    world.settle();
+    assert!(matches!(reply(&world, again), Some(Ok(_))));
+    assert_eq!(world.connects.len(), opened, "free connections are used again");
+}
+
+#[test]
+fn requests_end_in_time_whatever_happens() {
+    let (mut world, _) = World::warm(2, 1);
+    world.cluster.fault(ApiKey::Heartbeat, Fault::Silence);
+    let silent = ask(&mut world, Target::Broker(1), Lane::Control, heartbeat(), 500);
+    world.run_ms(600);
+    assert!(matches!(reply(&world, silent), Some(Err(RequestError::Timeout { sent: true }))));
+
+    world.cluster.fault(ApiKey::Heartbeat, Fault::Disconnect);
+    let cut = ask(&mut world, Target::Broker(2), Lane::Control, heartbeat(), 500);
+    world.run_ms(10);
+    assert!(matches!(reply(&world, cut), Some(Err(RequestError::Disconnected { .. }))), "{:?}", reply(&world, cut));
+
+    world.cluster.fault(ApiKey::Heartbeat, Fault::Garbage(b"\x00\x00\x00\x04\x7f\xff\xff\xff".to_vec()));
+    let garbage = ask(&mut world, Target::Broker(2), Lane::Control, heartbeat(), 500);
+    world.run_ms(10);
+    assert!(matches!(reply(&world, garbage), Some(Err(RequestError::Disconnected { .. }))));
+
+    let nobody = ask(&mut world, Target::Broker(77), Lane::Control, heartbeat(), 500);
+    world.run_ms(100);
+    assert!(matches!(reply(&world, nobody), Some(Err(RequestError::Unreachable { .. }))));
+
+    world.kill(2);
+    world.run_ms(100);
+    let dead = ask(&mut world, Target::Broker(2), Lane::Control, heartbeat(), 5_000);
+    world.run_ms(1_500);
+    assert!(matches!(reply(&world, dead), Some(Err(RequestError::Unreachable { .. }))));
+
+    world.kill(1);
+    world.run_ms(100);
+    let anybody = ask(&mut world, Target::Any, Lane::Control, heartbeat(), 500);
+    world.run_ms(600);
+    assert!(matches!(reply(&world, anybody), Some(Err(RequestError::Timeout { sent: false }))));
+}
+
+#[test]
+fn a_cancelled_request_has_no_reply() {
+    let (mut world, _) = World::warm(1, 1);
+    world.cluster.fault(ApiKey::Heartbeat, Fault::Hold);
+    let sent = ask(&mut world, Target::Any, Lane::Control, heartbeat(), 500);
+    world.settle();
+    let unsent = ask(&mut world, Target::Any, Lane::Control, heartbeat(), 500);
+    world.client.cancel(sent);
+    world.client.cancel(unsent);
+    world.release();
+    world.run_ms(1_000);
+    assert!(reply(&world, sent).is_none() && reply(&world, unsent).is_none());
+    assert!(world.client.is_idle());
+}
+
+#[test]
+fn unused_connections_are_closed_and_bootstrap_ones_soon() {
+    let mut world = World::with(Cluster::new(2, 2), config(), 1);
+    world.warm_up();
+    world.run(Duration::from_secs(20));
+    let bootstrap: Vec<_> = world.connects.iter().filter(|connect| connect.host == "b1").collect();
+    assert!(bootstrap.len() >= 2, "bootstrap address and broker");
+    assert!(world.closes.iter().any(|why| why.contains("not used")), "{:?}", world.closes);
+    let before = world.closes.len();
+    world.run(Duration::from_secs(600));
+    assert!(world.closes.len() > before, "produce connections are closed after nine minutes");
+    assert!(world.client.health(world.now).reachable, "the periodic metadata keeps one alive");
+}

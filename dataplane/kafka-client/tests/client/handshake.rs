@@ -1,0 +1,142 @@
+//! How a connection begins: versions agreed, credentials shown, and what happens when they are not accepted.
+
+use kafka_client::{Acks, ClientConfig, Mechanism, ProduceError, Sasl, Security};
+use kafka_wire::api_key::ApiKey;
+use kafka_wire::error_code::ErrorCode;
+
+use crate::broker::{Cluster, Credentials, Fault};
+use crate::world::{World, config};
+
+fn sasl(mechanism: Mechanism, password: &str) -> ClientConfig {
+    let sasl = Sasl { mechanism, username: "gate,way=1".into(), password: password.into() };
+    ClientConfig { security: Security { tls: false, sasl: Some(sasl) }, ..config() }
+}
+
+fn cluster_with(mechanism: &'static str) -> Cluster {
+    let mut cluster = Cluster::new(1, 1);
+    let username = if mechanism == "PLAIN" { "gate,way=1" } else { "gate=2Cway=3D1" };
+    cluster.credentials = Some(Credentials { mechanism, username, password: "secret" });
+    cluster
+}
+
+#[test]
+fn a_broker_that_knows_only_old_api_versions_is_asked_again_in_version_0() {
+    for newest in [0, 1, 2, 3, 4] {
+        let mut cluster = Cluster::new(1, 1);
+        cluster.api_versions_max = newest;
+        let mut world = World::with(cluster, config(), 1);
+        world.client.topic("t");
+        world.settle();
+        let versions: Vec<i16> =
+            world.cluster.seen.iter().filter(|seen| seen.api == ApiKey::ApiVersions).map(|seen| seen.version).collect();
+        assert_eq!(versions[..], if newest < 3 { &[3, 0, 3, 0][..] } else { &[3, 3][..] }[..versions.len()]);
+        assert!(versions.len() >= if newest < 3 { 2 } else { 1 });
+        assert!(world.client.health(world.now).reachable, "newest {newest}");
+    }
+}
+
+#[test]
+fn produce_is_spoken_in_the_highest_version_both_know() {
+    for (offered, spoken) in [((0, 3), 3), ((3, 7), 7), ((0, 9), 9), ((0, 12), 12), ((0, 40), 12)] {
+        let mut cluster = Cluster::new(1, 1);
+        cluster.produce_versions = offered;
+        let mut world = World::with(cluster, config(), 1);
+        let topic = world.warm_up();
+        let tag = world.produce(topic, None, "it", Acks::All, 1_000);
+        world.settle();
+        assert_eq!(world.stored(tag).offset, 1);
+        assert_eq!(world.cluster.seen_produce()[0].version, spoken, "offered {offered:?}");
+    }
+}
+
+#[test]
+fn a_broker_without_a_common_produce_version_makes_records_unavailable() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.produce_versions = (0, 2);
+    let mut world = World::with(cluster, config(), 1);
+    let topic = world.client.topic("t");
+    let tag = world.produce(topic, None, "it", Acks::All, 500);
+    world.run_ms(600);
+    let error = world.error(tag);
+    let ProduceError::Unavailable { why } = &error else { panic!("{error:?}") };
+    assert!(why.contains("Produce") && why.contains("0 to 2"), "{why}");
+}
+
+#[test]
+fn plain_and_scram_let_us_in() {
+    for (mechanism, name) in [(Mechanism::Plain, "PLAIN"), (Mechanism::ScramSha256, "SCRAM-SHA-256")] {
+        let mut world = World::with(cluster_with(name), sasl(mechanism, "secret"), 1);
+        let topic = world.warm_up();
+        let tag = world.produce(topic, None, "it", Acks::All, 1_000);
+        world.settle();
+        assert_eq!(world.stored(tag).offset, 1, "{name}");
+    }
+}
+
+#[test]
+fn wrong_credentials_are_told_at_once_and_tried_again_calmly() {
+    for (mechanism, name, password, words) in [
+        (Mechanism::Plain, "PLAIN", "wrong", "invalid credentials"),
+        (Mechanism::ScramSha256, "SCRAM-SHA-256", "wrong", "invalid credentials"),
+        (Mechanism::ScramSha512, "PLAIN", "secret", "does not offer SASL SCRAM-SHA-512, it offers PLAIN"),
+    ] {
+        let mut world = World::with(cluster_with(name), sasl(mechanism, password), 1);
+        let topic = world.client.topic("t");
+        let tag = world.produce(topic, None, "it", Acks::All, 30_000);
+        world.run_ms(10);
+        let ProduceError::Unavailable { why } = world.error(tag) else { panic!("nothing was stored") };
+        assert!(why.contains(words), "{why}");
+        let refused = world.try_produce(topic, None, "it", Acks::All, 30_000).unwrap_err();
+        assert!(matches!(refused, ProduceError::Unavailable { .. }));
+        assert!(world.client.health(world.now).detail.contains(words));
+        world.run_ms(10_000);
+        assert!(world.connects.len() < 40, "{} connects in ten seconds", world.connects.len());
+        let credentials = world.cluster.credentials.as_mut().unwrap();
+        (credentials.mechanism, credentials.password) =
+            (mechanism.name(), if mechanism.name() == name { password } else { "secret" });
+        if mechanism != Mechanism::ScramSha512 {
+            world.run_ms(3_000);
+            let tag = world.produce(topic, None, "it", Acks::All, 1_000);
+            world.run_ms(500);
+            assert_eq!(world.stored(tag).offset, 0, "let in as soon as the broker agrees");
+        }
+    }
+}
+
+#[test]
+fn a_session_that_ends_is_replaced_before_the_broker_hangs_up() {
+    let mut cluster = cluster_with("SCRAM-SHA-256");
+    cluster.session_lifetime_ms = 10_000;
+    let mut world = World::with(cluster, sasl(Mechanism::ScramSha256, "secret"), 1);
+    let topic = world.warm_up();
+    let first = world.connects.len();
+    for _ in 0..30 {
+        world.run_ms(1_000);
+        let tag = world.produce(topic, None, "it", Acks::All, 1_000);
+        world.settle();
+        world.stored(tag);
+    }
+    assert!(world.connects.len() > first, "new connections took over");
+    assert!(world.closes.iter().all(|why| why.contains("not used")), "{:?}", world.closes);
+}
+
+#[test]
+fn a_broker_that_refuses_or_garbles_api_versions_is_left_and_tried_again() {
+    for fault in [Fault::Disconnect, Fault::Silence, Fault::Garbage(vec![0, 0, 0, 1, 9])] {
+        let mut cluster = Cluster::new(1, 1);
+        cluster.fault(ApiKey::ApiVersions, fault.clone());
+        let mut world = World::with(cluster, config(), 1);
+        let topic = world.client.topic("t");
+        let tag = world.produce(topic, None, "it", Acks::All, 60_000);
+        world.run_ms(50_000);
+        assert_eq!(world.stored(tag).offset, 0, "after {fault:?}");
+    }
+}
+
+#[test]
+fn error_codes_have_names_in_what_people_read() {
+    assert_eq!(
+        ProduceError::NotAuthorized { code: ErrorCode::TOPIC_AUTHORIZATION_FAILED }.to_string(),
+        "not authorized at the broker: TOPIC_AUTHORIZATION_FAILED"
+    );
+}

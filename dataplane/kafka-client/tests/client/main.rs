@@ -1,0 +1,11 @@
+//! The client against model brokers: bytes on both sides, no socket, no clock, everything from a seed.
+//!
+//! `broker` is the model of a cluster, `world` the network and the driver between the two; the others are tests.
+
+mod broker;
+mod failures;
+mod groups;
+mod handshake;
+mod publish;
+mod simulation;
+mod world;
