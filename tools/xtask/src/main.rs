@@ -22,7 +22,7 @@ cargo xtask components --fetch           get all of it now
 
 COMMANDS
   test [--list] [--offline] [--nightly] [FILTER]
-  up kafka|kafka3 [--nodes N] [--sasl] [--tls] [--port P] [--heap MB] [--no-auto-create] [--json]
+  up kafka|kafka3|kafka39|zookeeper [--nodes N] [--sasl] [--tls] [--port P] [--heap MB] [--no-auto-create] [--json]
   components [--fetch] [--nightly] [--lock]
 
 ENVIRONMENT

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use testkit::kafka::{Cluster, KafkaOptions, SASL_MECHANISMS, SASL_PASSWORD, SASL_USER};
+use testkit::kafka::{Cluster, KafkaOptions, SASL_MECHANISMS, SASL_PASSWORD, SASL_USER, Version, Zookeeper};
 
 use crate::args::{Args, usage};
 
 const NODES_MAX: usize = 5;
+const CHOICES: &str = "kafka, kafka3 (three nodes), kafka39 (3.9 with ZooKeeper), zookeeper";
 
 pub fn run(words: &[String]) -> Result<ExitCode> {
     let mut args = Args::new(words);
@@ -28,10 +29,21 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
     match args.word().as_deref() {
         Some("kafka") => options.nodes = nodes.unwrap_or(1),
         Some("kafka3") => options.nodes = nodes.unwrap_or(3),
-        Some(other) => return Err(usage(format!("there is no component {other:?} to bring up; there is kafka"))),
-        None => return Err(usage("up what? There is kafka")),
+        Some("kafka39") => {
+            options.version = Version::WithZookeeper;
+            options.nodes = nodes.unwrap_or(1);
+        }
+        Some("zookeeper") => {
+            args.finish()?;
+            return zookeeper(json);
+        }
+        Some(other) => return Err(usage(format!("there is no {other:?} to bring up; there is {CHOICES}"))),
+        None => return Err(usage(format!("up what? There is {CHOICES}"))),
     }
     args.finish()?;
+    if options.version == Version::WithZookeeper && (options.nodes != 1 || options.sasl) {
+        return Err(usage("kafka39 is one node without SASL"));
+    }
     if options.nodes.is_multiple_of(2) || options.nodes > NODES_MAX {
         return Err(usage(format!("--nodes: an odd number up to {NODES_MAX}, for a majority")));
     }
@@ -39,12 +51,7 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
 }
 
 fn kafka(options: KafkaOptions, json: bool) -> Result<ExitCode> {
-    // Asked for before the start, so that Ctrl-C during it also cleans up.
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+    let stop = stop_on_signal()?;
     let mut cluster = Cluster::start(options.clone())?;
     if json {
         let mut ready = json!({"ready": true, "kafka": cluster.bootstrap(), "plain": cluster.internal()});
@@ -60,9 +67,40 @@ fn kafka(options: KafkaOptions, json: bool) -> Result<ExitCode> {
     } else {
         banner(&cluster, &options);
     }
+    wait_for_stop(&stop, || cluster.dead_node())?;
+    cluster.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn zookeeper(json: bool) -> Result<ExitCode> {
+    let stop = stop_on_signal()?;
+    let mut zookeeper = Zookeeper::start()?;
+    if json {
+        println!("{}", json!({"ready": true, "zookeeper": zookeeper.connect()}));
+    } else {
+        println!("ZooKeeper is ready on {}\nCtrl-C stops it and removes its data.", zookeeper.connect());
+    }
+    wait_for_stop(&stop, || zookeeper.death())?;
+    zookeeper.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Becomes true at the first Ctrl-C or SIGTERM; the second one ends us at once. Asked for before anything starts, so
+/// that a signal during the start also cleans up.
+fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// Waits for the person; an error when the component ends before they do.
+fn wait_for_stop(stop: &AtomicBool, mut death: impl FnMut() -> Option<String>) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
-        if let Some(death) = cluster.dead_node() {
-            // Ctrl-C in a terminal reaches the broker too, and it may be quicker than we are.
+        if let Some(death) = death() {
+            // Ctrl-C in a terminal reaches the component too, and it may be quicker than we are.
             std::thread::sleep(Duration::from_millis(200));
             if stop.load(Ordering::Relaxed) {
                 break;
@@ -71,8 +109,7 @@ fn kafka(options: KafkaOptions, json: bool) -> Result<ExitCode> {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    cluster.stop();
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn banner(cluster: &Cluster, options: &KafkaOptions) {

@@ -32,34 +32,95 @@ logger.server.name=kafka.server.KafkaRaftServer
 logger.server.level=info
 ";
 
-/// The file of one node. `all` holds every node's ports, in order of ids from 1.
-pub fn server_properties(
-    id: usize,
-    options: &KafkaOptions,
-    all: &[NodePorts],
-    data: &Path,
-    keystore: Option<&Path>,
-) -> String {
-    let own = all[id - 1];
-    let voters: Vec<String> =
-        all.iter().enumerate().map(|(index, ports)| format!("{}@127.0.0.1:{}", index + 1, ports.controller)).collect();
-    let copies = all.len().min(3);
-    let in_sync_min = if copies == 3 { 2 } else { 1 };
-    let client = match (options.sasl, options.tls) {
-        (false, false) => "PLAINTEXT",
-        (false, true) => "SSL",
-        (true, false) => "SASL_PLAINTEXT",
-        (true, true) => "SASL_SSL",
-    };
-    let mut text = format!(
-        "process.roles=broker,controller
+/// The same for Kafka 3.9, which logs through log4j 1.
+pub const LOG4J_1: &str = "\
+log4j.rootLogger=WARN, out
+log4j.appender.out=org.apache.log4j.ConsoleAppender
+log4j.appender.out.layout=org.apache.log4j.PatternLayout
+log4j.appender.out.layout.ConversionPattern=%d{HH:mm:ss,SSS} %p %c{1} %m%n
+log4j.logger.kafka.server.KafkaServer=INFO
+";
+
+/// What a node's file is written from.
+pub struct NodeFile<'a> {
+    pub id: usize,
+    pub options: &'a KafkaOptions,
+    /// Every node's ports, in order of ids from 1.
+    pub all: &'a [NodePorts],
+    pub data: &'a Path,
+    pub keystore: Option<&'a Path>,
+    /// The port of ZooKeeper; KRaft when absent.
+    pub zookeeper: Option<u16>,
+}
+
+impl NodeFile<'_> {
+    /// The whole `server.properties`.
+    pub fn to_text(&self) -> String {
+        let mut text = match self.zookeeper {
+            None => self.kraft(),
+            Some(port) => self.with_zookeeper(port),
+        };
+        self.common(&mut text);
+        if self.options.sasl {
+            sasl(&mut text);
+        }
+        if let Some(keystore) = self.keystore {
+            tls(keystore, &mut text);
+        }
+        text
+    }
+
+    fn kraft(&self) -> String {
+        let voter = |(index, ports): (usize, &NodePorts)| format!("{}@127.0.0.1:{}", index + 1, ports.controller);
+        let voters: Vec<String> = self.all.iter().enumerate().map(voter).collect();
+        let NodePorts { client, internal, controller } = self.all[self.id - 1];
+        format!(
+            "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=CLIENT://127.0.0.1:{client_port},INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=CLIENT://127.0.0.1:{client_port},INTERNAL://127.0.0.1:{internal}
-inter.broker.listener.name=INTERNAL
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,INTERNAL:PLAINTEXT,CLIENT:{client}
+listeners=CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,INTERNAL:PLAINTEXT,CLIENT:{protocol}
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+",
+            id = self.id,
+            voters = voters.join(","),
+            protocol = self.client_protocol(),
+        )
+    }
+
+    fn with_zookeeper(&self, port: u16) -> String {
+        let NodePorts { client, internal, .. } = self.all[self.id - 1];
+        format!(
+            "broker.id={id}
+zookeeper.connect=127.0.0.1:{port}/kafka
+zookeeper.session.timeout.ms=6000
+listeners=CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}
+listener.security.protocol.map=INTERNAL:PLAINTEXT,CLIENT:{protocol}
+",
+            id = self.id,
+            protocol = self.client_protocol(),
+        )
+    }
+
+    fn client_protocol(&self) -> &'static str {
+        match (self.options.sasl, self.options.tls) {
+            (false, false) => "PLAINTEXT",
+            (false, true) => "SSL",
+            (true, false) => "SASL_PLAINTEXT",
+            (true, true) => "SASL_SSL",
+        }
+    }
+
+    fn common(&self, text: &mut String) {
+        let NodePorts { client, internal, .. } = self.all[self.id - 1];
+        let copies = self.all.len().min(3);
+        let in_sync_min = if copies == 3 { 2 } else { 1 };
+        let _ = write!(
+            text,
+            "advertised.listeners=CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}
+inter.broker.listener.name=INTERNAL
 log.dirs={data}
 num.partitions=4
 auto.create.topics.enable={auto_create}
@@ -74,40 +135,37 @@ share.coordinator.state.topic.replication.factor={copies}
 share.coordinator.state.topic.min.isr={in_sync_min}
 share.coordinator.state.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
-broker.heartbeat.interval.ms=500
-broker.session.timeout.ms=3000
-controlled.shutdown.enable=true
 ",
-        voters = voters.join(","),
-        client_port = own.client,
-        internal = own.internal,
-        controller = own.controller,
-        data = data.display(),
-        auto_create = options.auto_create,
-    );
-    if options.sasl {
-        let _ = write!(
-            text,
-            "sasl.enabled.mechanisms={SASL_MECHANISMS}
-listener.name.client.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{SASL_USER}=\"{SASL_PASSWORD}\";
-listener.name.client.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.client.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-"
+            data = self.data.display(),
+            auto_create = self.options.auto_create,
         );
     }
-    if let Some(keystore) = keystore {
-        let _ = write!(
-            text,
-            "listener.name.client.ssl.keystore.type=PKCS12
+}
+
+fn sasl(text: &mut String) {
+    let scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+    let plain = "org.apache.kafka.common.security.plain.PlainLoginModule required";
+    let _ = write!(
+        text,
+        "sasl.enabled.mechanisms={SASL_MECHANISMS}
+listener.name.client.plain.sasl.jaas.config={plain} user_{SASL_USER}=\"{SASL_PASSWORD}\";
+listener.name.client.scram-sha-256.sasl.jaas.config={scram}
+listener.name.client.scram-sha-512.sasl.jaas.config={scram}
+"
+    );
+}
+
+fn tls(keystore: &Path, text: &mut String) {
+    let _ = write!(
+        text,
+        "listener.name.client.ssl.keystore.type=PKCS12
 listener.name.client.ssl.keystore.location={}
 listener.name.client.ssl.keystore.password={password}
 listener.name.client.ssl.key.password={password}
 ",
-            keystore.display(),
-            password = super::tls::KEYSTORE_PASSWORD,
-        );
-    }
-    text
+        keystore.display(),
+        password = super::tls::KEYSTORE_PASSWORD,
+    );
 }
 
 /// Node 1's meta.properties turned into that of node `id`.
@@ -139,10 +197,14 @@ mod tests {
         NodePorts { client: first, internal: first + 1, controller: first + 2 }
     }
 
+    fn file(id: usize, options: &KafkaOptions, all: &[NodePorts], zookeeper: Option<u16>) -> String {
+        let keystore = options.tls.then_some(Path::new("k"));
+        NodeFile { id, options, all, data: Path::new("d"), keystore, zookeeper }.to_text()
+    }
+
     #[test]
     fn three_nodes_keep_three_copies_and_need_two() {
-        let all = [ports(100), ports(200), ports(300)];
-        let text = server_properties(2, &KafkaOptions::nodes(3), &all, Path::new("d"), None);
+        let text = file(2, &KafkaOptions::nodes(3), &[ports(100), ports(200), ports(300)], None);
         assert!(text.contains("controller.quorum.voters=1@127.0.0.1:102,2@127.0.0.1:202,3@127.0.0.1:302\n"));
         assert!(text.contains("advertised.listeners=CLIENT://127.0.0.1:200,INTERNAL://127.0.0.1:201\n"));
         assert!(text.contains("\nmin.insync.replicas=2\n"));
@@ -153,12 +215,18 @@ mod tests {
         let rows = [(false, false, "PLAINTEXT"), (true, false, "SASL_PLAINTEXT"), (false, true, "SSL")];
         for (sasl, tls, expected) in rows {
             let options = KafkaOptions { sasl, tls, ..KafkaOptions::default() };
-            let keystore = tls.then_some(Path::new("k"));
-            let text = server_properties(1, &options, &[ports(100)], Path::new("d"), keystore);
+            let text = file(1, &options, &[ports(100)], None);
             assert!(text.contains(&format!(",CLIENT:{expected}\n")), "{text}");
             assert_eq!(text.contains("sasl.enabled"), sasl);
             assert_eq!(text.contains("keystore"), tls);
         }
+    }
+
+    #[test]
+    fn with_zookeeper_there_is_no_controller() {
+        let text = file(1, &KafkaOptions::default(), &[ports(100)], Some(77));
+        assert!(text.contains("zookeeper.connect=127.0.0.1:77/kafka\n"));
+        assert!(!text.contains("CONTROLLER"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod config;
 mod probe;
 mod tls;
+mod zookeeper;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,14 +19,26 @@ use tempfile::TempDir;
 
 pub use self::config::{SASL_MECHANISMS, SASL_PASSWORD, SASL_USER};
 pub use self::probe::Broker;
+pub use self::zookeeper::Zookeeper;
 use crate::limits::{KAFKA_READY_WITHIN, KAFKA_STOP_WITHIN};
 use crate::process::{Process, run, scratch_dir, tethered};
 use crate::progress::step;
 use crate::{components, ports, wait};
 
+/// Which Kafka.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// 4.4, KRaft.
+    #[default]
+    Newest,
+    /// 3.9, the last that runs with ZooKeeper; one node, no SASL.
+    WithZookeeper,
+}
+
 /// What kind of cluster.
 #[derive(Clone, Debug)]
 pub struct KafkaOptions {
+    pub version: Version,
     /// 1 or 3 are what tests need; any odd number up to 5 works.
     pub nodes: usize,
     /// SASL on the client listener: PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 for [`SASL_USER`].
@@ -43,7 +56,15 @@ pub struct KafkaOptions {
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { nodes: 1, sasl: false, tls: false, heap_mb: 256, auto_create: false, client_port: None }
+        Self {
+            version: Version::Newest,
+            nodes: 1,
+            sasl: false,
+            tls: false,
+            heap_mb: 256,
+            auto_create: false,
+            client_port: None,
+        }
     }
 }
 
@@ -58,6 +79,7 @@ impl KafkaOptions {
 pub struct Cluster {
     // Declared before `dir`: fields drop in order, and the processes must be gone before their files.
     nodes: Vec<Node>,
+    zookeeper: Option<Zookeeper>,
     options: KafkaOptions,
     ca_pem: Option<PathBuf>,
     jars: PathBuf,
@@ -83,7 +105,14 @@ impl Cluster {
     /// Starts the cluster and waits until every broker is visible.
     pub fn start(options: KafkaOptions) -> Result<Self> {
         assert!(options.nodes % 2 == 1 && options.nodes <= 5, "a quorum of {} nodes makes no sense", options.nodes);
-        let jars = components::ensure("kafka")?.join("files");
+        let component = match options.version {
+            Version::Newest => "kafka",
+            Version::WithZookeeper => {
+                assert!(options.nodes == 1 && !options.sasl, "only one node without SASL with ZooKeeper");
+                zookeeper::COMPONENT
+            }
+        };
+        let jars = components::ensure(component)?.join("files");
         let what = format!("starting Kafka with {} node(s)", options.nodes);
         step(&what, || Self::start_with(options, jars)).context(what)
     }
@@ -103,9 +132,15 @@ impl Cluster {
             nodes.push(Node { id, ports, dir: node_dir, process: None });
         }
         let ca_pem = if options.tls { Some(tls::make_keystore(dir.path())?) } else { None };
-        let mut cluster = Self { nodes, options, ca_pem, jars, dir };
+        let zookeeper = match options.version {
+            Version::Newest => None,
+            Version::WithZookeeper => Some(Zookeeper::start()?),
+        };
+        let mut cluster = Self { nodes, zookeeper, options, ca_pem, jars, dir };
         cluster.write_configs()?;
-        cluster.format()?;
+        if cluster.zookeeper.is_none() {
+            cluster.format()?;
+        }
         for index in 0..cluster.nodes.len() {
             cluster.launch(index)?;
         }
@@ -115,11 +150,18 @@ impl Cluster {
 
     fn write_configs(&self) -> Result<()> {
         fs::write(self.dir.path().join("log4j2.properties"), config::LOG4J)?;
+        fs::write(self.dir.path().join("log4j.properties"), config::LOG4J_1)?;
+        let keystore = self.ca_pem.as_ref().map(|_| tls::keystore_path(self.dir.path()));
         for node in &self.nodes {
-            let keystore = self.ca_pem.as_ref().map(|_| tls::keystore_path(self.dir.path()));
-            let text =
-                config::server_properties(node.id, &self.options, &self.all_ports(), &node.data(), keystore.as_deref());
-            fs::write(node.config(), text)?;
+            let file = config::NodeFile {
+                id: node.id,
+                options: &self.options,
+                all: &self.all_ports(),
+                data: &node.data(),
+                keystore: keystore.as_deref(),
+                zookeeper: self.zookeeper.as_ref().map(Zookeeper::port),
+            };
+            fs::write(node.config(), file.to_text())?;
         }
         Ok(())
     }
@@ -160,6 +202,7 @@ impl Cluster {
             // The serial collector and the first compiler only: least CPU at start, which is all that tests feel.
             .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
             .arg(format!("-Dlog4j2.configurationFile={}", self.dir.path().join("log4j2.properties").display()))
+            .arg(format!("-Dlog4j.configuration=file:{}", self.dir.path().join("log4j.properties").display()))
             .arg("-cp")
             .arg(self.jars.join("*"));
         command

@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use testkit::gateway::{Quickstart, Tenant};
 use testkit::http::{Connection, Request, Response, call};
+use testkit::kafka::{Cluster, KafkaOptions, Version};
 use testkit::process::scratch_dir;
 use testkit::python::Client;
 use testkit::record::Record;
 use testkit::{java, kcat, python};
 
-use crate::harness::{Case, case, same};
+use crate::harness::{Case, case, nightly, same};
 use crate::shared::{kafka, unique};
 
 pub const CASES: &[Case] = &[
@@ -18,6 +19,11 @@ pub const CASES: &[Case] = &[
         "what_kateway_published_is_read_by_clients_of_four_makes",
         &["bin:kateway", "kafka", "kcat", "python-clients"],
         read_by_others,
+    ),
+    nightly(
+        "what_kateway_published_to_kafka_3_9_is_read_back",
+        &["bin:kateway", "kafka-zk", "kafka", "python-clients"],
+        old_kafka,
     ),
     case("a_key_goes_to_the_partition_the_java_client_chooses", &["bin:kateway", "kafka"], partitioner),
     case("pipelined_publishes_are_answered_in_order", &["bin:kateway"], pipelined),
@@ -72,6 +78,16 @@ fn read_by_others() -> Result<()> {
         same(reader, &found, &vec![headers.clone()])?;
     }
     Ok(())
+}
+
+fn old_kafka() -> Result<()> {
+    let kafka = Cluster::start(KafkaOptions { version: Version::WithZookeeper, ..KafkaOptions::default() })?;
+    let dir = scratch_dir("publish")?;
+    let quickstart = Quickstart::start(dir.path(), &["--bootstrap", &kafka.bootstrap()])?;
+    quickstart.post(&quickstart.demo, "?key=k", "for the past")?.expect(201)?;
+    quickstart.poll_for(&quickstart.demo, "g", &["for the past"], Duration::from_secs(20))?;
+    let records = java::read(&kafka.bootstrap(), &quickstart.demo.physical_topic())?;
+    same("values", &records.iter().map(Record::text).collect(), &vec!["for the past".to_owned()])
 }
 
 fn partitioner() -> Result<()> {
