@@ -105,7 +105,9 @@ fn sample(api: ApiKey, version: i16) -> RequestKind {
         ApiKey::DeleteGroups => {
             RequestKind::DeleteGroups(DeleteGroupsRequest::default().with_groups_names(vec![group_id("none")]))
         }
-        ApiKey::InitProducerId => RequestKind::InitProducerId(InitProducerIdRequest::default()),
+        ApiKey::InitProducerId => {
+            RequestKind::InitProducerId(InitProducerIdRequest::default().with_transactional_id(None))
+        }
         ApiKey::CreateTopics => {
             let new = CreatableTopic::default().with_num_partitions(1).with_replication_factor(1);
             let topics = vec![

@@ -272,6 +272,24 @@ fn acks_1_is_stored_acks_0_has_no_answer_and_other_acks_are_invalid() {
 }
 
 #[test]
+fn acks_all_is_answered_after_the_fsync_and_consumers_see_nothing_before_it() {
+    let broker = TestBroker::start();
+    let mut client = broker.client();
+    let mut consumer = broker.client();
+    client.create("t", 1);
+    let sync = Duration::from_millis(150);
+    broker.hooks().delay_syncs(sync);
+    let begin = Instant::now();
+    assert_eq!(client.produce_batch(1, "t", 0, &batch(&["written"])).error, ErrorCode::NONE);
+    assert!(begin.elapsed() < sync, "acks=1 does not wait for the disk");
+    assert_eq!(consumer.read("t", 0, 0), [], "nobody sees what a power cut could take back");
+    let begin = Instant::now();
+    client.produce("t", 0, &["durable"]);
+    assert!(begin.elapsed() >= sync);
+    assert_eq!(consumer.read("t", 0, 0).len(), 2);
+}
+
+#[test]
 fn produce_requests_are_pipelined_and_answered_in_order() {
     let broker = TestBroker::start();
     broker.hooks().delay_syncs(Duration::from_millis(20));
