@@ -252,7 +252,7 @@ impl Fetcher {
         self.partitions.values().filter_map(|partition| partition.retry_at).chain(self.metadata_at).min()
     }
 
-    pub(super) fn expects(&self, token: RequestToken) -> bool {
+    pub(super) fn owns(&self, token: RequestToken) -> bool {
         self.flights.contains_key(&token)
     }
 

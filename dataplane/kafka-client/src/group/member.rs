@@ -196,7 +196,7 @@ impl Membership {
         self.phase = Phase::Leaving { token, until: now + LEAVE_WAIT };
     }
 
-    pub(super) fn expects(&self, token: RequestToken) -> bool {
+    pub(super) fn owns(&self, token: RequestToken) -> bool {
         let of_phase = match self.phase {
             Phase::Joining { token } | Phase::Syncing { token } | Phase::Leaving { token, .. } => Some(token),
             _ => None,
@@ -213,7 +213,7 @@ impl Membership {
         now: Instant,
     ) -> Option<Event> {
         let heartbeat = self.heartbeat.filter(|(sent, _)| *sent == token).map(|(_, generation)| generation);
-        if !self.expects(token) {
+        if !self.owns(token) {
             return None;
         }
         let reply = result.take()?;

@@ -189,8 +189,8 @@ impl GroupMember {
     }
 
     /// Whether the request is this member's and its reply still awaited.
-    pub fn expects(&self, token: RequestToken) -> bool {
-        self.membership.expects(token) || self.offsets.expects(token) || self.fetcher.expects(token)
+    pub fn owns(&self, token: RequestToken) -> bool {
+        self.membership.owns(token) || self.offsets.owns(token) || self.fetcher.owns(token)
     }
 
     /// Commits what was delivered with the next tick, without waiting for the interval.
@@ -305,7 +305,10 @@ impl GroupMember {
             Phase::Stable if self.leave_until.is_none() => {
                 self.fetcher.tick(topic, cluster, now);
             }
-            Phase::Left | Phase::Failed(_) => self.leave_until = None,
+            Phase::Left | Phase::Failed(_) => {
+                self.leave_until = None;
+                self.release_all(cluster);
+            }
             // The session ended while we were leaving: nothing to commit any more.
             Phase::Unjoined { .. } | Phase::Joining { .. } if self.leave_until.take().is_some() => {
                 self.membership.leave(cluster, now);

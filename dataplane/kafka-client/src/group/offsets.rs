@@ -181,7 +181,7 @@ impl Offsets {
         [lookup, commit].into_iter().flatten().min()
     }
 
-    pub(super) fn expects(&self, token: RequestToken) -> bool {
+    pub(super) fn owns(&self, token: RequestToken) -> bool {
         matches!(self.lookup, Lookup::Sent { token: sent } if sent == token)
             || self.commit.as_ref().is_some_and(|commit| commit.token == token)
     }

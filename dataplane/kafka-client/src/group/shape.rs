@@ -49,3 +49,55 @@ pub fn fit(request: &mut RequestKind, version: i16) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_wire::api_key::ApiKey;
+    use kafka_wire::cold::types::offset_fetch_request::OffsetFetchRequestTopic;
+    use kafka_wire::cold::types::{
+        HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest, OffsetCommitRequest,
+        OffsetFetchRequest, SyncGroupRequest,
+    };
+    use kafka_wire::cold::{self, StrBytes};
+
+    #[test]
+    fn every_request_of_a_member_is_written_in_every_version_we_speak() {
+        let id = || StrBytes::from_static_str("m1");
+        let instance_id = || Some(StrBytes::from_static_str("i1"));
+        let topic = OffsetFetchRequestTopic::default().with_name(id().into()).with_partition_indexes(vec![0, 1]);
+        let requests = [
+            RequestKind::JoinGroup(JoinGroupRequest::default().with_group_instance_id(instance_id())),
+            RequestKind::SyncGroup(SyncGroupRequest::default().with_group_instance_id(instance_id())),
+            RequestKind::Heartbeat(HeartbeatRequest::default().with_group_instance_id(instance_id())),
+            RequestKind::OffsetCommit(OffsetCommitRequest::default().with_group_instance_id(instance_id())),
+            RequestKind::LeaveGroup(
+                LeaveGroupRequest::default().with_members(vec![MemberIdentity::default().with_member_id(id())]),
+            ),
+            RequestKind::OffsetFetch(
+                OffsetFetchRequest::default()
+                    .with_group_id(id().into())
+                    .with_topics(Some(vec![topic]))
+                    .with_require_stable(true),
+            ),
+            RequestKind::ListOffsets(ListOffsetsRequest::default().with_isolation_level(1)),
+        ];
+        let apis = [
+            ApiKey::JoinGroup,
+            ApiKey::SyncGroup,
+            ApiKey::Heartbeat,
+            ApiKey::OffsetCommit,
+            ApiKey::LeaveGroup,
+            ApiKey::OffsetFetch,
+            ApiKey::ListOffsets,
+        ];
+        for (request, api) in requests.iter().zip(apis) {
+            for version in cold::supported(api) {
+                let mut fitted = request.clone();
+                fit(&mut fitted, version);
+                let written = cold::encode_request_frame(&fitted, version, 1, "test");
+                assert!(written.is_ok(), "{api:?} version {version}: {written:?}");
+            }
+        }
+    }
+}

@@ -630,7 +630,7 @@ proptest! {
         let mut next: [Option<i64>; 2] = [None, None];
         for (what, which, code, offset) in events {
             match what {
-                0 | 1 | 2 if !stage.cluster.sent.is_empty() => {
+                0..=2 if !stage.cluster.sent.is_empty() => {
                     let index = which % stage.cluster.sent.len();
                     let sent = stage.cluster.sent.remove(index).unwrap();
                     if !stage.cluster.cancelled.contains(&sent.token) {
