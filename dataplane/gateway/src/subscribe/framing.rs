@@ -152,22 +152,18 @@ fn one(fetched: &FetchedRecord, strip_2017_tags: bool) -> (Vec<(String, Vec<u8>)
         put("X-Null", b"1".to_vec());
     }
     let mut tags: Vec<u8> = Vec::new();
-    let mut put_tag = |tag: &[u8]| {
-        if !tags.is_empty() {
-            tags.push(b';');
-        }
-        tags.extend_from_slice(tag);
-    };
-    split(&old_tags).filter(|tag| is_plain_tag(tag)).for_each(&mut put_tag);
-
     let mut omitted = 0u32;
     let mut bytes_left = RESPONSE_HEADERS_BYTES_MAX;
     let mut rest = Vec::new();
-    for (name, value) in record.headers.iter_refs() {
+    let old_tags = split(&old_tags).map(|tag| (TAG_HEADER, Some(tag)));
+    for (name, value) in old_tags.chain(record.headers.iter_refs()) {
         match value {
             Some(tag) if name == TAG_HEADER && is_plain_tag(tag) && tag.len() < bytes_left => {
                 bytes_left -= tag.len() + 1;
-                put_tag(tag);
+                if !tags.is_empty() {
+                    tags.push(b';');
+                }
+                tags.extend_from_slice(tag);
             }
             Some(value) if is_lower_token(name) => {
                 let mut encoded = BytesMut::new();
@@ -516,33 +512,52 @@ pub(super) mod tests {
 
     #[test]
     fn the_2017_framing_is_partition_offset_length_value() {
-        check_batch(Form::Tlv, expect![[r#"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\rh\xc3\xa9llo \"you\"\n\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x02\x00\xfe\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x00\x00"#]]);
+        check_batch(
+            Form::Tlv,
+            expect![[
+                r#"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\rh\xc3\xa9llo \"you\"\n\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x02\x00\xfe\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x00\x00"#
+            ]],
+        );
     }
 
     #[test]
     fn ndjson_is_an_object_per_line() {
-        check_batch(Form::Ndjson, expect![[r#"
-            {"partition":0,"offset":7,"timestamp":1700000000123,"key":"k1","value":"héllo \"you\"\n","headers":[["a","1"],["a",null]]}
-            {"partition":1,"offset":8,"timestamp":1700000000123,"key_base64":"/w==","value_base64":"AP4=","headers":[["Bin",{"base64":"/wA="}]]}
-            {"partition":1,"offset":9,"timestamp":1700000000123,"value":null,"headers":[]}
-        "#]]);
+        check_batch(
+            Form::Ndjson,
+            expect![[r#"
+                {"partition":0,"offset":7,"timestamp":1700000000123,"attempt":1,"key":"k1","value":"héllo \"you\"\n","headers":[["a","1"],["a",null]]}
+                {"partition":1,"offset":8,"timestamp":1700000000123,"attempt":1,"key_base64":"/w==","value_base64":"AP4=","headers":[["Bin",{"base64":"/wA="}]]}
+                {"partition":1,"offset":9,"timestamp":1700000000123,"attempt":1,"value":null,"headers":[]}
+            "#]],
+        );
     }
 
     #[test]
     fn json_is_one_array_of_the_same_objects() {
-        check_batch(Form::Json, expect![[r#"[{"partition":0,"offset":7,"timestamp":1700000000123,"key":"k1","value":"héllo \"you\"\n","headers":[["a","1"],["a",null]]},{"partition":1,"offset":8,"timestamp":1700000000123,"key_base64":"/w==","value_base64":"AP4=","headers":[["Bin",{"base64":"/wA="}]]},{"partition":1,"offset":9,"timestamp":1700000000123,"value":null,"headers":[]}]"#]]);
+        check_batch(
+            Form::Json,
+            expect![[
+                r#"[{"partition":0,"offset":7,"timestamp":1700000000123,"attempt":1,"key":"k1","value":"héllo \"you\"\n","headers":[["a","1"],["a",null]]},{"partition":1,"offset":8,"timestamp":1700000000123,"attempt":1,"key_base64":"/w==","value_base64":"AP4=","headers":[["Bin",{"base64":"/wA="}]]},{"partition":1,"offset":9,"timestamp":1700000000123,"attempt":1,"value":null,"headers":[]}]"#
+            ]],
+        );
     }
 
     #[test]
     fn gafka_records_keep_every_byte() {
-        check_batch(Form::Records, expect![[r#"\x00\x00\x00=\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x08\x00\x00\x00\x02k1\x00\x02\x00\x01a\x00\x00\x00\x011\x00\x01a\xff\xff\xff\xffh\xc3\xa9llo \"you\"\n\x00\x00\x00-\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x08\x00\x00\x00\x01\xff\x00\x01\x00\x03Bin\x00\x00\x00\x02\xff\x00\x00\xfe\x00\x00\x00\x1b\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x01\x00\x00"#]]);
+        check_batch(
+            Form::Records,
+            expect![[
+                r#"\x00\x00\x00=\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x08\x00\x00\x00\x02k1\x00\x02\x00\x01a\x00\x00\x00\x011\x00\x01a\xff\xff\xff\xffh\xc3\xa9llo \"you\"\n\x00\x00\x00-\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x08\x00\x00\x00\x01\xff\x00\x01\x00\x03Bin\x00\x00\x00\x02\xff\x00\x00\xfe\x00\x00\x00\x1b\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x01\x00\x00"#
+            ]],
+        );
     }
 
     #[test]
     fn old_tags_become_headers_in_the_forms_that_have_them() {
         let records = [fetched(0, 0, record(&[], Some(b"\x01a;b\x02v")))];
         let body = frame(Form::Json, &records, true).body;
-        expect![[r#"[{"partition":0,"offset":0,"timestamp":1700000000123,"value":"v","headers":[["tag","a"],["tag","b"]]}]"#]].assert_eq(std::str::from_utf8(&body).unwrap());
+        expect![[r#"[{"partition":0,"offset":0,"timestamp":1700000000123,"attempt":1,"value":"v","headers":[["tag","a"],["tag","b"]]}]"#]]
+        .assert_eq(std::str::from_utf8(&body).unwrap());
     }
 
     #[test]

@@ -138,10 +138,10 @@ fn parse_reset(text: &str) -> Result<Reset, Refusal> {
         "newest" => return Ok(Reset::Newest),
         _ => {}
     }
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        if let Ok(epoch_ms) = text.parse() {
-            return Ok(Reset::Timestamp(epoch_ms));
-        }
+    if text.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(epoch_ms) = text.parse()
+    {
+        return Ok(Reset::Timestamp(epoch_ms));
     }
     // A plus that was not percent-encoded arrives as a space: 2024-06-01T00:00:00 02:00.
     let time = text.parse::<jiff::Timestamp>().or_else(|err| match text.rsplit_once(' ') {

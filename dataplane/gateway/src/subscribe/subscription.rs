@@ -231,3 +231,129 @@ fn unreachable(client: &Client, member: &GroupMember, now: Instant) -> Option<Re
     let refusal = || Refusal::new(503, "kafka_unavailable", format!("the cluster cannot be read: {}", health.detail));
     (!health.reachable).then(refusal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_client::ClientConfig;
+
+    /// A subscription of a cluster nobody can reach.
+    struct Scene {
+        subscription: Subscription,
+        client: Client,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let now = Instant::now();
+            let config = ClientConfig { bootstrap: vec!["kafka.invalid:9092".into()], ..ClientConfig::default() };
+            let group = GroupConfig::new("app.g", "app.t.v1");
+            let (client, subscription) = (Client::new(config, 1, now), Subscription::new(group, false, 1, now));
+            Scene { subscription, client, now }
+        }
+
+        fn poll(&mut self, id: u64, wait_ms: u64) {
+            let deadline = self.now + Duration::from_millis(wait_ms);
+            let poll = Poll { id, batch: 1, max_bytes: 1 << 20, deadline, filter: None };
+            self.subscription.enqueue(poll, self.now);
+            self.tick();
+        }
+
+        fn advance(&mut self, ms: u64) {
+            self.now += Duration::from_millis(ms);
+            self.tick();
+        }
+
+        /// As the shard does, with a cluster that refuses every connection.
+        fn tick(&mut self) {
+            self.client.on_timer(self.now);
+            self.client.flush(self.now);
+            while let Some(connect) = self.client.poll_connect(self.now) {
+                self.client.on_connect_failed(connect.conn, "refused".into(), self.now);
+            }
+            while let Some((token, result)) = self.client.poll_reply() {
+                assert!(self.subscription.owns(token));
+                assert!(self.subscription.on_reply(token, result, &mut self.client, self.now));
+            }
+            self.subscription.tick(&mut self.client, self.now);
+            let deadline = self.subscription.next_deadline();
+            assert!(deadline.is_none_or(|at| at > self.now), "a shard would spin");
+        }
+
+        fn answers(&mut self) -> Vec<String> {
+            std::iter::from_fn(|| self.subscription.poll_answer())
+                .map(|(id, answer)| match answer {
+                    Answer::Error(refusal) => format!("{id}: {} {}", refusal.status, refusal.code),
+                    other => format!("{id}: {other:?}"),
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_poll_whose_time_ends_while_kafka_is_away_says_so() {
+        let mut scene = Scene::new();
+        scene.poll(1, 2_000);
+        scene.advance(1_999);
+        assert_eq!(scene.answers(), [""; 0]);
+        scene.advance(1);
+        assert_eq!(scene.answers(), ["1: 503 kafka_unavailable"]);
+    }
+
+    #[test]
+    fn a_group_nobody_polls_leaves_after_twice_the_longest_wait() {
+        let mut scene = Scene::new();
+        scene.poll(1, 20_000);
+        scene.poll(2, 1_000);
+        scene.advance(1_000);
+        scene.advance(19_000);
+        assert_eq!(scene.answers().len(), 2);
+        scene.advance(39_999);
+        assert_eq!((scene.subscription.state(), scene.subscription.is_finished()), (MemberState::Joining, false));
+        scene.advance(1);
+        assert_eq!((scene.subscription.state(), scene.subscription.is_finished()), (MemberState::Left, true));
+    }
+
+    #[test]
+    fn short_waits_do_not_make_a_group_leave_before_it_has_joined() {
+        let mut scene = Scene::new();
+        scene.poll(1, 0);
+        assert_eq!(scene.answers().len(), 1, "a poll that does not wait is answered at once");
+        scene.advance(9_999);
+        assert!(!scene.subscription.is_finished());
+        scene.advance(1);
+        assert!(scene.subscription.is_finished());
+    }
+
+    #[test]
+    fn a_poll_after_the_group_left_joins_again() {
+        let mut scene = Scene::new();
+        scene.poll(1, 0);
+        scene.answers();
+        scene.advance(10_000);
+        assert_eq!(scene.subscription.state(), MemberState::Left);
+        scene.poll(2, 5_000);
+        assert_eq!((scene.subscription.state(), scene.subscription.waiting_count()), (MemberState::Joining, 1));
+    }
+
+    #[test]
+    fn draining_answers_what_waits_and_whoever_still_comes() {
+        let mut scene = Scene::new();
+        scene.poll(1, 30_000);
+        scene.subscription.drain(&mut scene.client, scene.now);
+        scene.poll(2, 30_000);
+        assert_eq!(scene.answers(), ["1: Empty", "2: Empty"]);
+        assert!(scene.subscription.is_finished());
+    }
+
+    #[test]
+    fn a_cancelled_poll_gets_no_answer() {
+        let mut scene = Scene::new();
+        scene.poll(1, 1_000);
+        scene.subscription.cancel(1);
+        scene.advance(2_000);
+        assert_eq!(scene.answers(), [""; 0]);
+        assert!(scene.subscription.idle_since().is_some());
+    }
+}
