@@ -59,6 +59,11 @@ pub enum FloorKind {
         #[command(flatten)]
         serve: Serve,
     },
+    /// Answer the same from a shard of the gateway's runtime: tasks, timers and pooled buffers, but no gateway.
+    Shard {
+        #[command(flatten)]
+        serve: Serve,
+    },
     /// Forward bytes to another address and back.
     Forward {
         #[command(flatten)]

@@ -21,7 +21,10 @@ use crate::publish::{Request, work};
 
 pub fn run(compare: Compare) -> Result<ExitCode> {
     let this = std::env::current_exe().context("where is this program")?;
-    let mut servers = vec![Server::floor(&this, &compare)?];
+    let mut servers = vec![
+        Server::floor(&this, "http", "raw io_uring floor", &compare)?,
+        Server::floor(&this, "shard", "runtime shard, no gateway", &compare)?,
+    ];
     let mut _behind = None;
     if !compare.floor_only {
         let kateway = match &compare.kateway {
@@ -74,13 +77,13 @@ struct Server {
 }
 
 impl Server {
-    fn floor(this: &Path, compare: &Compare) -> Result<Server> {
+    fn floor(this: &Path, kind: &str, name: &str, compare: &Compare) -> Result<Server> {
         let mut command = Command::new(this);
-        command.args(["floor", "http", "--json", "--listen", "127.0.0.1:0", "--cpu"]);
+        command.args(["floor", kind, "--json", "--listen", "127.0.0.1:0", "--cpu"]);
         command.arg(compare.server_cpu.to_string());
-        let (process, ready) = Process::start(command, "the floor")?;
+        let (process, ready) = Process::start(command, name)?;
         Ok(Server {
-            name: "raw io_uring floor".to_owned(),
+            name: name.to_owned(),
             target: format!("http://{}", text(&ready, "listen")?),
             appid: "app".to_owned(),
             pubkey: "key-as-long-as-a-real-one-0123456789abcdef".to_owned(),
@@ -289,7 +292,7 @@ fn markdown(compare: &Compare, servers: &[Server]) -> String {
         compare.rounds,
         compare.duration.as_secs_f64(),
         compare.server_cpu,
-        if servers.len() > 1 { " and null broker" } else { "" },
+        if compare.floor_only { "" } else { " and null broker" },
         compare.client_cpu
     );
     out.push_str(

@@ -6,10 +6,7 @@ use std::io::{self, Write};
 pub fn announce(json: bool, name: &str, value: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if json {
-        let mut line = serde_json::Map::new();
-        line.insert("ready".to_owned(), true.into());
-        line.insert(name.to_owned(), value.into());
-        writeln!(out, "{}", serde_json::Value::Object(line))?;
+        writeln!(out, "{{\"ready\":true,{}:{}}}", serde_json::Value::from(name), serde_json::Value::from(value))?;
     } else {
         writeln!(out, "ready, {name} {value}; end with Ctrl-C")?;
     }

@@ -12,7 +12,7 @@ use super::{Ring, Stop, shutdown};
 use crate::limits::BUFFER_SMALL_BYTES;
 
 /// About what a gateway answers to a publish.
-const ANSWER: &[u8] =
+pub const ANSWER: &[u8] =
     b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 56\r\nX-Partition: 0\r\n\
     X-Offset: 1234567\r\n\r\n{\"ok\":1,\"partition\":0,\"offset\":1234567,\"timestamp\":1234}";
 
@@ -152,7 +152,7 @@ impl Connection {
 
 /// Length of the head and of the body after it, once the head is complete. Lines are found with memchr: the floor
 /// must not be slower than it has to be.
-fn delimit(bytes: &[u8]) -> Option<(usize, u64)> {
+pub fn delimit(bytes: &[u8]) -> Option<(usize, u64)> {
     let mut start = 0;
     let mut body_bytes = 0;
     for end in memchr::memchr_iter(b'\n', bytes) {

@@ -19,7 +19,7 @@ use io_uring::{IoUring, opcode, types};
 use slab::Slab;
 
 pub use forward::serve_forward;
-pub use http::serve_http;
+pub use http::{ANSWER, delimit, serve_http};
 
 use crate::limits::COMPLETIONS_PER_ENTRY;
 use crate::mailbox;
