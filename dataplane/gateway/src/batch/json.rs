@@ -1,7 +1,7 @@
 //! The JSON grammar (RFC 8259) over one line, without building values.
 //!
 //! Hand-written because the shape of a record is fixed and a line should cost one pass: a general parser allocates the
-//! strings and cannot say where a raw value stood. `tests.rs` holds it against serde_json.
+//! strings and cannot say where a raw value stood. `tests/properties.rs` holds it against serde_json.
 //!
 //! No recursion: nesting is a stack of bits, so its depth is bounded by the line, not by the thread's stack.
 

@@ -135,7 +135,7 @@ impl BatchParser {
 
     /// The next record that is complete, taking its bytes off the front of `input`; `None` when all of `input` is
     /// used up. Call it until then for every run of received bytes.
-    pub fn next<'a>(&'a mut self, input: &mut &'a [u8]) -> Option<Parsed<'a>> {
+    pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Parsed<'a>> {
         match self {
             BatchParser::Ndjson(parser) => parser.next(input),
             BatchParser::Records(parser) => parser.next(input),

@@ -64,7 +64,7 @@ impl NdjsonParser {
     }
 
     /// See [`super::BatchParser::next`].
-    pub fn next<'a>(&'a mut self, input: &mut &'a [u8]) -> Option<Parsed<'a>> {
+    pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Parsed<'a>> {
         if self.broken {
             *input = &[];
             return None;

@@ -35,6 +35,18 @@ pub enum ReceiptFormat {
 }
 
 impl ReceiptFormat {
+    /// The format a request asks for: `summary` by its query, else binary when one of its `Accept` values names it.
+    pub fn choose<'v>(summary: bool, accept: impl IntoIterator<Item = &'v [u8]>) -> ReceiptFormat {
+        let mut ranges = accept.into_iter().flat_map(|value| value.split(|byte| *byte == b','));
+        if summary {
+            ReceiptFormat::Summary
+        } else if ranges.any(wants_binary) {
+            ReceiptFormat::Binary
+        } else {
+            ReceiptFormat::Ndjson
+        }
+    }
+
     /// `Content-Type` of the answer.
     pub fn content_type(self) -> &'static str {
         match self {
@@ -43,6 +55,17 @@ impl ReceiptFormat {
             ReceiptFormat::Summary => "application/json",
         }
     }
+}
+
+/// Whether a media range is the binary one and not refused by a weight of 0 (RFC 9110 section 12.4.2).
+fn wants_binary(range: &[u8]) -> bool {
+    let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let named = parts
+        .next()
+        .is_some_and(|essence| essence.eq_ignore_ascii_case(ReceiptFormat::Binary.content_type().as_bytes()));
+    let is_zero = |weight: &[u8]| weight.iter().all(|byte| matches!(byte, b'0' | b'.'));
+    let refused = parts.any(|part| part.strip_prefix(b"q=").or(part.strip_prefix(b"Q=")).is_some_and(is_zero));
+    named && !refused
 }
 
 /// Outcome of one record, 16 bytes. `partition` below zero says what the rest means.

@@ -51,18 +51,11 @@ enum Located<'a> {
 
 impl RecordsParser {
     pub fn new(limits: BatchLimits) -> RecordsParser {
-        RecordsParser {
-            limits,
-            carry: Vec::new(),
-            carry_is_done: false,
-            skip_bytes: 0,
-            broken: false,
-            record_count: 0,
-        }
+        RecordsParser { limits, carry: Vec::new(), carry_is_done: false, skip_bytes: 0, broken: false, record_count: 0 }
     }
 
     /// See [`super::BatchParser::next`].
-    pub fn next<'a>(&'a mut self, input: &mut &'a [u8]) -> Option<Parsed<'a>> {
+    pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Parsed<'a>> {
         if self.broken {
             *input = &[];
             return None;
