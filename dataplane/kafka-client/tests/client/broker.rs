@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hmac::{Hmac, Mac};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes, types};
@@ -33,6 +33,8 @@ pub enum Fault {
     ApplyThenSilence,
     /// These bytes come instead of an answer.
     Garbage(Vec<u8>),
+    /// Nothing is done, the answer has the right header and then these bytes.
+    GarbageBody(Vec<u8>),
     /// It is done; the answer comes when the test releases it.
     Hold,
     /// It is done, and the answer asks for quiet.
@@ -187,6 +189,7 @@ impl Cluster {
             Some(Fault::Disconnect) => return Reply::Close,
             Some(Fault::Silence) => return Reply::Nothing,
             Some(Fault::Garbage(bytes)) => return Reply::Answer(vec![Bytes::from(bytes.clone())]),
+            Some(Fault::GarbageBody(bytes)) => return Reply::Answer(vec![garbage_body(&header, bytes)]),
             _ => {}
         }
         assert!(
@@ -448,6 +451,15 @@ impl Cluster {
         let signature = mac(&mac(&salted, b"Server Key"), auth_message.as_bytes());
         Ok(format!("v={}", STANDARD.encode(signature)).into_bytes())
     }
+}
+
+fn garbage_body(header: &RequestHeader, bytes: &[u8]) -> Bytes {
+    let mut frame = BytesMut::from(&[0; 4][..]);
+    header::encode_response_header(&mut frame, header.api().unwrap(), header.api_version, header.correlation_id);
+    frame.extend_from_slice(bytes);
+    let length = frame.len() as u32 - 4;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    frame.freeze()
 }
 
 fn mac(key: &[u8], data: &[u8]) -> Vec<u8> {

@@ -133,6 +133,38 @@ fn a_broker_that_refuses_or_garbles_api_versions_is_left_and_tried_again() {
     }
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    /// Whatever stands where an answer should be, records get one true outcome and the client goes on.
+    #[test]
+    fn any_bytes_for_an_answer_are_survived(
+        api in 0usize..4,
+        body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+        small in proptest::prelude::any::<bool>(),
+    ) {
+        let api = [ApiKey::ApiVersions, ApiKey::Metadata, ApiKey::InitProducerId, ApiKey::Produce][api];
+        // Mostly zeroes and ones get further into a decoder than noise does.
+        let body = if small { body.iter().map(|byte| byte % 3).collect() } else { body };
+        let mut cluster = Cluster::new(1, 2);
+        cluster.fault(api, Fault::GarbageBody(body));
+        let mut world = World::with(cluster, config(), 1);
+        let topic = world.client.topic("t");
+        let tag = world.produce(topic, Some(0), "it", Acks::All, 5_000);
+        world.run_ms(6_000);
+        let copies = world.cluster.log("t", 0).len();
+        match world.outcome(tag).expect("an outcome") {
+            // Garbage can be a well-formed yes.
+            Ok(_) => assert!(copies == 1 || api == ApiKey::Produce),
+            Err(error) => assert!(copies == 0 || error.outcome_unknown(), "{error:?}"),
+        }
+        world.run_ms(3_000);
+        let again = world.produce(topic, Some(0), "again", Acks::All, 5_000);
+        world.run_ms(6_000);
+        assert!(world.outcome(again).is_some());
+    }
+}
+
 #[test]
 fn error_codes_have_names_in_what_people_read() {
     assert_eq!(
