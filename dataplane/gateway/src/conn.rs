@@ -251,12 +251,7 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, reader: &mut ReadHalf, writer: 
 }
 
 /// Waits for a finished answer or for bytes, whichever is first. The readiness poll stays armed between calls.
-async fn next_event(
-    conn: &Conn,
-    reader: &ReadHalf,
-    readable: &mut Option<ReadableOwned>,
-    want_read: bool,
-) -> Event {
+async fn next_event(conn: &Conn, reader: &ReadHalf, readable: &mut Option<ReadableOwned>, want_read: bool) -> Event {
     let mut ready = pin!(conn.ready.notified());
     poll_fn(|cx| {
         if ready.as_mut().poll(cx).is_ready() {

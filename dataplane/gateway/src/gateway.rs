@@ -13,7 +13,7 @@ use runtime::{Driver, ShardOptions, spawn_shard};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// Bound listeners, one per shard and side.
@@ -51,7 +51,7 @@ pub struct Gateway {
     pub shared: Arc<Shared>,
     pub metrics: Arc<GatewayMetrics>,
     mailboxes: Vec<Sender<Message>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Gateway {
@@ -104,7 +104,7 @@ impl Gateway {
             };
             threads.push(spawn_shard(options, main)?);
         }
-        Ok(Gateway { shared, metrics, mailboxes, threads })
+        Ok(Gateway { shared, metrics, mailboxes, threads: Mutex::new(threads) })
     }
 
     /// Hands a new snapshot to every shard.
@@ -134,12 +134,17 @@ impl Gateway {
 
     /// True when every shard has ended.
     pub fn is_finished(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+        self.lock_threads().iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits for the shards; the error names one that panicked.
-    pub fn join(self) -> Result<(), String> {
-        for (id, thread) in self.threads.into_iter().enumerate() {
+    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the shards; the error names one that panicked. The second call finds none.
+    pub fn join(&self) -> Result<(), String> {
+        let threads = std::mem::take(&mut *self.lock_threads());
+        for (id, thread) in threads.into_iter().enumerate() {
             thread.join().map_err(|panic| {
                 let words = panic
                     .downcast_ref::<String>()

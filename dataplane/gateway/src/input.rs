@@ -204,7 +204,8 @@ impl Input {
 
     /// No byte of a request has come yet.
     pub fn is_between_requests(&self) -> bool {
-        matches!(self.state, State::Head | State::Stopped) && self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty())
+        matches!(self.state, State::Head | State::Stopped)
+            && self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty())
     }
 
     pub fn stop(&mut self) {

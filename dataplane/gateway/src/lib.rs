@@ -12,6 +12,7 @@
 //! - Only [`reply`] knows HTTP statuses of outcomes.
 
 pub mod access_log;
+pub mod batch;
 pub mod cluster;
 pub mod config;
 pub mod conn;

@@ -38,8 +38,6 @@ pub const TENANT_SHARE: u64 = 4;
 pub const CLUSTER_SHARE: u64 = 2;
 /// What a queued publish costs beyond its bytes, for the budget: waiter, slot, run.
 pub const PUBLISH_OVERHEAD_BYTES: usize = 512;
-/// Longest `wait` of a poll.
-pub const POLL_WAIT_MAX: Duration = Duration::from_secs(120);
 /// Messages between shards that may queue up; a full mailbox answers 503.
 pub const MAILBOX_DEPTH: usize = 4096;
 

@@ -10,9 +10,9 @@
 use crate::slots::{Answer, Delivery};
 use crate::subscribe::Refusal;
 use bytes::{Bytes, BytesMut};
+use gafka_http::HeadError;
 use gafka_http::date::HttpDate;
 use gafka_http::response::{Answer as Writer, Connection, put_i64};
-use gafka_http::HeadError;
 use kafka_client::ProduceError;
 use model::Denied;
 use model::denied::WWW_AUTHENTICATE;

@@ -25,7 +25,9 @@ pub enum Endpoint<'p> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteError {
     NotFound,
-    MethodNotAllowed { allow: &'static str },
+    MethodNotAllowed {
+        allow: &'static str,
+    },
     /// A percent escape in the path is malformed.
     BadPath,
 }
@@ -101,7 +103,9 @@ mod tests {
     fn check(side: Side, rows: &[(&str, &str)], expected: Expect) {
         let shown: String = rows
             .iter()
-            .map(|(method, path)| format!("{method} {path}: {:?}\n", route(side, Method::from_token(method).expect("known"), path)))
+            .map(|(method, path)| {
+                format!("{method} {path}: {:?}\n", route(side, Method::from_token(method).expect("known"), path))
+            })
             .collect();
         expected.assert_eq(&shown);
     }

@@ -41,15 +41,24 @@ use std::time::Instant;
 pub enum Message {
     Snapshot(Arc<Snapshot>),
     /// A connection that was accepted elsewhere and not touched since.
-    Adopt { stream: std::net::TcpStream, peer: SocketAddr, side: Side },
+    Adopt {
+        stream: std::net::TcpStream,
+        peer: SocketAddr,
+        side: Side,
+    },
     /// A poll for a subscription that lives here.
     Poll(Box<PollRequest>),
     /// The answer to a poll that came in here.
     PollAnswer(Box<PollAnswer>),
     /// A poll's client went away.
-    CancelPoll { poll: u64 },
+    CancelPoll {
+        poll: u64,
+    },
     /// An answer reached the network, or did not.
-    Settle { delivery: Delivery, written: bool },
+    Settle {
+        delivery: Delivery,
+        written: bool,
+    },
     /// Stop accepting; end waiting polls; finish what is in flight.
     Drain,
     /// Answer what is still in flight as unknown or not stored, and end.
@@ -202,11 +211,7 @@ async fn sweep(shard: Rc<Shard>) {
         }
         for cluster in &shard.clusters {
             let health = cluster.client.borrow().health(now);
-            shard.shared.report(
-                &cluster.name,
-                shard.id,
-                ClusterHealth { up: health.reachable, detail: health.detail },
-            );
+            shard.shared.report(&cluster.name, shard.id, ClusterHealth { up: health.reachable, detail: health.detail });
         }
         shard.subscriptions.sweep(&shard, now);
         shard.access_log.hand_over();
@@ -275,12 +280,7 @@ impl Shard {
     }
 
     /// Who is calling, by header or Basic; failures are counted across shards.
-    pub fn authenticate<'s>(
-        &self,
-        conn: &Conn,
-        head: &Head<'_>,
-        snapshot: &'s Snapshot,
-    ) -> Result<&'s App, Failure> {
+    pub fn authenticate<'s>(&self, conn: &Conn, head: &Head<'_>, snapshot: &'s Snapshot) -> Result<&'s App, Failure> {
         let mut buffer = BasicBuffer::default();
         let denied = match presented(conn, head).credentials(&mut buffer) {
             Ok(credentials) => {
@@ -468,9 +468,7 @@ impl Shard {
 /// Ends the shard once nothing is in flight any more.
 async fn finish_draining(shard: Rc<Shard>) {
     loop {
-        let busy = shard.publishes.count() > 0
-            || !shard.conns.borrow().is_empty()
-            || !shard.subscriptions.is_done();
+        let busy = shard.publishes.count() > 0 || !shard.conns.borrow().is_empty() || !shard.subscriptions.is_done();
         if !busy {
             shard.stopped.notify();
             return;

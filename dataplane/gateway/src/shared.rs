@@ -21,7 +21,7 @@ pub struct Shared {
     /// Open client connections per shard.
     pub connections: Vec<AtomicUsize>,
     /// Failures only pass here, so a lock is fine: right credentials never take it.
-    pub logins: Mutex<LoginLimiter>,
+    pub logins: Arc<Mutex<LoginLimiter>>,
     graveyard: ArrayQueue<Arc<Snapshot>>,
 }
 
@@ -49,7 +49,7 @@ impl Shared {
             applied: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
             clusters: Mutex::new(cluster_names.map(|name| (name, vec![unknown.clone(); shard_count])).collect()),
             connections: (0..shard_count).map(|_| AtomicUsize::new(0)).collect(),
-            logins: Mutex::new(logins),
+            logins: Arc::new(Mutex::new(logins)),
             graveyard: ArrayQueue::new(GRAVEYARD_DEPTH),
         }
     }

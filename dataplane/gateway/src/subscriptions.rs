@@ -17,8 +17,8 @@ use crate::reply::{self, Failure};
 use crate::shard::{Message, Shard};
 use crate::slots::Delivery;
 use crate::subscribe::Refusal;
-use crate::subscribe::framing::{self, Form, Framed};
 use crate::subscribe::desk::{Answer, Poll};
+use crate::subscribe::framing::{self, Form, Framed};
 use crate::subscribe::subscription::Subscription;
 use crate::subscribe::tags::TagFilter;
 use foldhash::{HashMap, HashMapExt};
@@ -195,8 +195,7 @@ impl Subscriptions {
         let (status, reply, delivery) = match answer.outcome {
             PollOutcome::Records(framed, delivery) => {
                 shard.metrics.delivered(framed.body.len());
-                let reply =
-                    reply::records(&context, framed.content_type, &framed.headers, framed.body, delivery);
+                let reply = reply::records(&context, framed.content_type, &framed.headers, framed.body, delivery);
                 (200, reply, Some(delivery))
             }
             PollOutcome::Empty => (204, reply::no_content(&context, &[("Cache-Control", "no-store")]), None),
@@ -287,8 +286,7 @@ impl Subscriptions {
         let index = known.unwrap_or_else(|| self.open(shard, &request, key, now));
         let mut entries = self.entries.borrow_mut();
         let entry = &mut entries[index];
-        let waiting =
-            Waiting { origin: request.origin, form: request.form, strip_2017_tags: request.strip_2017_tags };
+        let waiting = Waiting { origin: request.origin, form: request.form, strip_2017_tags: request.strip_2017_tags };
         entry.polls.insert(request.poll, waiting);
         entry.dirty = true;
         self.by_poll.borrow_mut().insert(request.poll, index);
@@ -306,15 +304,8 @@ impl Subscriptions {
         shard.clusters[request.cluster].wake();
     }
 
-    fn open(
-        &self,
-        shard: &Shard,
-        request: &PollRequest,
-        key: (usize, String, Arc<str>),
-        now: Instant,
-    ) -> usize {
-        let config =
-            GroupConfig { reset: request.reset, ..GroupConfig::new(request.group.as_str(), &*request.topic) };
+    fn open(&self, shard: &Shard, request: &PollRequest, key: (usize, String, Arc<str>), now: Instant) -> usize {
+        let config = GroupConfig { reset: request.reset, ..GroupConfig::new(request.group.as_str(), &*request.topic) };
         let seed = runtime::clock::seed();
         let entry = Entry {
             cluster: request.cluster,
@@ -364,11 +355,10 @@ impl Subscriptions {
     ) {
         let mut client = shard.clusters[cluster].client.borrow_mut();
         let mut entries = self.entries.borrow_mut();
-        for (_, entry) in entries.iter_mut().filter(|(_, entry)| entry.cluster == cluster) {
-            if entry.subscription.on_reply(token, reply.clone(), &mut client, now) {
-                entry.dirty = true;
-                return;
-            }
+        let owner = entries.iter_mut().find(|(_, entry)| entry.cluster == cluster && entry.subscription.owns(token));
+        if let Some((_, entry)) = owner {
+            entry.dirty = true;
+            entry.subscription.on_reply(token, reply, &mut client, now);
         }
     }
 
@@ -396,8 +386,7 @@ impl Subscriptions {
                     let Some(waiting) = entry.polls.remove(&poll) else { continue };
                     let outcome = match answer {
                         Answer::Records(records) => {
-                            let delivery =
-                                Delivery { shard: shard.id, cluster, subscription: index, poll };
+                            let delivery = Delivery { shard: shard.id, cluster, subscription: index, poll };
                             PollOutcome::Records(
                                 framing::frame(waiting.form, &records, waiting.strip_2017_tags),
                                 delivery,

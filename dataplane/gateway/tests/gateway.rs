@@ -73,7 +73,11 @@ fn every_refusal_has_its_status_and_code() {
             Request::post("/v1/msgs/orders/v1").header("Appid", APP).header("Pubkey", SUBKEY).body("x"),
             "401 not_authenticated",
         ),
-        ("two kinds of credentials", post("/v1/msgs/orders/v1").header("Authorization", "Basic ZGVtbzp4"), "400 two_credentials"),
+        (
+            "two kinds of credentials",
+            post("/v1/msgs/orders/v1").header("Authorization", "Basic ZGVtbzp4"),
+            "400 two_credentials",
+        ),
         ("no such topic", post("/v1/msgs/nothing/v1"), "404 no_such_topic"),
         ("no such version", post("/v1/msgs/orders/v9"), "404 no_such_version"),
         ("no such path", post("/v1/nothing"), "404 no_such_path"),
@@ -204,7 +208,10 @@ fn malformed_requests_get_their_status_and_the_connection_ends() {
     let scene = scene();
     let rows: &[(&[u8], u16)] = &[
         (b"POST /v1/msgs/orders/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
-        (b"POST /v1/msgs/orders/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (
+            b"POST /v1/msgs/orders/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+        ),
         (b"POST /v1/msgs/orders/v1 HTTP/1.1\nHost: x\n\n", 400),
         (b"GARBAGE\r\n\r\n", 400),
         (b"BREW /pot HTTP/1.1\r\nHost: x\r\n\r\n", 501),
@@ -292,9 +299,8 @@ fn many_groups_and_connections_get_every_message_once() {
 #[test]
 fn an_open_poll_ends_when_its_grant_is_taken_away() {
     let mut scene = scene();
-    let request = Request::get("/v1/msgs/demo/orders/v1?group=g&wait=30s")
-        .header("Appid", OTHER)
-        .header("Subkey", OTHER_SUBKEY);
+    let request =
+        Request::get("/v1/msgs/demo/orders/v1?group=g&wait=30s").header("Appid", OTHER).header("Subkey", OTHER_SUBKEY);
     let mut connection = scene.subscriber();
     connection.send(&request).expect("sent");
     std::thread::sleep(Duration::from_millis(100));

@@ -8,8 +8,7 @@ const VERSION: Kind = Kind::Pattern("^v[0-9]+$");
 
 const TOPIC: ParamDoc = ParamDoc::path("topic", NAME, "topic name");
 const VER: ParamDoc = ParamDoc::path("ver", VERSION, "topic version, for example v1");
-const REQUEST_ID: ParamDoc =
-    ParamDoc::header("X-Request-Id", Kind::Text, "echoed in the answer; made when absent");
+const REQUEST_ID: ParamDoc = ParamDoc::header("X-Request-Id", Kind::Text, "echoed in the answer; made when absent");
 
 const STORED: &[(&str, &str)] = &[
     ("X-Partition", "partition the message is in"),
@@ -24,10 +23,18 @@ const PUBLISH_PARAMS: &[ParamDoc] = &[
     ParamDoc::query("key", Kind::Text, "record key, at most 256 bytes; equal keys go to one partition"),
     ParamDoc::query("partition", Kind::Integer { min: 0, max: i32::MAX as i64 }, "partition, instead of by key"),
     ParamDoc::query("ack", Kind::Word(&["all", "local", "none"]), "who must have it before the answer").or("all"),
-    ParamDoc::query("timestamp", Kind::Integer { min: 0, max: i64::MAX }, "record timestamp, epoch ms; now when absent"),
+    ParamDoc::query(
+        "timestamp",
+        Kind::Integer { min: 0, max: i64::MAX },
+        "record timestamp, epoch ms; now when absent",
+    ),
     ParamDoc::query("timeout", Kind::Duration, "wait at most so long; at most 30s").or("30s"),
     ParamDoc::query("null", Kind::Bool, "1: store a null value (a tombstone); the body must be empty"),
-    ParamDoc::query("async", Kind::Bool, "1: answer once it is safe on this gateway; until hinted handoff exists, as without"),
+    ParamDoc::query(
+        "async",
+        Kind::Bool,
+        "1: answer once it is safe on this gateway; until hinted handoff exists, as without",
+    ),
     ParamDoc::header("X-Tag", Kind::Text, "tags, separated by ;, each a record header `tag`; at most 1024 bytes"),
     ParamDoc::header("X-Header-NAME", Kind::Text, "record header `name`: UTF-8, percent-encoded; repeatable"),
     ParamDoc::header("traceparent", Kind::Text, "becomes the record header of that name"),
@@ -56,12 +63,29 @@ const SUBSCRIBE_PARAMS: &[ParamDoc] = &[
     ParamDoc::path("appid", NAME, "app that owns the topic"),
     TOPIC,
     VER,
-    ParamDoc { place: In::Query, name: "group", kind: NAME, required: true, default: None, what: "consumer group of the calling app" },
+    ParamDoc {
+        place: In::Query,
+        name: "group",
+        kind: NAME,
+        required: true,
+        default: None,
+        what: "consumer group of the calling app",
+    },
     ParamDoc::query("batch", Kind::Integer { min: 1, max: 4000 }, "most messages in the answer").or("1"),
-    ParamDoc::query("max_bytes", Kind::Integer { min: 1, max: i32::MAX as i64 }, "most bytes in the answer").or("4194304"),
+    ParamDoc::query("max_bytes", Kind::Integer { min: 1, max: i32::MAX as i64 }, "most bytes in the answer")
+        .or("4194304"),
     ParamDoc::query("wait", Kind::Duration, "long poll: 204 when nothing came; at most 120s").or("30s"),
-    ParamDoc::query("reset", Kind::Text, "oldest, newest, RFC 3339 time or epoch ms: where a group without committed offset begins").or("oldest"),
-    ParamDoc::header("X-Tag", Kind::Text, "only messages with at least one of these tags; the same for all of a live group"),
+    ParamDoc::query(
+        "reset",
+        Kind::Text,
+        "oldest, newest, RFC 3339 time or epoch ms: where a group without committed offset begins",
+    )
+    .or("oldest"),
+    ParamDoc::header(
+        "X-Tag",
+        Kind::Text,
+        "only messages with at least one of these tags; the same for all of a live group",
+    ),
     ParamDoc::header("Accept", Kind::Text, "a batch framing by name; makes the answer a batch even for one message"),
     REQUEST_ID,
 ];
@@ -71,10 +95,22 @@ const SUBSCRIBE_RESPONSES: &[ResponseDoc] = &[
         200,
         "messages; acknowledged when the answer was handed to the network",
         &[
-            ContentDoc { media_type: "text/plain; charset=utf8", what: "batch=1: the message; its position in X-Partition, X-Offset", example: None },
-            ContentDoc { media_type: "application/octet-stream", what: "2017 framing: partition i32, offset i64, length i32, value, big endian", example: None },
+            ContentDoc {
+                media_type: "text/plain; charset=utf8",
+                what: "batch=1: the message; its position in X-Partition, X-Offset",
+                example: None,
+            },
+            ContentDoc {
+                media_type: "application/octet-stream",
+                what: "2017 framing: partition i32, offset i64, length i32, value, big endian",
+                example: None,
+            },
             ContentDoc { media_type: "application/x-ndjson", what: "one JSON object per line", example: None },
-            ContentDoc { media_type: "application/json", what: "an array of the same objects", example: Some(r#"[{"partition":0,"offset":42,"timestamp":1795362345123,"value":"hello"}]"#) },
+            ContentDoc {
+                media_type: "application/json",
+                what: "an array of the same objects",
+                example: Some(r#"[{"partition":0,"offset":42,"timestamp":1795362345123,"value":"hello"}]"#),
+            },
             ContentDoc { media_type: "application/vnd.gafka.records", what: "length-prefixed records", example: None },
         ],
     ),
@@ -104,7 +140,13 @@ const READY: &[ResponseDoc] = &[
     ResponseDoc::bare(503, "draining, or every cluster is down"),
 ];
 
-const fn probe(listener: Listener, path: &'static str, operation: &'static str, summary: &'static str, responses: &'static [ResponseDoc]) -> EndpointDoc {
+const fn probe(
+    listener: Listener,
+    path: &'static str,
+    operation: &'static str,
+    summary: &'static str,
+    responses: &'static [ResponseDoc],
+) -> EndpointDoc {
     EndpointDoc {
         listener,
         method: Method::Get,
@@ -150,10 +192,22 @@ pub const ENDPOINTS: &[EndpointDoc] = &[
     },
     probe(Listener::Publish, "/alive", "alivePublish", "Whether the load balancer may send traffic here", READY),
     probe(Listener::Publish, "/healthz", "healthzPublish", "Whether the process lives", OK),
-    probe(Listener::Publish, "/readyz", "readyzPublish", "Whether this gateway may take traffic, cluster by cluster", READY),
+    probe(
+        Listener::Publish,
+        "/readyz",
+        "readyzPublish",
+        "Whether this gateway may take traffic, cluster by cluster",
+        READY,
+    ),
     probe(Listener::Subscribe, "/alive", "aliveSubscribe", "Whether the load balancer may send traffic here", READY),
     probe(Listener::Subscribe, "/healthz", "healthzSubscribe", "Whether the process lives", OK),
-    probe(Listener::Subscribe, "/readyz", "readyzSubscribe", "Whether this gateway may take traffic, cluster by cluster", READY),
+    probe(
+        Listener::Subscribe,
+        "/readyz",
+        "readyzSubscribe",
+        "Whether this gateway may take traffic, cluster by cluster",
+        READY,
+    ),
 ];
 
 #[cfg(test)]

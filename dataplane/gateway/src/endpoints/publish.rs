@@ -272,8 +272,7 @@ fn collect_headers(head: &Head<'_>, scratch: &mut Vec<u8>) -> Result<SmallVec<[S
     }
     for (name, field) in head.x_headers() {
         for value in pct::values(field) {
-            let value =
-                value.map_err(|err| Failure::bad_request("bad_header", format!("X-Header-{name}: {err}")))?;
+            let value = value.map_err(|err| Failure::bad_request("bad_header", format!("X-Header-{name}: {err}")))?;
             push_header(scratch, &mut spans, name, value.as_bytes())?;
         }
     }
@@ -318,9 +317,24 @@ mod tests {
 
     #[test]
     fn the_query_is_form_decoded_and_checked() {
-        check("key=a+b%2Fc&partition=3&ack=local", expect![[r#"Params { key: Some([97, 32, 98, 47, 99]), partition: Some(3), acks: Leader, timestamp_ms: None, timeout: None, null: false }"#]]);
-        check("timestamp=17&timeout=250ms&null=1&async=1&hh=n", expect![[r#"Params { key: None, partition: None, acks: All, timestamp_ms: Some(17), timeout: Some(250ms), null: true }"#]]);
-        check("timeout=90s", expect![[r#"Params { key: None, partition: None, acks: All, timestamp_ms: None, timeout: Some(30s), null: false }"#]]);
+        check(
+            "key=a+b%2Fc&partition=3&ack=local",
+            expect![[
+                r#"Params { key: Some([97, 32, 98, 47, 99]), partition: Some(3), acks: Leader, timestamp_ms: None, timeout: None, null: false }"#
+            ]],
+        );
+        check(
+            "timestamp=17&timeout=250ms&null=1&async=1&hh=n",
+            expect![[
+                r#"Params { key: None, partition: None, acks: All, timestamp_ms: Some(17), timeout: Some(250ms), null: true }"#
+            ]],
+        );
+        check(
+            "timeout=90s",
+            expect![[
+                r#"Params { key: None, partition: None, acks: All, timestamp_ms: None, timeout: Some(30s), null: false }"#
+            ]],
+        );
         check("partition=-1", expect!["400 bad_parameter: partition is `-1`, expected a number, at least 0"]);
         check("ack=most", expect!["400 bad_parameter: ack is `most`, expected all, local or none"]);
         check("timestamp=x", expect!["400 bad_parameter: timestamp is `x`, expected milliseconds since 1970"]);

@@ -42,7 +42,10 @@ pub fn scene_with(config: GatewayConfig, adjust: impl FnOnce(&mut SnapshotDoc)) 
     .expect("embedded broker starts");
     let mut doc = doc();
     adjust(&mut doc);
-    create_topics(kafka.addr(), &["demo.orders.v1", "demo.orders.v2", "demo.orders.v3", "demo.secret.v1", "demo.small.v1"]);
+    create_topics(
+        kafka.addr(),
+        &["demo.orders.v1", "demo.orders.v2", "demo.orders.v3", "demo.secret.v1", "demo.small.v1"],
+    );
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let listeners = Listeners::bind(local, local, config.shard_count).expect("free ports");
     let (publish, subscribe) = (listeners.publish_addr, listeners.subscribe_addr);
@@ -113,10 +116,15 @@ fn doc() -> SnapshotDoc {
         generation: Generation(1),
         made_at_ms: 0,
         apps: vec![app(1, APP, PUBKEY, SUBKEY), app(2, OTHER, "publish-secret-of-reader", OTHER_SUBKEY)],
-        topics: vec![topic(1, "orders", "v1"), topic(2, "orders", "v2"), topic(3, "secret", "v1"), TopicDoc {
-            options: TopicOptions { message_bytes_max: 64, ..TopicOptions::default() },
-            ..topic(4, "small", "v1")
-        }],
+        topics: vec![
+            topic(1, "orders", "v1"),
+            topic(2, "orders", "v2"),
+            topic(3, "secret", "v1"),
+            TopicDoc {
+                options: TopicOptions { message_bytes_max: 64, ..TopicOptions::default() },
+                ..topic(4, "small", "v1")
+            },
+        ],
         grants: vec![GrantDoc::Subscribe {
             app: AppId::new(OTHER).expect("valid"),
             owner: AppId::new(APP).expect("valid"),

@@ -1,0 +1,138 @@
+//! The command line. Examples first, flags second; the configuration keys become flags from their one list.
+
+use crate::config::keys::{self, KEYS};
+use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  kateway quickstart                            everything in one process, nothing else needed
+  kateway quickstart --bootstrap kafka1:9092    the same demo on a real Kafka
+  kateway serve --config /etc/gafka/kateway.toml
+  kateway serve --config kateway.toml --check-config
+  kateway config-reference > kateway.toml
+  kateway admin app create billing --cluster main
+  kateway admin topic create billing invoices v1 --partitions 8";
+
+/// REST publish and subscribe over Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "kateway", version, before_help = EXAMPLES, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: CommandLine,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CommandLine {
+    /// Start everything in one process with a demo app and topic, and print lines to paste.
+    Quickstart(Quickstart),
+    /// Run a gateway from a configuration file.
+    Serve(Serve),
+    /// Manage apps, topics, grants and secrets through the manager's REST API.
+    Admin(crate::admin::Admin),
+    /// Print every configuration key with its default, as a TOML file.
+    ConfigReference,
+    /// Print shell completions.
+    Completion {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Flags of `quickstart`.
+#[derive(Debug, Clone, Args)]
+pub struct Quickstart {
+    /// Everything lives here; a temporary directory by default. The same directory gives the same credentials and
+    /// every acknowledged message again.
+    #[arg(long, value_name = "DIR", env = "KATEWAY_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Publish listener.
+    #[arg(long = "pub", value_name = "ADDR", default_value = "127.0.0.1:9191")]
+    pub publish: SocketAddr,
+    /// Subscribe listener.
+    #[arg(long = "sub", value_name = "ADDR", default_value = "127.0.0.1:9192")]
+    pub subscribe: SocketAddr,
+    /// Manager listener.
+    #[arg(long = "man", value_name = "ADDR", default_value = "127.0.0.1:9193")]
+    pub manager: SocketAddr,
+    /// Listener of the embedded broker.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092")]
+    pub kafka: SocketAddr,
+    /// A real Kafka instead of the embedded broker.
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',')]
+    pub bootstrap: Vec<String>,
+    /// Data-plane threads; 0: one per core.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub shards: usize,
+    /// Access log file.
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
+    /// One JSON line on stdout when traffic can come, instead of the banner.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `serve`; the configuration keys are added to these.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Configuration file (TOML); see `kateway config-reference`.
+    #[arg(long, value_name = "FILE", env = "KATEWAY_CONFIG")]
+    pub config: PathBuf,
+    /// Check the configuration, print every mistake with its line, and exit.
+    #[arg(long)]
+    pub check_config: bool,
+    /// One JSON line on stdout when traffic can come.
+    #[arg(long)]
+    pub json: bool,
+    /// Configuration keys given as flags, by path.
+    #[arg(skip)]
+    pub overrides: HashMap<&'static str, String>,
+}
+
+/// The command with the configuration keys as flags of `serve`.
+pub fn command() -> Command {
+    Cli::command().mut_subcommand("serve", |mut serve| {
+        for key in KEYS {
+            serve = serve.arg(
+                Arg::new(key.path)
+                    .long(keys::flag(key.path))
+                    .value_name(key.path)
+                    .help(format!("{} [env: {}] [default: {}]", key.help, keys::env(key.path), key.default))
+                    .help_heading("Configuration keys")
+                    .action(ArgAction::Set),
+            );
+        }
+        serve
+    })
+}
+
+/// Parses the arguments; clap prints help and usage errors itself (exit code 2).
+pub fn parse() -> Cli {
+    let matches = command().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|err| err.exit());
+    if let (CommandLine::Serve(serve), Some(("serve", given))) = (&mut cli.command, matches.subcommand()) {
+        for key in KEYS {
+            if let Some(text) = given.get_one::<String>(key.path) {
+                serve.overrides.insert(key.path, text.clone());
+            }
+        }
+    }
+    cli
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_configuration_key_is_a_flag_of_serve() {
+        command().debug_assert();
+        let matches = command()
+            .try_get_matches_from(["kateway", "serve", "--config", "f", "--limits-memory", "64MiB"])
+            .expect("valid");
+        let (_, serve) = matches.subcommand().expect("a subcommand");
+        assert_eq!(serve.get_one::<String>("limits.memory").map(String::as_str), Some("64MiB"));
+    }
+}

@@ -1,0 +1,104 @@
+//! `credentials.json` in the data directory: what `quickstart` and a first `serve` made up, kept with mode 0600.
+//!
+//! It is written before the auth DB learns of the secrets, so that a crash in between leaves secrets that nobody
+//! accepts yet, never accepted secrets that nobody knows.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+pub const FILE_NAME: &str = "credentials.json";
+
+/// Names are those of the ready line, plus the admin's.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Credentials {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub man: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub appid: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pubkey: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subkey: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub topic: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ver: String,
+    pub admin_appid: String,
+    pub admin_key: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials(app {}, admin {})", self.appid, self.admin_appid)
+    }
+}
+
+impl Credentials {
+    pub fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join(FILE_NAME)
+    }
+
+    /// What is there; `None` when there is no file. A damaged file is an error: its secrets may be in use.
+    pub fn load(path: &Path) -> Result<Option<Credentials>> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(err) => return Err(err).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let credentials = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged; remove it to have new credentials made", path.display()))?;
+        Ok(Some(credentials))
+    }
+
+    /// Replaces the file in one step, readable by this user only, on disk when it returns.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let write = || -> std::io::Result<()> {
+            let temporary = path.with_extension(format!("tmp.{}", std::process::id()));
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn credentials_survive_a_restart_and_nobody_else_can_read_them() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = Credentials::path(dir.path());
+        assert_eq!(Credentials::load(&path).expect("no file"), None);
+        let made = Credentials {
+            appid: "demo".into(),
+            pubkey: "p".into(),
+            admin_appid: "admin".into(),
+            admin_key: "k".into(),
+            ..Credentials::default()
+        };
+        made.save(&path).expect("saved");
+        assert_eq!(Credentials::load(&path).expect("loaded"), Some(made));
+        let mode = fs::metadata(&path).expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_that_says_what_to_do() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = Credentials::path(dir.path());
+        fs::write(&path, "{\"appid\":").expect("written");
+        let err = Credentials::load(&path).expect_err("damaged");
+        assert!(format!("{err:#}").contains("remove it"), "{err:#}");
+    }
+}

@@ -1,0 +1,188 @@
+//! `kateway quickstart`: everything in one process, with a demo app, topic and grant, and lines to paste.
+
+use crate::cli::Quickstart;
+use crate::credentials::Credentials;
+use crate::logging;
+use crate::node::{self, Cluster, NodeConfig, Ready, Seed};
+use anyhow::{Context, Result, anyhow};
+use authdb::{AuthDbError, NewApp, NewTopic};
+use embedded_kafka::{EmbeddedConfig, EmbeddedKafka};
+use gateway::{ClusterSpec, GatewayConfig};
+use kafka_client::ClientConfig;
+use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
+use model::{PlainSecret, TopicOptions, physical_topic};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const CLUSTER: &str = "main";
+const APP: &str = "demo";
+const TOPIC: &str = "hello";
+const VERSION: &str = "v1";
+const PARTITIONS: i32 = 4;
+const REPLICAS_MAX: usize = 3;
+
+pub fn run(flags: Quickstart) -> Result<ExitCode> {
+    logging::init(if flags.json { "warn" } else { "warn,kateway=info" }, false);
+    let (data_dir, _temporary) = data_dir(flags.data_dir.as_deref())?;
+    // Started before the gateway, stopped after it: a publish in flight at Ctrl-C still finds its broker.
+    let (bootstrap, _broker) = if flags.bootstrap.is_empty() {
+        let broker = EmbeddedKafka::start(EmbeddedConfig {
+            listen: flags.kafka,
+            data_dir: data_dir.join("kafka"),
+            default_partitions: PARTITIONS,
+            ..EmbeddedConfig::default()
+        })
+        .with_context(|| format!("cannot start the embedded broker on {}", flags.kafka))?;
+        (vec![broker.addr().to_string()], Some(broker))
+    } else {
+        (flags.bootstrap.clone(), None)
+    };
+    let config = NodeConfig {
+        data_dir: data_dir.clone(),
+        listen_pub: flags.publish,
+        listen_sub: flags.subscribe,
+        listen_man: flags.manager,
+        gateway: GatewayConfig {
+            shard_count: node::shard_count(flags.shards),
+            // The broker shares these cores, so pinning would only get in its way.
+            pin: false,
+            ..GatewayConfig::default()
+        },
+        clusters: vec![Cluster {
+            spec: ClusterSpec {
+                name: CLUSTER.to_owned(),
+                client: ClientConfig {
+                    client_id: "kateway".to_owned(),
+                    bootstrap: bootstrap.clone(),
+                    ..ClientConfig::default()
+                },
+                tls: None,
+            },
+            admin_tls: None,
+        }],
+        access_log: flags.access_log.clone(),
+        drain_delay: Duration::from_secs(1),
+        drain_limit: Duration::from_secs(7),
+    };
+    let kafka = bootstrap.join(",");
+    node::run(
+        config,
+        async |seed| make_demo(seed, &data_dir).await,
+        |ready, credentials| {
+            if flags.json {
+                println!("{}", ready_line(ready, &kafka, credentials));
+            } else {
+                print!("{}", banner(ready, &kafka, credentials, &data_dir));
+            }
+            Ok(())
+        },
+    )
+}
+
+fn data_dir(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
+    match asked {
+        Some(dir) => {
+            std::fs::create_dir_all(dir)
+                .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+            Ok((dir.to_owned(), None))
+        }
+        None => {
+            let dir =
+                tempfile::Builder::new().prefix("kateway-").tempdir().context("cannot make a temporary directory")?;
+            Ok((dir.path().to_owned(), Some(dir)))
+        }
+    }
+}
+
+/// The demo app, its topic in Kafka and in the auth DB, and its grant. Doing it again changes nothing.
+async fn make_demo(seed: Seed<'_>, data_dir: &Path) -> Result<()> {
+    let Seed { db, manage, credentials } = seed;
+    if credentials.pubkey.is_empty() || credentials.subkey.is_empty() {
+        credentials.appid = APP.to_owned();
+        credentials.topic = TOPIC.to_owned();
+        credentials.ver = VERSION.to_owned();
+        credentials.pubkey = node::new_secret()?;
+        credentials.subkey = node::new_secret()?;
+        credentials.save(&Credentials::path(data_dir))?;
+    }
+    let app = AppId::new(&credentials.appid).context("appid in the credentials file")?;
+    let topic = TopicName::new(&credentials.topic).context("topic in the credentials file")?;
+    let ver = TopicVersion::new(&credentials.ver).context("ver in the credentials file")?;
+    let cluster = ClusterName::new(CLUSTER).expect("a valid name");
+    let secret = |text: &str| {
+        PlainSecret::from_text(text).ok_or_else(|| anyhow!("a secret in the credentials file is unusable"))
+    };
+    let (publish, subscribe) = (secret(&credentials.pubkey)?, secret(&credentials.subkey)?);
+    let new = NewApp { id: app.clone(), cluster: cluster.clone(), publish: Some(publish), subscribe: Some(subscribe) };
+    match db.create_app(new).await {
+        Ok(_) | Err(AuthDbError::AppExists(_)) => {}
+        Err(err) => return Err(err).context("cannot make the demo app"),
+    }
+    let physical = physical_topic(&app, &topic, &ver);
+    manage
+        .ensure_topic(CLUSTER, &physical, PARTITIONS, REPLICAS_MAX)
+        .await
+        .with_context(|| format!("cannot make the demo topic {physical} in Kafka"))?;
+    let row = NewTopic {
+        owner: app,
+        name: topic,
+        ver,
+        cluster,
+        options: TopicOptions::default(),
+        partitions: Some(PARTITIONS as u32),
+        replicas: None,
+        retention_ms: None,
+        retention_bytes: None,
+    };
+    match db.create_topic(row).await {
+        Ok(_) | Err(AuthDbError::TopicExists { .. }) => {}
+        Err(err) => return Err(err).context("cannot register the demo topic"),
+    }
+    // An owner reads its own topics: that is the demo's grant.
+    Ok(())
+}
+
+fn ready_line(ready: &Ready, kafka: &str, credentials: &Credentials) -> String {
+    serde_json::json!({
+        "ready": true,
+        "pub": ready.publish,
+        "sub": ready.subscribe,
+        "man": ready.manager,
+        "kafka": kafka,
+        "appid": credentials.appid,
+        "pubkey": credentials.pubkey,
+        "subkey": credentials.subkey,
+        "topic": credentials.topic,
+        "ver": credentials.ver,
+    })
+    .to_string()
+}
+
+fn banner(ready: &Ready, kafka: &str, credentials: &Credentials, data_dir: &Path) -> String {
+    let Ready { publish, subscribe, manager } = ready;
+    let Credentials { appid, pubkey, subkey, topic, ver, .. } = credentials;
+    let data_dir = data_dir.display();
+    let physical = format!("{appid}.{topic}.{ver}");
+    format!(
+        "\
+kateway is ready: publish {publish}, subscribe {subscribe}, manager {manager}, Kafka {kafka}
+
+Publish:
+  curl -i {publish}/v1/msgs/{topic}/{ver} -H 'Appid: {appid}' -H 'Pubkey: {pubkey}' -d 'hello'
+
+Subscribe (long poll; repeat for the next message):
+  curl -i '{subscribe}/v1/msgs/{appid}/{topic}/{ver}?group=g1' -H 'Appid: {appid}' -H 'Subkey: {subkey}'
+
+The same topic with a Kafka client:
+  kcat -b {kafka} -t {physical} -C -e
+  echo 'from kcat' | kcat -b {kafka} -t {physical} -P
+
+Manage:
+  kateway admin --credentials {data_dir}/credentials.json topic list
+  curl {manager}/metrics
+
+Data: {data_dir}   Stop: Ctrl-C
+"
+    )
+}
