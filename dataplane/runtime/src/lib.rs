@@ -29,5 +29,5 @@ mod task;
 pub mod time;
 
 pub use race::{Either, race};
-pub use shard::{Driver, ShardOptions, spawn_shard};
+pub use shard::{DRIVER_VARIABLE, Driver, ShardOptions, spawn_shard};
 pub use task::{TaskHandle, spawn};

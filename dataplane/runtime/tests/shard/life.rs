@@ -180,3 +180,27 @@ fn a_notification_wakes_a_waiting_task_and_is_not_lost_by_a_dropped_waiter() {
         assert_eq!(seen.get(), 2);
     });
 }
+
+#[test]
+fn the_variable_forces_the_driver_of_shards_that_force_none() {
+    const CHILD: &str = "RUNTIME_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        match spawn_shard(ShardOptions::default(), |driver| async move { driver }) {
+            Ok(thread) => println!("runs on {}", thread.join().expect("no panic")),
+            Err(err) => println!("refused: {err}"),
+        }
+        return;
+    }
+    for (value, expected) in [("epoll", "runs on epoll"), ("kqueue", "refused: unknown driver \"kqueue\"")] {
+        // The environment of a process with threads cannot be changed safely, so another process is asked.
+        let this = std::env::current_exe().expect("the test's program");
+        let output = std::process::Command::new(this)
+            .args(["--exact", "life::the_variable_forces_the_driver_of_shards_that_force_none", "--nocapture"])
+            .env(CHILD, "1")
+            .env(runtime::DRIVER_VARIABLE, value)
+            .output()
+            .expect("the test itself runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains(expected), "{value}: {text}");
+    }
+}

@@ -440,3 +440,26 @@ fn a_reset_connection_is_an_error_not_a_panic() {
         stream.shutdown();
     });
 }
+
+#[test]
+fn a_flood_of_connections_leaves_turns_to_other_tasks() {
+    on_every_driver(|driver| async move {
+        let (addr, listener) = bind(any_port()).expect("bind");
+        let listener = Listener::from_std(listener).expect("listener");
+        let clients: Vec<_> = (0..100).map(|_| TcpStream::connect(addr).expect("connect")).collect();
+        let turns = std::rc::Rc::new(std::cell::Cell::new(0));
+        let counted = turns.clone();
+        spawn(async move {
+            loop {
+                counted.set(counted.get() + 1);
+                time::yield_now().await;
+            }
+        });
+        let mut accepted = Vec::new();
+        for _ in &clients {
+            // All are in the backlog, so no accept here has to wait.
+            accepted.push(listener.accept().await.expect("accept"));
+        }
+        assert!(turns.get() >= 2, "{driver}: {} turns during 100 accepts", turns.get());
+    });
+}
