@@ -116,7 +116,10 @@ fn within_limit(name: &str, run: fn() -> Result<()>) -> Result<(), Failed> {
     progress::say(&format!("  {name}: {:.1} s", started.elapsed().as_secs_f64()));
     match outcome {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(err)) => Err(Failed::from(format!("{err:?}"))),
+        // The chain on one line each; a backtrace of the test says less than its context.
+        Ok(Err(err)) => {
+            Err(Failed::from(err.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n  because: ")))
+        }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
