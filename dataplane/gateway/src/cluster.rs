@@ -89,12 +89,12 @@ impl Cluster {
     /// The whole plan of a tick: decide, hand out results, open, close, write, set the alarm.
     fn tick(shard: &Rc<Shard>, index: usize) {
         let cluster = &shard.clusters[index];
-        let now = Instant::now();
+        let now = shard.tick();
         shard.subscriptions.tick(shard, index, now);
         cluster.client.borrow_mut().flush(now);
         loop {
             let Some(outcome) = cluster.client.borrow_mut().poll_outcome() else { break };
-            shard.publishes.complete(shard, cluster, outcome, now);
+            shard.waiters.complete(shard, cluster, outcome, now);
         }
         let mut replied = false;
         loop {

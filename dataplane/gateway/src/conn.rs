@@ -191,7 +191,7 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, reader: &mut ReadHalf, writer: 
                 return;
             }
         }
-        let now = Instant::now();
+        let now = shard.tick();
         let step = input.advance(shard, conn, now);
         if conn.slots.borrow().is_front_ready() {
             continue;

@@ -16,6 +16,7 @@ pub mod batch;
 pub mod cluster;
 pub mod config;
 pub mod conn;
+mod destination;
 mod duration;
 pub mod endpoints;
 mod gateway;
@@ -29,6 +30,7 @@ pub mod shared;
 pub mod slots;
 pub mod subscribe;
 pub mod subscriptions;
+mod waiters;
 
 pub use config::{ClusterSpec, GatewayConfig};
 pub use gateway::{Gateway, GatewayParts, Listeners};

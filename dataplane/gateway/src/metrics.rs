@@ -221,7 +221,7 @@ impl ShardMetrics {
     /// Gauges, a few times a second.
     pub fn sweep(&self, shard: &Shard) {
         self.connections.set(shard.connection_count() as i64);
-        self.publishes_waiting.set(shard.publishes.count() as i64);
+        self.publishes_waiting.set(shard.waiters.count() as i64);
         self.subscriptions.set(shard.subscriptions.count() as i64);
         self.budget_used.set(shard.budget.used_bytes() as i64);
         self.access_log_dropped.set(shard.access_log_dropped() as i64);

@@ -7,20 +7,19 @@ use crate::access_log::AccessLog;
 use crate::cluster::Cluster;
 use crate::config::{ClusterSpec, GatewayConfig};
 use crate::conn::{self, Conn, RequestMeta};
-use crate::endpoints::publish::Publishes;
+use crate::destination::Routes;
 use crate::limits::{CONNECTIONS_MAX, SWEEP_INTERVAL};
 use crate::metrics::{GatewayMetrics, ShardMetrics};
 use crate::reply::Failure;
 use crate::shared::{ClusterHealth, Shared};
 use crate::slots::{Answer, Delivery};
 use crate::subscriptions::{PollAnswer, PollRequest, Subscriptions};
+use crate::waiters::Waiters;
 use foldhash::{HashMap, HashMapExt};
 use gafka_http::Head;
 use gafka_http::date::{DateCache, HttpDate};
-use kafka_client::{Partitioner, TopicIdx, TopicOptions};
-use kafka_wire::compression::Compression;
 use model::presented::{BasicBuffer, Presented};
-use model::{App, CredentialCache, Credentials, Permit, Side, Snapshot, Topic, authenticate_cached};
+use model::{App, CredentialCache, Credentials, Side, Snapshot, authenticate_cached};
 use runtime::budget::{Budget, BudgetLimits, Reservation};
 use runtime::clock::Clock;
 use runtime::mailbox::{Receiver, Sender};
@@ -29,7 +28,7 @@ use runtime::notify::Notify;
 use runtime::pool::BufferPool;
 use slab::Slab;
 use smallvec::SmallVec;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,25 +64,17 @@ pub enum Message {
     Stop,
 }
 
-/// Where a topic's records go on this shard.
-#[derive(Debug, Clone, Copy)]
-pub struct Route {
-    pub cluster: usize,
-    pub topic: TopicIdx,
-}
-
 /// One per core.
 pub struct Shard {
     pub id: usize,
     pub config: Arc<GatewayConfig>,
     pub shared: Arc<Shared>,
     pub clusters: Vec<Rc<Cluster>>,
-    cluster_index: HashMap<String, usize>,
+    pub(crate) cluster_index: HashMap<String, usize>,
     snapshot: RefCell<Arc<Snapshot>>,
     credentials: RefCell<CredentialCache>,
-    /// By [`Topic::index`], for the generation in force.
-    routes: RefCell<HashMap<u32, Route>>,
-    pub publishes: Publishes,
+    pub(crate) routes: Routes,
+    pub waiters: Waiters,
     pub subscriptions: Subscriptions,
     pub pool: BufferPool,
     pub budget: Budget,
@@ -133,8 +124,8 @@ pub async fn run(parts: ShardParts) {
             .collect(),
         snapshot: RefCell::new(snapshot),
         credentials: RefCell::new(CredentialCache::new(random_key())),
-        routes: RefCell::new(HashMap::new()),
-        publishes: Publishes::default(),
+        routes: Routes::default(),
+        waiters: Waiters::default(),
         subscriptions: Subscriptions::default(),
         pool: BufferPool::current(),
         budget: Budget::new(BudgetLimits::shared(total)),
@@ -252,6 +243,12 @@ impl Shard {
         self.dates.borrow_mut().at(self.clock.now_ms())
     }
 
+    /// The snapshot in force, for the length of one synchronous call: no shared counter is touched.
+    pub fn borrow_snapshot(&self) -> Ref<'_, Arc<Snapshot>> {
+        self.snapshot.borrow()
+    }
+
+    /// The snapshot in force, to keep.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.borrow())
     }
@@ -311,37 +308,6 @@ impl Shard {
             Ok(credentials) => Ok(look(&credentials)),
             Err(denied) => Err(Failure::from_denied(&denied)),
         }
-    }
-
-    pub fn message_bytes_max(&self, topic: &Topic) -> usize {
-        (topic.options.message_bytes_max as usize).min(self.config.message_bytes_max)
-    }
-
-    /// The driver of the topic's cluster.
-    pub fn cluster_of(&self, topic: &Topic) -> Result<&Rc<Cluster>, Failure> {
-        self.cluster_index.get(topic.cluster.as_str()).map(|index| &self.clusters[*index]).ok_or_else(|| {
-            Failure::new(
-                503,
-                "cluster_not_configured",
-                format!("nothing was stored: this gateway has no cluster {} in its configuration", topic.cluster),
-            )
-        })
-    }
-
-    /// Where this topic's records go; found once per topic and generation.
-    pub fn route(&self, permit: &Permit<'_>) -> Result<Route, Failure> {
-        let topic = permit.topic();
-        if let Some(route) = self.routes.borrow().get(&topic.index) {
-            return Ok(*route);
-        }
-        let cluster = self.cluster_of(topic)?;
-        let mut client = cluster.client.borrow_mut();
-        let index = client.topic(&topic.physical);
-        client.set_topic_options(index, topic_options(&topic.options));
-        drop(client);
-        let route = Route { cluster: cluster.index, topic: index };
-        self.routes.borrow_mut().insert(topic.index, route);
-        Ok(route)
     }
 
     /// Sets memory aside for a request, or says that nothing was stored.
@@ -429,7 +395,7 @@ impl Shard {
     fn replace_snapshot(self: &Rc<Self>, snapshot: Arc<Snapshot>, now: Instant) {
         let generation = snapshot.generation.0;
         let old = self.snapshot.replace(snapshot);
-        self.routes.borrow_mut().clear();
+        self.routes.forget_topics();
         self.shared.set_applied(self.id, generation);
         self.subscriptions.reauthorize(self, now);
         self.shared.retire(old);
@@ -468,7 +434,7 @@ impl Shard {
 /// Ends the shard once nothing is in flight any more.
 async fn finish_draining(shard: Rc<Shard>) {
     loop {
-        let busy = shard.publishes.count() > 0 || !shard.conns.borrow().is_empty() || !shard.subscriptions.is_done();
+        let busy = shard.waiters.count() > 0 || !shard.conns.borrow().is_empty() || !shard.subscriptions.is_done();
         if !busy {
             shard.stopped.notify();
             return;
@@ -492,20 +458,4 @@ fn presented<'h>(conn: &Conn, head: &Head<'h>) -> Presented<'h> {
         Side::Subscribe => head.known.subkey,
     };
     Presented::new(head.known.appid, key, head.known.authorization)
-}
-
-fn topic_options(options: &model::TopicOptions) -> TopicOptions {
-    TopicOptions {
-        partitioner: match options.partitioner {
-            model::Partitioner::Murmur2 => Partitioner::Murmur2,
-            model::Partitioner::Fnv1a => Partitioner::Fnv1a,
-        },
-        compression: match options.compression {
-            model::Compression::None => Compression::None,
-            model::Compression::Gzip => Compression::Gzip,
-            model::Compression::Snappy => Compression::Snappy,
-            model::Compression::Lz4 => Compression::Lz4,
-            model::Compression::Zstd => Compression::Zstd,
-        },
-    }
 }

@@ -64,13 +64,16 @@ enum Admitted<'s> {
 
 /// Admits a request whose body is not here yet.
 pub fn check(shard: &Shard, conn: &Conn, head: &Head<'_>) -> Result<Admission, Failure> {
-    let snapshot = shard.snapshot();
+    let snapshot = shard.borrow_snapshot();
     match admit(shard, conn, head, &snapshot)? {
-        Admitted::Publish(permit) => Ok(Admission {
-            body_bytes_max: shard.message_bytes_max(permit.topic()),
-            tenant: permit.app().index,
-            cluster: shard.cluster_of(permit.topic())?.index as u32,
-        }),
+        Admitted::Publish(permit) => {
+            let destination = shard.destination(&permit)?;
+            Ok(Admission {
+                body_bytes_max: destination.message_bytes_max,
+                tenant: destination.tenant,
+                cluster: destination.route.cluster as u32,
+            })
+        }
         // No other endpoint takes a body; a small one is tolerated and ignored.
         _ => Ok(Admission { body_bytes_max: 64 << 10, tenant: u32::MAX, cluster: u32::MAX }),
     }
@@ -107,19 +110,20 @@ fn try_start(
     begun: Instant,
     now: Instant,
 ) -> Result<(), Failure> {
-    let snapshot = shard.snapshot();
+    let snapshot = shard.borrow_snapshot();
     match admit(shard, conn, head, &snapshot)? {
         Admitted::Publish(permit) => {
-            let limit = shard.message_bytes_max(permit.topic());
+            let destination = shard.destination(&permit)?;
+            let limit = destination.message_bytes_max;
             if body.len() > limit {
                 return Err(too_large(limit));
             }
-            let cluster = shard.cluster_of(permit.topic())?.index as u32;
+            let cluster = destination.route.cluster as u32;
             let reservation = match reservation {
                 Some(reservation) => reservation,
-                None => shard.reserve(permit.app().index, cluster, body.len() + PUBLISH_OVERHEAD_BYTES)?,
+                None => shard.reserve(destination.tenant, cluster, body.len() + PUBLISH_OVERHEAD_BYTES)?,
             };
-            publish::start(shard, conn, sequence, meta, head, &permit, body, reservation, begun, now)
+            publish::start(shard, conn, sequence, meta, head, &destination, body, reservation, begun, now)
         }
         Admitted::Subscribe(permit) => subscribe::start(shard, conn, sequence, meta, head, &permit, begun, now),
         Admitted::Alive => health::alive(shard, conn, sequence, meta, begun, now),

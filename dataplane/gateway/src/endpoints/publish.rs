@@ -8,21 +8,20 @@
 
 use crate::cluster::Cluster;
 use crate::conn::{Conn, RequestMeta};
+use crate::destination::Destination;
 use crate::endpoints::Body;
 use crate::limits::{KEY_BYTES_MAX, RECORD_HEADERS_MAX, TAG_BYTES_MAX, VALUE_SHARED_BYTES_MIN};
 use crate::reply::{self, Failure};
 use crate::shard::Shard;
+use crate::waiters::Waiter;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gafka_http::{Head, pct, query};
 use kafka_client::{Acks, Outcome, TopicIdx};
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
-use model::Permit;
 use runtime::budget::Reservation;
-use slab::Slab;
 use smallvec::SmallVec;
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -38,23 +37,17 @@ struct Params<'q> {
 }
 
 /// A publish that waits for Kafka.
-struct Waiter {
+pub struct Single {
     conn: Rc<Conn>,
     sequence: u64,
     meta: RequestMeta,
     topic: TopicIdx,
-    /// [`model::Topic::index`], for the per-topic metrics.
+    /// [`Destination::label`], for the per-topic metrics.
     topic_label: u32,
     started: Instant,
     bytes: usize,
     /// Held until the answer is known, then dropped: that is what bounds a dead cluster's share of memory.
     _reservation: Reservation,
-}
-
-/// Publishes of this shard that wait for their outcome. One per shard.
-#[derive(Default)]
-pub struct Publishes {
-    waiting: RefCell<Slab<Waiter>>,
 }
 
 /// Validates the request and hands the record over. `Err` is an answer at once: nothing was stored.
@@ -65,7 +58,7 @@ pub fn start(
     sequence: u64,
     meta: &RequestMeta,
     head: &Head<'_>,
-    permit: &Permit<'_>,
+    destination: &Destination,
     body: Body<'_>,
     reservation: Reservation,
     begun: Instant,
@@ -84,7 +77,7 @@ pub fn start(
             value: Some(&header_bytes[span.value.clone()]),
         })
         .collect();
-    let route = shard.route(permit)?;
+    let route = destination.route;
     let cluster = &shard.clusters[route.cluster];
     let record = RecordRef {
         timestamp_ms: params.timestamp_ms.unwrap_or_else(|| shard.wall_clock_ms()),
@@ -92,55 +85,42 @@ pub fn start(
         value: (!params.null).then(|| body.as_slice()),
         headers: &headers,
     };
+    let (partition, acks) = (params.partition, params.acks);
     let deadline = now + params.timeout.unwrap_or(shard.config.publish_timeout);
-    let mut waiting = shard.publishes.waiting.borrow_mut();
-    let entry = waiting.vacant_entry();
-    let tag = entry.key() as u64;
-    let mut client = cluster.client.borrow_mut();
-    let accepted = match &body {
-        Body::Owned(bytes) if bytes.len() >= VALUE_SHARED_BYTES_MIN && !params.null => client.produce_shared(
-            route.topic,
-            params.partition,
-            &record,
-            bytes.clone(),
-            params.acks,
-            tag,
-            0,
-            deadline,
-            now,
-        ),
-        _ => client.produce(route.topic, params.partition, &record, params.acks, tag, 0, deadline, now),
-    };
-    drop(client);
-    accepted.map_err(|err| Failure::from_produce(&err))?;
-    entry.insert(Waiter {
-        conn: Rc::clone(conn),
-        sequence,
-        meta: meta.clone(),
-        topic: route.topic,
-        topic_label: permit.topic().index,
-        started: begun,
-        bytes: body.len(),
-        _reservation: reservation,
-    });
+    shard.waiters.add(|tag| {
+        let mut client = cluster.client.borrow_mut();
+        match &body {
+            Body::Owned(bytes) if bytes.len() >= VALUE_SHARED_BYTES_MIN && !params.null => {
+                client.produce_shared(route.topic, partition, &record, bytes.clone(), acks, tag, 0, deadline, now)
+            }
+            _ => client.produce(route.topic, partition, &record, acks, tag, 0, deadline, now),
+        }
+        .map_err(|err| Failure::from_produce(&err))?;
+        Ok(Waiter::Single(Single {
+            conn: Rc::clone(conn),
+            sequence,
+            meta: meta.clone(),
+            topic: route.topic,
+            topic_label: destination.label,
+            started: begun,
+            bytes: body.len(),
+            _reservation: reservation,
+        }))
+    })?;
     cluster.wake();
     Ok(())
 }
 
-impl Publishes {
-    /// Kafka's outcome for one record: the answer goes into the connection's slot.
-    pub fn complete(&self, shard: &Shard, cluster: &Cluster, outcome: Outcome, now: Instant) {
-        let Some(waiter) = self.waiting.borrow_mut().try_remove(outcome.tag as usize) else {
-            debug_assert!(false, "an outcome for a publish nobody waits for: tag {}", outcome.tag);
-            return;
-        };
-        let context = waiter.meta.context(shard);
+impl Single {
+    /// Kafka's outcome for the record: the answer goes into the connection's slot.
+    pub fn complete(self, shard: &Shard, cluster: &Cluster, outcome: Outcome, now: Instant) {
+        let context = self.meta.context(shard);
         let (status, answer) = match outcome.result {
             Ok(stored) => {
                 let client = cluster.client.borrow();
-                let id = message_id(&cluster.name, client.topic_name(waiter.topic), stored.partition, stored.offset);
-                let name = client.topic_name(waiter.topic);
-                shard.metrics.published(waiter.topic_label, name, waiter.bytes, now - waiter.started);
+                let name = client.topic_name(self.topic);
+                let id = message_id(&cluster.name, name, stored.partition, stored.offset);
+                shard.metrics.published(self.topic_label, name, self.bytes, now - self.started);
                 (201, reply::stored(&context, &id, stored.partition, stored.offset, stored.timestamp_ms))
             }
             Err(err) => {
@@ -148,12 +128,7 @@ impl Publishes {
                 (failure.status, reply::failure(&context, &failure))
             }
         };
-        shard.finish(&waiter.conn, waiter.sequence, &waiter.meta, "publish", status, waiter.started, now, answer);
-    }
-
-    /// Publishes still waiting.
-    pub fn count(&self) -> usize {
-        self.waiting.borrow().len()
+        shard.finish(&self.conn, self.sequence, &self.meta, "publish", status, self.started, now, answer);
     }
 }
 

@@ -1,0 +1,103 @@
+//! Where a publish goes on this shard: cluster, topic of its Kafka client, limits; found once and remembered.
+//!
+//! A topic of an app is remembered by its index in the snapshot until the next snapshot. A raw topic is a name the
+//! client chose: the Kafka client never forgets a topic, so how many names an app may bring up is bounded here.
+
+use crate::cluster::Cluster;
+use crate::reply::Failure;
+use crate::shard::Shard;
+use foldhash::HashMap;
+use kafka_client::{Partitioner, TopicIdx, TopicOptions};
+use kafka_wire::compression::Compression;
+use model::{Permit, Topic};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Where a topic's records go on this shard.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// Index in [`Shard::clusters`].
+    pub cluster: usize,
+    pub topic: TopicIdx,
+}
+
+/// What a publish needs to know of its topic.
+#[derive(Debug, Clone, Copy)]
+pub struct Destination {
+    pub route: Route,
+    /// [`model::App::index`] of the caller, for the budget.
+    pub tenant: u32,
+    /// Names the topic in the shard's metrics.
+    pub label: u32,
+    pub message_bytes_max: usize,
+}
+
+/// Routes found so far. One per shard.
+#[derive(Default)]
+pub struct Routes {
+    /// By [`Topic::index`], for the generation in force.
+    topics: RefCell<HashMap<u32, Route>>,
+}
+
+impl Routes {
+    /// A new snapshot: indexes and options may mean something else now.
+    pub fn forget_topics(&self) {
+        self.topics.borrow_mut().clear();
+    }
+}
+
+impl Shard {
+    /// Where an app's own topic is.
+    pub fn destination(&self, permit: &Permit<'_>) -> Result<Destination, Failure> {
+        let topic = permit.topic();
+        let known = self.routes.topics.borrow().get(&topic.index).copied();
+        let route = match known {
+            Some(route) => route,
+            None => self.find_route(topic)?,
+        };
+        Ok(Destination {
+            route,
+            tenant: permit.app().index,
+            label: topic.index,
+            message_bytes_max: (topic.options.message_bytes_max as usize).min(self.config.message_bytes_max),
+        })
+    }
+
+    fn find_route(&self, topic: &Topic) -> Result<Route, Failure> {
+        let cluster = self.cluster_of(topic)?;
+        let mut client = cluster.client.borrow_mut();
+        let index = client.topic(&topic.physical);
+        client.set_topic_options(index, topic_options(&topic.options));
+        let route = Route { cluster: cluster.index, topic: index };
+        self.routes.topics.borrow_mut().insert(topic.index, route);
+        Ok(route)
+    }
+
+    /// The driver of the topic's cluster.
+    pub fn cluster_of(&self, topic: &Topic) -> Result<&Rc<Cluster>, Failure> {
+        self.cluster_named(topic.cluster.as_str())
+    }
+
+    fn cluster_named(&self, name: &str) -> Result<&Rc<Cluster>, Failure> {
+        self.cluster_index.get(name).map(|index| &self.clusters[*index]).ok_or_else(|| {
+            let message = format!("nothing was stored: this gateway has no cluster {name} in its configuration");
+            Failure::new(503, "cluster_not_configured", message)
+        })
+    }
+}
+
+fn topic_options(options: &model::TopicOptions) -> TopicOptions {
+    TopicOptions {
+        partitioner: match options.partitioner {
+            model::Partitioner::Murmur2 => Partitioner::Murmur2,
+            model::Partitioner::Fnv1a => Partitioner::Fnv1a,
+        },
+        compression: match options.compression {
+            model::Compression::None => Compression::None,
+            model::Compression::Gzip => Compression::Gzip,
+            model::Compression::Snappy => Compression::Snappy,
+            model::Compression::Lz4 => Compression::Lz4,
+            model::Compression::Zstd => Compression::Zstd,
+        },
+    }
+}
