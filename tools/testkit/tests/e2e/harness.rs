@@ -13,6 +13,7 @@ use testkit::{components, daemon, progress};
 const SLOW_AFTER: Duration = Duration::from_secs(30);
 /// And after this the whole run ends: a thread cannot be killed, but every child dies with the process.
 const HUNG_AFTER: Duration = Duration::from_secs(180);
+const NIGHTLY_HUNG_AFTER: Duration = Duration::from_secs(1_800);
 
 pub struct Case {
     /// The sentence it proves, as an identifier.
@@ -43,12 +44,13 @@ pub fn run(subjects: &[(&'static str, &'static [Case])]) -> ExitCode {
         for case in cases.iter().filter(|case| with_nightly || !case.nightly) {
             let name = format!("{subject}::{}", case.name);
             let run = case.run;
+            let limit = if case.nightly { NIGHTLY_HUNG_AFTER } else { HUNG_AFTER };
             // Nothing is fetched for a listing, or for a test that was not asked for.
             let missing = if args.list || is_filtered_out(&args, &name) { None } else { missing(case, &mut asked) };
             let trial = match missing {
                 None => {
                     let limited = name.clone();
-                    Trial::test(name, move || within_limit(&limited, run))
+                    Trial::test(name, move || within_limit(&limited, limit, run))
                 }
                 Some(reason) if skip_is_failure => {
                     Trial::test(name, move || Err(Failed::from(format!("cannot be skipped here: {reason}"))))
@@ -88,17 +90,17 @@ fn missing(case: &Case, asked: &mut BTreeMap<&'static str, Option<String>>) -> O
     })
 }
 
-fn within_limit(name: &str, run: fn() -> Result<()>) -> Result<(), Failed> {
+fn within_limit(name: &str, limit: Duration, run: fn() -> Result<()>) -> Result<(), Failed> {
     let started = Instant::now();
     let (done, ended) = mpsc::channel::<()>();
     let watched = name.to_owned();
     let watchdog = std::thread::spawn(move || {
         let mut told = false;
         loop {
-            let left = if told { HUNG_AFTER } else { SLOW_AFTER }.saturating_sub(started.elapsed());
+            let left = if told { limit } else { SLOW_AFTER }.saturating_sub(started.elapsed());
             match ended.recv_timeout(left) {
                 Err(RecvTimeoutError::Timeout) if told => {
-                    progress::say(&format!("{watched} hung for {HUNG_AFTER:?}; ending the whole run"));
+                    progress::say(&format!("{watched} hung for {limit:?}; ending the whole run"));
                     // Not abort: children are killed by the kernel either way, and the log stays readable.
                     std::process::exit(101);
                 }
