@@ -14,7 +14,8 @@
 //! for all that wait); acks=1 and 0 after the write. Consumers see only what is durable. `kill -9` and power cuts lose
 //! nothing that was answered so. A failed fsync poisons its file until the next start, loudly.
 //!
-//! Reading order: [`broker`], `apis/produce.rs`, [`partition`], [`log`], [`syncer`]; then [`groups`].
+//! Reading order: `broker.rs`, `apis/produce.rs`, `partition.rs`, `log/`, `syncer.rs`; then `groups/`. What lies on disk:
+//! FORMAT.md.
 
 mod apis;
 mod broker;
