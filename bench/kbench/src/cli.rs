@@ -174,6 +174,9 @@ pub struct Run {
     /// Process whose CPU time to measure.
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
+    /// CPU it is pinned to: what others used of that is reported too.
+    #[arg(long, value_name = "CPU")]
+    pub server_cpu: Option<usize>,
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }

@@ -52,10 +52,37 @@ impl Sample {
     }
 }
 
+/// Seconds that one CPU of the machine was busy since it started, whoever used it; 10 ms fine.
+pub fn busy_seconds(cpu: usize) -> Option<f64> {
+    parse_busy_seconds(&fs::read_to_string("/proc/stat").ok()?, cpu)
+}
+
+/// proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal, in hundredths of a second.
+fn parse_busy_seconds(stat: &str, cpu: usize) -> Option<f64> {
+    let name = format!("cpu{cpu} ");
+    let fields: Vec<u64> = stat
+        .lines()
+        .find_map(|line| line.strip_prefix(&name))?
+        .split_ascii_whitespace()
+        .take(8)
+        .map_while(|field| field.parse().ok())
+        .collect();
+    let idle = fields.get(3)? + fields.get(4)?;
+    Some((fields.iter().sum::<u64>() - idle) as f64 / 100.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn idle_and_waiting_for_disks_is_not_busy() {
+        let stat = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 100 0 50 1000 200 0 40 10 0 0\ncpu11 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(parse_busy_seconds(stat, 1), Some(2.0));
+        assert_eq!(parse_busy_seconds(stat, 2), None);
+        assert!(busy_seconds(0).is_some());
+    }
 
     #[test]
     fn a_busy_thread_shows_under_its_name() {

@@ -35,3 +35,7 @@ pub const ROUNDS_MAX: usize = 100;
 /// The open loop sleeps until this long before a request is due and then turns its loop without waiting: a shard's
 /// timers are a millisecond fine.
 pub const PACE_AHEAD: Duration = Duration::from_micros(1_200);
+/// A round in which others used more of the server's CPU than this is measured again.
+pub const FOREIGN_CORES_MAX: f64 = 0.2;
+/// Attempts for one such round; the quietest counts.
+pub const ATTEMPTS_MAX: usize = 3;

@@ -21,7 +21,7 @@ use runtime::notify::Notify;
 use runtime::{ShardOptions, spawn, spawn_shard, time};
 
 use crate::cli::Run;
-use crate::cpu::Sample;
+use crate::cpu::{Sample, busy_seconds};
 use crate::limits::{CONNECT_TIMEOUT, DUE_MAX, GRACE, PACE_AHEAD, RECONNECT_AFTER};
 use crate::outcome::{Figures, Outcome};
 use crate::response::{self, Answer};
@@ -92,7 +92,8 @@ pub fn run(work: &Work, run: &Run) -> Result<Figures> {
         while Instant::now() < at && !finished() {
             std::thread::sleep(at.saturating_duration_since(Instant::now()).min(Duration::from_millis(10)));
         }
-        run.pid.map(Sample::take).transpose().context("cannot read the measured process")
+        let process = run.pid.map(Sample::take).transpose().context("cannot read the measured process")?;
+        anyhow::Ok((process, run.server_cpu.and_then(busy_seconds)))
     };
     let samples = sample(window.begin).and_then(|first| Ok((first, sample(window.end)?)));
     let measured = run.duration.min(window.begin.elapsed()).max(Duration::from_millis(1));
@@ -103,11 +104,15 @@ pub fn run(work: &Work, run: &Run) -> Result<Figures> {
             Err(payload) => std::panic::resume_unwind(payload),
         }
     }
-    let spent = match samples? {
-        (Some(first), Some(last)) => Some(last.since(&first)),
-        _ => None,
-    };
-    Ok(Figures::of(&outcome, measured, spent.as_ref()))
+    let ((first, busy_before), (last, busy_after)) = samples?;
+    let spent = first.zip(last).map(|(first, last)| last.since(&first));
+    let mut figures = Figures::of(&outcome, measured, spent.as_ref());
+    if let Some(cpu) = &mut figures.cpu {
+        cpu.foreign_cores = busy_before
+            .zip(busy_after)
+            .map(|(before, after)| ((after - before) / measured.as_secs_f64() - cpu.cores).max(0.0));
+    }
+    Ok(figures)
 }
 
 /// One thread's part.
@@ -175,7 +180,7 @@ async fn pace(client: Rc<Client>, rate: u64, index: u64, threads: u64) {
             if due > now {
                 break;
             }
-            client.put(due);
+            client.put(due, now);
             number += threads;
         }
         let wait = due_at(number).saturating_duration_since(now);
@@ -188,7 +193,11 @@ async fn pace(client: Rc<Client>, rate: u64, index: u64, threads: u64) {
 }
 
 impl Client {
-    fn put(&self, due: Instant) {
+    fn put(&self, due: Instant, now: Instant) {
+        if due >= self.window.begin {
+            let late_us = u64::try_from((now - due).as_micros()).unwrap_or(u64::MAX);
+            self.outcome.borrow_mut().client_late.saturating_record(late_us);
+        }
         let mut queue = self.due.borrow_mut();
         if queue.len() >= DUE_MAX {
             self.outcome.borrow_mut().unanswered += 1;
@@ -339,6 +348,7 @@ mod tests {
             requests: None,
             client_cpu: Vec::new(),
             pid: None,
+            server_cpu: None,
             output: Output::Json,
         }
     }
@@ -377,14 +387,15 @@ mod tests {
     #[test]
     fn a_closed_loop_counts_what_was_answered_and_what_it_cost() {
         let (port, _floor) = floor();
-        let run = Run { pid: Some(std::process::id()), ..options(200) };
+        let run = Run { pid: Some(std::process::id()), server_cpu: Some(0), ..options(200) };
         let figures = super::run(&work(port, Mode::Closed), &run).expect("a run");
         assert!(figures.all_good(), "{figures:?}");
         assert!(figures.requests > 100, "{figures:?}");
         assert_eq!(figures.messages, 2 * figures.requests);
         assert_eq!(figures.statuses.get(&201), Some(&figures.requests));
         assert_eq!(figures.unanswered, 0);
-        assert!(figures.cpu.expect("measured").us_per_request > 0.1);
+        let cpu = figures.cpu.expect("measured");
+        assert!(cpu.us_per_request > 0.1 && cpu.foreign_cores.is_some(), "{cpu:?}");
     }
 
     #[test]
@@ -394,6 +405,7 @@ mod tests {
         let figures = super::run(&work(port, Mode::Open(1_000)), &run).expect("a run");
         assert!(figures.all_good(), "{figures:?}");
         assert!((400..=520).contains(&figures.requests), "{figures:?}");
+        assert!(figures.client_late_p99_us.is_some());
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub struct Outcome {
     pub unanswered: u64,
     /// Microseconds.
     pub latency: Histogram<u64>,
+    /// Open loop: microseconds from the time a request was due to the time the client saw that. When this is large,
+    /// the client had too little CPU, and latency says as much about it as about the server.
+    pub client_late: Histogram<u64>,
 }
 
 impl Outcome {
@@ -33,6 +36,7 @@ impl Outcome {
             errors: BTreeMap::new(),
             unanswered: 0,
             latency: Histogram::new_with_max(LATENCY_US_MAX, 3).expect("valid bounds"),
+            client_late: Histogram::new_with_max(LATENCY_US_MAX, 3).expect("valid bounds"),
         }
     }
 
@@ -62,6 +66,7 @@ impl Outcome {
             *self.errors.entry(why.clone()).or_default() += count;
         }
         self.latency.add(&other.latency).expect("same bounds");
+        self.client_late.add(&other.client_late).expect("same bounds");
     }
 }
 
@@ -81,6 +86,9 @@ pub struct Figures {
     pub statuses: BTreeMap<u16, u64>,
     pub errors: BTreeMap<String, u64>,
     pub unanswered: u64,
+    /// Open loop only: how late the client itself was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_late_p99_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuFigures>,
 }
@@ -92,6 +100,9 @@ pub struct CpuFigures {
     pub cores: f64,
     pub us_per_request: f64,
     pub us_per_message: f64,
+    /// CPUs' worth of time that others used on the server's CPU; above 0.2 the numbers are of little use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign_cores: Option<f64>,
     /// By thread name.
     pub us_per_request_by_thread: BTreeMap<String, f64>,
 }
@@ -115,10 +126,12 @@ impl Figures {
             statuses: outcome.statuses.clone(),
             errors: outcome.errors.clone(),
             unanswered: outcome.unanswered,
+            client_late_p99_us: (!outcome.client_late.is_empty()).then(|| outcome.client_late.value_at_quantile(0.99)),
             cpu: spent.map(|spent| CpuFigures {
                 cores: spent.total_ns as f64 / 1e9 / seconds,
                 us_per_request: us(spent.total_ns, outcome.requests),
                 us_per_message: us(spent.total_ns, outcome.messages),
+                foreign_cores: None,
                 us_per_request_by_thread: spent
                     .by_name
                     .iter()

@@ -49,7 +49,13 @@ fn table(figures: &Figures) -> String {
     if figures.unanswered > 0 {
         row("unanswered", figures.unanswered.to_string());
     }
+    if let Some(us) = figures.client_late_p99_us {
+        row("client late", format!("p99 {us} µs"));
+    }
     if let Some(cpu) = &figures.cpu {
+        if let Some(foreign) = cpu.foreign_cores {
+            row("foreign CPU", format!("{foreign:.2} cores on the server's CPU"));
+        }
         row("CPU", format!("{:.2} µs/request ({:.2} cores)", cpu.us_per_request, cpu.cores));
         for (name, us) in &cpu.us_per_request_by_thread {
             row(&format!("CPU {name}"), format!("{us:.2} µs/request"));
