@@ -1,1 +1,138 @@
-//! Placeholder until its first module lands.
+//! The management REST API on port 9193, as an axum router that a binary puts on a socket.
+//!
+//! Everything about tenants goes through here: apps, secrets, topics, grants. A change is made in Kafka first where
+//! Kafka is concerned, then in the database, then it is brought into force ([`ManagerState::refresh`]), and only then
+//! answered; so whoever is told that a topic exists can publish to it.
+//!
+//! [`endpoints()`] is the list of what is routed. Routing, authentication and OpenAPI are made from it; an endpoint
+//! that is not described cannot be reached.
+//!
+//! Who may call: the admin, except for health, `/openapi.json`, and `/metrics` while the listener is on loopback.
+
+mod auth;
+pub mod client;
+mod endpoints;
+mod error;
+mod input;
+pub mod limits;
+mod serve;
+mod shell;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use authdb::{Admin, AuthDb};
+use axum::Router;
+use axum::routing::MethodRouter;
+use kafka_admin::TopicAdmin;
+use model::api_doc::{Auth, EndpointDoc};
+use model::ids::ClusterName;
+use model::login_limiter::LoginLimiter;
+
+pub use serve::serve;
+
+use error::ApiError;
+
+/// What the manager works with. Made by the binary; shared by all requests.
+pub struct ManagerState {
+    pub db: AuthDb,
+    /// Who may call.
+    pub admin: Admin,
+    /// The clusters of the gateway's configuration.
+    pub clusters: BTreeMap<ClusterName, Arc<dyn TopicAdmin>>,
+    pub refresh: RefreshHook,
+    /// `/metrics`: Prometheus text exposition.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// `/openapi.json`, ready to send: [`openapi_json`].
+    pub openapi: Arc<str>,
+    pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// Shared with the other listeners, so that failures are counted once.
+    pub login_limiter: Arc<Mutex<LoginLimiter>>,
+    /// The listener is on loopback: `/metrics` needs no credentials.
+    pub on_loopback: bool,
+    /// Origins whose pages may call, as `https://console.example.com`.
+    pub cors_origins: Vec<String>,
+}
+
+/// Brings changes into force now; its error is a sentence. The change itself is safe in the database and comes into
+/// force with the next poll anyway, so a failure is logged and not answered.
+pub type RefreshHook = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// What the health endpoints say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// `/alive`: false while draining, so that balancers of 2017 notice.
+    pub alive: bool,
+    /// `/readyz`: may take traffic.
+    pub ready: bool,
+    /// What goes into the body of `/readyz` beside `"ready"`: an object, for example the state of each cluster.
+    pub detail: serde_json::Value,
+}
+
+type Shared = Arc<ManagerState>;
+
+/// The router. Serve it with [`serve`], or with connect info, or all failed logins count as one address.
+pub fn router(state: ManagerState) -> Router {
+    let state: Shared = Arc::new(state);
+    let mut router = Router::new();
+    for endpoint in endpoints::all() {
+        let guarded = match endpoint.doc.auth {
+            Auth::None => endpoint.route,
+            Auth::Admin | Auth::Publisher | Auth::Subscriber => {
+                endpoint.route.route_layer(axum::middleware::from_fn_with_state(Arc::clone(&state), auth::admin))
+            }
+        };
+        router = router.route(&axum_path(endpoint.doc.path), guarded);
+    }
+    router
+        .method_not_allowed_fallback(shell::method_not_allowed)
+        .fallback(shell::not_found)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), shell::wrap))
+        .with_state(state)
+}
+
+/// Every endpoint of the manager.
+pub fn endpoints() -> Vec<EndpointDoc> {
+    endpoints::all().into_iter().map(|endpoint| endpoint.doc).collect()
+}
+
+/// `/openapi.json` for these endpoints: the manager's own and those of other listeners.
+pub fn openapi_json(endpoints: &[EndpointDoc], version: &str) -> String {
+    let endpoints: Vec<&EndpointDoc> = endpoints.iter().collect();
+    let document = model::openapi::document(&endpoints, version);
+    serde_json::to_string_pretty(&document).expect("a document of strings and numbers")
+}
+
+/// One line of the list: what is said of an endpoint, and who answers it.
+struct Endpoint {
+    doc: EndpointDoc,
+    route: MethodRouter<Shared>,
+}
+
+/// `/v1/apps/:appid` as axum writes it.
+fn axum_path(path: &str) -> String {
+    let segments = path.split('/').map(|segment| match segment.strip_prefix(':') {
+        Some(name) => format!("{{{name}}}"),
+        None => segment.to_owned(),
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+impl ManagerState {
+    /// The named cluster's client.
+    fn cluster(&self, name: &ClusterName) -> Result<&Arc<dyn TopicAdmin>, ApiError> {
+        self.clusters.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.clusters.keys().map(ClusterName::as_str).collect();
+            let message = format!("there is no cluster {name}, configured are: {}", known.join(", "));
+            ApiError::not_found("no_such_cluster", message)
+        })
+    }
+
+    async fn bring_into_force(&self) {
+        if let Err(err) = (self.refresh)().await {
+            tracing::warn!(err, "change is stored and will come into force with the next poll");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `GET /v1/topics/:appid/:topic/:ver`
+
+use axum::Json;
+use axum::extract::State;
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use serde_json::Value;
+
+use super::{P_OWNER, P_TOPIC, P_VER, TOPIC_EXAMPLE, endpoint as tie, topic_json};
+use crate::error::ApiError;
+use crate::input::TopicPath;
+use crate::{Endpoint, Shared};
+
+const DOC: EndpointDoc = EndpointDoc {
+    listener: Listener::Manager,
+    method: Method::Get,
+    path: "/v1/topics/:appid/:topic/:ver",
+    operation: "getTopic",
+    tag: "topics",
+    summary: "One topic version as it was registered",
+    details: "",
+    auth: Auth::Admin,
+    params: &[P_OWNER, P_TOPIC, P_VER],
+    request: &[],
+    responses: &[
+        ResponseDoc::with(
+            200,
+            "the topic version",
+            &[ContentDoc { media_type: "application/json", what: "the topic version", example: Some(TOPIC_EXAMPLE) }],
+        ),
+        ResponseDoc::bare(404, "no such app, topic or version"),
+    ],
+};
+
+pub(crate) fn endpoint() -> Endpoint {
+    tie(DOC, handle)
+}
+
+async fn handle(State(state): State<Shared>, path: TopicPath) -> Result<Json<Value>, ApiError> {
+    Ok(Json(topic_json(&state.db.get_topic(&path.owner, &path.name, &path.ver).await?)))
+}

@@ -1,0 +1,44 @@
+//! `GET /v1/apps`
+
+use axum::Json;
+use axum::extract::State;
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use serde_json::Value;
+
+use super::{app_json, endpoint as tie};
+use crate::error::ApiError;
+use crate::{Endpoint, Shared};
+
+const DOC: EndpointDoc = EndpointDoc {
+    listener: Listener::Manager,
+    method: Method::Get,
+    path: "/v1/apps",
+    operation: "listApps",
+    tag: "apps",
+    summary: "All apps, by id",
+    details: "",
+    auth: Auth::Admin,
+    params: &[],
+    request: &[],
+    responses: &[ResponseDoc::with(
+        200,
+        "the apps",
+        &[ContentDoc {
+            media_type: "application/json",
+            what: "an array of apps; `rotating` names the sides whose previous secret still works",
+            example: Some(concat!(
+                "[",
+                r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1,"rotating":[]}"#,
+                "]"
+            )),
+        }],
+    )],
+};
+
+pub(crate) fn endpoint() -> Endpoint {
+    tie(DOC, handle)
+}
+
+async fn handle(State(state): State<Shared>) -> Result<Json<Value>, ApiError> {
+    Ok(Json(state.db.list_apps().await?.iter().map(app_json).collect()))
+}

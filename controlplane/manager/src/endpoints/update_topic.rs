@@ -1,0 +1,149 @@
+//! `PUT /v1/topics/:appid/:topic/:ver`: what Kafka has to do first, then what clients see.
+
+use std::cmp::Ordering;
+
+use authdb::TopicUpdate;
+use axum::Json;
+use axum::extract::State;
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
+use model::naming::physical_topic;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::create_topic::{
+    P_COMPRESSION, P_MESSAGE_BYTES_MAX, P_PARTITIONER, P_PARTITIONS, P_RETENTION_BYTES, P_RETENTION_HOURS,
+    P_STRIP_2017_TAGS, configs, options, partitions, retention_bytes, retention_ms,
+};
+use super::{P_OWNER, P_TOPIC, P_VER, TOPIC_EXAMPLE, endpoint as tie, topic_json};
+use crate::error::ApiError;
+use crate::input::{Flag, Query, TopicPath};
+use crate::{Endpoint, Shared};
+
+const DOC: EndpointDoc = EndpointDoc {
+    listener: Listener::Manager,
+    method: Method::Put,
+    path: "/v1/topics/:appid/:topic/:ver",
+    operation: "updateTopic",
+    tag: "topics",
+    summary: "Change a topic version: more partitions, retention, options, enabled or not",
+    details: "What is not given stays. Partitions can only grow; keys then choose among the new number. A disabled \
+              topic can be neither published to nor read.",
+    auth: Auth::Admin,
+    params: &[
+        P_OWNER,
+        P_TOPIC,
+        P_VER,
+        P_PARTITIONS,
+        P_RETENTION_HOURS,
+        P_RETENTION_BYTES,
+        P_PARTITIONER,
+        P_COMPRESSION,
+        P_STRIP_2017_TAGS,
+        P_MESSAGE_BYTES_MAX,
+        ParamDoc::query("enabled", Kind::Bool, "may it be used"),
+    ],
+    request: &[],
+    responses: &[
+        ResponseDoc::with(
+            200,
+            "changed",
+            &[ContentDoc {
+                media_type: "application/json",
+                what: "the topic version as it is now, with `\"ok\":1`",
+                example: Some(TOPIC_EXAMPLE),
+            }],
+        ),
+        ResponseDoc::bare(400, "nothing to change, a value out of range, or fewer partitions than there are"),
+        ResponseDoc::bare(404, "no such app, topic or version, or Kafka has lost it"),
+        ResponseDoc::bare(502, "Kafka refuses"),
+        ResponseDoc::bare(503, "Kafka or the database cannot be reached"),
+        ResponseDoc::bare(504, "Kafka has not finished in time; trying again is safe"),
+    ],
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    partitions: Option<i64>,
+    #[serde(rename = "retention.hours")]
+    retention_hours: Option<f64>,
+    #[serde(rename = "retention.bytes")]
+    retention_bytes: Option<i64>,
+    partitioner: Option<String>,
+    compression: Option<String>,
+    strip_2017_tags: Option<Flag>,
+    message_bytes_max: Option<i64>,
+    enabled: Option<Flag>,
+}
+
+impl Params {
+    fn says_nothing(&self) -> bool {
+        self.partitions.is_none()
+            && self.retention_hours.is_none()
+            && self.retention_bytes.is_none()
+            && self.partitioner.is_none()
+            && self.compression.is_none()
+            && self.strip_2017_tags.is_none()
+            && self.message_bytes_max.is_none()
+            && self.enabled.is_none()
+    }
+}
+
+pub(crate) fn endpoint() -> Endpoint {
+    tie(DOC, handle)
+}
+
+async fn handle(
+    State(state): State<Shared>,
+    path: TopicPath,
+    Query(params): Query<Params>,
+) -> Result<Json<Value>, ApiError> {
+    if params.says_nothing() {
+        return Err(ApiError::bad_request("nothing_updated", "nothing updated"));
+    }
+    let partitions = partitions(params.partitions)?;
+    let retention_ms = retention_ms(params.retention_hours)?;
+    let retention_bytes = retention_bytes(params.retention_bytes)?;
+    let before = state.db.get_topic(&path.owner, &path.name, &path.ver).await?;
+    let options = options(
+        before.options.clone(),
+        params.partitioner.as_deref(),
+        params.compression.as_deref(),
+        params.strip_2017_tags,
+        params.message_bytes_max,
+    )?;
+    let admin = state.cluster(&before.cluster)?;
+    let physical = physical_topic(&path.owner, &path.name, &path.ver);
+
+    if let Some(wanted) = partitions {
+        let there = admin.describe_topic(&physical).await?.partitions.len() as u32;
+        match wanted.cmp(&there) {
+            Ordering::Greater => admin.create_partitions(&physical, wanted as i32).await?,
+            Ordering::Equal => {}
+            Ordering::Less => {
+                let message = format!("the topic has {there} partitions, and Kafka cannot take any away");
+                return Err(ApiError::bad_request("invalid_partitions", message));
+            }
+        }
+    }
+    let mut changed = configs(&options, retention_ms, retention_bytes);
+    changed.retain(|(name, _)| {
+        name != "max.message.bytes" || options.message_bytes_max != before.options.message_bytes_max
+    });
+    if !changed.is_empty() {
+        admin.alter_configs(&physical, &changed).await?;
+    }
+    let update = TopicUpdate {
+        enabled: params.enabled.map(|flag| flag.0),
+        options: Some(options),
+        partitions,
+        retention_ms,
+        retention_bytes,
+    };
+    let topic = state.db.update_topic(&path.owner, &path.name, &path.ver, update).await?;
+    tracing::info!(topic = physical, enabled = topic.enabled, "topic changed");
+    state.bring_into_force().await;
+    let mut value = topic_json(&topic);
+    value["ok"] = 1.into();
+    Ok(Json(value))
+}

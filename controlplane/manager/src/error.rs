@@ -1,0 +1,133 @@
+//! Every refusal of the manager: status, code, sentence. One type, so that all endpoints refuse alike.
+
+use authdb::AuthDbError;
+use axum::Json;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use kafka_admin::AdminError;
+use model::denied::{self, Denied};
+use model::ids::NameError;
+use model::naming::PhysicalNameTooLong;
+use serde_json::json;
+
+use crate::limits::{RETRY_AFTER_BUSY_S, RETRY_AFTER_KAFKA_S};
+
+/// An answer other than success: `{"errmsg":…,"code":…}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) retry_after_s: Option<u32>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after_s: None }
+    }
+
+    pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, message)
+    }
+
+    fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = Json(json!({"errmsg": self.message, "code": self.code}));
+        let mut response = (self.status, body).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(denied::WWW_AUTHENTICATE));
+        }
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        let refusal = denied.refusal();
+        Self {
+            status: StatusCode::from_u16(refusal.status).expect("a refusal has an HTTP status"),
+            code: refusal.code,
+            message: refusal.message,
+            retry_after_s: refusal.retry_after_s,
+        }
+    }
+}
+
+impl From<NameError> for ApiError {
+    fn from(err: NameError) -> Self {
+        Self::bad_request("illegal_name", err.to_string())
+    }
+}
+
+impl From<PhysicalNameTooLong> for ApiError {
+    fn from(err: PhysicalNameTooLong) -> Self {
+        Self::bad_request("name_too_long", err.to_string())
+    }
+}
+
+impl From<AuthDbError> for ApiError {
+    fn from(err: AuthDbError) -> Self {
+        let message = err.to_string();
+        let conflict = |code| Self::new(StatusCode::CONFLICT, code, message.clone());
+        match &err {
+            AuthDbError::NoSuchApp(_) => Self::not_found("no_such_app", message),
+            AuthDbError::NoSuchTopic { .. } => Self::not_found("no_such_topic", message),
+            AuthDbError::NoSuchVersion { .. } => Self::not_found("no_such_version", message),
+            AuthDbError::AppExists(_) => conflict("app_exists"),
+            AuthDbError::AppHasTopics { .. } => conflict("app_has_topics"),
+            AuthDbError::TopicExists { .. } => conflict("topic_exists"),
+            AuthDbError::TooMany { .. } => conflict("limit_reached"),
+            AuthDbError::GrantToOwner(_) => Self::bad_request("grant_to_owner", message),
+            AuthDbError::Busy => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_busy", message).retry_after(RETRY_AFTER_BUSY_S)
+            }
+            AuthDbError::BadLocation { .. }
+            | AuthDbError::Open { .. }
+            | AuthDbError::Migrate { .. }
+            | AuthDbError::BadRow { .. }
+            | AuthDbError::Random(_)
+            | AuthDbError::Database(_) => {
+                // Paths and query errors are for the log.
+                tracing::error!(err = &err as &dyn std::error::Error, "management call failed at the database");
+                let message = "the tenants' database does not answer, nothing was changed";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", message)
+                    .retry_after(RETRY_AFTER_BUSY_S)
+            }
+        }
+    }
+}
+
+impl From<AdminError> for ApiError {
+    fn from(err: AdminError) -> Self {
+        let message = err.to_string();
+        match &err {
+            AdminError::AlreadyExists { .. } => Self::new(StatusCode::CONFLICT, "kafka_topic_exists", message),
+            AdminError::NoSuchTopic { .. } => Self::not_found("no_such_kafka_topic", message),
+            AdminError::InvalidReplicationFactor { .. } => Self::bad_request("invalid_replicas", message),
+            AdminError::InvalidPartitions { .. } => Self::bad_request("invalid_partitions", message),
+            AdminError::InvalidConfig { .. } => Self::bad_request("invalid_config", message),
+            AdminError::Unreachable { .. } | AdminError::Stopped => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "kafka_unreachable", message)
+                    .retry_after(RETRY_AFTER_KAFKA_S)
+            }
+            AdminError::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "kafka_timeout", message),
+            AdminError::Refused { .. } | AdminError::NotAuthorized { .. } | AdminError::Unusable { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, "kafka_refused", message)
+            }
+        }
+    }
+}

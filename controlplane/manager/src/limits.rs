@@ -1,0 +1,40 @@
+//! Limits of the manager.
+
+use std::time::Duration;
+
+/// Largest request body. The biggest legal one is a grant, a few hundred bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Partitions a topic may be made with or raised to.
+pub const PARTITIONS_MAX: i64 = 1000;
+
+/// Replicas a topic may be made with; brokers refuse more than there are of them.
+pub const REPLICAS_MAX: i64 = 16;
+
+/// Replicas when nothing is said, if there are so many brokers.
+pub const REPLICAS_DEFAULT: usize = 3;
+
+/// Ten years, in hours. `-1` is forever.
+pub const RETENTION_HOURS_MAX: f64 = 87_600.0;
+
+/// What a batch may be larger than the largest message in it: key, headers, framing.
+pub const BATCH_OVERHEAD_BYTES: i64 = 100_000;
+
+/// Connections open at the same time; more wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 1024;
+
+/// A connection on which nothing arrives for so long is closed. Longer than any answer takes, because nothing arrives
+/// while a client waits for one.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Longest `X-Request-Id` that is repeated; a longer one is replaced.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Seconds a client should stay away when the database is busy, or Kafka cannot be reached.
+pub const RETRY_AFTER_BUSY_S: u32 = 1;
+pub const RETRY_AFTER_KAFKA_S: u32 = 5;
+
+/// Our own client: largest answer it reads, and how long it waits for all of it.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
+const _: () = assert!(ANSWER_TIMEOUT.as_secs() < IDLE_TIMEOUT.as_secs());

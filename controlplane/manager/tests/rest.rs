@@ -1,0 +1,431 @@
+//! The REST API over a socket: what can be done, what is refused, and in what words.
+
+mod harness;
+
+use harness::{KEY, Manager};
+use kafka_admin::AdminError;
+use model::{Credentials, Side, authenticate, authorize_publish, authorize_raw, authorize_subscribe};
+use serde_json::{Value, json};
+
+async fn with_shop() -> Manager {
+    let manager = Manager::start().await;
+    for app in ["shop", "audit"] {
+        let answer = manager.raw("POST /v1/apps", &[], &json!({"appid": app, "cluster": "main"}).to_string()).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+    }
+    let answer = manager.raw("POST /v1/topics/shop/orders/v1?partitions=4", &[], "").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    manager.fake.take_calls();
+    manager
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}"))
+}
+
+#[tokio::test]
+async fn an_app_lives_from_creation_to_deletion() {
+    let manager = Manager::start().await;
+    let client = manager.client();
+    // The only cluster need not be named.
+    let made = client.request("POST", "/v1/apps", &[], Some(&json!({"appid": "shop"}))).await.unwrap();
+    assert_eq!((text(&made, "appid"), text(&made, "cluster"), &made["enabled"]), ("shop", "main", &json!(true)));
+    let opens = |key: &str, side: Side| {
+        let credentials = Credentials { app: "shop", key: key.as_bytes() };
+        authenticate(&manager.snapshot(), &credentials, side).map(drop).map_err(|denied| denied.code())
+    };
+    assert_eq!(opens(text(&made, "pubkey"), Side::Publish), Ok(()));
+    assert_eq!(opens(text(&made, "subkey"), Side::Subscribe), Ok(()));
+
+    let shown = client.request("GET", "/v1/apps/shop", &[], None).await.unwrap();
+    assert!(shown.get("pubkey").is_none(), "a secret is shown once");
+    assert_eq!(client.request("GET", "/v1/apps", &[], None).await.unwrap(), json!([shown]));
+
+    let rotated = client.request("POST", "/v1/apps/shop/secrets/publish", &[], None).await.unwrap();
+    assert_eq!((text(&rotated, "appid"), text(&rotated, "side")), ("shop", "publish"));
+    assert_eq!(opens(text(&made, "pubkey"), Side::Publish), Ok(()));
+    assert_eq!(opens(text(&rotated, "secret"), Side::Publish), Ok(()));
+    let shown = client.request("GET", "/v1/apps/shop", &[], None).await.unwrap();
+    assert_eq!(shown["rotating"], json!(["publish"]));
+    for _ in 0..2 {
+        let revoked = client.request("DELETE", "/v1/apps/shop/secrets/publish", &[], None).await.unwrap();
+        assert_eq!(revoked, json!({"ok": 1}));
+    }
+    assert_eq!(opens(text(&made, "pubkey"), Side::Publish), Err("not_authenticated"));
+    assert_eq!(opens(text(&rotated, "secret"), Side::Publish), Ok(()));
+
+    client.request("PUT", "/v1/apps/shop", &[], Some(&json!({"enabled": false}))).await.unwrap();
+    assert_eq!(opens(text(&rotated, "secret"), Side::Publish), Err("app_disabled"));
+    for _ in 0..2 {
+        assert_eq!(client.request("DELETE", "/v1/apps/shop", &[], None).await.unwrap(), json!({"ok": 1}));
+    }
+    assert_eq!(opens(text(&rotated, "secret"), Side::Publish), Err("not_authenticated"));
+}
+
+#[tokio::test]
+async fn a_topic_is_made_in_kafka_and_then_for_clients() {
+    let manager = with_shop().await;
+    let line = "POST /v1/topics/shop/returns/v10?partitions=3&replicas=2&retention.hours=1.5&retention.bytes=1000\
+                &partitioner=fnv1a&compression=lz4&strip_2017_tags=1&message_bytes_max=2000000";
+    manager
+        .check(
+            line,
+            "",
+            "200 {\"appid\":\"shop\",\"cluster\":\"main\",\"compression\":\"lz4\",\"enabled\":true,\
+             \"message_bytes_max\":2000000,\"ok\":1,\"partitioner\":\"fnv1a\",\"partitions\":3,\
+             \"physical\":\"shop.returns.v10.470\",\"replicas\":2,\"retention_bytes\":1000,\
+             \"retention_ms\":5400000,\"strip_2017_tags\":true,\"topic\":\"returns\",\"ver\":\"v10\"}",
+        )
+        .await;
+    let configs = r#"[("retention.ms", "5400000"), ("retention.bytes", "1000"), ("max.message.bytes", "2100000")]"#;
+    assert_eq!(manager.fake.take_calls(), [format!("create shop.returns.v10.470 3x2 {configs}")]);
+    let snapshot = manager.snapshot();
+    let permit = authorize_publish(&snapshot, snapshot.app("shop").unwrap(), "returns", "v10").unwrap();
+    assert_eq!(&*permit.topic().physical, "shop.returns.v10.470");
+    assert_eq!(permit.topic().options.message_bytes_max, 2_000_000);
+
+    // Nothing said: one partition, and three replicas where there are brokers enough.
+    manager.raw("POST /v1/topics/shop/plain/v1", &[], "").await;
+    assert_eq!(manager.fake.take_calls(), ["brokers", "create shop.plain.v1 1x3 []"]);
+    let list = manager.raw("GET /v1/topics/shop", &[], "").await.json();
+    let names: Vec<&str> = list.as_array().unwrap().iter().map(|t| text(t, "physical")).collect();
+    assert_eq!(names, ["shop.orders.v1", "shop.plain.v1", "shop.returns.v10.470"]);
+    assert_eq!(manager.raw("GET /v1/topics", &[], "").await.json(), list);
+    assert_eq!(manager.raw("GET /v1/topics/shop/orders/v1", &[], "").await.json(), list[0]);
+}
+
+#[tokio::test]
+async fn a_topic_that_kafka_has_already_is_adopted_and_said_so() {
+    let manager = with_shop().await;
+    manager.raw("DELETE /v1/topics/shop/orders/v1", &[], "").await;
+    let answer = manager.raw("POST /v1/topics/shop/orders/v1?partitions=9&replicas=1", &[], "").await;
+    let topic = answer.json();
+    assert_eq!((answer.status, &topic["partitions"]), (200, &json!(4)));
+    assert_eq!(
+        text(&topic, "note"),
+        "Kafka topic shop.orders.v1 was there already and is adopted as it is: 4 partitions, 3 replicas"
+    );
+}
+
+#[tokio::test]
+async fn a_topic_changes_in_kafka_and_for_clients() {
+    let manager = with_shop().await;
+    let answer = manager
+        .raw("PUT /v1/topics/shop/orders/v1?partitions=8&retention.hours=2&compression=zstd&enabled=0", &[], "")
+        .await
+        .json();
+    assert_eq!(
+        (&answer["ok"], &answer["partitions"], text(&answer, "compression"), &answer["enabled"]),
+        (&json!(1), &json!(8), "zstd", &json!(false))
+    );
+    assert_eq!(
+        manager.fake.take_calls(),
+        [
+            "describe shop.orders.v1",
+            "partitions shop.orders.v1 8",
+            r#"alter shop.orders.v1 [("retention.ms", Some("7200000"))]"#
+        ]
+    );
+    let snapshot = manager.snapshot();
+    let denied = authorize_publish(&snapshot, snapshot.app("shop").unwrap(), "orders", "v1").unwrap_err();
+    assert_eq!(denied.code(), "topic_disabled");
+
+    // What is there already costs nothing and works.
+    manager.raw("PUT /v1/topics/shop/orders/v1?partitions=8&enabled=true", &[], "").await;
+    assert_eq!(manager.fake.take_calls(), ["describe shop.orders.v1"]);
+    manager
+        .check(
+            "PUT /v1/topics/shop/orders/v1?partitions=7",
+            "",
+            r#"400 {"code":"invalid_partitions","errmsg":"the topic has 8 partitions, and Kafka cannot take any away"}"#,
+        )
+        .await;
+    manager
+        .check("PUT /v1/topics/shop/orders/v1", "", r#"400 {"code":"nothing_updated","errmsg":"nothing updated"}"#)
+        .await;
+    let partitions = manager.raw("GET /v1/partitions/shop/orders/v1", &[], "").await.json();
+    assert_eq!((&partitions["num"], &partitions["offsets"]["7"]), (&json!(8), &json!({"oldest": 1, "latest": 9})));
+}
+
+#[tokio::test]
+async fn deleting_a_topic_leaves_its_messages_unless_told_otherwise() {
+    let manager = with_shop().await;
+    manager.raw("POST /v1/topics/shop/orders/v2", &[], "").await;
+    manager.fake.take_calls();
+    manager.check("DELETE /v1/topics/shop/orders/v1", "", r#"200 {"ok":1}"#).await;
+    assert!(manager.fake.take_calls().is_empty());
+    assert!(manager.snapshot().topic("shop", "orders", "v1").is_none());
+
+    // Kafka refuses: the topic is closed for clients and still known, so that it can be tried again.
+    manager.fake.fail(Some(AdminError::Unreachable { why: "refused".into() }));
+    let answer = manager.raw("DELETE /v1/topics/shop/orders/v2?delete_data=1", &[], "").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+    assert!(!manager.snapshot().topic("shop", "orders", "v2").unwrap().enabled);
+    manager.fake.fail(None);
+    manager.fake.take_calls();
+    for _ in 0..2 {
+        manager.check("DELETE /v1/topics/shop/orders/v2?delete_data=1", "", r#"200 {"ok":1}"#).await;
+    }
+    assert_eq!(manager.fake.take_calls(), ["delete shop.orders.v2"]);
+    assert!(manager.snapshot().topic("shop", "orders", "v2").is_none());
+}
+
+#[tokio::test]
+async fn grants_are_given_and_taken_back_exactly() {
+    let manager = with_shop().await;
+    let may_read = || {
+        let snapshot = manager.snapshot();
+        authorize_subscribe(&snapshot, snapshot.app("audit").unwrap(), "shop", "orders", "v1").is_ok()
+    };
+    let one = r#"{"appid":"audit","kind":"subscribe","owner":"shop","topic":"orders","ver":"v1"}"#;
+    // As the command line writes "every version".
+    let every = r#"{"appid":"audit","kind":"subscribe","owner":"shop","topic":"orders","ver":null}"#;
+    let every_shown = r#"{"appid":"audit","kind":"subscribe","owner":"shop","topic":"orders"}"#;
+    assert!(!may_read());
+    manager.check("POST /v1/grants", one, &format!("201 {one}")).await;
+    manager.check("POST /v1/grants", one, &format!("200 {one}")).await;
+    manager.check("POST /v1/grants", every, &format!("201 {every_shown}")).await;
+    assert!(may_read());
+    manager.check("GET /v1/grants?appid=audit", "", &format!("200 [{every_shown},{one}]")).await;
+    manager.check("GET /v1/grants?appid=shop", "", "200 []").await;
+    manager.check("DELETE /v1/grants", one, r#"200 {"ok":1}"#).await;
+    assert!(may_read(), "the grant on every version stands");
+    let query = "kind=subscribe&appid=audit&owner=shop&topic=orders";
+    for _ in 0..2 {
+        manager.check(&format!("DELETE /v1/grants?{query}"), "", r#"200 {"ok":1}"#).await;
+    }
+    assert!(!may_read());
+
+    let raw = r#"{"appid":"audit","cluster":"main","kind":"raw","topic":"legacy.events"}"#;
+    manager.check("POST /v1/grants", raw, &format!("201 {raw}")).await;
+    let snapshot = manager.snapshot();
+    assert!(authorize_raw(&snapshot, snapshot.app("audit").unwrap(), "main", "legacy.events").is_ok());
+    manager.check("GET /v1/grants", "", &format!("200 [{raw}]")).await;
+    manager.check("DELETE /v1/grants", raw, r#"200 {"ok":1}"#).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_says_why() {
+    let manager = with_shop().await;
+    let too_long = format!("POST /v1/topics/shop/{}/v1", "x".repeat(65));
+    let rows: [(&str, &str, u16, &str); 33] = [
+        ("POST /v1/apps", r#"{"appid":"shop","cluster":"main"}"#, 409, "app_exists"),
+        ("POST /v1/apps", r#"{"appid":"admin"}"#, 409, "app_exists"),
+        ("POST /v1/apps", r#"{"appid":"new","cluster":"other"}"#, 404, "no_such_cluster"),
+        ("POST /v1/apps", r#"{"appid":"a.b"}"#, 400, "illegal_name"),
+        ("POST /v1/apps", r#"{"appid":"new","color":"red"}"#, 400, "bad_json"),
+        ("POST /v1/apps", r#"{"appid":"new""#, 400, "bad_json"),
+        ("GET /v1/apps/nobody", "", 404, "no_such_app"),
+        ("PUT /v1/apps/shop", "{}", 400, "nothing_updated"),
+        ("PUT /v1/apps/nobody", r#"{"enabled":true}"#, 404, "no_such_app"),
+        ("DELETE /v1/apps/shop", "", 409, "app_has_topics"),
+        ("POST /v1/apps/shop/secrets/other", "", 400, "illegal_side"),
+        ("POST /v1/apps/nobody/secrets/publish", "", 404, "no_such_app"),
+        ("POST /v1/topics/shop/orders/v1", "", 409, "topic_exists"),
+        ("POST /v1/topics/nobody/orders/v1", "", 404, "no_such_app"),
+        ("POST /v1/topics/shop/orders/1", "", 400, "illegal_name"),
+        (&too_long, "", 400, "illegal_name"),
+        ("POST /v1/topics/shop/new/v1?partitions=0", "", 400, "out_of_range"),
+        ("POST /v1/topics/shop/new/v1?partitions=many", "", 400, "bad_query"),
+        ("POST /v1/topics/shop/new/v1?replicas=99", "", 400, "out_of_range"),
+        ("POST /v1/topics/shop/new/v1?retention.hours=-2", "", 400, "illegal_retention"),
+        ("POST /v1/topics/shop/new/v1?retention.hours=NaN", "", 400, "illegal_retention"),
+        ("POST /v1/topics/shop/new/v1?retention.bytes=0", "", 400, "illegal_retention"),
+        ("POST /v1/topics/shop/new/v1?compression=best", "", 400, "illegal_option"),
+        ("POST /v1/topics/shop/new/v1?partition=3", "", 400, "bad_query"),
+        ("POST /v1/topics/shop/new/v1?cluster=other", "", 404, "no_such_cluster"),
+        ("PUT /v1/topics/shop/orders/v9?partitions=5", "", 404, "no_such_version"),
+        ("GET /v1/topics/shop/ghosts/v1", "", 404, "no_such_topic"),
+        ("GET /v1/topics/nobody", "", 404, "no_such_app"),
+        (
+            "POST /v1/grants",
+            r#"{"kind":"subscribe","appid":"shop","owner":"shop","topic":"orders"}"#,
+            400,
+            "grant_to_owner",
+        ),
+        (
+            "POST /v1/grants",
+            r#"{"kind":"subscribe","appid":"audit","owner":"shop","topic":"ghosts"}"#,
+            404,
+            "no_such_topic",
+        ),
+        ("POST /v1/grants", r#"{"kind":"raw","appid":"audit","cluster":"main","owner":"shop"}"#, 400, "bad_grant"),
+        ("POST /v1/grants", r#"{"kind":"raw","appid":"audit","cluster":"other"}"#, 404, "no_such_cluster"),
+        ("DELETE /v1/grants", "", 400, "bad_grant"),
+    ];
+    for (line, body, status, code) in rows {
+        let answer = manager.raw(line, &[], body).await;
+        assert_eq!((answer.status, text(&answer.json(), "code")), (status, code), "{line} {body}: {}", answer.body);
+        assert!(text(&answer.json(), "errmsg").len() > 10, "{line}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    assert!(manager.fake.take_calls().is_empty(), "Kafka was asked for nothing");
+    manager.check("DELETE /v1/apps/shop?cascade=1", "", r#"200 {"ok":1}"#).await;
+    assert_eq!(manager.snapshot().topic_count(), 0);
+}
+
+#[tokio::test]
+async fn kafkas_refusals_reach_the_client_and_leave_no_topic_behind() {
+    let manager = with_shop().await;
+    let rows = [
+        (AdminError::InvalidReplicationFactor { asked: 3, brokers: 1 }, 400, "invalid_replicas"),
+        (AdminError::InvalidConfig { why: "no".to_owned() }, 400, "invalid_config"),
+        (AdminError::Unreachable { why: "refused".into() }, 503, "kafka_unreachable"),
+        (AdminError::Timeout { why: "slow".to_owned() }, 504, "kafka_timeout"),
+        (AdminError::Unusable { why: "garbled".to_owned() }, 502, "kafka_refused"),
+    ];
+    for (err, status, code) in rows {
+        manager.fake.fail(Some(err));
+        let answer = manager.raw("POST /v1/topics/shop/new/v1?replicas=3", &[], "").await;
+        assert_eq!((answer.status, text(&answer.json(), "code")), (status, code));
+        assert_eq!(manager.raw("GET /v1/topics/shop/new/v1", &[], "").await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn without_its_database_the_manager_says_try_again() {
+    let manager = with_shop().await;
+    std::fs::remove_file(manager.db.path()).unwrap();
+    let answer = manager.raw("GET /v1/apps", &[], "").await;
+    assert_eq!((answer.status, text(&answer.json(), "code")), (503, "database_unavailable"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(!answer.body.contains("tenants.db"), "paths are for the log: {}", answer.body);
+    assert_eq!(manager.send("GET /readyz", &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn only_the_admin_gets_in() {
+    let manager = with_shop().await;
+    let basic = |text: &str| {
+        use base64::Engine;
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
+    };
+    let (right, wrong) = (basic(&format!("admin:{KEY}")), basic("admin:wrong"));
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let rows: [(Headers<'_>, u16, &str); 7] = [
+        (&[("Appid", "admin"), ("Pubkey", KEY)], 200, ""),
+        (&[("Authorization", &right)], 200, ""),
+        (&[], 401, "not_authenticated"),
+        (&[("Authorization", &wrong)], 401, "not_authenticated"),
+        (&[("Appid", "admin"), ("Subkey", KEY)], 401, "not_authenticated"),
+        (&[("Appid", "shop"), ("Pubkey", KEY)], 401, "not_authenticated"),
+        (&[("Appid", "admin"), ("Pubkey", KEY), ("Authorization", &right)], 400, "two_credentials"),
+    ];
+    for (headers, status, code) in rows {
+        let answer = manager.send("GET /v1/apps", headers, "").await;
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.body);
+        if status != 200 {
+            assert_eq!(text(&answer.json(), "code"), code);
+        }
+        assert_eq!(answer.header("www-authenticate").is_some(), status == 401);
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_but_health_wants_credentials() {
+    let manager = with_shop().await;
+    let open = ["/alive", "/healthz", "/readyz", "/metrics", "/openapi.json"];
+    for doc in manager::endpoints() {
+        let path = doc.path.replace(":appid", "shop").replace(":topic", "orders").replace(":ver", "v1");
+        let path = path.replace(":side", "publish");
+        let answer = manager.send(&format!("{} {path}", doc.method.as_str()), &[], "").await;
+        let expected = if open.contains(&doc.path) { 200 } else { 401 };
+        assert_eq!(answer.status, expected, "{} {path}: {}", doc.method.as_str(), answer.body);
+    }
+    assert_eq!(manager.snapshot().topic_count(), 1);
+}
+
+#[tokio::test]
+async fn guessing_is_answered_429_and_the_right_key_still_works() {
+    let manager = Manager::start().await;
+    for attempt in 1..=32 {
+        let answer = manager.send("GET /v1/apps", &[("Appid", "admin"), ("Pubkey", "guess")], "").await;
+        let expected = if attempt <= 30 { 401 } else { 429 };
+        assert_eq!(answer.status, expected, "attempt {attempt}");
+        assert_eq!(answer.header("retry-after").is_some(), expected == 429);
+    }
+    assert_eq!(manager.raw("GET /v1/apps", &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn metrics_off_loopback_are_for_the_admin() {
+    let manager = Manager::start_with(|state| state.on_loopback = false).await;
+    assert_eq!(manager.send("GET /metrics", &[], "").await.status, 401);
+    let answer = manager.raw("GET /metrics", &[], "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "# TYPE up gauge\nup 1\n"));
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+}
+
+#[tokio::test]
+async fn health_says_what_the_process_says() {
+    let manager = Manager::start_with(|state| {
+        state.readiness = std::sync::Arc::new(|| manager::Readiness {
+            alive: false,
+            ready: false,
+            detail: json!({"clusters": {"main": "down"}}),
+        });
+    })
+    .await;
+    assert_eq!(manager.send("GET /alive", &[], "").await.status, 503);
+    assert_eq!(manager.send("GET /healthz", &[], "").await.status, 200);
+    let answer = manager.send("GET /readyz", &[], "").await;
+    assert_eq!((answer.status, answer.json()), (503, json!({"ready": false, "clusters": {"main": "down"}})));
+}
+
+#[tokio::test]
+async fn requests_that_are_wrong_in_form_are_answered_in_form() {
+    let manager = with_shop().await;
+    let answer = manager.send("GET /nowhere", &[], "").await;
+    assert_eq!((answer.status, text(&answer.json(), "code")), (404, "no_such_endpoint"));
+
+    let answer = manager.send("PATCH /v1/apps/shop", &[], "").await;
+    assert_eq!((answer.status, text(&answer.json(), "code")), (405, "method_not_allowed"));
+    let mut allowed: Vec<&str> = answer.header("allow").unwrap().split(',').map(str::trim).collect();
+    allowed.sort_unstable();
+    assert_eq!(allowed, ["delete", "get", "head", "put"]);
+
+    let answer = manager.raw("POST /v1/apps", &[("Content-Type", "text/plain")], "{}").await;
+    assert_eq!((answer.status, text(&answer.json(), "code")), (415, "unsupported_media_type"));
+    let answer = manager.raw("POST /v1/apps", &[("Content-Type", "application/json; charset=utf-8")], "{}").await;
+    assert_eq!((answer.status, text(&answer.json(), "code")), (400, "bad_json"));
+    let answer = manager.raw("POST /v1/apps", &[], &" ".repeat(100_000)).await;
+    assert_eq!((answer.status, text(&answer.json(), "code")), (413, "body_too_large"));
+    let answer = manager.raw("GET /v1/apps/%ff", &[], "").await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn request_ids_and_cors_are_answered_on_every_path() {
+    let manager = Manager::start().await;
+    let answer = manager.send("GET /nowhere", &[("X-Request-Id", "abc-1")], "").await;
+    assert_eq!(answer.header("x-request-id"), Some("abc-1"));
+    let answer = manager.send("GET /alive", &[("X-Request-Id", &"x".repeat(500))], "").await;
+    assert_eq!(answer.header("x-request-id").unwrap().len(), 16);
+
+    let origin = ("Origin", "https://console.example.com");
+    let answer = manager.send("GET /alive", &[origin], "").await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://console.example.com"));
+    let ask = ("Access-Control-Request-Method", "POST");
+    let answer = manager.send("OPTIONS /v1/apps", &[origin, ask], "").await;
+    assert_eq!((answer.status, answer.header("access-control-allow-methods")), (204, Some("get, post, put, delete")));
+    let answer = manager.send("OPTIONS /v1/apps", &[("Origin", "https://evil.example.com"), ask], "").await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (405, None));
+}
+
+#[tokio::test]
+async fn the_client_tells_refused_from_unreachable() {
+    let manager = Manager::start().await;
+    let err = manager.client().request("GET", "/v1/apps/nobody", &[], None).await.unwrap_err();
+    assert_eq!((err.status(), err.to_string().as_str()), (Some(404), "there is no app nobody (no_such_app)"));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let client = manager::client::AdminClient::new(&url, "admin", KEY).unwrap();
+    assert_eq!(client.request("GET", "/v1/apps", &[], None).await.unwrap_err().status(), None);
+}
+
+#[tokio::test]
+async fn clusters_have_the_shape_of_2017() {
+    let manager = Manager::start().await;
+    manager.check("GET /v1/clusters", "", r#"200 [{"name":"main","nickname":"main"}]"#).await;
+}
