@@ -15,7 +15,7 @@ use crate::shared::{ClusterHealth, Shared};
 use crate::slots::{Answer, Delivery};
 use crate::subscriptions::{PollAnswer, PollRequest, Subscriptions};
 use crate::waiters::Waiters;
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 use gafka_http::Head;
 use gafka_http::date::{DateCache, HttpDate};
 use model::presented::{BasicBuffer, Presented};

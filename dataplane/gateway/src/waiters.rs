@@ -9,6 +9,7 @@
 
 use crate::cluster::Cluster;
 use crate::endpoints::publish::Single;
+use crate::reply::Failure;
 use crate::shard::Shard;
 use kafka_client::Outcome;
 use slab::Slab;
@@ -28,7 +29,7 @@ pub struct Waiters {
 
 impl Waiters {
     /// Hands a record over under a fresh tag; its request waits only if it was accepted.
-    pub fn add<E>(&self, accept: impl FnOnce(u64) -> Result<Waiter, E>) -> Result<(), E> {
+    pub fn add(&self, accept: impl FnOnce(u64) -> Result<Waiter, Failure>) -> Result<(), Failure> {
         let mut waiting = self.waiting.borrow_mut();
         let entry = waiting.vacant_entry();
         let waiter = accept(entry.key() as u64)?;
