@@ -21,11 +21,12 @@ use crate::publish::{Request, work};
 
 pub fn run(compare: Compare) -> Result<ExitCode> {
     let this = std::env::current_exe().context("where is this program")?;
+    // Declared first, so that it ends last.
+    let mut _behind = None;
     let mut servers = vec![
         Server::floor(&this, "http", "raw io_uring floor", &compare)?,
         Server::floor(&this, "shard", "runtime shard, no gateway", &compare)?,
     ];
-    let mut _behind = None;
     if !compare.floor_only {
         let kateway = match &compare.kateway {
             Some(path) => path.clone(),
@@ -79,9 +80,8 @@ struct Server {
 
 impl Server {
     fn floor(this: &Path, kind: &str, name: &str, compare: &Compare) -> Result<Server> {
-        let mut command = Command::new(this);
-        command.args(["floor", kind, "--json", "--listen", "127.0.0.1:0", "--cpu"]);
-        command.arg(compare.server_cpu.to_string());
+        let mut command = pinned(this, compare.server_cpu, this);
+        command.args(["floor", kind, "--json", "--listen", "127.0.0.1:0"]);
         let (process, ready) = Process::start(command, name)?;
         Ok(Server {
             name: name.to_owned(),
@@ -98,8 +98,7 @@ impl Server {
 
     fn kateway(this: &Path, kateway: &Path, kafka: &str, compare: &Compare) -> Result<Server> {
         let data_dir = TempDir::new()?;
-        let mut command = Command::new(this);
-        command.args(["pin", "--cpu", &compare.server_cpu.to_string(), "--"]).arg(kateway);
+        let mut command = pinned(this, compare.server_cpu, kateway);
         command.args(["quickstart", "--json", "--shards", "1", "--bootstrap", kafka]);
         for listener in ["--pub", "--sub", "--man", "--kafka"] {
             command.args([listener, "127.0.0.1:0"]);
@@ -179,11 +178,18 @@ struct NullBroker {
 
 impl NullBroker {
     fn start(this: &Path, cpu: usize) -> Result<NullBroker> {
-        let mut command = Command::new(this);
-        command.args(["null-broker", "--json", "--listen", "127.0.0.1:0", "--cpu", &cpu.to_string()]);
+        let mut command = pinned(this, cpu, this);
+        command.args(["null-broker", "--json", "--listen", "127.0.0.1:0"]);
         let (process, ready) = Process::start(command, "the null broker")?;
         Ok(NullBroker { kafka: text(&ready, "kafka")?, _process: process })
     }
+}
+
+/// `program` on one CPU; it is killed when this program ends, however that happens.
+fn pinned(this: &Path, cpu: usize, program: &Path) -> Command {
+    let mut command = Command::new(this);
+    command.args(["pin", "--cpu", &cpu.to_string(), "--"]).arg(program);
+    command
 }
 
 /// A child that ends with this program.
@@ -308,10 +314,10 @@ fn markdown(compare: &Compare, servers: &[Server]) -> String {
     let _ = writeln!(out, "### CPU per {} B publish, {} connections, acks=all\n", compare.size, compare.connections);
     let _ = writeln!(
         out,
-        "{}. {} rounds of {:.0} s each, shuffled; medians (min–max). Server on CPU {}, client{} on CPU {}.\n",
+        "{}. {} rounds of {:?} each, shuffled; medians (min–max). Server on CPU {}, client{} on CPU {}.\n",
         machine(),
         compare.rounds,
-        compare.duration.as_secs_f64(),
+        compare.duration,
         compare.server_cpu,
         if compare.floor_only { "" } else { " and null broker" },
         compare.client_cpu

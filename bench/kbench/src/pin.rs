@@ -4,12 +4,14 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::cli::Pin;
 
-/// Becomes the command, on that CPU and under the same process id.
+/// Becomes the command, on that CPU and under the same process id, and dies with the process that started it.
 pub fn run(pin: Pin) -> Result<ExitCode> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("cannot follow the parent process")?;
     this_thread(Some(pin.cpu))?;
     let (program, args) = pin.command.split_first().context("a command to run")?;
     let err = Command::new(program).args(args).exec();
