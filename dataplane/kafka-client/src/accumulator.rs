@@ -107,6 +107,11 @@ impl Queue {
         }
     }
 
+    /// A batch is out, or leaves with the next flush, and nothing went wrong lately.
+    fn is_on_its_way(&self) -> bool {
+        self.failures == 0 && matches!(self.place, Place::Ready | Place::Pending | Place::InFlight)
+    }
+
     /// The next batch of this partition goes under another producer id.
     pub fn burn_identity(&mut self) {
         if let Some(identity) = self.identity.take() {
@@ -215,6 +220,8 @@ const WAITING_RECORD_OVERHEAD: usize = 128;
 const SPARE_RUNS_MAX: usize = 256;
 const CAPACITY_MIN: usize = 512;
 const CAPACITY_MAX: usize = 64 * 1_024;
+/// Partitions of a topic that are under way for records without a key before further ones gather behind them.
+const STICKY_BUSY_MAX: usize = 2;
 /// Partitions looked at when a sticky partition is chosen.
 const STICKY_SCAN_MAX: usize = 64;
 
@@ -575,18 +582,31 @@ impl Accumulator {
     }
 }
 
-/// Beginning at a random partition: one with a leader and nothing under way, else one with a leader, else that one.
+/// Where records without a key go next, beginning at a random partition with a leader.
+///
+/// While fewer than [`STICKY_BUSY_MAX`] partitions of the topic are under way it is one with nothing under way, so an
+/// idle publish waits for nothing. Beyond that records gather behind a batch that is out: more requests at once would
+/// only make each of them smaller, and every request costs the broker and us about as much as ten records.
+/// A partition in trouble is avoided while another one is well.
 fn choose_sticky(partitions: &[Partition], acks: u8, start: usize) -> u32 {
-    let mut led = None;
+    let (mut idle, mut well, mut led) = (None, None, None);
+    let mut busy_count = 0;
     for step in 0..partitions.len().min(STICKY_SCAN_MAX) {
         let index = (start + step) % partitions.len();
         let partition = &partitions[index];
-        if partition.leader.is_some() {
-            if !partition.is_busy(acks) {
-                return index as u32;
-            }
-            led.get_or_insert(index as u32);
+        if partition.leader.is_none() {
+            continue;
+        }
+        led.get_or_insert(index as u32);
+        if !partition.is_busy(acks) {
+            idle.get_or_insert(index as u32);
+        } else if partition.queue(acks).is_some_and(Queue::is_on_its_way) {
+            busy_count += 1;
+            well.get_or_insert(index as u32);
+        }
+        if busy_count >= STICKY_BUSY_MAX {
+            return well.expect("counted with it");
         }
     }
-    led.unwrap_or(start as u32)
+    idle.or(well).or(led).unwrap_or(start as u32)
 }
