@@ -4,7 +4,7 @@
 //! the client's next deadline. All state is here; connections are tasks that only carry bytes.
 //!
 //! The client waits with a request until its timeout in case a broker comes up. For a person in front of the manager
-//! that is long, so a call that has waited `UNREACHABLE_PATIENCE` while no connection stands at all is answered
+//! that is long, so a call that has waited `UNREACHABLE_CALL_PATIENCE` while no connection stands at all is answered
 //! `Unreachable`: it cannot have been sent.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::connection::{self, Event};
-use crate::limits::{EVENTS_MAX, UNREACHABLE_PATIENCE};
+use crate::limits::{EVENTS_MAX, UNREACHABLE_CALL_PATIENCE};
 
 /// Who should answer: as `kafka_client::Target`, owning its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,13 +150,13 @@ impl Driver {
         if self.sockets.values().any(|socket| socket.connected) {
             return None;
         }
-        self.waiting.values().map(|waiting| waiting.since + UNREACHABLE_PATIENCE).min()
+        self.waiting.values().map(|waiting| waiting.since + UNREACHABLE_CALL_PATIENCE).min()
     }
 
     fn give_up_unreachable(&mut self, now: Instant) {
         let why: Arc<str> = self.client.health(now).detail.into();
         let client = &mut self.client;
-        let given_up = self.waiting.extract_if(|_, waiting| waiting.since + UNREACHABLE_PATIENCE <= now);
+        let given_up = self.waiting.extract_if(|_, waiting| waiting.since + UNREACHABLE_CALL_PATIENCE <= now);
         for (token, waiting) in given_up {
             client.cancel(token);
             let _ = waiting.reply.send(Err(RequestError::Unreachable { why: Arc::clone(&why) }));

@@ -78,7 +78,7 @@ pub trait TopicAdmin: Send + Sync {
     /// Makes the topic and waits until every broker shows all its partitions with a leader.
     fn create_topic<'a>(&'a self, topic: &'a NewTopic) -> Answer<'a, ()>;
 
-    /// Marks the topic, with everything in it, for deletion.
+    /// Deletes the topic with everything in it, and waits (a while) until no broker shows it.
     fn delete_topic<'a>(&'a self, name: &'a str) -> Answer<'a, ()>;
 
     fn describe_topic<'a>(&'a self, name: &'a str) -> Answer<'a, TopicDescription>;

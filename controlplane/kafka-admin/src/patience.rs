@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use kafka_client::RequestError;
 use kafka_wire::error_code::ErrorCode;
 
+use crate::driver::Target;
 use crate::error::{lost, refusal};
 use crate::limits::{OPERATION_TIMEOUT, RETRY_FIRST, RETRY_MAX, UNREACHABLE_PATIENCE};
 use crate::{AdminError, KafkaAdmin};
@@ -13,6 +14,9 @@ use crate::{AdminError, KafkaAdmin};
 pub(crate) struct Patience<'a> {
     admin: &'a KafkaAdmin,
     began: Instant,
+    /// When no broker could be reached for the first time.
+    unreachable_since: Option<Instant>,
+    lost: u32,
     pause: Duration,
     /// An attempt was sent and never answered: it may have worked.
     pub(crate) may_have_happened: bool,
@@ -20,28 +24,39 @@ pub(crate) struct Patience<'a> {
 
 impl<'a> Patience<'a> {
     pub(crate) fn new(admin: &'a KafkaAdmin) -> Self {
-        Self { admin, began: Instant::now(), pause: RETRY_FIRST, may_have_happened: false }
+        let began = Instant::now();
+        Self { admin, began, unreachable_since: None, lost: 0, pause: RETRY_FIRST, may_have_happened: false }
+    }
+
+    /// Whom to ask for a change. The controller; but with KRaft that is just a broker that forwards, picked by the
+    /// cluster, and it may be the one that hangs. So after a request without answer, whoever is reachable, in turns.
+    pub(crate) fn controller(&self) -> Target {
+        if self.lost.is_multiple_of(2) { Target::Controller } else { Target::Any }
     }
 
     /// After a request without answer: pauses if another attempt can help, else says why not.
     pub(crate) async fn after_lost(&mut self, err: RequestError) -> Result<(), AdminError> {
-        let limit = match &err {
-            RequestError::Timeout { sent } => {
-                self.may_have_happened |= *sent;
-                OPERATION_TIMEOUT
+        self.lost += 1;
+        match &err {
+            RequestError::Timeout { sent } => self.may_have_happened |= *sent,
+            RequestError::Disconnected { .. } => self.may_have_happened = true,
+            RequestError::Unreachable { .. } | RequestError::QueueFull => {
+                let since = *self.unreachable_since.get_or_insert_with(Instant::now);
+                if since.elapsed() + self.pause >= UNREACHABLE_PATIENCE {
+                    return Err(match self.may_have_happened {
+                        // An earlier attempt may have worked: nobody may be told that nothing happened.
+                        true => AdminError::Timeout { why: err.to_string() },
+                        false => lost(&err),
+                    });
+                }
             }
-            RequestError::Disconnected { .. } => {
-                self.may_have_happened = true;
-                OPERATION_TIMEOUT
-            }
-            RequestError::Unreachable { .. } | RequestError::QueueFull => UNREACHABLE_PATIENCE,
             RequestError::Authentication { .. }
             | RequestError::Unsupported { .. }
             | RequestError::Encode { .. }
             | RequestError::Malformed { .. }
             | RequestError::CoordinatorRefused { .. } => return Err(lost(&err)),
-        };
-        self.pause_within(limit, || lost(&err)).await
+        }
+        self.pause_within(OPERATION_TIMEOUT, || lost(&err)).await
     }
 
     /// After an answer with an error code about a topic: pauses if it passes by itself, else says what it means.

@@ -6,14 +6,13 @@ use kafka_wire::cold::{RequestKind, ResponseKind};
 use kafka_wire::error_code::ErrorCode;
 
 use super::{TIMEOUT_MS, ask, describe_topic, topic_name, unusable};
-use crate::driver::Target;
 use crate::patience::Patience;
 use crate::{AdminError, KafkaAdmin};
 
 pub(crate) async fn run(admin: &KafkaAdmin, name: &str, total: i32) -> Result<(), AdminError> {
     let mut patience = Patience::new(admin);
     loop {
-        let response = match ask(admin, Target::Controller, request(name, total)).await {
+        let response = match ask(admin, patience.controller(), request(name, total)).await {
             Ok(ResponseKind::CreatePartitions(response)) => response,
             Ok(_) => return Err(unusable("CreatePartitions")),
             Err(err) => {

@@ -6,14 +6,13 @@ use kafka_wire::cold::{RequestKind, ResponseKind};
 use kafka_wire::error_code::ErrorCode;
 
 use super::{TIMEOUT_MS, ask, describe_topic, text, topic_name, unusable};
-use crate::driver::Target;
 use crate::patience::Patience;
 use crate::{AdminError, KafkaAdmin, NewTopic};
 
 pub(crate) async fn run(admin: &KafkaAdmin, topic: &NewTopic) -> Result<(), AdminError> {
     let mut patience = Patience::new(admin);
     loop {
-        let response = match ask(admin, Target::Controller, request(topic)).await {
+        let response = match ask(admin, patience.controller(), request(topic)).await {
             Ok(ResponseKind::CreateTopics(response)) => response,
             Ok(_) => return Err(unusable("CreateTopics")),
             Err(err) => {

@@ -1,5 +1,5 @@
 //! DeleteTopics. From version 6 (Kafka 2.8) topics are named in another field than before; we write the new form and
-//! fall back to the old one when the negotiated version cannot carry it.
+//! fall back to the old one when the negotiated version cannot carry it. Then waiting until no broker shows the topic.
 
 use kafka_client::RequestError;
 use kafka_wire::cold::types::DeleteTopicsRequest;
@@ -7,8 +7,7 @@ use kafka_wire::cold::types::delete_topics_request::DeleteTopicState;
 use kafka_wire::cold::{RequestKind, ResponseKind};
 use kafka_wire::error_code::ErrorCode;
 
-use super::{TIMEOUT_MS, ask, topic_name, unusable};
-use crate::driver::Target;
+use super::{TIMEOUT_MS, ask, describe_topic, topic_name, unusable};
 use crate::patience::Patience;
 use crate::{AdminError, KafkaAdmin};
 
@@ -16,7 +15,7 @@ pub(crate) async fn run(admin: &KafkaAdmin, name: &str) -> Result<(), AdminError
     let mut patience = Patience::new(admin);
     let mut new_form = true;
     loop {
-        let response = match ask(admin, Target::Controller, request(name, new_form)).await {
+        let response = match ask(admin, patience.controller(), request(name, new_form)).await {
             Ok(ResponseKind::DeleteTopics(response)) => response,
             Ok(_) => return Err(unusable("DeleteTopics")),
             Err(RequestError::Encode { .. }) if new_form => {
@@ -32,12 +31,13 @@ pub(crate) async fn run(admin: &KafkaAdmin, name: &str) -> Result<(), AdminError
         let result = response.responses.into_iter().find(|t| names_it(&t.name));
         let result = result.ok_or_else(|| unusable("DeleteTopics"))?;
         match ErrorCode(result.error_code) {
-            ErrorCode::NONE => return Ok(()),
+            ErrorCode::NONE => break,
             // Our own earlier attempt, whose answer never came.
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if patience.may_have_happened => return Ok(()),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if patience.may_have_happened => break,
             code => patience.after_code(code, result.error_message.as_deref(), name).await?,
         }
     }
+    describe_topic::until_gone(admin, name).await
 }
 
 fn request(name: &str, new_form: bool) -> RequestKind {

@@ -7,6 +7,8 @@ pub(crate) mod delete_topic;
 pub(crate) mod describe_topic;
 pub(crate) mod list_offsets;
 
+use std::time::Duration;
+
 use kafka_client::{Lane, Request, RequestError, Response};
 use kafka_wire::cold::types::TopicName;
 use kafka_wire::cold::{RequestKind, ResponseKind, StrBytes};
@@ -32,7 +34,16 @@ pub(crate) async fn ask(
     target: Target,
     request: RequestKind,
 ) -> Result<ResponseKind, RequestError> {
-    match admin.call(target, Lane::Control, Request::Cold(request), REQUEST_TIMEOUT).await? {
+    ask_within(admin, target, request, REQUEST_TIMEOUT).await
+}
+
+pub(crate) async fn ask_within(
+    admin: &KafkaAdmin,
+    target: Target,
+    request: RequestKind,
+    timeout: Duration,
+) -> Result<ResponseKind, RequestError> {
+    match admin.call(target, Lane::Control, Request::Cold(request), timeout).await? {
         Response::Cold(response) => Ok(response),
         Response::Fetch(_) => Err(RequestError::Malformed { why: "a Fetch response to another request".into() }),
     }
