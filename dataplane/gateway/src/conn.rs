@@ -14,7 +14,7 @@ use crate::input::{Input, Step};
 use crate::limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX, WRITE_STALL_MAX};
 use crate::reply::{self, Context, Failure};
 use crate::shard::Shard;
-use crate::slots::{Answer, Slots};
+use crate::slots::{Answer, Slots, Source};
 use gafka_http::Head;
 use model::Side;
 use runtime::net::{Closer, ReadHalf, ReadableOwned, Stream, WriteHalf};
@@ -96,6 +96,18 @@ impl Conn {
         was_waiting
     }
 
+    /// Gives a slot an answer that grows while it is written.
+    pub fn grow(&self, sequence: u64, source: Rc<dyn Source>) {
+        if self.slots.borrow_mut().grow(sequence, source) {
+            self.ready.notify();
+        }
+    }
+
+    /// Has the task look again: bytes that were held back may go on, or a growing answer has grown.
+    pub fn wake(&self) {
+        self.ready.notify();
+    }
+
     pub fn is_full(&self) -> bool {
         self.slots.borrow().is_full()
     }
@@ -155,7 +167,9 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, side: Sid
         polls: RefCell::default(),
     });
     shard.add_conn(&conn);
-    run(&shard, &conn, &mut reader, &mut writer).await;
+    let mut input = Input::default();
+    run(&shard, &conn, &mut input, &mut reader, &mut writer).await;
+    input.abandon(&shard);
     for delivery in conn.slots.borrow_mut().abandon() {
         shard.settle(delivery, false);
     }
@@ -165,15 +179,16 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, side: Sid
     shard.remove_conn(&conn);
 }
 
-async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, reader: &mut ReadHalf, writer: &mut WriteHalf) {
-    let mut input = Input::default();
+async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut ReadHalf, writer: &mut WriteHalf) {
     let mut readable: Option<ReadableOwned> = None;
     let mut at_end = false;
+    // One reading of the clock per received burst; answers come with the time of the tick that made them.
+    let mut now = shard.tick();
     loop {
         loop {
             let batch = conn.slots.borrow_mut().take_ready();
             let Some(batch) = batch else { break };
-            conn.deadline.set(Some(Instant::now() + WRITE_STALL_MAX));
+            conn.deadline.set(Some(now + WRITE_STALL_MAX));
             conn.writing.set(true);
             let result = writer.write_chain(batch.chunks).await;
             conn.writing.set(false);
@@ -191,12 +206,11 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, reader: &mut ReadHalf, writer: 
                 return;
             }
         }
-        let now = shard.tick();
         let step = input.advance(shard, conn, now);
         if conn.slots.borrow().is_front_ready() {
             continue;
         }
-        if input.take_continue(!conn.has_open_slots()) {
+        if input.take_continue(conn.slots.borrow().count()) {
             if writer.write_all(bytes::Bytes::from_static(gafka_http::response::CONTINUE)).await.is_err() {
                 return;
             }
@@ -207,6 +221,10 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, reader: &mut ReadHalf, writer: 
             return;
         }
         if conn.expired.get() {
+            if input.expire(shard, now) {
+                conn.expired.set(false);
+                continue;
+            }
             if idle && !input.is_between_requests() {
                 answer_timeout(shard, conn);
                 input.stop();
@@ -219,7 +237,7 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, reader: &mut ReadHalf, writer: 
         conn.deadline.set(input.deadline(shard, idle, now));
         let want_read = !at_end && step == Step::NeedBytes;
         match next_event(conn, reader, &mut readable, want_read).await {
-            Event::Ready => {}
+            Event::Ready => now = shard.now(),
             Event::Broken => {
                 shard.metrics.connection_ended("read_failed");
                 return;
@@ -240,7 +258,7 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, reader: &mut ReadHalf, writer: 
                         return;
                     }
                 }
-                Ok(_) => {}
+                Ok(_) => now = shard.tick(),
                 Err(_) => {
                     shard.metrics.connection_ended("read_failed");
                     return;

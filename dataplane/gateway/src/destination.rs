@@ -4,14 +4,19 @@
 //! client chose: the Kafka client never forgets a topic, so how many names an app may bring up is bounded here.
 
 use crate::cluster::Cluster;
+use crate::limits::{RAW_TOPICS_MAX, RAW_TOPICS_PER_APP_MAX};
 use crate::reply::Failure;
 use crate::shard::Shard;
 use foldhash::HashMap;
 use kafka_client::{Partitioner, TopicIdx, TopicOptions};
 use kafka_wire::compression::Compression;
-use model::{Permit, Topic};
+use model::ids::PhysicalTopic;
+use model::{Permit, RawPermit, Topic};
 use std::cell::RefCell;
 use std::rc::Rc;
+
+/// Set in the labels of raw topics, so that they are not an app's topic by accident.
+const RAW_LABEL: u32 = 1 << 31;
 
 /// Where a topic's records go on this shard.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +42,10 @@ pub struct Destination {
 pub struct Routes {
     /// By [`Topic::index`], for the generation in force.
     topics: RefCell<HashMap<u32, Route>>,
+    /// Raw topics by cluster and name, for the life of the shard.
+    raw: RefCell<HashMap<(usize, PhysicalTopic), TopicIdx>>,
+    /// How many of them an app brought up, by [`model::App::index`].
+    raw_of_app: RefCell<HashMap<u32, u32>>,
 }
 
 impl Routes {
@@ -71,6 +80,42 @@ impl Shard {
         let route = Route { cluster: cluster.index, topic: index };
         self.routes.topics.borrow_mut().insert(topic.index, route);
         Ok(route)
+    }
+
+    /// Where a raw topic is. Its options are those of an app's topic of the same name, if there is one, else plain.
+    pub fn raw_destination(&self, permit: &RawPermit<'_>) -> Result<Destination, Failure> {
+        let cluster = self.cluster_named(permit.cluster().as_str())?;
+        let key = (cluster.index, permit.topic().clone());
+        let known = self.routes.raw.borrow().get(&key).copied();
+        let topic = match known {
+            Some(topic) => topic,
+            None => self.bring_up_raw(permit, cluster, key)?,
+        };
+        Ok(Destination {
+            route: Route { cluster: cluster.index, topic },
+            tenant: permit.app().index,
+            label: RAW_LABEL | (cluster.index as u32) << 17 | topic.0,
+            message_bytes_max: self.config.message_bytes_max,
+        })
+    }
+
+    fn bring_up_raw(
+        &self,
+        permit: &RawPermit<'_>,
+        cluster: &Cluster,
+        key: (usize, PhysicalTopic),
+    ) -> Result<TopicIdx, Failure> {
+        let mut raw = self.routes.raw.borrow_mut();
+        let mut of_app = self.routes.raw_of_app.borrow_mut();
+        let of_app = of_app.entry(permit.app().index).or_default();
+        if raw.len() >= RAW_TOPICS_MAX || *of_app >= RAW_TOPICS_PER_APP_MAX {
+            let message = format!("nothing was stored: this app uses {of_app} raw topics here; no more are taken");
+            return Err(Failure::new(503, "too_many_raw_topics", message));
+        }
+        *of_app += 1;
+        let topic = cluster.client.borrow_mut().topic(permit.topic().as_str());
+        raw.insert(key, topic);
+        Ok(topic)
     }
 
     /// The driver of the topic's cluster.

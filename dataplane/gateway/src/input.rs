@@ -1,14 +1,17 @@
 //! What a connection has received and not yet started: a head being collected, or a body.
 //!
+//! The body of a batch is used up while it arrives ([`crate::streaming`]).
+//!
 //! A body that is already in the read buffer is handed over where it stands. A longer one is read straight into a
 //! buffer of its own, after its size was charged to the memory budget; when it is whole the head, kept aside, is
 //! admitted again, because the snapshot may have changed meanwhile.
 
 use crate::conn::{Conn, RequestMeta};
 use crate::endpoints::{self, Body};
-use crate::limits::READ_BUFFER_BYTES;
+use crate::limits::{BODY_BYTES_PER_S_MIN, BODY_GRACE, READ_BUFFER_BYTES};
 use crate::reply::{self, Failure};
 use crate::shard::Shard;
+use crate::streaming::{Progress, Streaming};
 use bytes::{Buf, BytesMut};
 use gafka_http::{BodyKind, ChunkedDecoder, Head, HeadLimits, parse_head};
 use runtime::budget::Reservation;
@@ -17,10 +20,6 @@ use runtime::pool::PooledBuf;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// A body must arrive at least this fast on average, after a grace of [`BODY_GRACE`].
-const BODY_BYTES_PER_S_MIN: u64 = 8 << 10;
-const BODY_GRACE: Duration = Duration::from_secs(20);
 
 /// What the connection can do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +47,7 @@ enum State {
     #[default]
     Head,
     Body(Box<Collecting>),
+    Stream(Box<Streaming>),
     Stopped,
 }
 
@@ -79,6 +79,15 @@ impl Input {
             let progressed = match &mut self.state {
                 State::Head => self.advance_head(shard, conn, now),
                 State::Body(_) => self.advance_body(shard, conn, now),
+                State::Stream(streaming) => match streaming.advance(shard, self.buffer.as_deref_mut(), now) {
+                    Progress::NeedBytes => false,
+                    Progress::Blocked => return Step::Full,
+                    Progress::Done { keep_alive } => {
+                        self.begun = None;
+                        self.state = if keep_alive { State::Head } else { State::Stopped };
+                        true
+                    }
+                },
                 State::Stopped => unreachable!("looked above"),
             };
             if !progressed {
@@ -109,6 +118,36 @@ impl Input {
             BodyKind::Length(length) => usize::try_from(length).ok().filter(|length| *length <= received.len()),
             BodyKind::Chunked => None,
         };
+        if endpoints::may_stream(conn, &head) {
+            let opened = endpoints::open_stream(shard, conn, &meta, &head, begun, now);
+            let consumed = match (&opened, whole) {
+                (Ok(None), _) => None,
+                (Ok(Some(_)), _) => Some(head.head_bytes),
+                (Err(_), Some(length)) => Some(head.head_bytes + length),
+                (Err(_), None) => Some(head.head_bytes),
+            };
+            let (waits, keep_alive) = (head.expect_continue && received.is_empty(), meta.keep_alive && whole.is_some());
+            match opened {
+                Ok(None) => {} // no batch: the last segment was a version
+                Ok(Some(streaming)) => {
+                    self.send_continue = waits;
+                    self.state = State::Stream(Box::new(streaming));
+                }
+                Err(failure) => {
+                    // A body that is not here yet is not read any more.
+                    let failure = if whole.is_some() { failure } else { failure.closing() };
+                    refuse(shard, conn, &meta, &failure, begun, now);
+                    self.begun = None;
+                    if !keep_alive || failure.close {
+                        self.state = State::Stopped;
+                    }
+                }
+            }
+            if let Some(consumed) = consumed {
+                buffer.advance(consumed);
+                return true;
+            }
+        }
         if let Some(length) = whole {
             let body = Body::Slice(&received[..length]);
             let keep_alive = meta.keep_alive;
@@ -192,6 +231,7 @@ impl Input {
                 buffer.reserve(room);
                 buffer
             }
+            None if matches!(self.state, State::Stream(_)) => shard.pool.get_64k(),
             None => shard.pool.get_16k(),
         };
         let (result, filled) = reader.read(buffer).await;
@@ -213,13 +253,34 @@ impl Input {
     }
 
     /// True once, when the client waits for `100 Continue` and earlier answers are written.
-    pub fn take_continue(&mut self, in_turn: bool) -> bool {
+    pub fn take_continue(&mut self, open_slots: usize) -> bool {
+        // A body that is used up while it arrives has its slot already.
+        let in_turn = open_slots == usize::from(matches!(self.state, State::Stream(_)));
         in_turn && std::mem::take(&mut self.send_continue)
+    }
+
+    /// The client was too slow. True when that is answered here: a body on its way says what of it was stored.
+    pub fn expire(&mut self, shard: &Rc<Shard>, now: Instant) -> bool {
+        let State::Stream(streaming) = &mut self.state else { return false };
+        streaming.expire(shard, now);
+        shard.metrics.connection_ended("timeout");
+        self.begun = None;
+        self.state = State::Stopped;
+        true
+    }
+
+    /// The connection is gone.
+    pub fn abandon(&mut self, shard: &Shard) {
+        if let State::Stream(streaming) = &mut self.state {
+            streaming.abandon(shard);
+        }
+        self.state = State::Stopped;
     }
 
     /// When the connection ends if nothing more comes.
     pub fn deadline(&self, shard: &Shard, idle: bool, now: Instant) -> Option<Instant> {
         match (&self.state, self.begun) {
+            (State::Stream(streaming), _) => streaming.deadline(shard),
             (State::Body(collecting), Some(begun)) => {
                 let bytes = collecting.body.len() as u64 + 1;
                 Some(begun + BODY_GRACE + Duration::from_millis(bytes * 1000 / BODY_BYTES_PER_S_MIN))

@@ -41,5 +41,45 @@ pub const PUBLISH_OVERHEAD_BYTES: usize = 512;
 /// Messages between shards that may queue up; a full mailbox answers 503.
 pub const MAILBOX_DEPTH: usize = 4096;
 
+/// A body must arrive at least this fast on average, after a grace of [`BODY_GRACE`].
+pub const BODY_BYTES_PER_S_MIN: u64 = 8 << 10;
+/// How long a body may take to begin.
+pub const BODY_GRACE: Duration = Duration::from_secs(20);
+/// Records of one batch request that may be with Kafka at once; beyond it its body is not read on.
+pub const BATCH_UNANSWERED_RECORDS_MAX: u64 = 64 << 10;
+/// And their bytes. A few full record batches for each of a few partitions.
+pub const BATCH_UNANSWERED_BYTES_MAX: usize = 8 << 20;
+/// Receipts of a streamed batch that its client has not read yet; beyond it its body is not read on.
+pub const BATCH_UNREAD_RECEIPTS_MAX: u64 = 64 << 10;
+/// Receipts are written in pieces of about this size.
+pub const RECEIPTS_PIECE_BYTES: usize = 64 << 10;
+/// What a batch request costs beyond its records, for the budget.
+pub const BATCH_OVERHEAD_BYTES: usize = 4 << 10;
+/// After a record that cannot be delimited, how much of the body is still read and thrown away.
+pub const BATCH_DRAIN_BYTES_MAX: u64 = 16 << 20;
+/// And for how long.
+pub const BATCH_DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// A batch that waits for memory or for room in the client's queue looks again this often.
+pub const BATCH_RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// Records that arrive within this share of their timeout share a deadline, so that they also share a run.
+pub const BATCH_DEADLINE_SHARE: u32 = 64;
+/// A compressed batch may be this long whatever it was compressed from,
+pub const DECODED_BYTES_FREE: u64 = 16 << 20;
+/// and beyond that this many times what was received. JSON of equal lines reaches about 100; a bomb 1,000 and more.
+pub const DECODED_RATIO_MAX: u64 = 200;
+/// Decoded bytes of a batch are parsed in pieces of this size.
+pub const DECODED_PIECE_BYTES: usize = 32 << 10;
+/// Largest zstd window: 8 MiB, what senders must stay within (RFC 9659).
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// Smallest window a small memory budget leaves.
+pub const ZSTD_WINDOW_LOG_MIN: u32 = 17;
+/// Raw topics one app may bring up on a shard: the Kafka client keeps every name it was ever given.
+pub const RAW_TOPICS_PER_APP_MAX: u32 = 1_000;
+/// And all apps together; a quarter of what the client keeps.
+pub const RAW_TOPICS_MAX: usize = 16 << 10;
+
+const _: () = assert!(RAW_TOPICS_PER_APP_MAX as usize <= RAW_TOPICS_MAX);
+const _: () = assert!(ZSTD_WINDOW_LOG_MIN < ZSTD_WINDOW_LOG_MAX);
+const _: () = assert!(DECODED_PIECE_BYTES < BATCH_UNANSWERED_BYTES_MAX);
 const _: () = assert!(VALUE_SHARED_BYTES_MIN < MESSAGE_BYTES_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= VALUE_SHARED_BYTES_MIN);

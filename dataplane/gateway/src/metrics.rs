@@ -38,6 +38,10 @@ label_set! {
 }
 
 label_set! {
+    pub struct OutcomeLabels { outcome: &'static str }
+}
+
+label_set! {
     pub struct SideLabels { listener: &'static str }
 }
 
@@ -50,6 +54,7 @@ pub struct GatewayMetrics {
     latency: Family<HistogramKind, EndpointLabels>,
     topic_latency: Family<HistogramKind, TopicLabels>,
     published_bytes: Family<CounterKind, ()>,
+    batch_records: Family<CounterKind, OutcomeLabels>,
     delivered_bytes: Family<CounterKind, ()>,
     connections_opened: Family<CounterKind, SideLabels>,
     connections_ended: Family<CounterKind, ReasonLabels>,
@@ -79,6 +84,7 @@ impl Default for GatewayMetrics {
                 TOPICS_MAX,
             ),
             published_bytes: registry.counter("gateway_published_bytes_total", "Bytes of messages answered 201."),
+            batch_records: registry.counters("gateway_batch_records_total", "Records of batches by outcome."),
             delivered_bytes: registry.counter("gateway_delivered_bytes_total", "Bytes of bodies handed to polls."),
             connections_opened: registry.counters("gateway_connections_total", "Client connections accepted."),
             connections_ended: registry
@@ -111,6 +117,7 @@ impl GatewayMetrics {
         let mut requests = self.requests.shard();
         let mut latency = self.latency.shard();
         let mut connections_opened = self.connections_opened.shard();
+        let mut batch_records = self.batch_records.shard();
         ShardMetrics {
             stored: requests.get(&RequestLabels { endpoint: "publish", status: 201 }),
             publish_latency: latency.get(&EndpointLabels { endpoint: "publish" }),
@@ -119,6 +126,8 @@ impl GatewayMetrics {
             topic_latency: RefCell::new(self.topic_latency.shard()),
             topics: RefCell::new(HashMap::new()),
             published_bytes: self.published_bytes.local(),
+            batch_stored: batch_records.get(&OutcomeLabels { outcome: "stored" }),
+            batch_failed: batch_records.get(&OutcomeLabels { outcome: "failed" }),
             delivered_bytes: self.delivered_bytes.local(),
             publish_connections: connections_opened.get(&SideLabels { listener: "publish" }),
             subscribe_connections: connections_opened.get(&SideLabels { listener: "subscribe" }),
@@ -145,6 +154,8 @@ pub struct ShardMetrics {
     /// By [`model::Topic::index`].
     topics: RefCell<HashMap<u32, Histogram>>,
     published_bytes: Counter,
+    batch_stored: Counter,
+    batch_failed: Counter,
     delivered_bytes: Counter,
     publish_connections: Counter,
     subscribe_connections: Counter,
@@ -169,6 +180,17 @@ impl ShardMetrics {
         let histogram = self.topic_latency.borrow_mut().get(&TopicLabels { topic: name.into() });
         histogram.record_duration(elapsed);
         self.topics.borrow_mut().insert(topic, histogram);
+    }
+
+    /// A run of a batch's records reached Kafka; `bytes` is their share of what was received.
+    pub fn batch_stored(&self, records: u64, bytes: usize) {
+        self.batch_stored.add(records);
+        self.published_bytes.add(bytes as u64);
+    }
+
+    /// Records of a batch that got an error receipt.
+    pub fn batch_failed(&self, records: u64) {
+        self.batch_failed.add(records);
     }
 
     pub fn delivered(&self, bytes: usize) {

@@ -2,11 +2,13 @@
 //!
 //! | Status | Means | A retry |
 //! |---|---|---|
+//! | 200 | of a batch: at least one record was stored; each has its receipt | of the failed records |
 //! | 201 | in Kafka under the asked acks | would store it twice |
 //! | 4xx | nothing was stored; the request is at fault | the same request fails again |
 //! | 429, 503 | nothing was stored | after `Retry-After` |
 //! | 504 | unknown: the message may be in Kafka | may store it twice |
 
+use crate::batch::RecordError;
 use crate::slots::{Answer, Delivery};
 use crate::subscribe::Refusal;
 use bytes::{Bytes, BytesMut};
@@ -63,14 +65,14 @@ impl Failure {
     /// The one mapping of Kafka's outcomes to statuses.
     pub fn from_produce(error: &ProduceError) -> Failure {
         let (status, code) = match error {
-            ProduceError::TopicUnknown { .. } => (404, "no_such_topic"),
+            ProduceError::TopicUnknown => (404, "no_such_topic"),
             ProduceError::PartitionUnknown { .. } => (400, "no_such_partition"),
             ProduceError::RecordTooLarge { .. } => (413, "message_too_large"),
             ProduceError::NotAuthorized { .. } => (503, "kafka_denied"),
             ProduceError::Unavailable { .. } => (503, "kafka_unavailable"),
             ProduceError::Unknown { .. } => (504, "outcome_unknown"),
             ProduceError::Rejected { .. } => (400, "rejected_by_kafka"),
-            ProduceError::QueueFull { .. } => (503, "overloaded"),
+            ProduceError::QueueFull => (503, "overloaded"),
         };
         Failure::new(status, code, error.to_string())
     }
@@ -127,6 +129,55 @@ pub fn stored(context: &Context<'_>, message_id: &[u8], partition: i32, offset: 
             .header("X-Msg-Id", message_id)
             .body("application/json", &body);
     })
+}
+
+/// How long the receipts of a batch are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiptsLength {
+    Known(u64),
+    /// Unknown yet; with the number of failed records as a trailer when even that is.
+    Chunked {
+        trailer: bool,
+    },
+    /// To an HTTP/1.0 client.
+    UntilClose,
+}
+
+/// Name of the header, or trailer, with the number of records that were not stored.
+pub const X_FAILED: &str = "X-Failed";
+
+/// The head of a batch's answer; its receipts follow.
+pub fn receipts(
+    context: &Context<'_>,
+    status: u16,
+    failed: Option<u64>,
+    content_type: &str,
+    length: ReceiptsLength,
+    close: bool,
+) -> Answer {
+    let keep = context.keep_alive && !close && length != ReceiptsLength::UntilClose;
+    build(context, status, keep, 384, |mut out| {
+        if let Some(failed) = failed {
+            out = out.number(X_FAILED, failed as i64);
+        }
+        if matches!(status, 429 | 503) {
+            out = out.number("Retry-After", 1);
+        }
+        match length {
+            ReceiptsLength::Known(bytes) => out.length(content_type, bytes),
+            ReceiptsLength::Chunked { trailer: false } => out.chunked(content_type),
+            ReceiptsLength::Chunked { trailer: true } => {
+                out.header("Trailer", X_FAILED.as_bytes()).chunked(content_type);
+            }
+            ReceiptsLength::UntilClose => out.until_close(content_type),
+        }
+    })
+}
+
+/// The receipt of records Kafka did not store, or of which nobody knows.
+pub fn record_error(error: &ProduceError) -> RecordError {
+    let failure = Failure::from_produce(error);
+    RecordError::new(failure.status, failure.code, failure.message)
 }
 
 /// A plain JSON answer.

@@ -9,6 +9,12 @@ use std::borrow::Cow;
 pub enum Endpoint<'p> {
     /// `POST /v1/msgs/:topic/:ver` and the 2017 alias `POST /topics/:topic/:ver`.
     Publish { topic: Cow<'p, str>, version: Cow<'p, str> },
+    /// `POST /v1/msgs/:topic/:ver/batch`.
+    Batch { topic: Cow<'p, str>, version: Cow<'p, str> },
+    /// `POST /v1/raw/msgs/:cluster/:topic`.
+    Raw { cluster: Cow<'p, str>, topic: Cow<'p, str> },
+    /// `POST /v1/raw/msgs/:cluster/:topic/batch`.
+    RawBatch { cluster: Cow<'p, str>, topic: Cow<'p, str> },
     /// `GET /v1/msgs/:appid/:topic/:ver` and the 2017 alias `GET /topics/:appid/:topic/:ver`.
     Subscribe { owner: Cow<'p, str>, topic: Cow<'p, str>, version: Cow<'p, str> },
     /// `GET /alive`: may this node be sent traffic, in the words of the 2017 load balancer.
@@ -36,18 +42,29 @@ pub enum RouteError {
 pub fn route<'p>(side: Side, method: Method, path: &'p str) -> Result<Endpoint<'p>, RouteError> {
     let mut segments = path.strip_prefix('/').ok_or(RouteError::NotFound)?.split('/');
     let mut next = || segments.next();
-    let (a, b, c, d, e, rest) = (next(), next(), next(), next(), next(), next());
+    let (a, b, c, d, e, f, rest) = (next(), next(), next(), next(), next(), next(), next());
     if rest.is_some() {
         return Err(RouteError::NotFound);
     }
-    let found = match (side, a, b, c, d, e) {
+    let found = match (side, a, b, c, d, e, f) {
         (_, Some("alive"), None, ..) => Known::Alive,
         (_, Some("healthz"), None, ..) => Known::Healthz,
         (_, Some("readyz"), None, ..) => Known::Readyz,
-        (Side::Publish, Some("v1"), Some("msgs"), Some(topic), Some(version), None)
-        | (Side::Publish, Some("topics"), Some(topic), Some(version), None, None) => Known::Publish(topic, version),
-        (Side::Subscribe, Some("v1"), Some("msgs"), Some(owner), Some(topic), Some(version))
-        | (Side::Subscribe, Some("topics"), Some(owner), Some(topic), Some(version), None) => {
+        (Side::Publish, Some("v1"), Some("msgs"), Some(topic), Some(version), None, None)
+        | (Side::Publish, Some("topics"), Some(topic), Some(version), None, None, None) => {
+            Known::Publish(topic, version)
+        }
+        (Side::Publish, Some("v1"), Some("msgs"), Some(topic), Some(version), Some("batch"), None) => {
+            Known::Batch(topic, version)
+        }
+        (Side::Publish, Some("v1"), Some("raw"), Some("msgs"), Some(cluster), Some(topic), None) => {
+            Known::Raw(cluster, topic)
+        }
+        (Side::Publish, Some("v1"), Some("raw"), Some("msgs"), Some(cluster), Some(topic), Some("batch")) => {
+            Known::RawBatch(cluster, topic)
+        }
+        (Side::Subscribe, Some("v1"), Some("msgs"), Some(owner), Some(topic), Some(version), None)
+        | (Side::Subscribe, Some("topics"), Some(owner), Some(topic), Some(version), None, None) => {
             Known::Subscribe(owner, topic, version)
         }
         _ => return Err(RouteError::NotFound),
@@ -64,6 +81,9 @@ pub fn route<'p>(side: Side, method: Method, path: &'p str) -> Result<Endpoint<'
         Known::Healthz => Endpoint::Healthz,
         Known::Readyz => Endpoint::Readyz,
         Known::Publish(topic, version) => Endpoint::Publish { topic: decode(topic)?, version: decode(version)? },
+        Known::Batch(topic, version) => Endpoint::Batch { topic: decode(topic)?, version: decode(version)? },
+        Known::Raw(cluster, topic) => Endpoint::Raw { cluster: decode(cluster)?, topic: decode(topic)? },
+        Known::RawBatch(cluster, topic) => Endpoint::RawBatch { cluster: decode(cluster)?, topic: decode(topic)? },
         Known::Subscribe(owner, topic, version) => {
             Endpoint::Subscribe { owner: decode(owner)?, topic: decode(topic)?, version: decode(version)? }
         }
@@ -75,6 +95,9 @@ enum Known<'p> {
     Healthz,
     Readyz,
     Publish(&'p str, &'p str),
+    Batch(&'p str, &'p str),
+    Raw(&'p str, &'p str),
+    RawBatch(&'p str, &'p str),
     Subscribe(&'p str, &'p str, &'p str),
 }
 
@@ -82,7 +105,7 @@ impl Known<'_> {
     fn allow(&self) -> &'static str {
         match self {
             Known::Alive | Known::Healthz | Known::Readyz => "GET, OPTIONS",
-            Known::Publish(..) => "POST, OPTIONS",
+            Known::Publish(..) | Known::Batch(..) | Known::Raw(..) | Known::RawBatch(..) => "POST, OPTIONS",
             Known::Subscribe(..) => "GET, OPTIONS",
         }
     }
@@ -117,6 +140,12 @@ mod tests {
             &[
                 ("POST", "/v1/msgs/orders/v1"),
                 ("POST", "/topics/orders/v1"),
+                ("POST", "/v1/msgs/orders/v1/batch"),
+                ("GET", "/v1/msgs/orders/v1/batch"),
+                ("POST", "/v1/msgs/orders/v1/other"),
+                ("POST", "/v1/raw/msgs/main/some.topic"),
+                ("POST", "/v1/raw/msgs/main/some.topic/batch"),
+                ("POST", "/v1/raw/msgs/main"),
                 ("POST", "/v1/msgs/or%64ers/v1"),
                 ("POST", "/v1/msgs/or%6/v1"),
                 ("GET", "/v1/msgs/orders/v1"),
@@ -131,6 +160,12 @@ mod tests {
             expect![[r#"
                 POST /v1/msgs/orders/v1: Ok(Publish { topic: "orders", version: "v1" })
                 POST /topics/orders/v1: Ok(Publish { topic: "orders", version: "v1" })
+                POST /v1/msgs/orders/v1/batch: Ok(Batch { topic: "orders", version: "v1" })
+                GET /v1/msgs/orders/v1/batch: Err(MethodNotAllowed { allow: "POST, OPTIONS" })
+                POST /v1/msgs/orders/v1/other: Err(NotFound)
+                POST /v1/raw/msgs/main/some.topic: Ok(Raw { cluster: "main", topic: "some.topic" })
+                POST /v1/raw/msgs/main/some.topic/batch: Ok(RawBatch { cluster: "main", topic: "some.topic" })
+                POST /v1/raw/msgs/main: Err(NotFound)
                 POST /v1/msgs/or%64ers/v1: Ok(Publish { topic: "orders", version: "v1" })
                 POST /v1/msgs/or%6/v1: Err(BadPath)
                 GET /v1/msgs/orders/v1: Err(MethodNotAllowed { allow: "POST, OPTIONS" })

@@ -20,7 +20,7 @@ use gafka_http::Head;
 use gafka_http::date::{DateCache, HttpDate};
 use model::presented::{BasicBuffer, Presented};
 use model::{App, CredentialCache, Credentials, Side, Snapshot, authenticate_cached};
-use runtime::budget::{Budget, BudgetLimits, Reservation};
+use runtime::budget::{Budget, BudgetLimits, Refused, Reservation};
 use runtime::clock::Clock;
 use runtime::mailbox::{Receiver, Sender};
 use runtime::net::{Listener, Stream};
@@ -235,6 +235,11 @@ impl Shard {
         self.clock.tick()
     }
 
+    /// The time of the last [`Shard::tick`].
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
     pub fn wall_clock_ms(&self) -> i64 {
         self.clock.now_ms()
     }
@@ -312,10 +317,13 @@ impl Shard {
 
     /// Sets memory aside for a request, or says that nothing was stored.
     pub fn reserve(&self, tenant: u32, cluster: u32, bytes: usize) -> Result<Reservation, Failure> {
-        self.budget.try_reserve(tenant, cluster, bytes).map_err(|refused| {
-            self.metrics.budget_refused(refused.scope);
-            Failure::overloaded(&refused.to_string())
-        })
+        self.budget.try_reserve(tenant, cluster, bytes).map_err(|refused| self.refused(&refused))
+    }
+
+    /// A spent budget as an answer, counted.
+    pub fn refused(&self, refused: &Refused) -> Failure {
+        self.metrics.budget_refused(refused.scope);
+        Failure::overloaded(&refused.to_string())
     }
 
     /// Ends a request: metrics, access log, answer.
@@ -331,10 +339,23 @@ impl Shard {
         now: Instant,
         answer: Answer,
     ) -> bool {
+        self.count(conn, meta, endpoint, status, begun, now);
+        conn.fill(sequence, answer)
+    }
+
+    /// Metrics and access log of a request whose status is known.
+    pub fn count(
+        &self,
+        conn: &Conn,
+        meta: &RequestMeta,
+        endpoint: &'static str,
+        status: u16,
+        begun: Instant,
+        now: Instant,
+    ) {
         let elapsed = now.saturating_duration_since(begun);
         self.metrics.finished(endpoint, status, elapsed);
         self.access_log.write(self.clock.now_ms(), conn.peer, endpoint, status, elapsed, &meta.id);
-        conn.fill(sequence, answer)
     }
 
     pub fn add_conn(&self, conn: &Rc<Conn>) {

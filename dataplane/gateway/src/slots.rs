@@ -9,8 +9,9 @@
 //! - After a slot with `close`, nothing is taken any more: the connection ends there.
 
 use crate::limits::PIPELINE_DEPTH_MAX;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// What to do when an answer reached the network, or could not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +37,33 @@ pub struct Answer {
     pub delivery: Option<Delivery>,
 }
 
-#[derive(Debug)]
+/// An answer that grows while it is written: receipts of a batch. It is asked for more only when what it gave is on
+/// its way, so a slow reader holds back its source, not memory here.
+pub trait Source {
+    /// Appends what is ready, about a piece of it.
+    fn take(&self, out: &mut BytesMut) -> Grown;
+
+    /// True when [`Source::take`] would append something or end.
+    fn is_ready(&self) -> bool;
+}
+
+/// How far a growing answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grown {
+    /// More will come.
+    Open,
+    /// That was the last of it; the connection ends after it or not.
+    End { close: bool },
+}
+
 enum Slot {
     Waiting,
+    Growing(Rc<dyn Source>),
     Ready(Answer),
 }
 
 /// Open answers of one connection.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Slots {
     first: u64,
     slots: VecDeque<Slot>,
@@ -74,10 +94,21 @@ impl Slots {
     pub fn fill(&mut self, sequence: u64, answer: Answer) -> bool {
         let Some(index) = sequence.checked_sub(self.first) else { return false };
         let Some(slot) = self.slots.get_mut(index as usize) else { return false };
-        if matches!(slot, Slot::Ready(_)) {
+        if !matches!(slot, Slot::Waiting) {
             return false;
         }
         *slot = Slot::Ready(answer);
+        index == 0
+    }
+
+    /// As [`Slots::fill`], with an answer that is not whole yet.
+    pub fn grow(&mut self, sequence: u64, source: Rc<dyn Source>) -> bool {
+        let Some(index) = sequence.checked_sub(self.first) else { return false };
+        let Some(slot) = self.slots.get_mut(index as usize) else { return false };
+        if !matches!(slot, Slot::Waiting) {
+            return false;
+        }
+        *slot = Slot::Growing(source);
         index == 0
     }
 
@@ -89,26 +120,44 @@ impl Slots {
             .is_some_and(|slot| matches!(slot, Slot::Waiting))
     }
 
-    /// Takes the answers at the front that are ready, up to the first that is not.
+    /// Takes the answers at the front that are ready, up to the first that is not, and what there is of that one.
     pub fn take_ready(&mut self) -> Option<Batch> {
-        if self.closed || !matches!(self.slots.front(), Some(Slot::Ready(_))) {
+        if self.closed {
             return None;
         }
         let mut batch = Batch::default();
-        while let Some(Slot::Ready(_)) = self.slots.front() {
-            let Some(Slot::Ready(answer)) = self.slots.pop_front() else { unreachable!("just looked") };
+        while let Some(slot) = self.slots.front_mut() {
+            let close = match slot {
+                Slot::Waiting => break,
+                Slot::Ready(answer) => {
+                    let answer = std::mem::take(answer);
+                    batch.chunks.push(answer.bytes);
+                    batch.chunks.extend(answer.body.filter(|body| !body.is_empty()));
+                    batch.deliveries.extend(answer.delivery);
+                    answer.close
+                }
+                Slot::Growing(source) => {
+                    let mut piece = BytesMut::new();
+                    let grown = source.take(&mut piece);
+                    if !piece.is_empty() {
+                        batch.chunks.push(piece.freeze());
+                    }
+                    match grown {
+                        Grown::Open => break,
+                        Grown::End { close } => close,
+                    }
+                }
+            };
+            self.slots.pop_front();
             self.first += 1;
             batch.count += 1;
-            batch.chunks.push(answer.bytes);
-            batch.chunks.extend(answer.body.filter(|body| !body.is_empty()));
-            batch.deliveries.extend(answer.delivery);
-            if answer.close {
+            if close {
                 batch.close = true;
                 self.closed = true;
                 break;
             }
         }
-        Some(batch)
+        (batch.count > 0 || !batch.chunks.is_empty()).then_some(batch)
     }
 
     /// Deliveries among answers that will never be written, because the connection is gone.
@@ -118,14 +167,24 @@ impl Slots {
             .drain(..)
             .filter_map(|slot| match slot {
                 Slot::Ready(answer) => answer.delivery,
-                Slot::Waiting => None,
+                Slot::Waiting | Slot::Growing(_) => None,
             })
             .collect()
     }
 
     /// True when [`Slots::take_ready`] would give something.
     pub fn is_front_ready(&self) -> bool {
-        !self.closed && matches!(self.slots.front(), Some(Slot::Ready(_)))
+        !self.closed
+            && self.slots.front().is_some_and(|slot| match slot {
+                Slot::Waiting => false,
+                Slot::Growing(source) => source.is_ready(),
+                Slot::Ready(_) => true,
+            })
+    }
+
+    /// Answers still owed.
+    pub fn count(&self) -> usize {
+        self.slots.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -189,6 +248,42 @@ mod tests {
         assert_eq!(batch.count, 1);
         assert_eq!(taken(&mut slots), None);
         assert!(slots.is_closed());
+    }
+
+    /// Gives one word per call, and ends after the last.
+    struct Words(std::cell::RefCell<VecDeque<&'static str>>);
+
+    impl Source for Words {
+        fn take(&self, out: &mut BytesMut) -> Grown {
+            let mut words = self.0.borrow_mut();
+            let Some(word) = words.pop_front() else { return Grown::Open };
+            out.extend_from_slice(word.as_bytes());
+            if word == "end" { Grown::End { close: false } } else { Grown::Open }
+        }
+
+        fn is_ready(&self) -> bool {
+            !self.0.borrow().is_empty()
+        }
+    }
+
+    #[test]
+    fn an_answer_that_grows_leaves_in_pieces_and_holds_back_those_behind_it() {
+        let mut slots = Slots::default();
+        let (a, b, c) = (slots.open(), slots.open(), slots.open());
+        let words = Rc::new(Words(std::cell::RefCell::new(["x", "y"].into())));
+        slots.grow(b, Rc::<Words>::clone(&words));
+        slots.fill(c, answer("c"));
+        assert_eq!(taken(&mut slots), None, "a comes first");
+        assert!(slots.fill(a, answer("a")));
+        assert_eq!(taken(&mut slots).as_deref(), Some("ax"));
+        assert!(slots.is_front_ready());
+        assert_eq!(taken(&mut slots).as_deref(), Some("y"));
+        assert!(!slots.is_front_ready());
+        assert_eq!(taken(&mut slots), None);
+        words.0.borrow_mut().push_back("end");
+        assert_eq!(taken(&mut slots).as_deref(), Some("endc"));
+        assert!(slots.is_empty());
+        assert!(!slots.grow(b, words), "it is over");
     }
 
     #[test]

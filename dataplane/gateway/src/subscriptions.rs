@@ -27,7 +27,7 @@ use kafka_client::{RequestError, RequestToken, Response};
 use model::{SecretHash, Side, authorize_subscribe};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,13 +113,16 @@ struct Waiting {
     strip_2017_tags: bool,
 }
 
+/// Cluster, group and topic, by their names in Kafka.
+type Key = (usize, String, Arc<str>);
+
 /// Both roles of one shard.
 #[derive(Default)]
 pub struct Subscriptions {
     counter: Cell<u64>,
     pending: RefCell<HashMap<u64, Pending>>,
     entries: RefCell<Slab<Entry>>,
-    by_key: RefCell<HashMap<(usize, String, Arc<str>), usize>>,
+    by_key: RefCell<HashMap<Key, usize>>,
     by_poll: RefCell<HashMap<u64, usize>>,
     draining: Cell<bool>,
     /// While draining: when the groups are left, once the last answers had time to reach the network.
@@ -129,9 +132,9 @@ pub struct Subscriptions {
 /// Which shard owns this group of this topic.
 fn owner_of(shard: &Shard, request: &PollRequest) -> usize {
     // Fixed seeds: every shard must come to the same answer.
-    let mut hasher = foldhash::fast::FixedState::with_seed(0x6761_666b_61).build_hasher();
-    (request.cluster, &request.group, &request.topic).hash(&mut hasher);
-    (hasher.finish() % shard.mailboxes.len() as u64) as usize
+    let state = foldhash::fast::FixedState::with_seed(0x0067_6166_6b61);
+    let hash = state.hash_one((request.cluster, &request.group, &request.topic));
+    (hash % shard.mailboxes.len() as u64) as usize
 }
 
 impl Subscriptions {

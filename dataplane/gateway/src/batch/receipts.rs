@@ -214,6 +214,16 @@ impl Receipts {
         self.written == self.record_count
     }
 
+    /// Whether the receipt that is next in order can be written.
+    pub fn is_next_ready(&self) -> bool {
+        self.slots.front().is_some_and(|slot| *slot != UNSETTLED)
+    }
+
+    /// Receipts of records whose outcome is known or not, and that are not written.
+    pub fn unwritten(&self) -> u64 {
+        self.record_count - self.written
+    }
+
     /// The error of the first record that has one, in record order.
     pub fn first_error(&self) -> Option<&RecordError> {
         self.first_error.as_ref().map(|(_, error)| error)

@@ -17,9 +17,34 @@ const STORED: &[(&str, &str)] = &[
     ("X-Request-Id", "the request's id"),
 ];
 
-const PUBLISH_PARAMS: &[ParamDoc] = &[
-    TOPIC,
-    VER,
+const CLUSTER: ParamDoc = ParamDoc::path("cluster", NAME, "cluster name");
+const PHYSICAL: ParamDoc =
+    ParamDoc::path("topic", Kind::Pattern("^[A-Za-z0-9._-]{1,249}$"), "topic by its name in Kafka");
+
+const PUBLISH_PARAMS: &[ParamDoc] = &publish_params(TOPIC, VER);
+const RAW_PARAMS: &[ParamDoc] = &publish_params(CLUSTER, PHYSICAL);
+
+const fn publish_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 14] {
+    let [key, partition, ack, timestamp, timeout, null, asynchronous, tag, header, traceparent] = PUBLISH_QUERY;
+    [
+        first,
+        second,
+        key,
+        partition,
+        ack,
+        timestamp,
+        timeout,
+        null,
+        asynchronous,
+        tag,
+        header,
+        traceparent,
+        CODING,
+        REQUEST_ID,
+    ]
+}
+
+const PUBLISH_QUERY: [ParamDoc; 10] = [
     ParamDoc::query("key", Kind::Text, "record key, at most 256 bytes; equal keys go to one partition"),
     ParamDoc::query("partition", Kind::Integer { min: 0, max: i32::MAX as i64 }, "partition, instead of by key"),
     ParamDoc::query("ack", Kind::Word(&["all", "local", "none"]), "who must have it before the answer").or("all"),
@@ -38,7 +63,6 @@ const PUBLISH_PARAMS: &[ParamDoc] = &[
     ParamDoc::header("X-Tag", Kind::Text, "tags, separated by ;, each a record header `tag`; at most 1024 bytes"),
     ParamDoc::header("X-Header-NAME", Kind::Text, "record header `name`: UTF-8, percent-encoded; repeatable"),
     ParamDoc::header("traceparent", Kind::Text, "becomes the record header of that name"),
-    REQUEST_ID,
 ];
 
 const PUBLISH_RESPONSES: &[ResponseDoc] = &[
@@ -55,8 +79,85 @@ const PUBLISH_RESPONSES: &[ResponseDoc] = &[
     ResponseDoc::bare(400, "the request is malformed; nothing was stored"),
     ResponseDoc::bare(404, "no such topic or version; nothing was stored"),
     ResponseDoc::bare(413, "the message is over the topic's limit; nothing was stored"),
+    ResponseDoc::bare(415, "a Content-Encoding that is not spoken here; nothing was stored"),
     ResponseDoc::bare(503, "Kafka or this gateway cannot take it now; nothing was stored, try again after Retry-After"),
     ResponseDoc::bare(504, "outcome unknown: the message may or may not be in Kafka, a retry may store it twice"),
+];
+
+const BATCH_QUERY: [ParamDoc; 5] = [
+    ParamDoc::query("ack", Kind::Word(&["all", "local", "none"]), "who must have a record before its receipt")
+        .or("all"),
+    ParamDoc::query("timeout", Kind::Duration, "wait at most so long for each record; at most 30s").or("30s"),
+    ParamDoc::query("receipts", Kind::Word(&["summary"]), "one object with ranges instead of a receipt per record"),
+    ParamDoc::query(
+        "stream",
+        Kind::Bool,
+        "1: receipts flow while records still arrive, and there may be any number of them; needs HTTP/1.1",
+    ),
+    ParamDoc::query(
+        "async",
+        Kind::Bool,
+        "1: answer once it is safe on this gateway; until hinted handoff exists, as without",
+    ),
+];
+
+const RECEIPTS: ParamDoc = ParamDoc::header(
+    "Accept",
+    Kind::Text,
+    "application/vnd.gafka.receipts: 14 bytes per record, status u16, partition i32, offset i64, big endian",
+);
+const CODING: ParamDoc = ParamDoc::header("Content-Encoding", Kind::Word(&["gzip", "zstd"]), "coding of the body");
+
+const fn batch_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 10] {
+    let [ack, timeout, receipts, stream, asynchronous] = BATCH_QUERY;
+    [first, second, ack, timeout, receipts, stream, asynchronous, RECEIPTS, CODING, REQUEST_ID]
+}
+
+const BATCH_PARAMS: &[ParamDoc] = &batch_params(TOPIC, VER);
+const RAW_BATCH_PARAMS: &[ParamDoc] = &batch_params(CLUSTER, PHYSICAL);
+
+const BATCH_REQUEST: &[ContentDoc] = &[
+    ContentDoc {
+        media_type: "application/x-ndjson",
+        what: "a record per line: value, value_base64 or value_json, key or key_base64, headers, partition, timestamp",
+        example: Some("{\"key\":\"user-7\",\"value\":\"hello\",\"headers\":{\"source\":\"web\"}}"),
+    },
+    ContentDoc {
+        media_type: "application/vnd.gafka.records",
+        what: "length u32, attributes u8, [timestamp i64], [partition i32], [key_length u32, key], header_count u16, \
+               headers, value; big endian",
+        example: None,
+    },
+];
+
+const BATCH_RESPONSES: &[ResponseDoc] = &[
+    ResponseDoc::with(
+        200,
+        "at least one record was stored (with stream=1: was parsed); receipts in record order",
+        &[
+            ContentDoc {
+                media_type: "application/x-ndjson",
+                what: "a line per record: where it is, or status, errmsg and code",
+                example: Some(r#"{"partition":0,"offset":42}"#),
+            },
+            ContentDoc { media_type: "application/vnd.gafka.receipts", what: "14 bytes per record", example: None },
+            ContentDoc {
+                media_type: "application/json",
+                what: "receipts=summary",
+                example: Some(r#"{"ok":2,"failed":0,"ranges":[{"partition":0,"offset":42,"count":2}],"errors":[]}"#),
+            },
+        ],
+    )
+    .and_headers(&[
+        ("X-Failed", "records that were not stored; a trailer with stream=1"),
+        ("X-Request-Id", "the request's id"),
+    ]),
+    ResponseDoc::bare(400, "no record, a bad parameter, or no record was stored and the first is malformed"),
+    ResponseDoc::bare(404, "no such topic or version"),
+    ResponseDoc::bare(413, "no record was stored and the first is over the topic's limit"),
+    ResponseDoc::bare(415, "a Content-Type or Content-Encoding that is not spoken here"),
+    ResponseDoc::bare(503, "nothing was stored; the receipts say why, try again after Retry-After"),
+    ResponseDoc::bare(504, "no record is known to be stored; the first may be, a retry may store it twice"),
 ];
 
 const SUBSCRIBE_PARAMS: &[ParamDoc] = &[
@@ -176,6 +277,45 @@ pub const ENDPOINTS: &[EndpointDoc] = &[
         params: PUBLISH_PARAMS,
         request: &[ContentDoc { media_type: "application/octet-stream", what: "the message", example: None }],
         responses: PUBLISH_RESPONSES,
+    },
+    EndpointDoc {
+        listener: Listener::Publish,
+        method: Method::Post,
+        path: "/v1/msgs/:topic/:ver/batch",
+        operation: "publishBatch",
+        tag: "publish",
+        summary: "Publish many messages",
+        details: "Records are stored while the body arrives; each has its receipt. Without stream=1 the answer begins when the body has ended, and there are at most 1,000,000 records. After a record that cannot be delimited nothing is stored and the connection closes.",
+        auth: Auth::Publisher,
+        params: BATCH_PARAMS,
+        request: BATCH_REQUEST,
+        responses: BATCH_RESPONSES,
+    },
+    EndpointDoc {
+        listener: Listener::Publish,
+        method: Method::Post,
+        path: "/v1/raw/msgs/:cluster/:topic",
+        operation: "publishRawMessage",
+        tag: "publish",
+        summary: "Publish one message to a topic by its name in Kafka",
+        details: "For apps with that grant; otherwise as publishing to an app's own topic.",
+        auth: Auth::Publisher,
+        params: RAW_PARAMS,
+        request: &[ContentDoc { media_type: "application/octet-stream", what: "the message", example: None }],
+        responses: PUBLISH_RESPONSES,
+    },
+    EndpointDoc {
+        listener: Listener::Publish,
+        method: Method::Post,
+        path: "/v1/raw/msgs/:cluster/:topic/batch",
+        operation: "publishRawBatch",
+        tag: "publish",
+        summary: "Publish many messages to a topic by its name in Kafka",
+        details: "For apps with that grant; otherwise as a batch to an app's own topic.",
+        auth: Auth::Publisher,
+        params: RAW_BATCH_PARAMS,
+        request: BATCH_REQUEST,
+        responses: BATCH_RESPONSES,
     },
     EndpointDoc {
         listener: Listener::Subscribe,

@@ -3,19 +3,23 @@
 //! [`check`] admits a request by its head alone (before a large body is read), [`start`] admits and starts it. Both
 //! go through [`admit`], the only place where an endpoint is matched.
 
+pub mod batch;
 pub mod docs;
 mod health;
 pub mod publish;
 mod subscribe;
 
 use crate::conn::{Conn, RequestMeta};
+use crate::content_encoding::{self, Coding, Decoder, Window};
+use crate::destination::Destination;
 use crate::limits::PUBLISH_OVERHEAD_BYTES;
 use crate::reply::{self, Failure};
 use crate::router::{self, Endpoint, RouteError};
 use crate::shard::Shard;
+use crate::streaming::Streaming;
 use bytes::Bytes;
-use gafka_http::Head;
-use model::{Permit, Snapshot, authorize_publish, authorize_subscribe};
+use gafka_http::{Head, Method};
+use model::{Permit, RawPermit, Side, Snapshot, authorize_publish, authorize_raw, authorize_subscribe};
 use runtime::budget::Reservation;
 use std::rc::Rc;
 use std::time::Instant;
@@ -53,8 +57,21 @@ pub struct Admission {
     pub cluster: u32,
 }
 
+impl Admission {
+    fn of(destination: &Destination) -> Admission {
+        Admission {
+            body_bytes_max: destination.message_bytes_max,
+            tenant: destination.tenant,
+            cluster: destination.route.cluster as u32,
+        }
+    }
+}
+
 enum Admitted<'s> {
     Publish(Permit<'s>),
+    Batch(Permit<'s>),
+    Raw(RawPermit<'s>),
+    RawBatch(RawPermit<'s>),
     Subscribe(Permit<'s>),
     Alive,
     Healthz,
@@ -66,14 +83,8 @@ enum Admitted<'s> {
 pub fn check(shard: &Shard, conn: &Conn, head: &Head<'_>) -> Result<Admission, Failure> {
     let snapshot = shard.borrow_snapshot();
     match admit(shard, conn, head, &snapshot)? {
-        Admitted::Publish(permit) => {
-            let destination = shard.destination(&permit)?;
-            Ok(Admission {
-                body_bytes_max: destination.message_bytes_max,
-                tenant: destination.tenant,
-                cluster: destination.route.cluster as u32,
-            })
-        }
+        Admitted::Publish(permit) => Ok(Admission::of(&shard.destination(&permit)?)),
+        Admitted::Raw(permit) => Ok(Admission::of(&shard.raw_destination(&permit)?)),
         // No other endpoint takes a body; a small one is tolerated and ignored.
         _ => Ok(Admission { body_bytes_max: 64 << 10, tenant: u32::MAX, cluster: u32::MAX }),
     }
@@ -114,17 +125,13 @@ fn try_start(
     match admit(shard, conn, head, &snapshot)? {
         Admitted::Publish(permit) => {
             let destination = shard.destination(&permit)?;
-            let limit = destination.message_bytes_max;
-            if body.len() > limit {
-                return Err(too_large(limit));
-            }
-            let cluster = destination.route.cluster as u32;
-            let reservation = match reservation {
-                Some(reservation) => reservation,
-                None => shard.reserve(destination.tenant, cluster, body.len() + PUBLISH_OVERHEAD_BYTES)?,
-            };
-            publish::start(shard, conn, sequence, meta, head, &destination, body, reservation, begun, now)
+            start_publish(shard, conn, sequence, meta, head, &destination, body, reservation, begun, now)
         }
+        Admitted::Raw(permit) => {
+            let destination = shard.raw_destination(&permit)?;
+            start_publish(shard, conn, sequence, meta, head, &destination, body, reservation, begun, now)
+        }
+        Admitted::Batch(_) | Admitted::RawBatch(_) => unreachable!("batches are opened by their heads: open_stream"),
         Admitted::Subscribe(permit) => subscribe::start(shard, conn, sequence, meta, head, &permit, begun, now),
         Admitted::Alive => health::alive(shard, conn, sequence, meta, begun, now),
         Admitted::Healthz => health::healthz(shard, conn, sequence, meta, begun, now),
@@ -134,6 +141,73 @@ fn try_start(
             Ok(())
         }
     }
+}
+
+/// A publish whose body is here: takes its content coding off and starts it.
+#[allow(clippy::too_many_arguments, reason = "as start()")]
+fn start_publish(
+    shard: &Shard,
+    conn: &Rc<Conn>,
+    sequence: u64,
+    meta: &RequestMeta,
+    head: &Head<'_>,
+    destination: &Destination,
+    body: Body<'_>,
+    reservation: Option<Reservation>,
+    begun: Instant,
+    now: Instant,
+) -> Result<(), Failure> {
+    let limit = destination.message_bytes_max;
+    if body.len() > limit {
+        return Err(too_large(limit));
+    }
+    let cluster = destination.route.cluster as u32;
+    let mut reservation = match reservation {
+        Some(reservation) => reservation,
+        None => shard.reserve(destination.tenant, cluster, body.len() + PUBLISH_OVERHEAD_BYTES)?,
+    };
+    let body = match Coding::of(head.known.content_encoding)? {
+        Some(coding) if !body.is_empty() => {
+            let window = Window::within(shard.budget.limits().tenant_bytes_max);
+            let _decoder = shard.reserve(destination.tenant, cluster, window.decoder_bytes(coding))?;
+            Body::Owned(content_encoding::decode_whole(coding, window, body.as_slice(), limit, |bytes| {
+                reservation.grow(bytes).map_err(|refused| shard.refused(&refused))
+            })?)
+        }
+        _ => body,
+    };
+    publish::start(shard, conn, sequence, meta, head, destination, body, reservation, begun, now)
+}
+
+/// Whether a request may be one whose body is used up while it arrives; looked at before it is admitted.
+pub fn may_stream(conn: &Conn, head: &Head<'_>) -> bool {
+    conn.side == Side::Publish && head.method == Method::Post && head.path.ends_with("/batch")
+}
+
+/// Admits and opens a batch by its head; its body is what comes. `None`: it is another request after all.
+pub fn open_stream(
+    shard: &Shard,
+    conn: &Rc<Conn>,
+    meta: &RequestMeta,
+    head: &Head<'_>,
+    begun: Instant,
+    now: Instant,
+) -> Result<Option<Streaming>, Failure> {
+    let snapshot = shard.borrow_snapshot();
+    let destination = match admit(shard, conn, head, &snapshot)? {
+        Admitted::Batch(permit) => shard.destination(&permit)?,
+        Admitted::RawBatch(permit) => shard.raw_destination(&permit)?,
+        _ => return Ok(None),
+    };
+    let window = Window::within(shard.budget.limits().tenant_bytes_max);
+    let coding = Coding::of(head.known.content_encoding)?;
+    let decoder_bytes = coding.map_or(0, |coding| window.decoder_bytes(coding));
+    let decoder = coding
+        .map(|coding| Decoder::new(coding, window))
+        .transpose()
+        .map_err(|err| Failure::overloaded(&format!("cannot make a decoder: {err}")))?;
+    let feed = batch::open(shard, conn, meta, head, destination, decoder_bytes, begun)?;
+    Ok(Some(Streaming::new(head.body, decoder, feed, begun, now)))
 }
 
 fn admit<'s>(shard: &Shard, conn: &Conn, head: &Head<'_>, snapshot: &'s Snapshot) -> Result<Admitted<'s>, Failure> {
@@ -150,6 +224,24 @@ fn admit<'s>(shard: &Shard, conn: &Conn, head: &Head<'_>, snapshot: &'s Snapshot
             let app = shard.authenticate(conn, head, snapshot)?;
             authorize_publish(snapshot, app, &topic, &version)
                 .map(Admitted::Publish)
+                .map_err(|denied| Failure::from_denied(&denied))
+        }
+        Endpoint::Batch { topic, version } => {
+            let app = shard.authenticate(conn, head, snapshot)?;
+            authorize_publish(snapshot, app, &topic, &version)
+                .map(Admitted::Batch)
+                .map_err(|denied| Failure::from_denied(&denied))
+        }
+        Endpoint::Raw { cluster, topic } => {
+            let app = shard.authenticate(conn, head, snapshot)?;
+            authorize_raw(snapshot, app, &cluster, &topic)
+                .map(Admitted::Raw)
+                .map_err(|denied| Failure::from_denied(&denied))
+        }
+        Endpoint::RawBatch { cluster, topic } => {
+            let app = shard.authenticate(conn, head, snapshot)?;
+            authorize_raw(snapshot, app, &cluster, &topic)
+                .map(Admitted::RawBatch)
                 .map_err(|denied| Failure::from_denied(&denied))
         }
         Endpoint::Subscribe { owner, topic, version } => {

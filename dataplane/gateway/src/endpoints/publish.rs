@@ -65,7 +65,7 @@ pub fn start(
     now: Instant,
 ) -> Result<(), Failure> {
     let params = parse_query(head.query, shard.config.publish_timeout)?;
-    if params.null && body.len() > 0 {
+    if params.null && !body.is_empty() {
         return Err(Failure::bad_request("null_with_body", "null=1 stores a null value, but the request has a body"));
     }
     let mut header_bytes = Vec::new();
@@ -191,22 +191,12 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params<'_>, 
                 Ok(partition) if partition >= 0 => params.partition = Some(partition),
                 _ => return Err(bad_parameter("partition", &value, "a number, at least 0")),
             },
-            "ack" => {
-                params.acks = match &*value {
-                    "all" | "" => Acks::All,
-                    "local" => Acks::Leader,
-                    "none" => Acks::None,
-                    _ => return Err(bad_parameter("ack", &value, "all, local or none")),
-                }
-            }
+            "ack" => params.acks = parse_acks(&value)?,
             "timestamp" => match value.parse() {
                 Ok(timestamp) if timestamp >= 0 => params.timestamp_ms = Some(timestamp),
                 _ => return Err(bad_parameter("timestamp", &value, "milliseconds since 1970")),
             },
-            "timeout" => match crate::duration::parse(&value) {
-                Some(timeout) if !timeout.is_zero() => params.timeout = Some(timeout.min(timeout_max)),
-                _ => return Err(bad_parameter("timeout", &value, "a duration like 5s or 500ms")),
-            },
+            "timeout" => params.timeout = Some(parse_timeout(&value)?.min(timeout_max)),
             "null" => match &*value {
                 "1" => params.null = true,
                 "0" | "" => params.null = false,
@@ -220,7 +210,24 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params<'_>, 
     Ok(params)
 }
 
-fn bad_parameter(name: &str, value: &str, expected: &str) -> Failure {
+/// `ack` of the query.
+pub(super) fn parse_acks(value: &str) -> Result<Acks, Failure> {
+    match value {
+        "all" | "" => Ok(Acks::All),
+        "local" => Ok(Acks::Leader),
+        "none" => Ok(Acks::None),
+        _ => Err(bad_parameter("ack", value, "all, local or none")),
+    }
+}
+
+/// `timeout` of the query.
+pub(super) fn parse_timeout(value: &str) -> Result<Duration, Failure> {
+    crate::duration::parse(value)
+        .filter(|timeout| !timeout.is_zero())
+        .ok_or_else(|| bad_parameter("timeout", value, "a duration like 5s or 500ms"))
+}
+
+pub(super) fn bad_parameter(name: &str, value: &str, expected: &str) -> Failure {
     let shown: String = value.chars().take(64).collect();
     Failure::bad_request("bad_parameter", format!("{name} is `{shown}`, expected {expected}"))
 }
