@@ -37,6 +37,8 @@ pub struct RequestMeta {
     pub id: SmallVec<[u8; 24]>,
     pub keep_alive: bool,
     pub minor_version: u8,
+    /// Index in the configured origins, when the request comes from one of them.
+    pub origin: Option<u16>,
 }
 
 impl RequestMeta {
@@ -45,20 +47,24 @@ impl RequestMeta {
             Some(id) if !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX => SmallVec::from_slice(id),
             _ => shard.next_request_id(),
         };
-        RequestMeta { id, keep_alive: head.keep_alive, minor_version: head.minor_version }
+        let origin = head.known.origin.and_then(|origin| shard.allowed_origin(origin));
+        RequestMeta { id, keep_alive: head.keep_alive, minor_version: head.minor_version, origin }
     }
 
     /// For an answer to bytes that were no request.
     pub fn none(shard: &Shard) -> RequestMeta {
-        RequestMeta { id: shard.next_request_id(), keep_alive: false, minor_version: 1 }
+        RequestMeta { id: shard.next_request_id(), keep_alive: false, minor_version: 1, origin: None }
     }
 
-    pub fn context<'a>(&'a self, shard: &Shard) -> Context<'a> {
+    pub fn context<'a>(&'a self, shard: &'a Shard) -> Context<'a> {
+        let origins = &shard.config.cors_origins;
         Context {
             request_id: &self.id,
             keep_alive: self.keep_alive && !shard.is_draining(),
             minor_version: self.minor_version,
             date: shard.date(),
+            varies_by_origin: !origins.is_empty(),
+            origin: self.origin.and_then(|index| origins.get(usize::from(index))).map(String::as_str),
         }
     }
 }

@@ -94,6 +94,10 @@ pub struct Context<'a> {
     /// 0 or 1: HTTP/1.0 or HTTP/1.1.
     pub minor_version: u8,
     pub date: HttpDate,
+    /// Origins are configured, so caches must not mix answers.
+    pub varies_by_origin: bool,
+    /// The configured origin the request came from.
+    pub origin: Option<&'a str>,
 }
 
 /// An error answer.
@@ -220,7 +224,16 @@ pub fn records(
 fn build(context: &Context<'_>, status: u16, keep: bool, capacity: usize, end: impl FnOnce(Writer<'_>)) -> Answer {
     let mut out = BytesMut::with_capacity(capacity);
     let connection = Connection { keep_alive: keep, minor_version: context.minor_version };
-    let writer = Writer::start(&mut out, status, connection, &context.date);
+    let mut writer = Writer::start(&mut out, status, connection, &context.date);
+    if context.varies_by_origin {
+        writer = writer.header("Vary", b"Origin");
+    }
+    if let Some(origin) = context.origin {
+        // No credentials mode: clients authenticate with headers of their own, so every answer header may be shown.
+        writer = writer
+            .header("Access-Control-Allow-Origin", origin.as_bytes())
+            .header("Access-Control-Expose-Headers", b"*");
+    }
     end(writer.header("X-Request-Id", context.request_id));
     Answer { bytes: out.freeze(), close: !keep, ..Answer::default() }
 }

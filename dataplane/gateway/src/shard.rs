@@ -281,6 +281,12 @@ impl Shard {
         id
     }
 
+    /// The configured origin a browser's request comes from, as its index.
+    pub fn allowed_origin(&self, origin: &[u8]) -> Option<u16> {
+        let origins = &self.config.cors_origins;
+        origins.iter().position(|known| known.as_bytes() == origin).and_then(|index| index.try_into().ok())
+    }
+
     /// Who is calling, by header or Basic; failures are counted across shards.
     pub fn authenticate<'s>(&self, conn: &Conn, head: &Head<'_>, snapshot: &'s Snapshot) -> Result<&'s App, Failure> {
         let mut buffer = BasicBuffer::default();

@@ -602,3 +602,35 @@ fn more_records_than_a_batch_may_have_end_it() {
     assert_eq!(summary["errors"][0]["code"], "too_many_records");
     assert_eq!(answer.header("Connection"), Some("close"));
 }
+
+#[test]
+fn browsers_of_configured_origins_may_read_the_answers_and_no_others() {
+    let origins = vec!["https://a.test".to_owned(), "https://b.test".to_owned()];
+    let scene = scene_with(GatewayConfig { cors_origins: origins, ..GatewayConfig::default() }, |_| {});
+    let requests = [
+        ("stored", as_demo(Request::post("/v1/msgs/orders/v1").body("x")), 201),
+        ("batch", ndjson("", "{}\n"), 200),
+        ("stream", ndjson("?stream=1", "{}\n"), 200),
+        ("refused", as_demo(Request::post("/v1/msgs/nothing/v1").body("x")), 404),
+        ("not authenticated", Request::post(BATCH).body("x"), 401),
+        ("preflight", Request::new("OPTIONS", BATCH), 204),
+    ];
+    for (what, request, status) in requests {
+        for (origin, allowed) in [(Some("https://b.test"), true), (Some("https://evil.test"), false), (None, false)] {
+            let request = match origin {
+                Some(origin) => request.clone().header("Origin", origin),
+                None => request.clone(),
+            };
+            let answer = call(&scene, &request);
+            assert_eq!(answer.status, status, "{what}: {}", answer.text());
+            assert_eq!(answer.header("Access-Control-Allow-Origin"), origin.filter(|_| allowed), "{what} {origin:?}");
+            let vary: Vec<_> = answer.headers.iter().filter(|(name, _)| name == "Vary").collect();
+            assert_eq!(vary.len(), 1, "{what} {origin:?}: {vary:?}");
+            let preflight = answer.header("Access-Control-Allow-Headers").is_some();
+            assert_eq!(preflight, allowed && status == 204, "{what} {origin:?}");
+        }
+    }
+    let scene = harness::scene();
+    let answer = call(&scene, &ndjson("", "{}\n").header("Origin", "https://b.test"));
+    assert_eq!((answer.header("Vary"), answer.header("Access-Control-Allow-Origin")), (None, None));
+}

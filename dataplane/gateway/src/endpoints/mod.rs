@@ -137,7 +137,7 @@ fn try_start(
         Admitted::Healthz => health::healthz(shard, conn, sequence, meta, begun, now),
         Admitted::Readyz => health::readyz(shard, conn, sequence, meta, begun, now),
         Admitted::Options { allow } => {
-            options(shard, conn, sequence, meta, head, allow, begun, now);
+            options(shard, conn, sequence, meta, allow, begun, now);
             Ok(())
         }
     }
@@ -262,27 +262,24 @@ pub fn too_large(limit: usize) -> Failure {
     Failure::new(413, "message_too_large", format!("the message is over the limit of {limit} bytes"))
 }
 
+/// Request headers a browser may send from a configured origin.
+const CORS_HEADERS: &str = "Appid, Pubkey, Subkey, Authorization, Accept, Content-Type, Content-Encoding, X-Tag, \
+                            X-Request-Id, traceparent, *";
+
 #[allow(clippy::too_many_arguments, reason = "as start()")]
 fn options(
     shard: &Shard,
     conn: &Conn,
     sequence: u64,
     meta: &RequestMeta,
-    head: &Head<'_>,
     allow: &'static str,
     begun: Instant,
     now: Instant,
 ) {
-    let origin = head.known.origin.and_then(|origin| std::str::from_utf8(origin).ok());
-    let allowed = origin.filter(|origin| shard.config.cors_origins.iter().any(|known| known == origin));
-    let mut headers = vec![("Allow", allow), ("Vary", "Origin")];
-    if let Some(origin) = allowed {
-        headers.push(("Access-Control-Allow-Origin", origin));
+    let mut headers = vec![("Allow", allow)];
+    if meta.origin.is_some() {
         headers.push(("Access-Control-Allow-Methods", allow));
-        headers.push((
-            "Access-Control-Allow-Headers",
-            "Appid, Pubkey, Subkey, Authorization, Content-Type, X-Tag, X-Request-Id, traceparent",
-        ));
+        headers.push(("Access-Control-Allow-Headers", CORS_HEADERS));
         headers.push(("Access-Control-Max-Age", "600"));
     }
     let answer = reply::no_content(&meta.context(shard), &headers);
