@@ -241,7 +241,10 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut
             return;
         }
         conn.deadline.set(input.deadline(shard, idle, now));
-        let want_read = !at_end && step == Step::NeedBytes;
+        // After the last request of a connection nothing is read any more, but a poll that waits must notice that its
+        // client went away: it must not be handed messages then.
+        let watch_only = step == Step::Stopped && !conn.polls.borrow().is_empty();
+        let want_read = !at_end && (step == Step::NeedBytes || watch_only);
         match next_event(conn, reader, &mut readable, want_read).await {
             Event::Ready => now = shard.now(),
             Event::Broken => {

@@ -236,7 +236,8 @@ impl Input {
         };
         let (result, filled) = reader.read(buffer).await;
         buffer = filled;
-        if !buffer.is_empty() {
+        // What comes after the last request is read to see the end of the stream, and thrown away.
+        if !buffer.is_empty() && !matches!(self.state, State::Stopped) {
             self.buffer = Some(buffer);
         }
         result

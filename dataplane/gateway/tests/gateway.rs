@@ -297,6 +297,25 @@ fn many_groups_and_connections_get_every_message_once() {
 }
 
 #[test]
+fn a_client_that_leaves_is_handed_nothing_even_if_it_asked_to_close() {
+    let scene = scene();
+    for connection_header in ["keep-alive", "close"] {
+        let group = format!("g-{connection_header}");
+        let target = format!("/v1/msgs/demo/orders/v1?group={group}&wait=20s&reset=newest");
+        // The group's member stands before anybody leaves.
+        assert_eq!(scene.poll(&target.replace("20s", "1s")).status, 204);
+        let mut leaver = scene.subscriber();
+        leaver.send(&as_demo_reader(Request::get(&target).header("Connection", connection_header))).expect("sent");
+        std::thread::sleep(Duration::from_millis(200));
+        drop(leaver);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(scene.publish("/v1/msgs/orders/v1", connection_header).status, 201);
+        let polled = scene.poll(&target);
+        assert_eq!((polled.status, polled.text().as_str()), (200, connection_header));
+    }
+}
+
+#[test]
 fn an_open_poll_ends_when_its_grant_is_taken_away() {
     let mut scene = scene();
     let request =

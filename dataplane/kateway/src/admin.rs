@@ -211,7 +211,8 @@ impl Noun {
             }
             Noun::App(App::List) => Call::new("GET", "/v1/apps", APP),
             Noun::App(App::Show { appid }) => Call::new("GET", format!("/v1/apps/{appid}"), APP),
-            Noun::App(App::Delete { appid }) => Call::new("DELETE", format!("/v1/apps/{appid}"), DONE)
+            Noun::App(App::Delete { appid, cascade }) => Call::new("DELETE", format!("/v1/apps/{appid}"), DONE)
+                .with("cascade", cascade.then_some(1))
                 .asking(format!("remove app {appid}, its topics' registration and its grants?")),
             Noun::Topic(Topic::Create {
                 appid,
