@@ -63,9 +63,12 @@ enum App {
     Show {
         appid: String,
     },
-    /// Remove an app, its topics' registration and its grants; Kafka topics stay.
+    /// Remove an app and its grants; Kafka topics stay.
     Delete {
         appid: String,
+        /// With the registration of the topics it still owns.
+        #[arg(long)]
+        cascade: bool,
     },
 }
 

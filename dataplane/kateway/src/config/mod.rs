@@ -164,6 +164,12 @@ pub fn parse(
         }
     }
     let config = build(shown, &written, &cluster_tables, &mut mistakes);
+    // In the order of the file; flags, environment and what is missing altogether come last.
+    let line_of = |mistake: &Mistake| {
+        let line = mistake.place.rsplit_once(':').and_then(|(_, line)| line.parse::<usize>().ok());
+        line.unwrap_or(usize::MAX)
+    };
+    mistakes.sort_by_key(line_of);
     if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
 }
 
@@ -288,6 +294,9 @@ fn build(
     };
     let mut mistake = |key: &str, message: &str| {
         let place = written.get(key).map_or_else(|| shown.to_owned(), |(_, place)| place.clone());
+        if mistakes.iter().any(|known| known.message.starts_with(&format!("`{key}`"))) {
+            return; // what is wrong with it was told already
+        }
         mistakes.push(Mistake { place, message: format!("`{key}`: {message}") });
     };
     if config.data_dir.as_os_str().is_empty() {
@@ -479,7 +488,16 @@ sasl.username = "gw"
 tls.ca_file = "/does/not/exist.pem"
 "#,
             expect![[r#"
+                kateway.toml:1: `data_dir`: expected a path in quotes, found a number
+                kateway.toml:3: unknown key `listen.pbu`; did you mean `listen.pub`?
+                kateway.toml:4: `listen.sub`: expected an address like 127.0.0.1:9191, found `localhost`
+                kateway.toml:6: `limits.memory`: expected a size like 512MiB, 1MB or 65536, found `lots`
+                kateway.toml:7: `limits.publish_timeout`: expected a duration, found true or false
+                kateway.toml:8: `clusters.main.sasl.mechanism`: is required with sasl.username
                 kateway.toml:9: `clusters.main.bootstrap`: expected host:port, found `kafka2`
+                kateway.toml:11: `clusters.other.bootstrap`: is required, for example ["broker1:9092", "broker2:9092"]
+                kateway.toml:12: `clusters.other.tls.ca_file`: cannot open the file: No such file or directory (os error 2)
+                kateway.toml:12: `clusters.other.tls.ca_file`: has no effect while tls.enabled is false
             "#]],
         );
     }
