@@ -89,7 +89,13 @@ impl Drop for Running {
     }
 }
 
+/// A line for people; of cargo's messages for machines only what was compiled.
 fn short(line: &str) -> String {
+    if let Ok(message) = serde_json::from_str::<serde_json::Value>(line)
+        && let Some(name) = message["target"]["name"].as_str()
+    {
+        return format!("{name} is built");
+    }
     let cut: String = line.chars().take(100).collect();
     if cut.len() < line.len() { format!("{cut}…") } else { cut }
 }
@@ -115,8 +121,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_last_is_shown_for_people() {
+        assert_eq!(short(r#"{"reason":"compiler-artifact","target":{"name":"serde"}}"#), "serde is built");
+        assert_eq!(short("plain"), "plain");
+        assert_eq!(short(&"é".repeat(300)).chars().count(), 101);
+    }
+
+    #[test]
     fn a_program_that_hangs_is_killed_and_says_so() {
-        let ended = run("x", sh("echo begun; exec sleep 600"), Duration::from_millis(200), |_| {}).unwrap();
+        let ended = run(
+            "(a program that a unit test lets hang)",
+            sh("echo begun; exec sleep 600"),
+            Duration::from_millis(200),
+            |_| {},
+        )
+        .unwrap();
         assert!(ended.hung);
         assert!(!ended.success);
         assert_eq!(ended.lines, ["begun"]);

@@ -56,10 +56,13 @@ pub fn cargo() -> Command {
 }
 
 /// Builds every binary and every test in one go: asked for separately, cargo would choose other features for some
-/// dependencies and build those twice.
-pub fn build() -> Result<(Ended, Vec<Binary>)> {
+/// dependencies and build those twice. `locked` makes a `Cargo.lock` that was not committed an error.
+pub fn build(locked: bool) -> Result<(Ended, Vec<Binary>)> {
     let mut command = cargo();
     command.args(["build", "--workspace", "--bins", "--tests", "--message-format=json-render-diagnostics"]);
+    if locked {
+        command.arg("--locked");
+    }
     let mut binaries = Vec::new();
     let ended = step::run("build", command, BUILD_WITHIN, |line| binaries.extend(test_binary(line)))?;
     binaries.sort_by_key(|binary| (binary.is_e2e(), binary.name()));

@@ -25,6 +25,7 @@ pub const CASES: &[Case] = &[
         &["bin:kateway", "kafka-zk", "kafka", "python-clients"],
         old_kafka,
     ),
+    case("a_batch_is_in_kafka_with_a_receipt_for_each_record", &["bin:kateway", "kafka", "python-clients"], batch),
     case("a_key_goes_to_the_partition_the_java_client_chooses", &["bin:kateway", "kafka"], partitioner),
     case("pipelined_publishes_are_answered_in_order", &["bin:kateway"], pipelined),
     case("a_body_may_come_in_chunks_or_wait_for_100_continue", &["bin:kateway"], chunked_and_expect),
@@ -76,6 +77,49 @@ fn read_by_others() -> Result<()> {
         let mut found: Vec<Record> = records.into_iter().filter(|record| record.text() == value).collect();
         found.iter_mut().for_each(|record| record.headers.sort());
         same(reader, &found, &vec![headers.clone()])?;
+    }
+    Ok(())
+}
+
+fn batch() -> Result<()> {
+    let (kafka, dir, mark) = (kafka()?, scratch_dir("publish")?, unique("batch"));
+    let quickstart = Quickstart::start(dir.path(), &["--bootstrap", &kafka.bootstrap()])?;
+    let demo = &quickstart.demo;
+    const COUNT: usize = 500;
+    let mut lines = String::new();
+    for index in 0..COUNT {
+        lines.push_str(&match index % 5 {
+            0 => format!(r#"{{"value":"{mark} {index}","key":"k{}"}}"#, index % 7),
+            1 => format!(r#"{{"value_json":{{"mark":"{mark} {index}"}},"headers":{{"h":"v"}}}}"#),
+            2 => format!(r#"{{"value":"{mark} {index}","partition":3}}"#),
+            3 => format!(r#"{{"value":"{mark} {index}","headers":[["h","1"],["h","2"]]}}"#),
+            // Refused alone: the field is not known.
+            _ => format!(r#"{{"value":"{mark} {index}","valeu":"x"}}"#),
+        });
+        lines.push('\n');
+    }
+    let path = format!("/v1/msgs/{}/{}/batch", demo.topic, demo.ver);
+    let request = Request::post(&path).header("Appid", &*demo.appid).header("Pubkey", &*demo.pubkey);
+    let request = request.header("Content-Type", "application/x-ndjson").body(lines);
+    let answer = call(&quickstart.publish, &request)?.expect(200)?;
+    same("X-Failed", &answer.header("x-failed"), &Some((COUNT / 5).to_string().as_str()))?;
+    let receipts: Vec<serde_json::Value> =
+        answer.text().lines().map(serde_json::from_str).collect::<Result<_, _>>().context("receipts")?;
+    same("receipts", &receipts.len(), &COUNT)?;
+    let records = python::read(Client::Confluent, &kafka.bootstrap(), &demo.physical_topic())?;
+    for (index, receipt) in receipts.iter().enumerate() {
+        let end = format!("{mark} {index}");
+        let is_mine = |record: &&Record| record.text().trim_end_matches(['"', '}']).ends_with(&end);
+        let found: Vec<&Record> = records.iter().filter(is_mine).collect();
+        if index % 5 == 4 {
+            same("status of a refused record", &receipt["status"].as_i64(), &Some(400))?;
+            same("copies of a refused record", &found.len(), &0)?;
+            continue;
+        }
+        same(&format!("copies of record {index}"), &found.len(), &1)?;
+        let at = (i64::from(found[0].partition), found[0].offset);
+        let told = (receipt["partition"].as_i64(), receipt["offset"].as_i64());
+        same(&format!("place of record {index}"), &told, &(Some(at.0), Some(at.1)))?;
     }
     Ok(())
 }
