@@ -90,3 +90,24 @@ impl Drop for AccessLog {
         self.hand_over();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_who_what_and_how_long_and_a_request_id_cannot_forge_another_line() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("access.log");
+        let log = AccessLog::new(Some(open(&path).expect("opens")));
+        let peer: SocketAddr = "127.0.0.1:4711".parse().expect("an address");
+        log.write(1_795_362_345_123, peer, "publish", 201, Duration::from_micros(842), b"r1\nforged \xff");
+        drop(log); // hands over what is left
+        let until = std::time::Instant::now() + Duration::from_secs(5);
+        let expected = "2026-11-22T15:45:45.123Z 127.0.0.1:4711 publish 201 842 r1?forged??\n";
+        while std::fs::read_to_string(&path).unwrap_or_default() != expected {
+            assert!(std::time::Instant::now() < until, "{:?}", std::fs::read_to_string(&path));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}

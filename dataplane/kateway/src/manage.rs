@@ -78,8 +78,6 @@ impl Manage {
         });
         let metrics = Arc::clone(&gateway.metrics);
         let shared = Arc::clone(&gateway.shared);
-        let mut endpoints = manager::endpoints();
-        endpoints.extend_from_slice(gateway::endpoints::docs::ENDPOINTS);
         Ok(manager::router(ManagerState {
             db: db.clone(),
             admin: Admin {
@@ -89,7 +87,7 @@ impl Manage {
             clusters,
             refresh,
             metrics: Arc::new(move || metrics.render()),
-            openapi: manager::openapi_json(&endpoints, env!("CARGO_PKG_VERSION")).into(),
+            openapi: openapi().into(),
             readiness: Arc::new(move || {
                 let readiness = shared.readiness();
                 Readiness {
@@ -102,5 +100,21 @@ impl Manage {
             on_loopback,
             cors_origins: cors_origins.to_vec(),
         }))
+    }
+}
+
+/// `/openapi.json`: the three listeners, from their lists of endpoints.
+fn openapi() -> String {
+    let mut endpoints = manager::endpoints();
+    endpoints.extend_from_slice(gateway::endpoints::docs::ENDPOINTS);
+    manager::openapi_json(&endpoints, env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_rest_surface_of_all_listeners_is_as_written_down() {
+        // A difference is a change of the public interface: CHANGELOG.md says so, then UPDATE_EXPECT=1 writes it down.
+        expect_test::expect_file!["../openapi.golden.json"].assert_eq(&super::openapi());
     }
 }
