@@ -164,6 +164,8 @@ fn banner(ready: &Ready, kafka: &str, credentials: &Credentials, data_dir: &Path
     let Credentials { appid, pubkey, subkey, topic, ver, .. } = credentials;
     let data_dir = data_dir.display();
     let physical = format!("{appid}.{topic}.{ver}");
+    // This very program, so that the line can be pasted wherever it was started from.
+    let program = std::env::current_exe().map_or_else(|_| "kateway".to_owned(), |path| path.display().to_string());
     format!(
         "\
 kateway is ready: publish {publish}, subscribe {subscribe}, manager {manager}, Kafka {kafka}
@@ -179,7 +181,7 @@ The same topic with a Kafka client:
   echo 'from kcat' | kcat -b {kafka} -t {physical} -P
 
 Manage:
-  kateway admin --credentials {data_dir}/credentials.json topic list
+  {program} admin --credentials {data_dir}/credentials.json topic list
   curl {manager}/metrics
 
 Data: {data_dir}   Stop: Ctrl-C
