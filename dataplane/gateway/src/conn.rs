@@ -118,11 +118,6 @@ impl Conn {
         self.slots.borrow().is_full()
     }
 
-    /// No request is being answered and none has begun.
-    pub fn set_deadline(&self, deadline: Option<Instant>) {
-        self.deadline.set(deadline);
-    }
-
     /// Called by the sweeper.
     pub fn sweep(&self, now: Instant) {
         if self.deadline.get().is_some_and(|deadline| deadline <= now) {

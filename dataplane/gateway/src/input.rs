@@ -177,7 +177,7 @@ impl Input {
 
     fn advance_body(&mut self, shard: &Rc<Shard>, conn: &Rc<Conn>, now: Instant) -> bool {
         let State::Body(collecting) = &mut self.state else { unreachable!("called in this state only") };
-        let done = match collecting.take(shard, conn, self.buffer.as_mut()) {
+        let done = match collecting.take(self.buffer.as_mut()) {
             Ok(done) => done,
             Err(failure) => {
                 let begun = self.begun.unwrap_or(now);
@@ -294,7 +294,7 @@ impl Input {
 
 impl Collecting {
     /// Takes what is buffered; true when the body is whole.
-    fn take(&mut self, shard: &Shard, conn: &Conn, buffer: Option<&mut PooledBuf>) -> Result<bool, Failure> {
+    fn take(&mut self, buffer: Option<&mut PooledBuf>) -> Result<bool, Failure> {
         match &mut self.framing {
             Framing::Length(length) => {
                 if let Some(buffer) = buffer {
@@ -314,7 +314,6 @@ impl Collecting {
                 if self.body.len() > self.body_bytes_max {
                     return Err(endpoints::too_large(self.body_bytes_max));
                 }
-                let _ = (shard, conn);
                 Ok(progress.done)
             }
         }

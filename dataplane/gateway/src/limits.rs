@@ -32,10 +32,6 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 pub const LINGER_BYTES_MAX: usize = 256 << 10;
 /// And for how long.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
-/// Share of the memory budget one tenant may hold (1/n).
-pub const TENANT_SHARE: u64 = 4;
-/// Share of the memory budget requests for one cluster may hold (1/n).
-pub const CLUSTER_SHARE: u64 = 2;
 /// What a queued publish costs beyond its bytes, for the budget: waiter, slot, run.
 pub const PUBLISH_OVERHEAD_BYTES: usize = 512;
 /// Messages between shards that may queue up; a full mailbox answers 503.
