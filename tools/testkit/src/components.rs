@@ -5,6 +5,7 @@
 //! | `jdk`, `maven`, `python`, `kcat` | the distribution's packages | must be there; installed when we may, else named |
 //! | `cargo-deny` | `cargo install` | licences, bans and sources of dependencies; minutes to build, once |
 //! | `kafka` 4.4.0 | Maven | KRaft broker and Java clients |
+//! | `kafka-tools` 4.3.0 | Maven | Kafka's own load tools, run on the jars of `kafka`; for `kbench versus-java` only |
 //! | `kafka-zk` 3.9.2 | Maven | the last line that runs with ZooKeeper, and ZooKeeper itself; nightly |
 //! | `python-clients` | pip into a venv | librdkafka (confluent-kafka) and an independent implementation (kafka-python) |
 //!
@@ -32,6 +33,8 @@ pub enum Source {
     },
     /// `group:artifact:version`, with everything they need at run time.
     Maven { artifacts: &'static [&'static str] },
+    /// One `group:artifact:version` without what it needs, because another component has that.
+    MavenJar { artifact: &'static str },
     /// A program from the crate registry, built here with the lock file it was published with.
     Cargo { package: &'static str },
     /// `name==version` into a virtual environment.
@@ -118,6 +121,15 @@ pub const ALL: &[Component] = &[
         nightly: false,
     },
     Component {
+        name: "kafka-tools",
+        // The newest that is published; its classes run on the clients of `kafka`.
+        version: "4.3.0",
+        about: "Kafka's producer performance tool, which kbench measures the gateway against",
+        source: Source::MavenJar { artifact: "org.apache.kafka:kafka-tools:4.3.0" },
+        needs: &["kafka"],
+        nightly: true,
+    },
+    Component {
         name: "kafka-zk",
         version: "3.9.2",
         about: "the last Apache Kafka that runs with ZooKeeper, and ZooKeeper itself",
@@ -141,7 +153,7 @@ impl Component {
         match self.source {
             // Signed by the distribution; pinned by the lock file inside the published package.
             Source::System { .. } | Source::Cargo { .. } => None,
-            Source::Maven { .. } => Some(Strength::Exact),
+            Source::Maven { .. } | Source::MavenJar { .. } => Some(Strength::Exact),
             Source::Pip { .. } => Some(Strength::ByName),
         }
     }
@@ -204,6 +216,7 @@ mod tests {
                 Source::Maven { artifacts } => {
                     assert!(artifacts.iter().all(|artifact| artifact.split(':').count() == 3), "{}", component.name);
                 }
+                Source::MavenJar { artifact } => assert_eq!(artifact.split(':').count(), 3, "{}", component.name),
                 Source::Pip { packages } => {
                     assert!(packages.iter().all(|package| package.contains("==")), "{}", component.name);
                 }

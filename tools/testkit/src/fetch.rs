@@ -86,7 +86,8 @@ fn cached_or_fetched(component: &Component) -> Result<(PathBuf, Sums)> {
     fs::create_dir_all(building.join("files"))?;
     let what = format!("fetching {} {}", component.name, component.version);
     let fetched = step(&what, || match component.source {
-        Source::Maven { artifacts } => maven(artifacts, &building),
+        Source::Maven { artifacts } => maven(artifacts, true, &building),
+        Source::MavenJar { artifact } => maven(&[artifact], false, &building),
         Source::Pip { packages } => pip(packages, &building),
         Source::Cargo { package } => cargo_install(package, component.version, &building),
         Source::System { .. } => Ok(()),
@@ -101,8 +102,8 @@ fn cached_or_fetched(component: &Component) -> Result<(PathBuf, Sums)> {
     Ok((dir, sums))
 }
 
-fn maven(artifacts: &[&str], dir: &Path) -> Result<()> {
-    fs::write(dir.join("pom.xml"), pom(artifacts)?)?;
+fn maven(artifacts: &[&str], with_needs: bool, dir: &Path) -> Result<()> {
+    fs::write(dir.join("pom.xml"), pom(artifacts, with_needs)?)?;
     let mut command = tethered("mvn");
     command
         .current_dir(dir)
@@ -112,7 +113,9 @@ fn maven(artifacts: &[&str], dir: &Path) -> Result<()> {
     run(command, FETCH_WITHIN).map(drop)
 }
 
-fn pom(artifacts: &[&str]) -> Result<String> {
+fn pom(artifacts: &[&str], with_needs: bool) -> Result<String> {
+    let alone = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>";
+    let exclusions = if with_needs { "" } else { alone };
     let mut dependencies = String::new();
     for artifact in artifacts {
         let parts: Vec<&str> = artifact.split(':').collect();
@@ -120,7 +123,7 @@ fn pom(artifacts: &[&str]) -> Result<String> {
             bail!("{artifact:?} is not group:artifact:version");
         };
         dependencies.push_str(&format!(
-            "    <dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>\n"
+            "    <dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version>{exclusions}</dependency>\n"
         ));
     }
     Ok(format!(
@@ -294,11 +297,13 @@ mod tests {
 
     #[test]
     fn a_pom_names_every_artifact_and_no_address() {
-        let pom = pom(&["g:a:1", "h:b:2"]).unwrap();
+        let pom = pom(&["g:a:1", "h:b:2"], true).unwrap();
         assert!(pom.contains("<artifactId>a</artifactId><version>1</version>"));
         assert!(pom.contains("<groupId>h</groupId>"));
         assert!(!pom.contains("http"));
-        assert!(super::pom(&["g:a"]).is_err());
+        assert!(!pom.contains("<exclusion>"));
+        assert!(super::pom(&["g:a:1"], false).unwrap().contains("<exclusion>"));
+        assert!(super::pom(&["g:a"], true).is_err());
     }
 
     #[test]

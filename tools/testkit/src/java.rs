@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -66,4 +67,18 @@ pub fn consume(bootstrap: &str, topic: &str, group: &str, count: usize) -> Resul
 /// Makes `node` the leader of a partition: first in the replica list, then a preferred election.
 pub fn move_leader(bootstrap: &str, topic: &str, partition: i32, node: i32) -> Result<()> {
     ask(&["move-leader", bootstrap, topic, &partition.to_string(), &node.to_string()], "").map(drop)
+}
+
+/// Kafka's own producer performance tool (what `kafka-producer-perf-test.sh` runs), with the JVM's own compilers and
+/// collector; its arguments are still to be added. It runs on the producer of the `kafka` component.
+pub fn producer_performance(heap_mb: u32) -> Result<Command> {
+    let kafka = components::ensure("kafka")?.join("files").join("*");
+    let tools = components::ensure("kafka-tools")?.join("files").join("*");
+    let mut command = tethered("java");
+    command.arg(format!("-Xms{heap_mb}m")).arg(format!("-Xmx{heap_mb}m"));
+    command.args(["-server", "-XX:+UseG1GC", "-Dlog4j2.level=ERROR", "-Dlog4j2.statusLoggerLevel=OFF"]);
+    // The newer producer first.
+    command.arg("-cp").arg(format!("{}:{}", kafka.display(), tools.display()));
+    command.arg("org.apache.kafka.tools.ProducerPerformance");
+    Ok(command)
 }

@@ -47,6 +47,9 @@ pub struct KafkaOptions {
     pub tls: bool,
     /// Java heap of one node, in MiB.
     pub heap_mb: u32,
+    /// The JVM's own compilers and collector, as a production broker runs, for measurements. Otherwise what starts
+    /// with the least CPU, which is all that tests feel.
+    pub server_jvm: bool,
     /// Topics appear when a client asks for them, as Kafka does by default. Off, so that a test that forgot to make
     /// its topic fails.
     pub auto_create: bool,
@@ -62,6 +65,7 @@ impl Default for KafkaOptions {
             sasl: false,
             tls: false,
             heap_mb: 256,
+            server_jvm: false,
             auto_create: false,
             client_port: None,
         }
@@ -199,13 +203,22 @@ impl Cluster {
         command
             .arg(format!("-Xms{heap_mb}m"))
             .arg(format!("-Xmx{heap_mb}m"))
-            // The serial collector and the first compiler only: least CPU at start, which is all that tests feel.
-            .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
+            .args(self.compiler_and_collector())
             .arg(format!("-Dlog4j2.configurationFile={}", self.dir.path().join("log4j2.properties").display()))
             .arg(format!("-Dlog4j.configuration=file:{}", self.dir.path().join("log4j.properties").display()))
             .arg("-cp")
             .arg(self.jars.join("*"));
         command
+    }
+
+    fn compiler_and_collector(&self) -> &'static [&'static str] {
+        if self.options.server_jvm {
+            // As `kafka-run-class.sh` has it.
+            &["-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"]
+        } else {
+            // The serial collector and the first compiler only: least CPU at start.
+            &["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+        }
     }
 
     fn launch(&mut self, index: usize) -> Result<()> {
