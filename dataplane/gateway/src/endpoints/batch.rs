@@ -75,11 +75,20 @@ pub fn open(
     Ok(Feed::new(session, parser, params.acks, params.timeout))
 }
 
+const PARAMETERS: [&str; 5] = ["ack", "async", "timeout", "receipts", "stream"];
+
 fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Failure> {
     let mut params = Params { acks: Acks::All, timeout: timeout_max, summary: false, streams: false };
+    let mut seen = 0_u8;
     for pair in query::pairs(text.unwrap_or_default()) {
         let (name, value) =
             pair.map_err(|_| Failure::bad_request("bad_query", "the query has a malformed percent escape"))?;
+        if let Some(bit) = PARAMETERS.iter().position(|known| *known == name) {
+            if seen & 1 << bit != 0 {
+                return Err(Failure::bad_request("bad_parameter", format!("{name} is given twice")));
+            }
+            seen |= 1 << bit;
+        }
         let value = query::text(value)
             .map_err(|_| Failure::bad_request("bad_query", format!("parameter {name} is not UTF-8")))?;
         match &*name {
@@ -94,7 +103,7 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Fail
             "async" => drop(parse_flag("async", &value)?),
             _ => {
                 let shown: String = name.chars().take(40).collect();
-                let message = format!("a batch has no parameter {shown}; ack, async, timeout, receipts, stream exist");
+                let message = format!("a batch has no parameter {shown}; {} exist", PARAMETERS.join(", "));
                 return Err(Failure::bad_request("unknown_parameter", message));
             }
         }
@@ -128,7 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn only_the_five_parameters_are_taken() {
+    fn only_the_five_parameters_are_taken_and_each_once() {
+        check("stream=1&stream=0", expect!["400 bad_parameter: stream is given twice"]);
         check("", expect!["Params { acks: All, timeout: 30s, summary: false, streams: false }"]);
         check(
             "ack=local&timeout=2s&receipts=summary&async=1",

@@ -167,13 +167,24 @@ fn push_number(out: &mut SmallVec<[u8; 128]>, number: i64) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// `async=1` behaves as without until hinted handoff exists (CONTRACT.md); it, `hh` and unknown names are ignored, as
+/// 2017 did.
+const PARAMETERS: [&str; 6] = ["key", "partition", "ack", "timestamp", "timeout", "null"];
+
 fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params<'_>, Failure> {
     let mut params =
         Params { key: None, partition: None, acks: Acks::All, timestamp_ms: None, timeout: None, null: false };
     let Some(text) = text else { return Ok(params) };
+    let mut seen = 0_u8;
     for pair in query::pairs(text) {
         let (name, value) =
             pair.map_err(|_| Failure::bad_request("bad_query", "the query has a malformed percent escape"))?;
+        // A name given twice counts as first given, as in 2017.
+        let Some(bit) = PARAMETERS.iter().position(|known| *known == name) else { continue };
+        if seen & 1 << bit != 0 {
+            continue;
+        }
+        seen |= 1 << bit;
         if name == "key" {
             if value.len() > KEY_BYTES_MAX {
                 return Err(Failure::bad_request(
@@ -202,9 +213,7 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params<'_>, 
                 "0" | "" => params.null = false,
                 _ => return Err(bad_parameter("null", &value, "0 or 1")),
             },
-            // `async=1` behaves as without until hinted handoff exists (CONTRACT.md); `hh` and unknown names are
-            // ignored, as 2017 did.
-            _ => {}
+            _ => unreachable!("a name of the list"),
         }
     }
     Ok(params)
