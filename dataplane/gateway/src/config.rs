@@ -1,5 +1,6 @@
 //! What a gateway is started with: checked values, no file format.
 
+use crate::limits::BODY_GRACE_HEADS;
 use kafka_client::ClientConfig;
 use runtime::Driver;
 use runtime::net::tls::ClientTls;
@@ -20,7 +21,10 @@ pub struct GatewayConfig {
     /// Default and longest wait for Kafka's answer.
     pub publish_timeout: Duration,
     pub idle_timeout: Duration,
+    /// From the first byte of a request to the end of its head.
     pub head_timeout: Duration,
+    /// A client that takes nothing of its answer for so long is cut off.
+    pub write_timeout: Duration,
     pub cors_origins: Vec<String>,
 }
 
@@ -35,8 +39,16 @@ impl Default for GatewayConfig {
             publish_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(300),
             head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             cors_origins: Vec::new(),
         }
+    }
+}
+
+impl GatewayConfig {
+    /// How long a body may take to begin, before its bytes are counted.
+    pub fn body_grace(&self) -> Duration {
+        self.head_timeout * BODY_GRACE_HEADS
     }
 }
 

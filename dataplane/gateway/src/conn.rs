@@ -11,11 +11,13 @@
 //! ```
 
 use crate::input::{Input, Step};
-use crate::limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX, WRITE_STALL_MAX};
-use crate::reply::{self, Context, Failure};
+use crate::limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX, WRITE_BYTES_FREE, WRITE_BYTES_PER_S_MIN};
+use crate::reply::{Context, Failure};
 use crate::shard::Shard;
 use crate::slots::{Answer, Slots, Source};
-use gafka_http::Head;
+use bytes::Bytes;
+use gafka_http::response::CONTINUE;
+use gafka_http::{Head, Method};
 use model::Side;
 use runtime::net::{Closer, ReadHalf, ReadableOwned, Stream, WriteHalf};
 use runtime::notify::Notify;
@@ -26,7 +28,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Longest `X-Request-Id` of a client that is echoed; a longer one is replaced by ours.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -39,6 +41,8 @@ pub struct RequestMeta {
     pub minor_version: u8,
     /// Index in the configured origins, when the request comes from one of them.
     pub origin: Option<u16>,
+    /// A HEAD request, whose answer has no body.
+    pub head_only: bool,
 }
 
 impl RequestMeta {
@@ -48,12 +52,18 @@ impl RequestMeta {
             _ => shard.next_request_id(),
         };
         let origin = head.known.origin.and_then(|origin| shard.allowed_origin(origin));
-        RequestMeta { id, keep_alive: head.keep_alive, minor_version: head.minor_version, origin }
+        RequestMeta {
+            id,
+            keep_alive: head.keep_alive,
+            minor_version: head.minor_version,
+            origin,
+            head_only: head.method == Method::Head,
+        }
     }
 
     /// For an answer to bytes that were no request.
     pub fn none(shard: &Shard) -> RequestMeta {
-        RequestMeta { id: shard.next_request_id(), keep_alive: false, minor_version: 1, origin: None }
+        RequestMeta { id: shard.next_request_id(), keep_alive: false, minor_version: 1, origin: None, head_only: false }
     }
 
     pub fn context<'a>(&'a self, shard: &'a Shard) -> Context<'a> {
@@ -65,6 +75,7 @@ impl RequestMeta {
             date: shard.date(),
             varies_by_origin: !origins.is_empty(),
             origin: self.origin.and_then(|index| origins.get(usize::from(index))).map(String::as_str),
+            head_only: self.head_only,
         }
     }
 }
@@ -189,15 +200,11 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut
         loop {
             let batch = conn.slots.borrow_mut().take_ready();
             let Some(batch) = batch else { break };
-            conn.deadline.set(Some(now + WRITE_STALL_MAX));
-            conn.writing.set(true);
-            let result = writer.write_chain(batch.chunks).await;
-            conn.writing.set(false);
+            let written = write(shard, conn, writer, batch.chunks).await;
             for delivery in batch.deliveries {
-                shard.settle(delivery, result.is_ok());
+                shard.settle(delivery, written);
             }
-            if result.is_err() {
-                shard.metrics.connection_ended("write_failed");
+            if !written {
                 return;
             }
             if batch.close {
@@ -212,7 +219,7 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut
             continue;
         }
         if input.take_continue(conn.slots.borrow().count()) {
-            if writer.write_all(bytes::Bytes::from_static(gafka_http::response::CONTINUE)).await.is_err() {
+            if !write(shard, conn, writer, vec![Bytes::from_static(CONTINUE)]).await {
                 return;
             }
             continue;
@@ -221,19 +228,17 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut
         if idle && (at_end || step == Step::Stopped || (shard.is_draining() && input.is_between_requests())) {
             return;
         }
-        if conn.expired.get() {
-            if input.expire(shard, now) {
-                conn.expired.set(false);
-                continue;
+        if conn.expired.take() {
+            if !input.is_between_requests() {
+                // In its turn: what was asked before it is answered first.
+                let why = "the request did not arrive in time; nothing of what follows was stored";
+                input.cut_short(shard, conn, Failure::new(408, "request_timeout", why), now);
+                shard.metrics.connection_ended("timeout");
+            } else if idle {
+                shard.metrics.connection_ended("timeout");
+                return;
             }
-            if idle && !input.is_between_requests() {
-                answer_timeout(shard, conn);
-                input.stop();
-                conn.expired.set(false);
-                continue;
-            }
-            shard.metrics.connection_ended("timeout");
-            return;
+            continue;
         }
         conn.deadline.set(input.deadline(shard, idle, now));
         // After the last request of a connection nothing is read any more, but a poll that waits must notice that its
@@ -250,16 +255,16 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut
                 Ok(0) => {
                     at_end = true;
                     if !input.is_between_requests() {
+                        // It may still read: earlier requests get their answers, and this one says why it has none.
+                        let why = "the client stopped sending in the middle of the request";
+                        input.cut_short(shard, conn, Failure::bad_request("incomplete_request", why), now);
                         shard.metrics.connection_ended("early_close");
-                        return;
                     }
-                    // The client sends no more. Publishes in flight are still answered; polls are not, because a
-                    // client that went away must not be handed messages.
-                    for poll in conn.polls.borrow_mut().drain(..) {
-                        shard.subscriptions.forget(shard, poll);
-                    }
-                    if conn.side == Side::Subscribe {
-                        return;
+                    // Publishes in flight are still answered. Polls end empty, because a client that went away must
+                    // not be handed messages, and one that only stopped sending looks the same.
+                    let polls = std::mem::take(&mut *conn.polls.borrow_mut());
+                    for poll in polls {
+                        shard.subscriptions.hang_up(shard, poll, now);
                     }
                 }
                 Ok(_) => now = shard.tick(),
@@ -270,6 +275,22 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut
             },
         }
     }
+}
+
+/// Writes an answer, or ends the connection when the client does not take it in time. False: it is over, and counted.
+async fn write(shard: &Shard, conn: &Conn, writer: &mut WriteHalf, chunks: Vec<Bytes>) -> bool {
+    let bytes = chunks.iter().map(Bytes::len).sum::<usize>() as u64;
+    // The last tick of the shard, not this task's: an earlier write may have taken long. A large answer to a slow
+    // line gets the time it needs; a piece of receipts does not.
+    let large_ms = bytes.saturating_sub(WRITE_BYTES_FREE) * 1000 / WRITE_BYTES_PER_S_MIN;
+    conn.deadline.set(Some(shard.now() + shard.config.write_timeout + Duration::from_millis(large_ms)));
+    conn.writing.set(true);
+    let result = writer.write_chain(chunks).await;
+    conn.writing.set(false);
+    if result.is_err() {
+        shard.metrics.connection_ended(if conn.expired.get() { "write_stalled" } else { "write_failed" });
+    }
+    result.is_ok()
 }
 
 /// Waits for a finished answer or for bytes, whichever is first. The readiness poll stays armed between calls.
@@ -292,14 +313,6 @@ async fn next_event(conn: &Conn, reader: &ReadHalf, readable: &mut Option<Readab
         }
     })
     .await
-}
-
-fn answer_timeout(shard: &Rc<Shard>, conn: &Conn) {
-    let meta = RequestMeta::none(shard);
-    let failure = Failure::new(408, "request_timeout", "the request did not arrive in time").closing();
-    let sequence = conn.open_slot();
-    conn.fill(sequence, reply::failure(&meta.context(shard), &failure));
-    shard.metrics.connection_ended("timeout");
 }
 
 /// After an answer that ends the connection: take what the client still sends for a moment, so that it reads the

@@ -3,12 +3,15 @@
 //! The body of a batch is used up while it arrives ([`crate::streaming`]).
 //!
 //! A body that is already in the read buffer is handed over where it stands. A longer one is read straight into a
-//! buffer of its own, after its size was charged to the memory budget; when it is whole the head, kept aside, is
-//! admitted again, because the snapshot may have changed meanwhile.
+//! buffer of its own, after its size was charged to the memory budget, or piece by piece when its size is not told;
+//! when it is whole the head, kept aside, is admitted again, because the snapshot may have changed meanwhile.
+//!
+//! A request that is refused by its head has its body thrown away as it comes, if it is short, so that the connection
+//! can be used on. A client that asked with `Expect: 100-continue` may or may not send it: that connection ends.
 
 use crate::conn::{Conn, RequestMeta};
 use crate::endpoints::{self, Body};
-use crate::limits::{BODY_BYTES_PER_S_MIN, BODY_GRACE, READ_BUFFER_BYTES};
+use crate::limits::{BODY_BYTES_PER_S_MIN, DISCARD_BYTES_MAX, PUBLISH_OVERHEAD_BYTES, READ_BUFFER_BYTES};
 use crate::reply::{self, Failure};
 use crate::shard::Shard;
 use crate::streaming::{Progress, Streaming};
@@ -48,6 +51,8 @@ enum State {
     Head,
     Body(Box<Collecting>),
     Stream(Box<Streaming>),
+    /// The body of a request that has its answer already.
+    Discard(Box<Framing>),
     Stopped,
 }
 
@@ -57,11 +62,12 @@ struct Collecting {
     body: BytesMut,
     framing: Framing,
     /// Counted for the body while it is collected; start() takes it over.
-    reservation: Option<Reservation>,
+    reservation: Reservation,
     body_bytes_max: usize,
 }
 
 enum Framing {
+    /// Of a body being collected: how long it is. Of one being thrown away: how much is still to come.
     Length(usize),
     Chunked(ChunkedDecoder),
 }
@@ -71,6 +77,8 @@ impl Input {
     pub fn advance(&mut self, shard: &Rc<Shard>, conn: &Rc<Conn>, now: Instant) -> Step {
         loop {
             if matches!(self.state, State::Stopped) {
+                // What the client sent behind its last request is nothing that could be late or cut short.
+                (self.buffer, self.begun, self.send_continue) = (None, None, false);
                 return Step::Stopped;
             }
             if conn.is_full() {
@@ -88,6 +96,7 @@ impl Input {
                         true
                     }
                 },
+                State::Discard(_) => self.advance_discard(),
                 State::Stopped => unreachable!("looked above"),
             };
             if !progressed {
@@ -108,105 +117,103 @@ impl Input {
             Err(err) => {
                 refuse(shard, conn, &RequestMeta::none(shard), &Failure::from_head(&err), begun, now);
                 self.state = State::Stopped;
-                return false;
-            }
-        };
-        let received = &buffer[head.head_bytes..];
-        let meta = RequestMeta::of(&head, shard);
-        let whole = match head.body {
-            BodyKind::None => Some(0),
-            BodyKind::Length(length) => usize::try_from(length).ok().filter(|length| *length <= received.len()),
-            BodyKind::Chunked => None,
-        };
-        if endpoints::may_stream(conn, &head) {
-            let opened = endpoints::open_stream(shard, conn, &meta, &head, begun, now);
-            let consumed = match (&opened, whole) {
-                (Ok(None), _) => None,
-                (Ok(Some(_)), _) => Some(head.head_bytes),
-                (Err(_), Some(length)) => Some(head.head_bytes + length),
-                (Err(_), None) => Some(head.head_bytes),
-            };
-            let (waits, keep_alive) = (head.expect_continue && received.is_empty(), meta.keep_alive && whole.is_some());
-            match opened {
-                Ok(None) => {} // no batch: the last segment was a version
-                Ok(Some(streaming)) => {
-                    self.send_continue = waits;
-                    self.state = State::Stream(Box::new(streaming));
-                }
-                Err(failure) => {
-                    // A body that is not here yet is not read any more.
-                    let failure = if whole.is_some() { failure } else { failure.closing() };
-                    refuse(shard, conn, &meta, &failure, begun, now);
-                    self.begun = None;
-                    if !keep_alive || failure.close {
-                        self.state = State::Stopped;
-                    }
-                }
-            }
-            if let Some(consumed) = consumed {
-                buffer.advance(consumed);
                 return true;
             }
-        }
-        if let Some(length) = whole {
-            let body = Body::Slice(&received[..length]);
-            let keep_alive = meta.keep_alive;
-            endpoints::start(shard, conn, meta, &head, body, None, begun, now);
-            let consumed = head.head_bytes + length;
-            buffer.advance(consumed);
-            self.begun = None;
-            if !keep_alive {
-                self.state = State::Stopped;
-            }
-            return true;
-        }
-        match begin_collecting(shard, conn, &head, &buffer[..head.head_bytes]) {
-            Ok(collecting) => {
-                self.send_continue = head.expect_continue && received.is_empty();
-                buffer.advance(collecting.head.len());
-                self.state = State::Body(Box::new(collecting));
-                true
-            }
+        };
+        let meta = RequestMeta::of(&head, shard);
+        let keep_alive = meta.keep_alive;
+        let waits = head.expect_continue && buffer.len() == head.head_bytes;
+        let begins = match begin(shard, conn, &meta, &head, buffer, begun, now) {
+            Ok(begins) => begins,
             Err(failure) => {
-                refuse(shard, conn, &meta, &failure.closing(), begun, now);
-                self.state = State::Stopped;
-                false
+                let rest = Framing::to_discard(head.body).filter(|_| keep_alive && !waits && !failure.close);
+                let failure = if rest.is_some() { failure } else { failure.closing() };
+                refuse(shard, conn, &meta, &failure, begun, now);
+                rest.map_or(Begins::Nothing, |rest| Begins::Discard(Box::new(rest)))
             }
+        };
+        let consumed = head.head_bytes;
+        match begins {
+            Begins::Whole(body_bytes) => {
+                buffer.advance(consumed + body_bytes);
+                self.begun = None;
+                self.state = if keep_alive { State::Head } else { State::Stopped };
+                return true;
+            }
+            Begins::Body(collecting) => self.state = State::Body(collecting),
+            Begins::Stream(streaming) => self.state = State::Stream(streaming),
+            Begins::Discard(rest) => self.state = State::Discard(rest),
+            Begins::Nothing => self.state = State::Stopped,
         }
+        self.send_continue = waits;
+        buffer.advance(consumed);
+        true
     }
 
     fn advance_body(&mut self, shard: &Rc<Shard>, conn: &Rc<Conn>, now: Instant) -> bool {
         let State::Body(collecting) = &mut self.state else { unreachable!("called in this state only") };
-        let done = match collecting.take(self.buffer.as_mut()) {
-            Ok(done) => done,
-            Err(failure) => {
-                let begun = self.begun.unwrap_or(now);
-                refuse(shard, conn, &RequestMeta::none(shard), &failure.closing(), begun, now);
-                self.state = State::Stopped;
-                return false;
-            }
-        };
-        if !done {
+        let taken = collecting.take(shard, self.buffer.as_mut());
+        if taken.as_ref().is_ok_and(|whole| !whole) {
             return false;
         }
         let State::Body(collecting) = std::mem::take(&mut self.state) else { unreachable!("still in this state") };
-        let Collecting { head, body, reservation, .. } = *collecting;
+        let Collecting { head, body, framing, reservation, .. } = *collecting;
         let head = parse_head(&head, &HeadLimits::default())
             .ok()
             .flatten()
             .expect("these bytes were a complete head when they came in");
         let meta = RequestMeta::of(&head, shard);
-        let begun = self.begun.take().unwrap_or(now);
         let keep_alive = meta.keep_alive;
-        endpoints::start(shard, conn, meta, &head, Body::Owned(body.freeze()), reservation, begun, now);
+        let begun = self.begun.unwrap_or(now);
+        if let Err(failure) = taken {
+            // What is left of the body is passed over, as long as its framing can be followed.
+            drop((body, reservation));
+            let goes_on = keep_alive && !failure.close;
+            let failure = if goes_on { failure } else { failure.closing() };
+            refuse(shard, conn, &meta, &failure, begun, now);
+            self.state = if goes_on { State::Discard(Box::new(framing)) } else { State::Stopped };
+            return true;
+        }
+        self.begun = None;
+        endpoints::start(shard, conn, meta, &head, Body::Owned(body.freeze()), Some(reservation), begun, now);
         if !keep_alive {
             self.state = State::Stopped;
         }
         true
     }
 
+    /// Passes over what is left of a body that nobody wants. It has its answer: what is wrong now ends the connection
+    /// without another.
+    fn advance_discard(&mut self) -> bool {
+        let State::Discard(framing) = &mut self.state else { unreachable!("called in this state only") };
+        let mut none = BytesMut::new();
+        let buffer = self.buffer.as_deref_mut().unwrap_or(&mut none);
+        let done = match &mut **framing {
+            Framing::Length(left) => {
+                let count = buffer.len().min(*left);
+                buffer.advance(count);
+                *left -= count;
+                Some(*left == 0)
+            }
+            Framing::Chunked(decoder) => match decoder.decode(buffer, &mut |_| {}) {
+                Ok(progress) => {
+                    buffer.advance(progress.consumed);
+                    Some(progress.done)
+                }
+                Err(_) => None,
+            },
+        };
+        match done {
+            Some(false) => return false,
+            Some(true) => (self.state, self.begun) = (State::Head, None),
+            None => self.state = State::Stopped,
+        }
+        true
+    }
+
     /// Reads once into wherever the next bytes belong. 0: the client sends no more.
     pub async fn fill(&mut self, shard: &Shard, reader: &mut ReadHalf) -> io::Result<usize> {
+        self.send_continue = false; // whoever sends the body does not wait any more
         if let State::Body(collecting) = &mut self.state
             && let Framing::Length(length) = collecting.framing
             && self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty())
@@ -249,10 +256,6 @@ impl Input {
             && self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty())
     }
 
-    pub fn stop(&mut self) {
-        self.state = State::Stopped;
-    }
-
     /// True once, when the client waits for `100 Continue` and earlier answers are written.
     pub fn take_continue(&mut self, open_slots: usize) -> bool {
         // A body that is used up while it arrives has its slot already.
@@ -260,14 +263,18 @@ impl Input {
         in_turn && std::mem::take(&mut self.send_continue)
     }
 
-    /// The client was too slow. True when that is answered here: a body on its way says what of it was stored.
-    pub fn expire(&mut self, shard: &Rc<Shard>, now: Instant) -> bool {
-        let State::Stream(streaming) = &mut self.state else { return false };
-        streaming.expire(shard, now);
-        shard.metrics.connection_ended("timeout");
-        self.begun = None;
+    /// The rest of the request at hand will not come: answers it, behind those before it, and takes no other. A body
+    /// that is used up while it arrives says what of it was stored.
+    pub fn cut_short(&mut self, shard: &Rc<Shard>, conn: &Rc<Conn>, failure: Failure, now: Instant) {
+        match &mut self.state {
+            State::Stream(streaming) => streaming.cut_short(shard, failure, now),
+            State::Discard(_) => {} // it has its answer
+            _ => {
+                let begun = self.begun.unwrap_or(now);
+                refuse(shard, conn, &RequestMeta::none(shard), &failure.closing(), begun, now);
+            }
+        }
         self.state = State::Stopped;
-        true
     }
 
     /// The connection is gone.
@@ -284,38 +291,120 @@ impl Input {
             (State::Stream(streaming), _) => streaming.deadline(shard),
             (State::Body(collecting), Some(begun)) => {
                 let bytes = collecting.body.len() as u64 + 1;
-                Some(begun + BODY_GRACE + Duration::from_millis(bytes * 1000 / BODY_BYTES_PER_S_MIN))
+                Some(begun + shard.config.body_grace() + Duration::from_millis(bytes * 1000 / BODY_BYTES_PER_S_MIN))
             }
+            (State::Discard(_), Some(begun)) => Some(begun + shard.config.body_grace()),
             (_, Some(begun)) => Some(begun + shard.config.head_timeout),
             (_, None) => idle.then(|| now + shard.config.idle_timeout),
         }
     }
 }
 
+/// What a head begins.
+enum Begins {
+    /// The request came whole, with so many bytes of body, and was started.
+    Whole(usize),
+    Body(Box<Collecting>),
+    Stream(Box<Streaming>),
+    Discard(Box<Framing>),
+    /// The connection ends with the answer.
+    Nothing,
+}
+
+/// Starts a request that is whole, or admits it by its head, which stands at the front of `buffer`. `Err`: it is
+/// refused before its body.
+fn begin(
+    shard: &Rc<Shard>,
+    conn: &Rc<Conn>,
+    meta: &RequestMeta,
+    head: &Head<'_>,
+    buffer: &[u8],
+    begun: Instant,
+    now: Instant,
+) -> Result<Begins, Failure> {
+    if endpoints::may_stream(conn, head)
+        && let Some(streaming) = endpoints::open_stream(shard, conn, meta, head, begun, now)?
+    {
+        return Ok(Begins::Stream(Box::new(streaming)));
+    }
+    let (head_bytes, received) = buffer.split_at(head.head_bytes);
+    let whole = match head.body {
+        BodyKind::None => Some(0),
+        BodyKind::Length(length) => usize::try_from(length).ok().filter(|length| *length <= received.len()),
+        BodyKind::Chunked => None,
+    };
+    let Some(length) = whole else {
+        return Ok(Begins::Body(Box::new(begin_collecting(shard, conn, head, head_bytes)?)));
+    };
+    endpoints::start(shard, conn, meta.clone(), head, Body::Slice(&received[..length]), None, begun, now);
+    Ok(Begins::Whole(length))
+}
+
+impl Framing {
+    /// How to pass over the body of a refused request; `None` when it is too long for that.
+    fn to_discard(body: BodyKind) -> Option<Framing> {
+        match body {
+            BodyKind::None => Some(Framing::Length(0)),
+            BodyKind::Length(length) if length <= DISCARD_BYTES_MAX => Some(Framing::Length(length as usize)),
+            BodyKind::Length(_) => None,
+            BodyKind::Chunked => Some(Framing::Chunked(ChunkedDecoder::with_body_limit(DISCARD_BYTES_MAX))),
+        }
+    }
+}
+
 impl Collecting {
     /// Takes what is buffered; true when the body is whole.
-    fn take(&mut self, buffer: Option<&mut PooledBuf>) -> Result<bool, Failure> {
+    fn take(&mut self, shard: &Shard, buffer: Option<&mut PooledBuf>) -> Result<bool, Failure> {
+        let Some(buffer) = buffer else { return Ok(self.is_whole()) };
+        if matches!(self.framing, Framing::Chunked(_)) {
+            self.make_room(shard, buffer.len())?;
+        }
         match &mut self.framing {
             Framing::Length(length) => {
-                if let Some(buffer) = buffer {
-                    let count = buffer.len().min(*length - self.body.len());
-                    self.body.extend_from_slice(&buffer[..count]);
-                    buffer.advance(count);
-                }
-                Ok(self.body.len() == *length)
+                let count = buffer.len().min(*length - self.body.len());
+                self.body.extend_from_slice(&buffer[..count]);
+                buffer.advance(count);
             }
             Framing::Chunked(decoder) => {
-                let Some(buffer) = buffer else { return Ok(false) };
                 let body = &mut self.body;
-                let progress = decoder
-                    .decode(buffer, &mut |data| body.extend_from_slice(data))
-                    .map_err(|err| Failure::from_head(&err))?;
+                let progress =
+                    decoder.decode(buffer, &mut |data| body.extend_from_slice(data)).map_err(|err| {
+                        match err.status {
+                            413 => endpoints::too_large(self.body_bytes_max).closing(),
+                            _ => Failure::from_head(&err),
+                        }
+                    })?;
                 buffer.advance(progress.consumed);
-                if self.body.len() > self.body_bytes_max {
-                    return Err(endpoints::too_large(self.body_bytes_max));
+                if progress.done {
+                    // Sized for what might have come; what came is all that is held from now on.
+                    let excess = self.reservation.bytes().saturating_sub(self.body.len() + PUBLISH_OVERHEAD_BYTES);
+                    self.reservation.shrink(excess);
                 }
-                Ok(progress.done)
             }
+        }
+        Ok(self.is_whole())
+    }
+
+    /// Charges for `more` bytes of a body of unknown length before they are taken. Doubles, so that the body is copied
+    /// at most twice in all, and takes just what it needs when there is no room for that.
+    fn make_room(&mut self, shard: &Shard, more: usize) -> Result<(), Failure> {
+        let reserved = self.reservation.bytes();
+        let needed = (self.body.len() + more).min(self.body_bytes_max) + PUBLISH_OVERHEAD_BYTES;
+        if needed <= reserved {
+            return Ok(());
+        }
+        let wanted = needed.max(2 * reserved).min(self.body_bytes_max + PUBLISH_OVERHEAD_BYTES);
+        if self.reservation.grow(wanted - reserved).is_err() {
+            self.reservation.grow(needed - reserved).map_err(|refused| shard.refused(&refused))?;
+        }
+        self.body.reserve(self.reservation.bytes() - PUBLISH_OVERHEAD_BYTES - self.body.len());
+        Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        match &self.framing {
+            Framing::Length(length) => self.body.len() == *length,
+            Framing::Chunked(decoder) => decoder.is_done(),
         }
     }
 }
@@ -327,32 +416,26 @@ fn begin_collecting(
     head_bytes: &[u8],
 ) -> Result<Collecting, Failure> {
     let admission = endpoints::check(shard, conn, head)?;
-    let (framing, charged) = match head.body {
+    let body_bytes_max = admission.body_bytes_max;
+    let (framing, body_bytes) = match head.body {
         BodyKind::Length(length) => {
             let length = usize::try_from(length).unwrap_or(usize::MAX);
-            if length > admission.body_bytes_max {
-                return Err(endpoints::too_large(admission.body_bytes_max));
+            if length > body_bytes_max {
+                return Err(endpoints::too_large(body_bytes_max));
             }
             (Framing::Length(length), length)
         }
-        // The size is not known: charge the most it may be, and give the difference back when it is.
-        BodyKind::Chunked => (
-            Framing::Chunked(ChunkedDecoder::with_body_limit(admission.body_bytes_max as u64)),
-            admission.body_bytes_max,
-        ),
+        // The size is not known: more is charged as it comes.
+        BodyKind::Chunked => (Framing::Chunked(ChunkedDecoder::with_body_limit(body_bytes_max as u64)), 0),
         BodyKind::None => unreachable!("a request without a body is never collected"),
     };
-    let reservation = shard.reserve(admission.tenant, admission.cluster, charged)?;
-    let capacity = match framing {
-        Framing::Length(length) => length,
-        Framing::Chunked(_) => READ_BUFFER_BYTES,
-    };
+    let reservation = shard.reserve(admission.tenant, admission.cluster, body_bytes + PUBLISH_OVERHEAD_BYTES)?;
     Ok(Collecting {
         head: head_bytes.to_vec(),
-        body: BytesMut::with_capacity(capacity),
+        body: BytesMut::with_capacity(body_bytes),
         framing,
-        reservation: Some(reservation),
-        body_bytes_max: admission.body_bytes_max,
+        reservation,
+        body_bytes_max,
     })
 }
 

@@ -23,8 +23,10 @@ pub const TAG_BYTES_MAX: usize = 1024;
 pub const RECORD_HEADERS_MAX: usize = 64;
 /// Connections per shard and listener; further ones are closed at once and counted.
 pub const CONNECTIONS_MAX: usize = 100_000;
-/// A client that does not take its answer for this long is cut off.
-pub const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// An answer of this size must be taken within `limits.write_timeout`,
+pub const WRITE_BYTES_FREE: u64 = 128 << 10;
+/// and what it is larger, at least this fast: a poll's 32 MiB fit no 30 seconds of every line.
+pub const WRITE_BYTES_PER_S_MIN: u64 = 64 << 10;
 /// How often the sweeper looks for connections past their deadline.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// After an error that ends the connection, how many bytes are still read and thrown away, so that the client sees
@@ -32,15 +34,18 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 pub const LINGER_BYTES_MAX: usize = 256 << 10;
 /// And for how long.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+/// The body of a refused request is passed over up to this length, to keep its connection; for a longer one a new
+/// connection is cheaper.
+pub const DISCARD_BYTES_MAX: u64 = 256 << 10;
 /// What a queued publish costs beyond its bytes, for the budget: waiter, slot, run.
 pub const PUBLISH_OVERHEAD_BYTES: usize = 512;
 /// Messages between shards that may queue up; a full mailbox answers 503.
 pub const MAILBOX_DEPTH: usize = 4096;
 
-/// A body must arrive at least this fast on average, after a grace of [`BODY_GRACE`].
+/// A body must arrive at least this fast on average, after its grace.
 pub const BODY_BYTES_PER_S_MIN: u64 = 8 << 10;
-/// How long a body may take to begin.
-pub const BODY_GRACE: Duration = Duration::from_secs(20);
+/// How long a body may take to begin, in times of `limits.head_timeout`.
+pub const BODY_GRACE_HEADS: u32 = 2;
 /// Records of one batch request that may be with Kafka at once; beyond it its body is not read on.
 pub const BATCH_UNANSWERED_RECORDS_MAX: u64 = 64 << 10;
 /// And their bytes. A few full record batches for each of a few partitions.
@@ -74,6 +79,7 @@ pub const RAW_TOPICS_PER_APP_MAX: u32 = 1_000;
 /// And all apps together; a quarter of what the client keeps.
 pub const RAW_TOPICS_MAX: usize = 16 << 10;
 
+const _: () = assert!(2 * RECEIPTS_PIECE_BYTES as u64 <= WRITE_BYTES_FREE);
 const _: () = assert!(RAW_TOPICS_PER_APP_MAX as usize <= RAW_TOPICS_MAX);
 const _: () = assert!(ZSTD_WINDOW_LOG_MIN < ZSTD_WINDOW_LOG_MAX);
 const _: () = assert!(DECODED_PIECE_BYTES < BATCH_UNANSWERED_BYTES_MAX);

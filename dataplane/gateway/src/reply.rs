@@ -98,6 +98,8 @@ pub struct Context<'a> {
     pub varies_by_origin: bool,
     /// The configured origin the request came from.
     pub origin: Option<&'a str>,
+    /// A HEAD request: the answer ends with its head (RFC 9110 section 9.3.2).
+    pub head_only: bool,
 }
 
 /// An error answer.
@@ -235,5 +237,9 @@ fn build(context: &Context<'_>, status: u16, keep: bool, capacity: usize, end: i
             .header("Access-Control-Expose-Headers", b"*");
     }
     end(writer.header("X-Request-Id", context.request_id));
+    if context.head_only {
+        let end = out.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("an answer has a head");
+        out.truncate(end + 4);
+    }
     Answer { bytes: out.freeze(), close: !keep, ..Answer::default() }
 }

@@ -17,13 +17,13 @@ pub enum Endpoint<'p> {
     RawBatch { cluster: Cow<'p, str>, topic: Cow<'p, str> },
     /// `GET /v1/msgs/:appid/:topic/:ver` and the 2017 alias `GET /topics/:appid/:topic/:ver`.
     Subscribe { owner: Cow<'p, str>, topic: Cow<'p, str>, version: Cow<'p, str> },
-    /// `GET /alive`: may this node be sent traffic, in the words of the 2017 load balancer.
+    /// `GET` or `HEAD /alive`: may this node be sent traffic, in the words of the 2017 load balancer.
     Alive,
-    /// `GET /healthz`: the process lives.
+    /// `GET` or `HEAD /healthz`: the process lives.
     Healthz,
-    /// `GET /readyz`: may this node be sent traffic, and which cluster is down.
+    /// `GET` or `HEAD /readyz`: may this node be sent traffic, and which cluster is down.
     Readyz,
-    /// `OPTIONS` on a known path, for browsers.
+    /// `OPTIONS` on a known path, for browsers, or `OPTIONS *` (RFC 9110 section 9.3.7).
     Options { allow: &'static str },
 }
 
@@ -40,6 +40,9 @@ pub enum RouteError {
 
 /// Finds the endpoint for a request on `side`.
 pub fn route<'p>(side: Side, method: Method, path: &'p str) -> Result<Endpoint<'p>, RouteError> {
+    if path == "*" {
+        return Ok(Endpoint::Options { allow: "GET, HEAD, POST, OPTIONS" }); // the parser takes * with OPTIONS only
+    }
     let mut segments = path.strip_prefix('/').ok_or(RouteError::NotFound)?.split('/');
     let mut next = || segments.next();
     let (a, b, c, d, e, f, rest) = (next(), next(), next(), next(), next(), next(), next());
@@ -104,8 +107,9 @@ enum Known<'p> {
 impl Known<'_> {
     fn allow(&self) -> &'static str {
         match self {
-            Known::Alive | Known::Healthz | Known::Readyz => "GET, OPTIONS",
+            Known::Alive | Known::Healthz | Known::Readyz => "GET, HEAD, OPTIONS",
             Known::Publish(..) | Known::Batch(..) | Known::Raw(..) | Known::RawBatch(..) => "POST, OPTIONS",
+            // Not HEAD: a poll takes messages, and its answer could not hand them over.
             Known::Subscribe(..) => "GET, OPTIONS",
         }
     }
@@ -155,7 +159,8 @@ mod tests {
                 ("GET", "/alive"),
                 ("DELETE", "/readyz"),
                 ("OPTIONS", "/v1/msgs/orders/v1"),
-                ("POST", "*"),
+                ("HEAD", "/readyz"),
+                ("OPTIONS", "*"),
             ],
             expect![[r#"
                 POST /v1/msgs/orders/v1: Ok(Publish { topic: "orders", version: "v1" })
@@ -173,9 +178,10 @@ mod tests {
                 POST /v1/msgs/orders/v1/: Err(NotFound)
                 POST /v1/msgs/app1/orders/v1: Err(NotFound)
                 GET /alive: Ok(Alive)
-                DELETE /readyz: Err(MethodNotAllowed { allow: "GET, OPTIONS" })
+                DELETE /readyz: Err(MethodNotAllowed { allow: "GET, HEAD, OPTIONS" })
                 OPTIONS /v1/msgs/orders/v1: Ok(Options { allow: "POST, OPTIONS" })
-                POST *: Err(NotFound)
+                HEAD /readyz: Ok(Readyz)
+                OPTIONS *: Ok(Options { allow: "GET, HEAD, POST, OPTIONS" })
             "#]],
         );
     }
@@ -189,6 +195,7 @@ mod tests {
                 ("GET", "/topics/app1/orders/v1"),
                 ("POST", "/v1/msgs/app1/orders/v1"),
                 ("GET", "/v1/msgs/orders/v1"),
+                ("HEAD", "/v1/msgs/app1/orders/v1"),
                 ("GET", "/healthz"),
             ],
             expect![[r#"
@@ -196,6 +203,7 @@ mod tests {
                 GET /topics/app1/orders/v1: Ok(Subscribe { owner: "app1", topic: "orders", version: "v1" })
                 POST /v1/msgs/app1/orders/v1: Err(MethodNotAllowed { allow: "GET, OPTIONS" })
                 GET /v1/msgs/orders/v1: Err(NotFound)
+                HEAD /v1/msgs/app1/orders/v1: Err(MethodNotAllowed { allow: "GET, OPTIONS" })
                 GET /healthz: Ok(Healthz)
             "#]],
         );

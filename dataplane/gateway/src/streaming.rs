@@ -10,8 +10,8 @@
 use crate::content_encoding::{self, Decoded, Decoder};
 use crate::endpoints::batch::feed::{Feed, Flow};
 use crate::limits::{
-    BATCH_DRAIN_BYTES_MAX, BATCH_DRAIN_TIME_MAX, BODY_BYTES_PER_S_MIN, BODY_GRACE, DECODED_BYTES_FREE,
-    DECODED_PIECE_BYTES, DECODED_RATIO_MAX,
+    BATCH_DRAIN_BYTES_MAX, BATCH_DRAIN_TIME_MAX, BODY_BYTES_PER_S_MIN, DECODED_BYTES_FREE, DECODED_PIECE_BYTES,
+    DECODED_RATIO_MAX,
 };
 use crate::reply::Failure;
 use crate::shard::Shard;
@@ -174,10 +174,9 @@ impl Streaming {
         }
     }
 
-    /// Nothing came for too long: the answer says what was stored until then, and the connection ends.
-    pub fn expire(&mut self, shard: &Rc<Shard>, now: Instant) {
-        let why = "the body did not arrive in time; nothing of what follows was stored";
-        self.feed.fail(shard, Failure::new(408, "request_timeout", why), now);
+    /// The rest will not come: the answer says what was stored until then, and why no more.
+    pub fn cut_short(&mut self, shard: &Rc<Shard>, failure: Failure, now: Instant) {
+        self.feed.fail(shard, failure, now);
         self.feed.cut(shard, now);
     }
 
@@ -198,7 +197,7 @@ impl Streaming {
             return Some(self.received_at + shard.config.idle_timeout);
         }
         let earned = Duration::from_millis(self.received_bytes.saturating_mul(1000) / BODY_BYTES_PER_S_MIN);
-        Some(self.begun + BODY_GRACE + earned + self.blocked)
+        Some(self.begun + shard.config.body_grace() + earned + self.blocked)
     }
 }
 

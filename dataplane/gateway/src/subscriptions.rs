@@ -220,6 +220,11 @@ impl Subscriptions {
         self.withdraw(shard, poll, pending.owner_shard);
     }
 
+    /// The client of a waiting poll sends no more, and may be gone: it is handed nothing.
+    pub fn hang_up(&self, shard: &Rc<Shard>, poll: u64, now: Instant) {
+        self.end(shard, poll, None, now);
+    }
+
     fn withdraw(&self, shard: &Rc<Shard>, poll: u64, owner_shard: usize) {
         if owner_shard == shard.id {
             self.cancel(shard, poll);

@@ -77,6 +77,7 @@ fn node_config(config: &Config, clusters: Vec<Cluster>) -> Result<NodeConfig> {
             publish_timeout: config.publish_timeout,
             idle_timeout: config.idle_timeout,
             head_timeout: config.head_timeout,
+            write_timeout: config.write_timeout,
             cors_origins: config.cors_origins.clone(),
         },
         clusters,

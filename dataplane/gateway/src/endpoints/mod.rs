@@ -213,7 +213,10 @@ pub fn open_stream(
 fn admit<'s>(shard: &Shard, conn: &Conn, head: &Head<'_>, snapshot: &'s Snapshot) -> Result<Admitted<'s>, Failure> {
     let endpoint = router::route(conn.side, head.method, head.path).map_err(|err| match err {
         RouteError::NotFound => Failure::new(404, "no_such_path", "there is no such path on this listener"),
-        RouteError::BadPath => Failure::bad_request("bad_path", "the path has a malformed percent escape"),
+        RouteError::BadPath => Failure::bad_request(
+            "bad_path",
+            "the path has a malformed percent escape, or an encoded slash or control character",
+        ),
         RouteError::MethodNotAllowed { allow } => Failure {
             allow: Some(allow),
             ..Failure::new(405, "method_not_allowed", format!("this path answers {allow}"))

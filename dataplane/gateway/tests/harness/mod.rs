@@ -1,4 +1,7 @@
 //! A gateway of two shards over the embedded broker, on free ports, with one app and its topics.
+#![allow(dead_code, reason = "every test binary uses its part")]
+
+pub mod raw;
 
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka, Hooks};
 use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
@@ -171,6 +174,31 @@ impl Scene {
     /// Publishes one message on a fresh connection.
     pub fn publish(&self, target: &str, body: &str) -> Response {
         self.publisher().call(&as_demo(Request::post(target).body(body))).expect("an answer")
+    }
+
+    /// The sum of a metric over the label sets that contain all of `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let text = self.gateway.metrics.render();
+        text.lines()
+            .filter(|line| line.split(['{', ' ']).next() == Some(name))
+            .filter(|line| labels.iter().all(|label| line.contains(label)))
+            .map(|line| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a number") as u64)
+            .sum()
+    }
+
+    /// Waits until no request holds memory, waits for Kafka or has its connection open, apart from `connections`.
+    pub fn wait_idle(&self, connections: u64) {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let open = self.metric("gateway_connections", &[]);
+            let left =
+                (self.metric("gateway_publishes_waiting", &[]), self.metric("gateway_memory_reserved_bytes", &[]));
+            if left == (0, 0) && open <= connections {
+                return;
+            }
+            assert!(Instant::now() < until, "waiting, reserved: {left:?}; connections open: {open}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Polls on a fresh connection.

@@ -44,6 +44,7 @@ pub struct Config {
     pub publish_timeout: Duration,
     pub idle_timeout: Duration,
     pub head_timeout: Duration,
+    pub write_timeout: Duration,
     pub drain_delay: Duration,
     pub drain_limit: Duration,
     pub log_level: String,
@@ -281,6 +282,7 @@ fn build(
         publish_timeout: duration(get("limits.publish_timeout")),
         idle_timeout: duration(get("limits.idle_timeout")),
         head_timeout: duration(get("limits.head_timeout")),
+        write_timeout: duration(get("limits.write_timeout")),
         drain_delay: duration(get("drain.delay")),
         drain_limit: duration(get("drain.limit")),
         log_level: text_of(get("log.level")),
@@ -316,6 +318,12 @@ fn build(
     }
     if config.publish_timeout.is_zero() || config.publish_timeout > Duration::from_secs(300) {
         mistake("limits.publish_timeout", "must be between 1ms and 5m");
+    }
+    if config.head_timeout.is_zero() {
+        mistake("limits.head_timeout", "must be at least 1ms");
+    }
+    if config.write_timeout.is_zero() {
+        mistake("limits.write_timeout", "must be at least 1ms");
     }
     config
 }
