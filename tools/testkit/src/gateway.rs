@@ -197,6 +197,13 @@ impl Tenant {
             .header("Pubkey", &*self.pubkey)
     }
 
+    /// A batch without body; its framing is the caller's to name.
+    pub fn publish_batch(&self, query: &str) -> Request {
+        Request::post(&format!("/v1/msgs/{}/{}/batch{query}", self.topic, self.ver))
+            .header("Appid", &*self.appid)
+            .header("Pubkey", &*self.pubkey)
+    }
+
     /// A poll of one's own topic.
     pub fn poll(&self, group: &str, query: &str) -> Request {
         self.poll_of(self, group, query)

@@ -1,6 +1,6 @@
 //! What the gateway answered, against what is in Kafka.
 //!
-//! Publishers write one [`Entry`] per request, with a value that no other request has. Afterwards [`check`] compares
+//! Publishers write one [`Entry`] per message, with a value that no other message has. Afterwards [`check`] compares
 //! the ledger with every record of the topic, as a client of another make read it:
 //!
 //! | answer | must be in Kafka |
@@ -10,9 +10,10 @@
 //! | 504, or the connection broke before the answer | at most once |
 //!
 //! Records that nobody published are violations too. Order: one connection sends a request only after the last one
-//! was answered, so what it stored under one key (or, without a key, in one partition) has growing offsets.
+//! was answered, and a batch is stored in its own order, so what a connection stored under one key (or, without a key,
+//! in one partition) has growing offsets. Messages of unknown outcome have no place in that order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use anyhow::{Result, bail};
@@ -23,7 +24,7 @@ use crate::record::Record;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub connection: u32,
-    /// Counts this connection's requests.
+    /// Counts this connection's messages.
     pub sequence: u64,
     pub key: Option<Vec<u8>>,
     /// Unique in the ledger.
@@ -94,7 +95,13 @@ pub fn check(ledger: &Ledger, records: &[Record]) -> Report {
     for record in records {
         places.entry(record.value.as_deref().unwrap_or_default()).or_default().push(record);
     }
+    let mut seen: HashSet<&[u8]> = HashSet::with_capacity(ledger.entries.len());
     for entry in &ledger.entries {
+        if !seen.insert(&entry.value) {
+            // Else the second could hide behind the record of the first.
+            report.violation(format!("{}: twice in the ledger", show(&entry.value)));
+            continue;
+        }
         let found = places.remove(entry.value.as_slice()).unwrap_or_default();
         check_entry(entry, &found, &mut report);
     }
@@ -243,8 +250,137 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_order_is_found() {
+    fn a_changed_order_is_found_with_and_without_keys() {
         let entries = [stored(0, "a", 5), stored(1, "b", 4)];
         check_violation(&entries, &[record("a", 5), record("b", 4)], "b at 0/4 was published after a at 5");
+        let entries = entries.map(|entry| Entry { key: None, ..entry });
+        let records = [record("a", 5), record("b", 4)].map(|record| Record { key: None, ..record });
+        check_violation(&entries, &records, "b at 0/4 was published after a at 5");
+    }
+
+    #[test]
+    fn a_key_in_two_partitions_is_found() {
+        let moved = Entry { outcome: Outcome::Stored { partition: 1, offset: 0 }, ..stored(1, "b", 0) };
+        let there = Record { partition: 1, ..record("b", 0) };
+        check_violation(&[stored(0, "a", 0), moved], &[record("a", 0), there], "b: key k is in partitions 0 and 1");
+    }
+
+    #[test]
+    fn two_messages_with_one_value_are_found() {
+        let entries = [stored(0, "a", 0), entry(1, "a", Outcome::Refused { status: 503 })];
+        check_violation(&entries, &[record("a", 0)], "a: twice in the ledger");
+    }
+
+    #[test]
+    fn connections_and_keys_have_no_order_among_each_other() {
+        let entries = vec![
+            stored(0, "a", 9),
+            Entry { connection: 1, ..stored(0, "b", 8) },
+            Entry { key: Some(b"other".to_vec()), ..stored(1, "c", 7) },
+            Entry { key: None, ..stored(2, "d", 6) },
+        ];
+        let records =
+            [record("a", 9), record("b", 8), record("c", 7).key("other"), Record { key: None, ..record("d", 6) }];
+        let report = check(&Ledger { entries }, &records);
+        assert_eq!((report.stored, report.violation_count), (4, 0), "{report}");
+    }
+
+    /// Two connections, three keys and none, two partitions; every fifth message refused, every seventh unknown and
+    /// every second of those stored all the same.
+    fn sound_world() -> (Ledger, Vec<Record>) {
+        let mut entries = Vec::new();
+        let mut records: Vec<Record> = Vec::new();
+        for sequence in 0..60_u64 {
+            for connection in 0..2 {
+                let key = (sequence % 4 != 3).then(|| format!("c{connection}k{}", sequence % 4));
+                let partition = i32::from(sequence % 4 > 1);
+                let offset = records.iter().filter(|record| record.partition == partition).count() as i64;
+                let (outcome, is_there) = match sequence {
+                    _ if sequence % 5 == 4 => (Outcome::Refused { status: 503 }, false),
+                    _ if sequence % 7 == 6 => (Outcome::Unknown { why: "504".into() }, sequence % 2 == 0),
+                    _ => (Outcome::Stored { partition, offset }, true),
+                };
+                let value = format!("connection {connection} message {sequence}").into_bytes();
+                let key = key.map(String::into_bytes);
+                if is_there {
+                    let record = Record::with_value(value.clone());
+                    records.push(Record { partition, offset, key: key.clone(), ..record });
+                }
+                entries.push(Entry { connection, sequence, key, value, outcome });
+            }
+        }
+        (Ledger { entries }, records)
+    }
+
+    #[test]
+    fn no_single_change_to_a_sound_world_goes_unnoticed() {
+        let (ledger, records) = sound_world();
+        let sound = check(&ledger, &records);
+        assert_eq!((sound.violation_count, sound.stored > 50, sound.unknown_found > 0), (0, true, true), "{sound}");
+        let is_stored = |record: &Record| {
+            let mut entries = ledger.entries.iter();
+            let entry = entries.find(|entry| Some(&entry.value) == record.value.as_ref()).unwrap();
+            matches!(entry.outcome, Outcome::Stored { .. })
+        };
+        let noticed = |records: &[Record]| check(&ledger, records).violation_count > 0;
+        for (index, record) in records.iter().enumerate() {
+            let changed = |change: &dyn Fn(&mut Record)| {
+                let mut records = records.clone();
+                change(&mut records[index]);
+                records
+            };
+            let mut without = records.clone();
+            without.remove(index);
+            // What was answered 504 may be there or not, and anywhere.
+            assert_eq!(noticed(&without), is_stored(record), "lost: {}", record.text());
+            assert_eq!(noticed(&changed(&|record| record.offset += 1)), is_stored(record), "moved: {}", record.text());
+            assert_eq!(noticed(&changed(&|record| record.partition ^= 1)), is_stored(record), "{}", record.text());
+            assert_eq!(noticed(&changed(&|record| record.key = None)), is_stored(record) && record.key.is_some());
+            assert!(noticed(&changed(&|record| record.value = Some(b"other".to_vec()))), "{}", record.text());
+            assert!(noticed(&changed(&|record| record.value = None)), "{}", record.text());
+            let mut twice = records.clone();
+            twice.push(Record { offset: 1_000, ..record.clone() });
+            assert!(noticed(&twice), "doubled: {}", record.text());
+        }
+        for entry in &ledger.entries {
+            if matches!(entry.outcome, Outcome::Refused { .. }) {
+                let mut more = records.clone();
+                more.push(Record { key: entry.key.clone(), offset: 1_000, ..Record::with_value(&*entry.value) });
+                assert!(noticed(&more), "refused: {}", show(&entry.value));
+            }
+        }
+        assert!(noticed(&[]), "nothing was read");
+    }
+
+    #[test]
+    fn receipts_that_agree_with_a_wrong_order_in_kafka_are_noticed() {
+        let (ledger, records) = sound_world();
+        let mut checked = 0;
+        for first in 0..ledger.entries.len() {
+            for second in first + 1..ledger.entries.len() {
+                let (one, two) = (&ledger.entries[first], &ledger.entries[second]);
+                let (Outcome::Stored { partition, offset }, Outcome::Stored { partition: other, offset: later }) =
+                    (&one.outcome, &two.outcome)
+                else {
+                    continue;
+                };
+                if (one.connection, &one.key, partition) != (two.connection, &two.key, other) {
+                    continue;
+                }
+                let (mut swapped, mut stored) = (ledger.clone(), records.clone());
+                swapped.entries[first].outcome = Outcome::Stored { partition: *partition, offset: *later };
+                swapped.entries[second].outcome = Outcome::Stored { partition: *partition, offset: *offset };
+                for record in &mut stored {
+                    if record.value.as_ref() == Some(&one.value) {
+                        record.offset = *later;
+                    } else if record.value.as_ref() == Some(&two.value) {
+                        record.offset = *offset;
+                    }
+                }
+                assert!(check(&swapped, &stored).violation_count > 0, "{first} and {second}");
+                checked += 1;
+            }
+        }
+        assert!(checked > 100, "only {checked} pairs");
     }
 }

@@ -11,6 +11,14 @@ pub const PROGRESS_EVERY: Duration = Duration::from_secs(15);
 pub const KAFKA_READY_WITHIN: Duration = Duration::from_secs(90);
 /// Graceful stop of a broker before it is killed.
 pub const KAFKA_STOP_WITHIN: Duration = Duration::from_secs(20);
+/// A broker that is told to stop hands over its partitions first; on a busy machine that takes a while.
+pub const KAFKA_HANDOVER_WITHIN: Duration = Duration::from_secs(60);
+/// A session of ZooKeeper that nobody renews is over after 3 s (`zookeeper.session.timeout.ms`), noticed a tick later.
+pub const SESSION_OVER_WITHIN: Duration = Duration::from_secs(15);
+/// Size of a disk of a broker's own. What the longest test stores there, several times over.
+pub const DISK_BYTES: u64 = 512 << 20;
+/// `mount`, `umount`, `prlimit`.
+pub const SYSTEM_TOOL_WITHIN: Duration = Duration::from_secs(10);
 /// One probe of a broker's metadata.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest metadata answer the probe reads.
@@ -43,3 +51,9 @@ pub const DIFFERENCES_SHOWN_MAX: usize = 10;
 
 /// How long publishers under faults go on retrying one connection before a test calls the gateway dead.
 pub const RECONNECT_WITHIN: Duration = Duration::from_secs(20);
+/// And how much longer than it asked the gateway to try, a publisher waits for an answer before it gives it up.
+pub const ANSWER_SLACK_MAX: Duration = Duration::from_secs(15);
+/// Least pause after an answer that was not 201.
+pub const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+/// Stack of a publisher's thread: hundreds of them run at once, none goes deep.
+pub const PUBLISHER_STACK_BYTES: usize = 256 * 1024;

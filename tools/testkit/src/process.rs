@@ -271,7 +271,18 @@ fn sweep_dead_runs() {
             continue;
         };
         if rustix::process::test_kill_process(owner) == Err(rustix::io::Errno::SRCH) {
+            unmount_below(&entry.path());
             let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Unmounts what a killed run left mounted ([`crate::kafka::disk`]).
+fn unmount_below(dir: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for mount in mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new) {
+        if mount.starts_with(dir) {
+            crate::kafka::disk::unmount(mount);
         }
     }
 }

@@ -95,7 +95,7 @@ broker.session.timeout.ms=3000
         format!(
             "broker.id={id}
 zookeeper.connect=127.0.0.1:{port}/kafka
-zookeeper.session.timeout.ms=6000
+zookeeper.session.timeout.ms=3000
 listeners=CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}
 listener.security.protocol.map=INTERNAL:PLAINTEXT,CLIENT:{protocol}
 ",

@@ -5,6 +5,7 @@
 //! CONTROLLER. A node keeps its ports for life, so that it comes back where clients expect it.
 
 mod config;
+pub mod disk;
 mod probe;
 mod tls;
 mod zookeeper;
@@ -18,9 +19,10 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 pub use self::config::{SASL_MECHANISMS, SASL_PASSWORD, SASL_USER};
-pub use self::probe::Broker;
+use self::disk::Disk;
+pub use self::probe::{Broker, Partition};
 pub use self::zookeeper::Zookeeper;
-use crate::limits::{KAFKA_READY_WITHIN, KAFKA_STOP_WITHIN};
+use crate::limits::{KAFKA_HANDOVER_WITHIN, KAFKA_READY_WITHIN, KAFKA_STOP_WITHIN, SESSION_OVER_WITHIN};
 use crate::process::{Process, run, scratch_dir, tethered};
 use crate::progress::step;
 use crate::{components, ports, wait};
@@ -31,7 +33,7 @@ pub enum Version {
     /// 4.4, KRaft.
     #[default]
     Newest,
-    /// 3.9, the last that runs with ZooKeeper; one node, no SASL.
+    /// 3.9, the last that runs with ZooKeeper; no SASL.
     WithZookeeper,
 }
 
@@ -53,6 +55,8 @@ pub struct KafkaOptions {
     /// Topics appear when a client asks for them, as Kafka does by default. Off, so that a test that forgot to make
     /// its topic fails.
     pub auto_create: bool,
+    /// A node whose data lies on a disk of its own, as far as the machine permits ([`Cluster::fill_disk`]).
+    pub own_disk: Option<usize>,
     /// First of the ports to use, for a person who wants to know them beforehand; free ones otherwise.
     pub client_port: Option<u16>,
 }
@@ -67,6 +71,7 @@ impl Default for KafkaOptions {
             heap_mb: 256,
             server_jvm: false,
             auto_create: false,
+            own_disk: None,
             client_port: None,
         }
     }
@@ -81,8 +86,9 @@ impl KafkaOptions {
 /// A running cluster. Drop kills every node and removes the directory.
 #[derive(Debug)]
 pub struct Cluster {
-    // Declared before `dir`: fields drop in order, and the processes must be gone before their files.
+    // Declared before `disk` and `dir`: fields drop in order, and the processes must be gone before their files.
     nodes: Vec<Node>,
+    disk: Option<Disk>,
     zookeeper: Option<Zookeeper>,
     options: KafkaOptions,
     ca_pem: Option<PathBuf>,
@@ -112,7 +118,7 @@ impl Cluster {
         let component = match options.version {
             Version::Newest => "kafka",
             Version::WithZookeeper => {
-                assert!(options.nodes == 1 && !options.sasl, "only one node without SASL with ZooKeeper");
+                assert!(!options.sasl, "SCRAM users are made in KRaft's storage only");
                 zookeeper::COMPONENT
             }
         };
@@ -140,7 +146,12 @@ impl Cluster {
             Version::Newest => None,
             Version::WithZookeeper => Some(Zookeeper::start()?),
         };
-        let mut cluster = Self { nodes, zookeeper, options, ca_pem, jars, dir };
+        let disk = options.own_disk.map(|node| {
+            let data = nodes[node - 1].data();
+            fs::create_dir(&data).map(|()| Disk::make(&data))
+        });
+        let disk = disk.transpose()?;
+        let mut cluster = Self { nodes, disk, zookeeper, options, ca_pem, jars, dir };
         cluster.write_configs()?;
         if cluster.zookeeper.is_none() {
             cluster.format()?;
@@ -236,8 +247,8 @@ impl Cluster {
             self.nodes.iter().filter(|node| node.process.is_some()).map(|node| node.id as i32).collect();
         for index in 0..self.nodes.len() {
             let node = &mut self.nodes[index];
+            let address = node.internal();
             let Some(process) = &mut node.process else { continue };
-            let address = format!("127.0.0.1:{}", node.ports.internal);
             wait::until(&format!("{} to see all brokers", process.name()), KAFKA_READY_WITHIN, || {
                 if !process.is_running() {
                     // Not retried away: the wait would only hide the reason.
@@ -300,7 +311,73 @@ impl Cluster {
         if self.node(node)?.process.is_some() {
             bail!("node {node} is running");
         }
+        if let Some(zookeeper) = &self.zookeeper {
+            // A broker whose name is still taken by its former self ends at once.
+            let registration = format!("/kafka/brokers/ids/{node}");
+            wait::until("ZooKeeper to forget the killed broker", SESSION_OVER_WITHIN, || {
+                if zookeeper.has_ephemeral(&registration)? { bail!("{registration} is there") } else { Ok(()) }
+            })?;
+        }
         self.launch(node - 1)
+    }
+
+    /// SIGTERM, as an operator restarts a broker: it hands over its partitions and ends by itself.
+    pub fn hand_over(&mut self, node: usize) -> Result<()> {
+        let (status, _) = self.running(node)?.sigterm_and_wait(KAFKA_HANDOVER_WITHIN)?;
+        // 143 is how a JVM ends after a SIGTERM that it handled.
+        if !status.success() && status.code() != Some(143) {
+            bail!("node {node}: {status}\n{}", self.running(node)?.log_tail());
+        }
+        self.node(node)?.process = None;
+        Ok(())
+    }
+
+    /// Fills the disk of the node that has one of its own ([`KafkaOptions::own_disk`]).
+    pub fn fill_disk(&mut self) -> Result<()> {
+        let (node, disk) = self.options.own_disk.zip(self.disk.as_ref()).context("no node has a disk of its own")?;
+        disk.fill(self.nodes[node - 1].process.as_mut().context("the node is not running")?)
+    }
+
+    /// Makes room on it again.
+    pub fn free_disk(&mut self) -> Result<()> {
+        self.disk.as_ref().context("no node has a disk of its own")?.free()
+    }
+
+    /// Waits until a node ended by itself, and lets it be restarted.
+    pub fn wait_until_dead(&mut self, node: usize, within: Duration) -> Result<()> {
+        self.running(node)?.wait(within)?;
+        self.node(node)?.process = None;
+        Ok(())
+    }
+
+    /// Partitions of a topic as the first running node knows them; asked on the plain listener.
+    pub fn partitions(&self, topic: &str) -> Result<Vec<Partition>> {
+        let node = self.nodes.iter().find(|node| node.process.is_some()).context("no node is running")?;
+        probe::partitions(&node.internal(), topic)
+    }
+
+    /// The node that leads a partition.
+    pub fn leader(&self, topic: &str, partition: usize) -> Result<usize> {
+        let partitions = self.partitions(topic)?;
+        let leader = partitions.get(partition).with_context(|| format!("{topic} has no partition {partition}"))?.leader;
+        usize::try_from(leader).with_context(|| format!("nobody leads {topic}/{partition}"))
+    }
+
+    /// Waits until every node is there and says that all replicas of the topic are in sync and led.
+    pub fn wait_until_in_sync(&mut self, topic: &str) -> Result<()> {
+        self.wait_until_all_visible()?;
+        for node in &self.nodes {
+            wait::until(&format!("{topic} to be in sync"), KAFKA_READY_WITHIN, || {
+                let partitions = probe::partitions(&node.internal(), topic)?;
+                let is_whole =
+                    |partition: &Partition| partition.leader > 0 && partition.in_sync.len() == partition.replicas.len();
+                match partitions.iter().find(|partition| !is_whole(partition)) {
+                    Some(partition) => bail!("node {} says {partition:?}", node.id),
+                    None => Ok(()),
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// SIGTERM to every node, then drop. For a person at work; tests just drop.
@@ -343,13 +420,18 @@ impl Node {
         self.dir.join("server.properties")
     }
 
+    /// Where its plain listener is.
+    fn internal(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.internal)
+    }
+
     fn data(&self) -> PathBuf {
         self.dir.join("data")
     }
 }
 
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir(to)?;
+    fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());

@@ -32,7 +32,7 @@ impl Zookeeper {
         // Short ticks let tests use session timeouts from 400 ms; the disk is not what is tested.
         let text = format!(
             "tickTime=200\ndataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n\
-             maxSessionTimeout=60000\n4lw.commands.whitelist=srvr,mntr\nadmin.enableServer=false\n\
+             maxSessionTimeout=60000\n4lw.commands.whitelist=srvr,mntr,dump\nadmin.enableServer=false\n\
              preAllocSize=1024\nforceSync=no\n",
             dir.path().join("data").display()
         );
@@ -58,6 +58,11 @@ impl Zookeeper {
 
     pub fn connect(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Whether a live session holds the ephemeral node at `path`.
+    pub fn has_ephemeral(&self, path: &str) -> Result<bool> {
+        Ok(ask(self.port, b"dump")?.lines().any(|line| line.trim() == path))
     }
 
     pub fn kill9(&mut self) {

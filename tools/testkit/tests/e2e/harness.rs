@@ -1,8 +1,10 @@
 //! Turning cases into trials: needs, skips, and a limit on how long a test may run.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -21,17 +23,36 @@ pub struct Case {
     /// Components of the kit, or `bin:NAME` for one of our binaries.
     pub needs: &'static [&'static str],
     pub nightly: bool,
-    pub run: fn() -> Result<()>,
+    pub run: Run,
+    /// Cases with the same turn run one after the other; waiting for it does not count as running.
+    pub turn: Option<&'static Mutex<()>>,
+}
+
+/// What a case does.
+#[derive(Clone, Copy)]
+pub enum Run {
+    Function(fn() -> Result<()>),
+    /// A row of a table.
+    Row(&'static (dyn Fn() -> Result<()> + Send + Sync)),
+}
+
+impl Run {
+    fn call(self) -> Result<()> {
+        match self {
+            Self::Function(function) => function(),
+            Self::Row(row) => row(),
+        }
+    }
 }
 
 /// A case that runs every time.
 pub const fn case(name: &'static str, needs: &'static [&'static str], run: fn() -> Result<()>) -> Case {
-    Case { name, needs, nightly: false, run }
+    Case { name, needs, nightly: false, run: Run::Function(run), turn: None }
 }
 
 /// A case for long runs only.
 pub const fn nightly(name: &'static str, needs: &'static [&'static str], run: fn() -> Result<()>) -> Case {
-    Case { name, needs, nightly: true, run }
+    Case { nightly: true, ..case(name, needs, run) }
 }
 
 pub fn run(subjects: &[(&'static str, &'static [Case])]) -> ExitCode {
@@ -43,14 +64,17 @@ pub fn run(subjects: &[(&'static str, &'static [Case])]) -> ExitCode {
     for (subject, cases) in subjects {
         for case in cases.iter().filter(|case| with_nightly || !case.nightly) {
             let name = format!("{subject}::{}", case.name);
-            let run = case.run;
+            let (run, turn) = (case.run, case.turn);
             let limit = if case.nightly { NIGHTLY_HUNG_AFTER } else { HUNG_AFTER };
             // Nothing is fetched for a listing, or for a test that was not asked for.
             let missing = if args.list || is_filtered_out(&args, &name) { None } else { missing(case, &mut asked) };
             let trial = match missing {
                 None => {
                     let limited = name.clone();
-                    Trial::test(name, move || within_limit(&limited, limit, run))
+                    Trial::test(name, move || {
+                        let _mine = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+                        within_limit(&limited, limit, run)
+                    })
                 }
                 Some(reason) if skip_is_failure => {
                     Trial::test(name, move || Err(Failed::from(format!("cannot be skipped here: {reason}"))))
@@ -90,7 +114,7 @@ fn missing(case: &Case, asked: &mut BTreeMap<&'static str, Option<String>>) -> O
     })
 }
 
-fn within_limit(name: &str, limit: Duration, run: fn() -> Result<()>) -> Result<(), Failed> {
+fn within_limit(name: &str, limit: Duration, run: Run) -> Result<(), Failed> {
     let started = Instant::now();
     let (done, ended) = mpsc::channel::<()>();
     let watched = name.to_owned();
@@ -112,7 +136,7 @@ fn within_limit(name: &str, limit: Duration, run: fn() -> Result<()>) -> Result<
             }
         }
     });
-    let outcome = std::panic::catch_unwind(run);
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run.call()));
     drop(done);
     let _ = watchdog.join();
     progress::say(&format!("  {name}: {:.1} s", started.elapsed().as_secs_f64()));

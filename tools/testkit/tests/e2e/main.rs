@@ -24,9 +24,10 @@ fn main() -> std::process::ExitCode {
         ("admin", admin::CASES),
         ("serve", serve::CASES),
         ("idle", idle::CASES),
-        ("faults", faults::CASES),
+        ("faults", &faults::CASES),
     ];
     let code = harness::run(&subjects);
     shared::stop();
+    faults::stop();
     code
 }

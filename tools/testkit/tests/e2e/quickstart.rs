@@ -91,10 +91,10 @@ fn kill_9() -> Result<()> {
     let dir = scratch_dir("quickstart")?;
     let mut first = Quickstart::start(dir.path(), &[])?;
     let load = Load { pause: Duration::ZERO, ..Load::default() };
-    let running = load.start(&first.publish, &first.demo);
+    let running = load.start(&[&first.publish], &first.demo);
     running.wait_for_more(2_000, Duration::from_secs(30))?;
     first.kill9();
-    let ledger = running.stop()?;
+    let ledger = running.stop()?.ledger;
     let demo = first.demo.clone();
     drop(first);
 

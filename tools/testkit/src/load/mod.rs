@@ -1,0 +1,230 @@
+//! Bounded publishers that write down every answer.
+//!
+//! Closed loop on purpose: order per connection can only be judged when a request leaves after the last answer. For
+//! rates and latencies use `kbench`.
+//!
+//! Reading order: here (what to send, what came of it), [`style`] (how a message or a batch is asked for, and what
+//! its answer means), `publisher` (one connection that goes on through faults, from gateway to gateway).
+
+mod publisher;
+pub mod style;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use self::publisher::Publisher;
+use self::style::{Framing, Style};
+use crate::gateway::Tenant;
+use crate::ledger::{Entry, Ledger};
+use crate::limits::PUBLISHER_STACK_BYTES;
+use crate::wait;
+
+/// What to send, on how many connections of each kind.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Connections that publish one message a request, with keys.
+    pub keyed: u32,
+    /// The same without key.
+    pub keyless: u32,
+    /// Connections that publish batches as NDJSON, with NDJSON receipts.
+    pub ndjson: u32,
+    /// Connections that publish batches as `application/vnd.gafka.records`, with binary receipts.
+    pub binary: u32,
+    /// Keys each connection cycles through.
+    pub keys_per_connection: u64,
+    pub records_per_batch: usize,
+    /// Of one message; longer when its unique beginning is.
+    pub value_bytes: usize,
+    /// Pause after each answer, so that faults and not the machine's size decide the outcome.
+    pub pause: Duration,
+    /// Requests per connection at most; the load ends by itself.
+    pub requests_max: u64,
+    /// How long each request asks the gateway to try.
+    pub timeout: Duration,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            keyed: 8,
+            keyless: 0,
+            ndjson: 0,
+            binary: 0,
+            keys_per_connection: 4,
+            records_per_batch: 10,
+            value_bytes: 200,
+            pause: Duration::from_millis(2),
+            requests_max: 50_000,
+            timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Publishers at work.
+#[derive(Debug)]
+pub struct Running {
+    stop: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+    publishers: Vec<JoinHandle<Result<Written>>>,
+}
+
+/// Records so far, by outcome.
+#[derive(Debug, Default)]
+struct Counts {
+    stored: AtomicU64,
+    refused: AtomicU64,
+    unknown: AtomicU64,
+}
+
+/// What all publishers wrote down.
+#[derive(Debug, Default)]
+pub struct Written {
+    pub ledger: Ledger,
+    pub answers: Answers,
+}
+
+/// How the gateway behaved, beside what it stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Answers by status; a batch counts once.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Requests whose connection broke, or that were given up, before the answer was complete.
+    pub broken: u64,
+    /// Answers 429 and 503 that did not say when to try again.
+    pub without_retry_after: u64,
+    /// From the first byte sent to the last byte of an answer, or to giving it up.
+    pub slowest: Duration,
+}
+
+impl Answers {
+    fn add(&mut self, other: Self) {
+        for (status, count) in other.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
+        self.broken += other.broken;
+        self.without_retry_after += other.without_retry_after;
+        self.slowest = self.slowest.max(other.slowest);
+    }
+}
+
+impl Load {
+    /// Number of connections.
+    pub fn connections(&self) -> u32 {
+        self.keyed + self.keyless + self.ndjson + self.binary
+    }
+
+    /// Starts publishing to the topic of `tenant` through the gateways at `bases`: connection n begins at the n-th,
+    /// and goes to the next one when its own is gone. A publisher that finds no gateway for
+    /// [`RECONNECT_WITHIN`](crate::limits::RECONNECT_WITHIN) ends quietly; a request that was cut off is in the
+    /// ledger as unknown.
+    pub fn start(&self, bases: &[&str], tenant: &Tenant) -> Running {
+        assert!(!bases.is_empty(), "somewhere to publish to");
+        let stop = Arc::new(AtomicBool::new(false));
+        let counts = Arc::new(Counts::default());
+        let publishers = (0..self.connections())
+            .map(|connection| {
+                let publisher = Publisher {
+                    load: self.clone(),
+                    style: self.style_of(connection),
+                    bases: bases.iter().map(|base| (*base).to_owned()).collect(),
+                    tenant: tenant.clone(),
+                    connection,
+                    stop: Arc::clone(&stop),
+                    counts: Arc::clone(&counts),
+                };
+                let thread = std::thread::Builder::new().stack_size(PUBLISHER_STACK_BYTES);
+                thread.spawn(move || publisher.run()).expect("a machine that can start brokers can start a thread")
+            })
+            .collect();
+        Running { stop, counts, publishers }
+    }
+
+    fn style_of(&self, connection: u32) -> Style {
+        let kinds = [
+            (self.keyed, Style::Single { keyed: true }),
+            (self.keyless, Style::Single { keyed: false }),
+            (self.ndjson, Style::Batch(Framing::Ndjson)),
+            (self.binary, Style::Batch(Framing::Binary)),
+        ];
+        let mut first = 0;
+        for (count, style) in kinds {
+            first += count;
+            if connection < first {
+                return style;
+            }
+        }
+        unreachable!("connection {connection} of {first}")
+    }
+}
+
+impl Running {
+    /// Records answered 201 so far.
+    pub fn stored(&self) -> u64 {
+        self.counts.stored.load(Ordering::Relaxed)
+    }
+
+    /// Records answered with neither 201 nor 504 so far.
+    pub fn refused(&self) -> u64 {
+        self.counts.refused.load(Ordering::Relaxed)
+    }
+
+    /// Records of which nobody knows so far.
+    pub fn unknown(&self) -> u64 {
+        self.counts.unknown.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `more` than now were stored: proof that the gateway serves at this point of a test.
+    pub fn wait_for_more(&self, more: u64, within: Duration) -> Result<()> {
+        let before = (self.stored(), self.refused(), self.unknown());
+        wait::until(&format!("{more} more stored messages"), within, || {
+            let since = self.stored() - before.0;
+            if since < more {
+                let (refused, unknown) = (self.refused() - before.1, self.unknown() - before.2);
+                bail!("{since} stored, {refused} refused, {unknown} unknown")
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets every publisher finish its request and collects what they wrote down.
+    pub fn stop(self) -> Result<Written> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Written::default();
+        for publisher in self.publishers {
+            let one = publisher.join().map_err(|_| anyhow!("a publisher panicked"))?.context("a publisher")?;
+            all.ledger.entries.extend(one.ledger.entries);
+            all.answers.add(one.answers);
+        }
+        Ok(all)
+    }
+}
+
+impl Counts {
+    fn add(&self, entry: &Entry) {
+        use crate::ledger::Outcome;
+        let count = match entry.outcome {
+            Outcome::Stored { .. } => &self.stored,
+            Outcome::Refused { .. } => &self.refused,
+            Outcome::Unknown { .. } => &self.unknown,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_dealt_to_the_kinds_in_order() {
+        let load = Load { keyed: 1, keyless: 2, ndjson: 0, binary: 1, ..Load::default() };
+        let dealt: Vec<Style> = (0..load.connections()).map(|connection| load.style_of(connection)).collect();
+        let keyless = Style::Single { keyed: false };
+        assert_eq!(dealt, [Style::Single { keyed: true }, keyless, keyless, Style::Batch(Framing::Binary)]);
+    }
+}
