@@ -35,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("manager", &["agent", "authdb", "kafka-admin", "kafka-client", "kafka-wire", "model", "registry", "telemetry"]),
     // Tests and chores.
     ("testkit", &[]),
+    ("mock-cluster", &[]),
     ("xtask", &["testkit"]),
 ];
 
