@@ -119,6 +119,8 @@ pub fn cluster_spec(name: &str, cluster: &ClusterConfig) -> Result<Cluster> {
             client_id: "kateway".to_owned(),
             bootstrap: cluster.bootstrap.clone(),
             security: Security { tls: tls.is_some(), sasl },
+            request_timeout: cluster.request_timeout,
+            connect_timeout: ClientConfig::default().connect_timeout.min(cluster.request_timeout),
             ..ClientConfig::default()
         },
         tls,

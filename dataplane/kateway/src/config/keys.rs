@@ -78,6 +78,12 @@ pub const KEYS: &[Key] = &[
 /// Keys inside `[clusters.NAME]`.
 pub const CLUSTER_KEYS: &[Key] = &[
     key("bootstrap", Kind::List, "", "brokers to ask first, host:port; required"),
+    key(
+        "request_timeout",
+        Kind::Duration,
+        "30s",
+        "a broker that leaves a request unanswered for so long is given up on",
+    ),
     key("tls.enabled", Kind::Bool, "false", "speak TLS to the brokers"),
     key("tls.ca_file", Kind::Path, "", "PEM file with the certificates to trust; empty: this machine's"),
     key("tls.cert_file", Kind::Path, "", "PEM file with our certificate chain, for brokers that ask for one"),

@@ -58,6 +58,7 @@ pub struct Config {
 #[derive(Clone)]
 pub struct ClusterConfig {
     pub bootstrap: Vec<String>,
+    pub request_timeout: Duration,
     pub tls: Option<TlsFiles>,
     pub sasl: Option<SaslLogin>,
 }
@@ -88,6 +89,7 @@ impl fmt::Debug for ClusterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClusterConfig")
             .field("bootstrap", &self.bootstrap)
+            .field("request_timeout", &self.request_timeout)
             .field("tls", &self.tls)
             .field("sasl", &self.sasl)
             .finish()
@@ -344,6 +346,10 @@ fn build_cluster(name: &str, keys: &Written, place: &str, mistakes: &mut Vec<Mis
             mistake("bootstrap", format!("expected host:port, found `{broker}`"));
         }
     }
+    let request_timeout = duration(get("request_timeout"));
+    if request_timeout < Duration::from_millis(100) || request_timeout > Duration::from_secs(300) {
+        mistake("request_timeout", "must be between 100ms and 5m".to_owned());
+    }
     let files = TlsFiles {
         ca_file: path_of(get("tls.ca_file")),
         cert_file: path_of(get("tls.cert_file")),
@@ -388,7 +394,7 @@ fn build_cluster(name: &str, keys: &Written, place: &str, mistakes: &mut Vec<Mis
     } else if keys.contains_key("sasl.username") || keys.contains_key("sasl.password") {
         mistake("sasl.mechanism", "is required with sasl.username".to_owned());
     }
-    ClusterConfig { bootstrap, tls: tls_enabled.then_some(files), sasl }
+    ClusterConfig { bootstrap, request_timeout, tls: tls_enabled.then_some(files), sasl }
 }
 
 fn lookup(written: &Written, known: &[Key], path: &str) -> Value {
