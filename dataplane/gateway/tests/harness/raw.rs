@@ -45,6 +45,19 @@ impl Raw {
         let _ = self.stream.shutdown(Shutdown::Write); // it may be closed already
     }
 
+    /// The same connection, for another thread.
+    pub fn try_clone(&self) -> Raw {
+        Raw { stream: self.stream.try_clone().expect("a descriptor") }
+    }
+
+    /// Reads at most `bytes_max` bytes, waiting for the first; 0 at the end.
+    pub fn read_some(&mut self, seen: &mut Vec<u8>, bytes_max: usize) -> usize {
+        let mut buffer = vec![0; bytes_max];
+        let count = self.stream.read(&mut buffer).expect("bytes in time");
+        seen.extend(&buffer[..count]);
+        count
+    }
+
     /// Everything until the server closes. A reset counts as closed only when `reset_is_fine`.
     pub fn read_to_close(&mut self, reset_is_fine: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
