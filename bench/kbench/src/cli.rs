@@ -6,15 +6,23 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, MESSAGE_BYTES_MAX, RATE_MAX, ROUNDS_MAX};
+use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, FOREIGN_CORES_MAX, MESSAGE_BYTES_MAX, RATE_MAX, ROUNDS_MAX};
+use crate::measure::Foreign;
+use crate::receipts::Receipts;
+use crate::records::Framing;
 
 /// Exit codes as for all of gafka's programs.
 pub const FAILED: u8 = 1;
+/// There are figures, but others disturbed them.
+pub const DISTURBED: u8 = 10;
 pub const UNREACHABLE: u8 = 5;
 
 const EXAMPLES: &str = "\
 Examples:
   kbench compare                                             gateway against the raw floor, as Markdown
+  kbench latency                                             the same at half load, open loop
+  kbench versus-java                                         gateway and Kafka's own load tool on a real broker
+  kbench micro                                               the benches of all crates as one table
   kbench publish --target http://127.0.0.1:9191 --appid A --pubkey K --topic demo --ver v1 --closed
   kbench publish … --rate 5000 --duration 30s --pid 4711     open loop; CPU time of process 4711
   kbench subscribe --target http://127.0.0.1:9192 --appid A --subkey K --topic demo --ver v1 --group g
@@ -39,9 +47,18 @@ pub enum Command {
     Publish(Publish),
     /// Drain messages as fast as they come and report the same.
     Subscribe(Subscribe),
-    /// Measure the gateway against the floor in interleaved rounds and print a Markdown table.
+    /// Measure the gateway's CPU against the floor in interleaved rounds and print a Markdown table.
     Compare(Compare),
-    /// Run a program on one CPU.
+    /// Measure latency at half of the gateway's load in an open loop, and what of it the harness adds.
+    Latency(Latency),
+    /// Load a real Kafka through the gateway and with Kafka's own load tool, in turns, and print the ratio.
+    VersusJava(VersusJava),
+    /// Run the crates' benches and print one table.
+    Micro(Micro),
+    /// Send Produce requests to a broker on schedule.
+    #[command(hide = true)]
+    ProduceLoad(ProduceLoad),
+    /// Run a program on one CPU, for as long as this one lives.
     #[command(hide = true)]
     Pin(Pin),
 }
@@ -105,9 +122,15 @@ pub struct Publish {
     /// Bytes per message.
     #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = message_bytes)]
     pub size: usize,
-    /// Messages per request; above 1 they go to `/batch` as binary records with summary receipts.
+    /// Messages per request; above 1 they go to `/batch`.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub batch: usize,
+    /// How a batch is written.
+    #[arg(long, value_enum, default_value_t = Framing::Binary)]
+    pub framing: Framing,
+    /// How a batch is answered. Every answer is read: what it does not say was stored does not count.
+    #[arg(long, value_enum, default_value_t = Receipts::Summary)]
+    pub receipts: Receipts,
     /// Open loop: requests begin on schedule, this many a second, whether answers come or not; latency counts from
     /// the time a request was due.
     #[arg(long, value_name = "R", conflicts_with = "closed", value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
@@ -177,6 +200,9 @@ pub struct Run {
     /// CPU it is pinned to: what others used of that is reported too.
     #[arg(long, value_name = "CPU")]
     pub server_cpu: Option<usize>,
+    /// Everything under measurement was started by this process, so all else on the machine is foreign.
+    #[arg(skip)]
+    pub machine: bool,
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
@@ -187,24 +213,39 @@ pub enum Output {
     Json,
 }
 
+impl Run {
+    /// One client thread for each; one that is not pinned by default.
+    pub fn client_cpus(&self) -> Vec<Option<usize>> {
+        if self.client_cpu.is_empty() { vec![None] } else { self.client_cpu.iter().copied().map(Some).collect() }
+    }
+
+    /// Connections of one of so many threads.
+    pub fn connections_of(&self, index: usize, threads: usize) -> usize {
+        self.connections / threads + usize::from(index < self.connections % threads)
+    }
+
+    pub fn foreign(&self) -> Foreign {
+        match self.server_cpu {
+            _ if self.machine => Foreign::OnMachine,
+            Some(cpu) => Foreign::OnCpu(cpu),
+            None => Foreign::NotMeasured,
+        }
+    }
+}
+
+/// What all measurements in rounds have.
 #[derive(Debug, Args)]
-pub struct Compare {
+pub struct Rounds {
     /// The gateway; beside this program by default.
     #[arg(long, value_name = "FILE")]
     pub kateway: Option<PathBuf>,
-    /// Measure the floor alone, without a gateway.
-    #[arg(long, conflicts_with = "kateway")]
-    pub floor_only: bool,
-    /// Rounds; in each, every server is loaded once, in shuffled order.
+    /// Rounds; in each, everything is measured once, in shuffled order.
     #[arg(long, default_value_t = 5, value_parser = rounds)]
     pub rounds: usize,
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = connections)]
-    pub connections: usize,
-    /// Bytes per message.
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = message_bytes)]
-    pub size: usize,
+    /// Measured time of each.
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
     pub duration: Duration,
+    /// Time before it that does not count.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub warmup: Duration,
     /// CPU of the measured server.
@@ -213,18 +254,129 @@ pub struct Compare {
     /// CPU of the client and of the null broker.
     #[arg(long, value_name = "CPU", default_value_t = 1)]
     pub client_cpu: usize,
-    /// Then also load each server in an open loop at half its closed-loop rate, for latency.
-    #[arg(long)]
-    pub half_load: bool,
+    /// CPUs' worth of time that others may use before a round is measured again, and marked if that does not help.
+    #[arg(long, value_name = "CORES", default_value_t = FOREIGN_CORES_MAX)]
+    pub foreign_max: f64,
     /// Order of the rounds.
     #[arg(long)]
     pub seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]
-pub struct Pin {
+pub struct Compare {
+    #[command(flatten)]
+    pub rounds: Rounds,
+    /// Measure the floor alone, without a gateway.
+    #[arg(long, conflicts_with = "kateway")]
+    pub floor_only: bool,
+    /// Connections for single messages.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = connections)]
+    pub connections: usize,
+    /// Bytes per single message.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = message_bytes)]
+    pub size: usize,
+    /// Connections for batches.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = connections)]
+    pub batch_connections: usize,
+    /// Messages per batch; 1 leaves batches out.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub batch: usize,
+    /// Bytes per message of a batch.
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = message_bytes)]
+    pub batch_size: usize,
+    /// Batches also with a receipt for each record.
+    #[arg(long)]
+    pub receipts: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Latency {
+    #[command(flatten)]
+    pub rounds: Rounds,
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = connections)]
+    pub connections: usize,
+    /// Bytes per message.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = message_bytes)]
+    pub size: usize,
+    /// Requests a second, instead of half of what the gateway does in a closed loop.
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    pub rate: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct VersusJava {
+    /// The gateway; beside this program by default.
+    #[arg(long, value_name = "FILE")]
+    pub kateway: Option<PathBuf>,
+    /// A single-node Kafka; by default the test kit's, with a production JVM, started for this and removed.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub kafka: Option<String>,
+    /// Java heap of that broker and of the tool, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub heap_mb: u32,
+    #[arg(long, default_value_t = 3, value_parser = rounds)]
+    pub rounds: usize,
+    /// Measured time of each run.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub duration: Duration,
+    /// Time before it that does not count.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub warmup: Duration,
+    /// Shards of the gateway.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub shards: usize,
+    /// Connections for batches.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = connections)]
+    pub batch_connections: usize,
+    /// Messages per batch.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub batch: usize,
+    /// Connections for single messages.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = connections)]
+    pub connections: usize,
+    /// Bytes per message.
+    #[arg(long, value_name = "BYTES,…", value_delimiter = ',', default_values_t = [100, 1024], value_parser = message_bytes)]
+    pub sizes: Vec<usize>,
+    /// CPUs' worth of time that others may use before a run is measured again, and marked if that does not help.
+    #[arg(long, value_name = "CORES", default_value_t = FOREIGN_CORES_MAX)]
+    pub foreign_max: f64,
+    /// Order of the runs.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Micro {
+    /// As criterion has it: fewer samples, a tenth of the time.
+    #[arg(long)]
+    pub quick: bool,
+    /// Only the benches of the table whose name contains this.
+    pub filter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProduceLoad {
+    /// The broker.
+    #[arg(long, value_name = "ADDR")]
+    pub to: SocketAddr,
+    /// Produce requests a second.
+    #[arg(long)]
+    pub rate: f64,
+    /// Records in each.
+    #[arg(long)]
+    pub records: usize,
+    /// Bytes per record.
+    #[arg(long)]
+    pub size: usize,
     #[arg(long)]
     pub cpu: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Pin {
+    /// Any CPU when left out.
+    #[arg(long)]
+    pub cpu: Option<usize>,
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
 }

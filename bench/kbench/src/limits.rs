@@ -32,10 +32,20 @@ pub const LATENCY_US_MAX: u64 = 600_000_000;
 pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rounds of a comparison.
 pub const ROUNDS_MAX: usize = 100;
-/// The open loop sleeps until this long before a request is due and then turns its loop without waiting: a shard's
-/// timers are a millisecond fine.
-pub const PACE_AHEAD: Duration = Duration::from_micros(1_200);
-/// A round in which others used more of the server's CPU than this is measured again.
+/// The open loop sleeps only when nothing is due for longer than this, and until this long before.
+pub const SLEEP_BEYOND: Duration = Duration::from_millis(2);
+/// Events the open loop takes at once.
+pub const EVENTS_MAX: usize = 256;
+/// Largest answer of a Kafka broker that is asked for offsets.
+pub const KAFKA_ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Time for such an answer.
+pub const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for one run of the Java tool, beyond its expected duration.
+pub const JAVA_TIMEOUT: Duration = Duration::from_secs(120);
+/// Records of the Java tool's first run, which only tells its rate.
+pub const JAVA_CALIBRATION_RECORDS: u64 = 200_000;
+/// A round in which others used more CPUs' worth of time than this is not quiet: it is measured again, and if it never
+/// becomes quiet its row is marked.
 pub const FOREIGN_CORES_MAX: f64 = 0.2;
 /// Attempts for one such round; the quietest counts.
-pub const ATTEMPTS_MAX: usize = 3;
+pub const ATTEMPTS_MAX: usize = 4;

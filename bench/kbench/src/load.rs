@@ -1,17 +1,12 @@
-//! The load itself: connections of one client thread, in a closed or an open loop.
+//! What a load is, and the closed loop: a connection sends when its last answer has come. That finds the rate a server
+//! can do, and hides every pause: while the server stands still nobody sends, so nobody is counted as waiting. Latency
+//! is measured in an open loop (`open.rs`).
 //!
-//! Closed loop: a connection sends when its last answer has come. That finds the rate a server can do, and hides
-//! every pause: while the server stands still nobody sends, so nobody is counted as waiting.
-//!
-//! Open loop: requests are due on a schedule, one every `1/rate`. A pacer puts due times in a queue and wakes an idle
-//! connection for each; when all are busy they wait in the queue. Latency counts from the time a request was *due*,
-//! so a pause of the server shows in every request that was due meanwhile (no coordinated omission).
+//! Connections are tasks of the gateway's own runtime: nothing here drives more load with one CPU.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -21,10 +16,12 @@ use runtime::notify::Notify;
 use runtime::{ShardOptions, spawn, spawn_shard, time};
 
 use crate::cli::Run;
-use crate::cpu::{Sample, busy_seconds};
-use crate::limits::{CONNECT_TIMEOUT, DUE_MAX, GRACE, PACE_AHEAD, RECONNECT_AFTER};
+use crate::limits::{CONNECT_TIMEOUT, GRACE, RECONNECT_AFTER};
+use crate::measure::{Window, supervise};
 use crate::outcome::{Figures, Outcome};
+use crate::receipts::{self, Receipts, Stored};
 use crate::response::{self, Answer};
+use crate::{open, records};
 
 /// What to send, and how to count what comes back.
 #[derive(Clone)]
@@ -46,81 +43,74 @@ pub enum Mode {
     Open(u64),
 }
 
-/// How many messages an answer stands for.
+/// How many messages an answer stands for. One that does not say so as it must is an error, not a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Count {
-    /// This many for each success (publishing).
-    Each(u64),
+    /// One, stored where the answer says (publishing).
+    Single,
+    /// What the receipts of a batch say.
+    Receipts { receipts: Receipts, records: u64 },
     /// One for a 200, none for a 204 (a poll for a single message).
     OnePerBody,
     /// The records in the body (a poll for many).
     Records,
 }
 
-/// When counting begins and ends, the same for all threads.
-#[derive(Clone, Copy)]
-struct Window {
-    begin: Instant,
-    end: Instant,
+impl Work {
+    /// Counts an answer that came within the window.
+    pub fn note(&self, answer: &Answer, buf: &[u8], latency: Duration, outcome: &mut Outcome) {
+        match self.count.of(answer, buf) {
+            Ok(stored) => {
+                let bytes = self.payload_bytes.max(answer.body(buf).len());
+                outcome.answered(answer.status, stored, bytes, latency);
+            }
+            Err(why) => outcome.failed(&why),
+        }
+    }
+}
+
+impl Count {
+    /// Reads a success; a refusal (any other status than 2xx) stands for nothing and is counted by its status.
+    fn of(self, answer: &Answer, buf: &[u8]) -> Result<Stored, String> {
+        let body = answer.body(buf);
+        if !(200..300).contains(&answer.status) {
+            return Ok(Stored::default());
+        }
+        match self {
+            Count::Single => receipts::single(answer.status, body),
+            Count::Receipts { receipts, records } => receipts::batch(receipts, records, answer.status, body),
+            Count::OnePerBody => Ok(Stored { stored: u64::from(answer.status == 200), failed: 0 }),
+            Count::Records if answer.status == 200 => match records::count(body) {
+                Some(stored) => Ok(Stored { stored, failed: 0 }),
+                None => Err("wrong answer: not whole records".to_owned()),
+            },
+            Count::Records => Ok(Stored::default()),
+        }
+    }
 }
 
 /// Runs the load and measures. Ends by itself: after the window and a grace for the last answers.
 pub fn run(work: &Work, run: &Run) -> Result<Figures> {
-    let cpus: Vec<Option<usize>> =
-        if run.client_cpu.is_empty() { vec![None] } else { run.client_cpu.iter().copied().map(Some).collect() };
+    if let Mode::Open(rate) = work.mode {
+        return open::run(work, rate, run);
+    }
+    let cpus = run.client_cpus();
     let threads = cpus.len().min(run.connections);
     // Threads start within this; the window is agreed on beforehand. A counted number of requests counts whole.
     let starting = if run.requests.is_some() { Duration::ZERO } else { Duration::from_millis(50) + run.warmup };
     let begin = Instant::now() + starting;
     let window = Window { begin, end: begin + run.duration };
-    let clients: Vec<JoinHandle<Outcome>> = (0..threads)
+    let clients = (0..threads)
         .map(|index| {
-            let share = Share {
-                connections: run.connections / threads + usize::from(index < run.connections % threads),
-                requests_max: run.requests.map(|max| max.div_ceil(threads as u64)),
-                index: index as u64,
-                threads: threads as u64,
-            };
+            let connections = run.connections_of(index, threads);
+            let requests_max = run.requests.map(|max| max.div_ceil(threads as u64));
             let work = work.clone();
             let options = ShardOptions { cpu: cpus[index], ..ShardOptions::named(format!("client-{index}")) };
-            spawn_shard(options, move |_| client(work, share, window)).context("cannot start a client thread")
+            spawn_shard(options, move |_| client(work, connections, requests_max, window))
+                .context("cannot start a client thread")
         })
         .collect::<Result<_>>()?;
-    let finished = || clients.iter().all(JoinHandle::is_finished);
-    let sample = |at: Instant| {
-        // A run with a request limit may be over before its time.
-        while Instant::now() < at && !finished() {
-            std::thread::sleep(at.saturating_duration_since(Instant::now()).min(Duration::from_millis(10)));
-        }
-        let process = run.pid.map(Sample::take).transpose().context("cannot read the measured process")?;
-        anyhow::Ok((process, run.server_cpu.and_then(busy_seconds)))
-    };
-    let samples = sample(window.begin).and_then(|first| Ok((first, sample(window.end)?)));
-    let measured = run.duration.min(window.begin.elapsed()).max(Duration::from_millis(1));
-    let mut outcome = Outcome::new();
-    for client in clients {
-        match client.join() {
-            Ok(part) => outcome.add(&part),
-            Err(payload) => std::panic::resume_unwind(payload),
-        }
-    }
-    let ((first, busy_before), (last, busy_after)) = samples?;
-    let spent = first.zip(last).map(|(first, last)| last.since(&first));
-    let mut figures = Figures::of(&outcome, measured, spent.as_ref());
-    if let Some(cpu) = &mut figures.cpu {
-        cpu.foreign_cores = busy_before
-            .zip(busy_after)
-            .map(|(before, after)| ((after - before) / measured.as_secs_f64() - cpu.cores).max(0.0));
-    }
-    Ok(figures)
-}
-
-/// One thread's part.
-struct Share {
-    connections: usize,
-    requests_max: Option<u64>,
-    index: u64,
-    threads: u64,
+    supervise(run, window, clients)
 }
 
 /// Per client thread.
@@ -129,124 +119,46 @@ struct Client {
     window: Window,
     outcome: RefCell<Outcome>,
     requests_left: Cell<u64>,
-    due: RefCell<VecDeque<Instant>>,
-    idle: RefCell<VecDeque<Notify>>,
     in_flight: Cell<usize>,
     running: Cell<usize>,
     all_done: Notify,
 }
 
-async fn client(work: Work, share: Share, window: Window) -> Outcome {
+async fn client(work: Work, connections: usize, requests_max: Option<u64>, window: Window) -> Outcome {
     let client = Rc::new(Client {
         work,
         window,
         outcome: RefCell::new(Outcome::new()),
-        requests_left: Cell::new(share.requests_max.unwrap_or(u64::MAX)),
-        due: RefCell::default(),
-        idle: RefCell::default(),
+        requests_left: Cell::new(requests_max.unwrap_or(u64::MAX)),
         in_flight: Cell::new(0),
-        running: Cell::new(share.connections),
+        running: Cell::new(connections),
         all_done: Notify::new(),
     });
-    for _ in 0..share.connections {
+    for _ in 0..connections {
         spawn(connection(client.clone()));
-    }
-    if let Mode::Open(rate) = client.work.mode {
-        spawn(pace(client.clone(), rate, share.index, share.threads));
     }
     let _ = time::timeout_at(window.end + GRACE, client.all_done.notified()).await;
     let mut outcome = client.outcome.replace(Outcome::new());
-    outcome.unanswered += (client.in_flight.get() + client.due.borrow().len()) as u64;
+    outcome.unanswered += client.in_flight.get() as u64;
     outcome
 }
 
-/// Puts every request's due time in the queue, on time.
-async fn pace(client: Rc<Client>, rate: u64, index: u64, threads: u64) {
-    let started = Instant::now();
-    let due_at =
-        |number: u64| started + Duration::from_nanos((u128::from(number) * 1_000_000_000 / u128::from(rate)) as u64);
-    let mut number = index;
-    loop {
-        let now = Instant::now();
-        loop {
-            let due = due_at(number);
-            if due >= client.window.end || client.requests_left.get() == 0 {
-                if client.requests_left.get() > 0 {
-                    time::sleep_until(client.window.end).await;
-                }
-                client.wake_all();
-                return;
-            }
-            if due > now {
-                break;
-            }
-            client.put(due, now);
-            number += threads;
-        }
-        let wait = due_at(number).saturating_duration_since(now);
-        if wait > PACE_AHEAD {
-            time::sleep(wait - PACE_AHEAD).await;
-        } else {
-            time::yield_now().await;
-        }
-    }
-}
-
 impl Client {
-    fn put(&self, due: Instant, now: Instant) {
-        if due >= self.window.begin {
-            let late_us = u64::try_from((now - due).as_micros()).unwrap_or(u64::MAX);
-            self.outcome.borrow_mut().client_late.saturating_record(late_us);
+    /// When the next request begins; `None` when there will be none.
+    fn next(&self) -> Option<Instant> {
+        let now = Instant::now();
+        if now >= self.window.end || self.requests_left.get() == 0 {
+            return None;
         }
-        let mut queue = self.due.borrow_mut();
-        if queue.len() >= DUE_MAX {
-            self.outcome.borrow_mut().unanswered += 1;
-            return;
-        }
-        queue.push_back(due);
-        if let Some(connection) = self.idle.borrow_mut().pop_front() {
-            connection.notify();
-        }
+        self.requests_left.set(self.requests_left.get() - 1);
+        Some(now)
     }
 
-    fn wake_all(&self) {
-        self.idle.borrow_mut().drain(..).for_each(|connection| connection.notify());
-    }
-
-    /// When the next request counts from; `None` when there will be none.
-    async fn next(&self, mine: &Notify) -> Option<Instant> {
-        loop {
-            let now = Instant::now();
-            let over = now >= self.window.end || self.requests_left.get() == 0;
-            match self.work.mode {
-                Mode::Closed if over => return None,
-                Mode::Closed => {
-                    self.requests_left.set(self.requests_left.get() - 1);
-                    return Some(now);
-                }
-                Mode::Open(_) => {
-                    if self.requests_left.get() > 0
-                        && let Some(due) = self.due.borrow_mut().pop_front()
-                    {
-                        self.requests_left.set(self.requests_left.get() - 1);
-                        return Some(due);
-                    }
-                    if over {
-                        return None;
-                    }
-                    self.idle.borrow_mut().push_back(mine.clone());
-                    mine.notified().await;
-                }
-            }
-        }
-    }
-
-    fn counts(&self, since: Instant, now: Instant) -> bool {
-        match self.work.mode {
-            // By the end, so that requests and CPU time are of the same window.
-            Mode::Closed => now >= self.window.begin && now < self.window.end,
-            // By the due time, so that slow answers at the end are not left out.
-            Mode::Open(_) => since >= self.window.begin,
+    fn answered(&self, answer: &Answer, buf: &[u8], since: Instant) {
+        let now = Instant::now();
+        // By the end, so that requests and CPU time are of the same window.
+        if now >= self.window.begin && now < self.window.end {
+            self.work.note(answer, buf, now - since, &mut self.outcome.borrow_mut());
         }
     }
 
@@ -258,21 +170,15 @@ impl Client {
 }
 
 async fn connection(client: Rc<Client>) {
-    let mine = Notify::new();
     let mut stream = None;
     let mut buf = BytesMut::with_capacity(16 * 1024);
-    while let Some(since) = client.next(&mine).await {
+    while let Some(since) = client.next() {
         client.in_flight.set(client.in_flight.get() + 1);
         let answered = exchange(&client.work, &mut stream, &mut buf).await;
         client.in_flight.set(client.in_flight.get() - 1);
         match answered {
             Ok(answer) => {
-                let now = Instant::now();
-                if client.counts(since, now) {
-                    let messages = count(client.work.count, &answer, &buf);
-                    let bytes = client.work.payload_bytes.max(answer.body(&buf).len());
-                    client.outcome.borrow_mut().answered(answer.status, messages, bytes, now - since);
-                }
+                client.answered(&answer, &buf, since);
                 buf.advance(answer.bytes);
                 if answer.closes {
                     stream = None;
@@ -293,15 +199,6 @@ async fn connection(client: Rc<Client>) {
     client.running.set(client.running.get() - 1);
     if client.running.get() == 0 {
         client.all_done.notify();
-    }
-}
-
-fn count(count: Count, answer: &Answer, buf: &[u8]) -> u64 {
-    match (count, answer.status) {
-        (Count::Each(each), 200..300) => each,
-        (Count::OnePerBody, 200) => 1,
-        (Count::Records, 200) => crate::records::count(answer.body(buf)).unwrap_or(0),
-        _ => 0,
     }
 }
 
@@ -349,6 +246,7 @@ mod tests {
             client_cpu: Vec::new(),
             pid: None,
             server_cpu: None,
+            machine: false,
             output: Output::Json,
         }
     }
@@ -359,14 +257,14 @@ mod tests {
             port,
             request: Bytes::from_static(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
             mode,
-            count: Count::Each(2),
+            count: Count::Single,
             payload_bytes: 10,
         }
     }
 
     /// The floor on a thread for as long as the returned guard lives.
     fn floor() -> (u16, impl Drop) {
-        struct Guard(runtime::raw_ring::Stop, Option<JoinHandle<io::Result<()>>>);
+        struct Guard(runtime::raw_ring::Stop, Option<std::thread::JoinHandle<io::Result<()>>>);
         impl Drop for Guard {
             fn drop(&mut self) {
                 self.0.stop();
@@ -391,11 +289,11 @@ mod tests {
         let figures = super::run(&work(port, Mode::Closed), &run).expect("a run");
         assert!(figures.all_good(), "{figures:?}");
         assert!(figures.requests > 100, "{figures:?}");
-        assert_eq!(figures.messages, 2 * figures.requests);
+        assert_eq!((figures.messages, figures.failed), (figures.requests, 0));
         assert_eq!(figures.statuses.get(&201), Some(&figures.requests));
         assert_eq!(figures.unanswered, 0);
-        let cpu = figures.cpu.expect("measured");
-        assert!(cpu.us_per_request > 0.1 && cpu.foreign_cores.is_some(), "{cpu:?}");
+        let cpu = figures.cpu.as_ref().expect("measured");
+        assert!(cpu.us_per_request > 0.1 && figures.foreign_cores.is_some(), "{figures:?}");
     }
 
     #[test]
@@ -405,7 +303,7 @@ mod tests {
         let figures = super::run(&work(port, Mode::Open(1_000)), &run).expect("a run");
         assert!(figures.all_good(), "{figures:?}");
         assert!((400..=520).contains(&figures.requests), "{figures:?}");
-        assert!(figures.client_late_p99_us.is_some());
+        assert!(figures.open.is_some());
     }
 
     #[test]
@@ -442,7 +340,8 @@ mod tests {
             }
         });
         let run = Run { connections: 1, warmup: Duration::ZERO, ..options(500) };
-        let figures = super::run(&work(port, Mode::Open(200)), &run).expect("a run");
+        let work = Work { count: Count::OnePerBody, ..work(port, Mode::Open(200)) };
+        let figures = super::run(&work, &run).expect("a run");
         // 30 of about 100 were due in the pause: far more than one slow request.
         assert!(figures.p50_us < 100_000, "{figures:?}");
         assert!(figures.max_us >= 140_000, "{figures:?}");
@@ -451,10 +350,24 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_does_not_say_what_was_stored_is_an_error() {
+        let (port, _floor) = floor();
+        let count = Count::Receipts { receipts: Receipts::Summary, records: 10 };
+        for mode in [Mode::Closed, Mode::Open(500)] {
+            let figures = super::run(&Work { count, ..work(port, mode) }, &options(100)).expect("a run");
+            assert_eq!((figures.requests, figures.messages), (0, 0), "{figures:?}");
+            assert!(figures.errors.keys().all(|why| why.starts_with("wrong answer: 201 {")), "{figures:?}");
+            assert!(!figures.errors.is_empty() && !figures.all_good());
+        }
+    }
+
+    #[test]
     fn nobody_there_is_an_error_that_is_counted_not_a_hang() {
-        let figures = super::run(&work(1, Mode::Closed), &options(100)).expect("a run");
-        assert_eq!(figures.requests, 0);
-        assert!(figures.errors.keys().any(|why| why.contains("cannot connect to 127.0.0.1:1")), "{figures:?}");
+        for mode in [Mode::Closed, Mode::Open(100)] {
+            let figures = super::run(&work(1, mode), &options(100)).expect("a run");
+            assert_eq!(figures.requests, 0);
+            assert!(figures.errors.keys().any(|why| why.contains("cannot connect to 127.0.0.1:1")), "{figures:?}");
+        }
     }
 
     #[test]

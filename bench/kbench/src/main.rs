@@ -1,7 +1,8 @@
 //! Load and measurement: floors, a broker that costs little, publishers and subscribers, and comparisons.
 //!
-//! Reads as its list of commands; each is a file of the same name. `load.rs` drives the connections, `cpu.rs` asks the
-//! kernel what the measured process spent, `report.rs` says what was found.
+//! Reads as its list of commands; each is a file of the same name. `load.rs` and `open.rs` drive the connections,
+//! `receipts.rs` reads whether an answer says what it must, `measure.rs` and `cpu.rs` ask the kernel what was spent and
+//! by whom, `rounds.rs` decides what counts, `report.rs` and `machine.rs` say what was found where.
 
 #![forbid(unsafe_code)]
 
@@ -9,17 +10,29 @@ mod cli;
 mod compare;
 mod cpu;
 mod floor;
+mod latency;
 mod limits;
 mod load;
+mod machine;
+mod measure;
+mod micro;
 mod null_broker;
+mod offsets;
+mod open;
 mod outcome;
 mod pin;
+mod process;
+mod produce_load;
 mod publish;
 mod ready;
+mod receipts;
 mod records;
 mod report;
 mod response;
+mod rounds;
+mod servers;
 mod subscribe;
+mod versus_java;
 
 use std::process::ExitCode;
 
@@ -37,6 +50,10 @@ fn main() -> ExitCode {
         Command::Publish(publish) => publish::run(publish),
         Command::Subscribe(subscribe) => subscribe::run(subscribe),
         Command::Compare(compare) => compare::run(compare),
+        Command::Latency(latency) => latency::run(latency),
+        Command::VersusJava(versus) => versus_java::run(versus),
+        Command::Micro(micro) => micro::run(micro),
+        Command::ProduceLoad(load) => produce_load::run(load),
         Command::Pin(pin) => pin::run(pin),
     };
     match done {

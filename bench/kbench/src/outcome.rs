@@ -8,12 +8,16 @@ use serde::Serialize;
 
 use crate::cpu::Spent;
 use crate::limits::{ERROR_KINDS_MAX, LATENCY_US_MAX};
+use crate::receipts::Stored;
 
 /// Counted inside the measured window only.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub requests: u64,
+    /// Stored, or received.
     pub messages: u64,
+    /// Messages of batches whose receipt says that they were not stored.
+    pub failed: u64,
     pub bytes: u64,
     pub statuses: BTreeMap<u16, u64>,
     pub errors: BTreeMap<String, u64>,
@@ -24,6 +28,9 @@ pub struct Outcome {
     /// Open loop: microseconds from the time a request was due to the time the client saw that. When this is large,
     /// the client had too little CPU, and latency says as much about it as about the server.
     pub client_late: Histogram<u64>,
+    /// Open loop: microseconds from the time a request was sent. What `latency` has beyond it was spent in the client,
+    /// or waiting for an idle connection.
+    pub from_sent: Histogram<u64>,
 }
 
 impl Outcome {
@@ -31,21 +38,32 @@ impl Outcome {
         Outcome {
             requests: 0,
             messages: 0,
+            failed: 0,
             bytes: 0,
             statuses: BTreeMap::new(),
             errors: BTreeMap::new(),
             unanswered: 0,
-            latency: Histogram::new_with_max(LATENCY_US_MAX, 3).expect("valid bounds"),
-            client_late: Histogram::new_with_max(LATENCY_US_MAX, 3).expect("valid bounds"),
+            latency: histogram(),
+            client_late: histogram(),
+            from_sent: histogram(),
         }
     }
 
-    pub fn answered(&mut self, status: u16, messages: u64, bytes: usize, latency: Duration) {
+    pub fn answered(&mut self, status: u16, stored: Stored, bytes: usize, latency: Duration) {
         self.requests += 1;
-        self.messages += messages;
+        self.messages += stored.stored;
+        self.failed += stored.failed;
         self.bytes += bytes as u64;
         *self.statuses.entry(status).or_default() += 1;
-        self.latency.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        self.latency.saturating_record(us(latency));
+    }
+
+    pub fn client_late(&mut self, late: Duration) {
+        self.client_late.saturating_record(us(late));
+    }
+
+    pub fn since_sent(&mut self, since: Duration) {
+        self.from_sent.saturating_record(us(since));
     }
 
     pub fn failed(&mut self, why: &str) {
@@ -57,6 +75,7 @@ impl Outcome {
     pub fn add(&mut self, other: &Outcome) {
         self.requests += other.requests;
         self.messages += other.messages;
+        self.failed += other.failed;
         self.bytes += other.bytes;
         self.unanswered += other.unanswered;
         for (status, count) in &other.statuses {
@@ -67,7 +86,16 @@ impl Outcome {
         }
         self.latency.add(&other.latency).expect("same bounds");
         self.client_late.add(&other.client_late).expect("same bounds");
+        self.from_sent.add(&other.from_sent).expect("same bounds");
     }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(LATENCY_US_MAX, 3).expect("valid bounds")
+}
+
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The numbers of a run, for reports and comparisons.
@@ -77,6 +105,8 @@ pub struct Figures {
     pub requests: u64,
     pub requests_per_second: f64,
     pub messages: u64,
+    /// Messages of batches that were not stored.
+    pub failed: u64,
     pub messages_per_second: f64,
     pub mebibytes_per_second: f64,
     pub p50_us: u64,
@@ -86,11 +116,27 @@ pub struct Figures {
     pub statuses: BTreeMap<u16, u64>,
     pub errors: BTreeMap<String, u64>,
     pub unanswered: u64,
-    /// Open loop only: how late the client itself was.
+    /// Open loop only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_late_p99_us: Option<u64>,
+    pub open: Option<OpenFigures>,
+    /// CPUs' worth of time that others used meanwhile; above 0.2 the numbers are of little use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign_cores: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuFigures>,
+}
+
+/// What of an open loop's latency is the client's own.
+#[derive(Debug, Clone, Serialize)]
+pub struct OpenFigures {
+    /// From due to noticed.
+    pub client_late_p50_us: u64,
+    pub client_late_p99_us: u64,
+    pub client_late_p999_us: u64,
+    /// From sent to answered: hides what waited.
+    pub from_sent_p50_us: u64,
+    pub from_sent_p99_us: u64,
+    pub from_sent_p999_us: u64,
 }
 
 /// CPU time of the measured process over the window.
@@ -100,9 +146,6 @@ pub struct CpuFigures {
     pub cores: f64,
     pub us_per_request: f64,
     pub us_per_message: f64,
-    /// CPUs' worth of time that others used on the server's CPU; above 0.2 the numbers are of little use.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub foreign_cores: Option<f64>,
     /// By thread name.
     pub us_per_request_by_thread: BTreeMap<String, f64>,
 }
@@ -117,6 +160,7 @@ impl Figures {
             requests: outcome.requests,
             requests_per_second: per(outcome.requests),
             messages: outcome.messages,
+            failed: outcome.failed,
             messages_per_second: per(outcome.messages),
             mebibytes_per_second: per(outcome.bytes) / f64::from(1 << 20),
             p50_us: outcome.latency.value_at_quantile(0.5),
@@ -126,12 +170,19 @@ impl Figures {
             statuses: outcome.statuses.clone(),
             errors: outcome.errors.clone(),
             unanswered: outcome.unanswered,
-            client_late_p99_us: (!outcome.client_late.is_empty()).then(|| outcome.client_late.value_at_quantile(0.99)),
+            open: (!outcome.client_late.is_empty()).then(|| OpenFigures {
+                client_late_p50_us: outcome.client_late.value_at_quantile(0.5),
+                client_late_p99_us: outcome.client_late.value_at_quantile(0.99),
+                client_late_p999_us: outcome.client_late.value_at_quantile(0.999),
+                from_sent_p50_us: outcome.from_sent.value_at_quantile(0.5),
+                from_sent_p99_us: outcome.from_sent.value_at_quantile(0.99),
+                from_sent_p999_us: outcome.from_sent.value_at_quantile(0.999),
+            }),
+            foreign_cores: None,
             cpu: spent.map(|spent| CpuFigures {
                 cores: spent.total_ns as f64 / 1e9 / seconds,
                 us_per_request: us(spent.total_ns, outcome.requests),
                 us_per_message: us(spent.total_ns, outcome.messages),
-                foreign_cores: None,
                 us_per_request_by_thread: spent
                     .by_name
                     .iter()
@@ -142,7 +193,8 @@ impl Figures {
     }
 
     pub fn all_good(&self) -> bool {
-        self.requests > 0 && self.errors.is_empty() && self.statuses.keys().all(|status| (200..300).contains(status))
+        let clean = self.errors.is_empty() && self.failed == 0;
+        self.requests > 0 && clean && self.statuses.keys().all(|status| (200..300).contains(status))
     }
 }
 
@@ -153,16 +205,16 @@ mod tests {
     #[test]
     fn threads_add_up_and_errors_are_told_apart_up_to_a_limit() {
         let (mut one, mut two) = (Outcome::new(), Outcome::new());
-        one.answered(201, 10, 100, Duration::from_micros(100));
-        two.answered(201, 10, 100, Duration::from_micros(300));
-        two.answered(503, 0, 50, Duration::from_secs(10_000));
+        one.answered(201, Stored { stored: 10, failed: 0 }, 100, Duration::from_micros(100));
+        two.answered(201, Stored { stored: 10, failed: 1 }, 100, Duration::from_micros(300));
+        two.answered(503, Stored::default(), 50, Duration::from_secs(10_000));
         for kind in 0..50 {
             two.failed(&format!("error {kind}"));
         }
         one.add(&two);
         let spent = Spent { total_ns: 30_000, by_name: [("shard-0".to_owned(), 30_000)].into() };
         let figures = Figures::of(&one, Duration::from_secs(2), Some(&spent));
-        assert_eq!((figures.requests, figures.messages), (3, 20));
+        assert_eq!((figures.requests, figures.messages, figures.failed), (3, 20, 1));
         assert_eq!(figures.messages_per_second, 10.0);
         assert_eq!(figures.statuses, BTreeMap::from([(201, 2), (503, 1)]));
         assert_eq!(figures.errors.len(), ERROR_KINDS_MAX + 1);

@@ -12,7 +12,7 @@ use crate::cli::Pin;
 /// Becomes the command, on that CPU and under the same process id, and dies with the process that started it.
 pub fn run(pin: Pin) -> Result<ExitCode> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot follow the parent process")?;
-    this_thread(Some(pin.cpu))?;
+    this_thread(pin.cpu)?;
     let (program, args) = pin.command.split_first().context("a command to run")?;
     let err = Command::new(program).args(args).exec();
     Err(err).with_context(|| format!("cannot run {program}"))

@@ -1,4 +1,4 @@
-//! `kbench publish`: one message per request, or many in a binary batch.
+//! `kbench publish`: one message per request, or many in a batch of either framing.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -9,64 +9,96 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::cli::Publish;
 use crate::limits::BODY_BYTES_MAX;
 use crate::load::{self, Count, Mode, Work, split_url};
-use crate::{records, report};
+use crate::receipts::Receipts;
+use crate::records::{FRAMING_BYTES_MAX, Framing};
+use crate::report;
 
 pub fn run(publish: Publish) -> Result<ExitCode> {
     let mode = publish.rate.map_or(Mode::Closed, Mode::Open);
-    let request = Request {
-        appid: &publish.target.appid,
-        pubkey: &publish.pubkey,
-        topic: &publish.target.topic,
-        ver: &publish.target.ver,
-        ack: &publish.ack,
-        size: publish.size,
-        batch: publish.batch,
+    let kind = Kind { size: publish.size, batch: publish.batch, framing: publish.framing, receipts: publish.receipts };
+    let sender = Sender {
+        target: publish.target.target,
+        appid: publish.target.appid,
+        pubkey: publish.pubkey,
+        topic: publish.target.topic,
+        ver: publish.target.ver,
+        ack: publish.ack,
     };
-    let figures = load::run(&work(&publish.target.target, &request, mode)?, &publish.run)?;
+    let figures = load::run(&work(&sender, kind, mode)?, &publish.run)?;
     report::print(&figures, publish.run.output)
 }
 
-/// One kind of publish.
-pub struct Request<'a> {
-    pub appid: &'a str,
-    pub pubkey: &'a str,
-    pub topic: &'a str,
-    pub ver: &'a str,
-    pub ack: &'a str,
-    pub size: usize,
-    pub batch: usize,
+/// Where publishes go, as whom.
+#[derive(Debug, Clone, Default)]
+pub struct Sender {
+    /// `http://host:port`.
+    pub target: String,
+    pub appid: String,
+    pub pubkey: String,
+    pub topic: String,
+    pub ver: String,
+    pub ack: String,
 }
 
-pub fn work(target: &str, request: &Request<'_>, mode: Mode) -> Result<Work> {
-    let (host, port) = split_url(target)?;
-    ensure!(request.batch > 0, "a batch holds at least one message");
+/// What one request carries and how it wants to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// Bytes per message.
+    pub size: usize,
+    /// Messages; 1 is no batch.
+    pub batch: usize,
+    pub framing: Framing,
+    pub receipts: Receipts,
+}
+
+impl Kind {
+    pub fn single(size: usize) -> Kind {
+        Kind { size, batch: 1, framing: Framing::Binary, receipts: Receipts::Summary }
+    }
+
+    pub fn batch(batch: usize, size: usize, framing: Framing) -> Kind {
+        Kind { batch, framing, ..Kind::single(size) }
+    }
+}
+
+pub fn work(sender: &Sender, kind: Kind, mode: Mode) -> Result<Work> {
+    let (host, port) = split_url(&sender.target)?;
+    ensure!(kind.batch > 0, "a batch holds at least one message");
     ensure!(
-        (request.size + 16).saturating_mul(request.batch) <= BODY_BYTES_MAX,
+        (kind.size + FRAMING_BYTES_MAX).saturating_mul(kind.batch) <= BODY_BYTES_MAX,
         "a request has at most {BODY_BYTES_MAX} bytes"
     );
+    let count = match kind.batch {
+        1 => Count::Single,
+        records => Count::Receipts { receipts: kind.receipts, records: records as u64 },
+    };
     Ok(Work {
-        request: encode(&host, port, request),
+        request: encode(&host, port, sender, kind),
         host,
         port,
         mode,
-        count: Count::Each(request.batch as u64),
-        payload_bytes: request.size * request.batch,
+        count,
+        payload_bytes: kind.size * kind.batch,
     })
 }
 
-fn encode(host: &str, port: u16, request: &Request<'_>) -> Bytes {
-    let message = message(request.size);
-    let Request { topic, ver, ack, .. } = request;
+fn encode(host: &str, port: u16, sender: &Sender, kind: Kind) -> Bytes {
+    let message = message(kind.size);
+    let Sender { topic, ver, ack, .. } = sender;
     let mut head = String::new();
-    let body = if request.batch == 1 {
+    let body = if kind.batch == 1 {
         let _ = write!(head, "POST /v1/msgs/{topic}/{ver}?ack={ack} HTTP/1.1\r\n");
         message
     } else {
-        let _ = write!(head, "POST /v1/msgs/{topic}/{ver}/batch?ack={ack}&receipts=summary HTTP/1.1\r\n");
-        let _ = write!(head, "Content-Type: {}\r\n", records::CONTENT_TYPE);
-        records::body(&message, request.batch)
+        let summary = if kind.receipts == Receipts::Summary { "&receipts=summary" } else { "" };
+        let _ = write!(head, "POST /v1/msgs/{topic}/{ver}/batch?ack={ack}{summary} HTTP/1.1\r\n");
+        let _ = write!(head, "Content-Type: {}\r\n", kind.framing.content_type());
+        if kind.receipts == Receipts::Binary {
+            let _ = write!(head, "Accept: {}\r\n", Receipts::BINARY_CONTENT_TYPE);
+        }
+        kind.framing.body(&message, kind.batch)
     };
-    let _ = write!(head, "Host: {host}:{port}\r\nAppid: {}\r\nPubkey: {}\r\n", request.appid, request.pubkey);
+    let _ = write!(head, "Host: {host}:{port}\r\nAppid: {}\r\nPubkey: {}\r\n", sender.appid, sender.pubkey);
     let _ = write!(head, "Content-Length: {}\r\n\r\n", body.len());
     let mut out = BytesMut::with_capacity(head.len() + body.len());
     out.put_slice(head.as_bytes());
@@ -74,15 +106,16 @@ fn encode(host: &str, port: u16, request: &Request<'_>) -> Bytes {
     out.freeze()
 }
 
-/// Bytes that do not compress, the same in every run.
-fn message(size: usize) -> Bytes {
+/// Letters and digits that hardly compress, the same in every run and in both framings.
+pub fn message(size: usize) -> Bytes {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut state = 0x2545_f491_4f6c_dd1du64;
     (0..size)
         .map(|_| {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            (state >> 32) as u8
+            ALPHABET[(state >> 58) as usize]
         })
         .collect::<Vec<u8>>()
         .into()
@@ -91,31 +124,51 @@ fn message(size: usize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records;
 
-    const REQUEST: Request<'_> =
-        Request { appid: "a1", pubkey: "secret", topic: "demo", ver: "v1", ack: "all", size: 5, batch: 1 };
-
-    #[test]
-    fn one_message_is_the_body_itself() {
-        let work = work("http://127.0.0.1:9191", &REQUEST, Mode::Closed).expect("work");
-        let text = String::from_utf8_lossy(&work.request).into_owned();
-        let (head, _) = text.split_once("\r\n\r\n").expect("a head");
-        assert_eq!(
-            head,
-            "POST /v1/msgs/demo/v1?ack=all HTTP/1.1\r\nHost: 127.0.0.1:9191\r\nAppid: a1\r\nPubkey: secret\r\n\
-             Content-Length: 5"
-        );
-        assert_eq!((work.payload_bytes, work.count), (5, Count::Each(1)));
+    fn request(kind: Kind) -> (String, Bytes, Count) {
+        let text = |text: &str| text.to_owned();
+        let sender = Sender {
+            target: text("http://127.0.0.1:9191"),
+            appid: text("a1"),
+            pubkey: text("secret"),
+            topic: text("demo"),
+            ver: text("v1"),
+            ack: text("all"),
+        };
+        let work = work(&sender, kind, Mode::Closed).expect("work");
+        assert_eq!(work.payload_bytes, kind.size * kind.batch);
+        let head_bytes = work.request.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+        let body = work.request.slice(head_bytes..);
+        let head = String::from_utf8_lossy(&work.request[..head_bytes]).into_owned();
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        (head, body, work.count)
     }
 
     #[test]
-    fn many_messages_are_binary_records() {
-        let request = Request { batch: 3, ..REQUEST };
-        let work = work("http://h:1", &request, Mode::Closed).expect("work");
-        let head_bytes = work.request.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
-        assert_eq!(records::count(&work.request[head_bytes..]), Some(3));
-        let head = String::from_utf8_lossy(&work.request[..head_bytes]).into_owned();
+    fn one_message_is_the_body_itself() {
+        let (head, body, count) = request(Kind::single(5));
+        assert_eq!(
+            head,
+            "POST /v1/msgs/demo/v1?ack=all HTTP/1.1\r\nHost: 127.0.0.1:9191\r\nAppid: a1\r\nPubkey: secret\r\n\
+             Content-Length: 5\r\n\r\n"
+        );
+        assert_eq!((body, count), (message(5), Count::Single));
+    }
+
+    #[test]
+    fn many_messages_are_records_of_the_framing_asked_for() {
+        let (head, body, count) = request(Kind::batch(3, 5, Framing::Binary));
         assert!(head.starts_with("POST /v1/msgs/demo/v1/batch?ack=all&receipts=summary HTTP/1.1\r\n"), "{head}");
-        assert!(head.contains(&format!("Content-Length: {}\r\n", work.request.len() - head_bytes)), "{head}");
+        assert_eq!(records::count(&body), Some(3));
+        assert_eq!(count, Count::Receipts { receipts: Receipts::Summary, records: 3 });
+        let (head, body, _) = request(Kind { receipts: Receipts::Ndjson, ..Kind::batch(3, 5, Framing::Ndjson) });
+        assert!(head.contains("?ack=all HTTP/1.1\r\nContent-Type: application/x-ndjson\r\nHost:"), "{head}");
+        for line in body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let parsed: serde_json::Value = serde_json::from_slice(line).expect("JSON");
+            assert_eq!(parsed["value"].as_str().map(str::as_bytes), Some(&message(5)[..]));
+        }
+        let (head, ..) = request(Kind { receipts: Receipts::Binary, ..Kind::batch(3, 5, Framing::Binary) });
+        assert!(head.contains("Accept: application/vnd.gafka.receipts\r\n"), "{head}");
     }
 }

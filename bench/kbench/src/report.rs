@@ -32,6 +32,9 @@ fn table(figures: &Figures) -> String {
     if figures.messages != figures.requests {
         row("messages", format!("{} ({:.0}/s)", figures.messages, figures.messages_per_second));
     }
+    if figures.failed > 0 {
+        row("failed", format!("{} messages", figures.failed));
+    }
     row("payload", format!("{:.1} MiB/s", figures.mebibytes_per_second));
     row(
         "latency",
@@ -49,14 +52,30 @@ fn table(figures: &Figures) -> String {
     if figures.unanswered > 0 {
         row("unanswered", figures.unanswered.to_string());
     }
-    if let Some(us) = figures.client_late_p99_us {
-        row("client late", format!("p99 {us} µs"));
+    if let Some(open) = &figures.open {
+        row(
+            "from sent",
+            format!(
+                "p50 {} µs, p99 {} µs, p99.9 {} µs",
+                open.from_sent_p50_us, open.from_sent_p99_us, open.from_sent_p999_us
+            ),
+        );
+        row(
+            "client late",
+            format!(
+                "p50 {} µs, p99 {} µs, p99.9 {} µs",
+                open.client_late_p50_us, open.client_late_p99_us, open.client_late_p999_us
+            ),
+        );
+    }
+    if let Some(foreign) = figures.foreign_cores {
+        row("foreign CPU", format!("{foreign:.2} cores on the server's CPU"));
     }
     if let Some(cpu) = &figures.cpu {
-        if let Some(foreign) = cpu.foreign_cores {
-            row("foreign CPU", format!("{foreign:.2} cores on the server's CPU"));
-        }
         row("CPU", format!("{:.2} µs/request ({:.2} cores)", cpu.us_per_request, cpu.cores));
+        if figures.messages != figures.requests && figures.messages > 0 {
+            row("messages", format!("{:.0} per CPU-second", 1e6 / cpu.us_per_message));
+        }
         for (name, us) in &cpu.us_per_request_by_thread {
             row(&format!("CPU {name}"), format!("{us:.2} µs/request"));
         }
@@ -70,15 +89,16 @@ mod tests {
     use super::*;
     use crate::cpu::Spent;
     use crate::outcome::Outcome;
+    use crate::receipts::Stored;
     use std::time::Duration;
 
     #[test]
     fn a_table_says_everything_that_happened() {
         let mut outcome = Outcome::new();
         for us in 1..=100 {
-            outcome.answered(201, 10, 1 << 20, Duration::from_micros(us));
+            outcome.answered(201, Stored { stored: 10, failed: 0 }, 1 << 20, Duration::from_micros(us));
         }
-        outcome.answered(503, 0, 0, Duration::from_micros(50));
+        outcome.answered(200, Stored { stored: 0, failed: 10 }, 0, Duration::from_micros(50));
         outcome.failed("connection closed by the server");
         outcome.unanswered = 3;
         let spent = Spent { total_ns: 1_010_000, by_name: [("shard-0".to_owned(), 1_010_000)].into() };
@@ -88,13 +108,15 @@ mod tests {
             "measured     2.0 s\n\
              requests     101 (50/s)\n\
              messages     1000 (500/s)\n\
+             failed       10 messages\n\
              payload      50.0 MiB/s\n\
              latency      p50 50 µs, p99 99 µs, p99.9 100 µs, max 100 µs\n\
+             status 200   1\n\
              status 201   100\n\
-             status 503   1\n\
              error        1 × connection closed by the server\n\
              unanswered   3\n\
              CPU          10.00 µs/request (0.00 cores)\n\
+             messages     990099 per CPU-second\n\
              CPU shard-0  10.00 µs/request\n"
         );
     }

@@ -18,7 +18,8 @@ fn work(subscribe: &Subscribe) -> Result<Work> {
     ensure!(subscribe.batch > 0, "a poll asks for at least one message");
     let target = &subscribe.target;
     let owner = subscribe.owner.as_ref().unwrap_or(&target.appid);
-    let accept = if subscribe.batch > 1 { format!("Accept: {}\r\n", records::CONTENT_TYPE) } else { String::new() };
+    let accept =
+        if subscribe.batch > 1 { format!("Accept: {}\r\n", records::BINARY_CONTENT_TYPE) } else { String::new() };
     let request = format!(
         "GET /v1/msgs/{owner}/{}/{}?group={}&batch={}&wait={}ms HTTP/1.1\r\nHost: {host}:{port}\r\nAppid: {}\r\nSubkey: \
          {}\r\n{accept}\r\n",

@@ -139,6 +139,9 @@ group.initial.rebalance.delay.ms=0
             data = self.data.display(),
             auto_create = self.options.auto_create,
         );
+        for property in self.options.properties {
+            let _ = writeln!(text, "{property}");
+        }
     }
 }
 
@@ -208,6 +211,13 @@ mod tests {
         assert!(text.contains("controller.quorum.voters=1@127.0.0.1:102,2@127.0.0.1:202,3@127.0.0.1:302\n"));
         assert!(text.contains("advertised.listeners=CLIENT://127.0.0.1:200,INTERNAL://127.0.0.1:201\n"));
         assert!(text.contains("\nmin.insync.replicas=2\n"));
+    }
+
+    #[test]
+    fn further_properties_stand_last() {
+        let options = KafkaOptions { properties: &["num.partitions=9", "x=y"], ..KafkaOptions::default() };
+        let text = file(1, &options, &[ports(100)], None);
+        assert!(text.ends_with("\nnum.partitions=9\nx=y\n"), "{text}");
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct KafkaOptions {
     /// The JVM's own compilers and collector, as a production broker runs, for measurements. Otherwise what starts
     /// with the least CPU, which is all that tests feel.
     pub server_jvm: bool,
+    /// Further lines of `server.properties`; the last of a name counts.
+    pub properties: &'static [&'static str],
     /// Topics appear when a client asks for them, as Kafka does by default. Off, so that a test that forgot to make
     /// its topic fails.
     pub auto_create: bool,
@@ -70,6 +72,7 @@ impl Default for KafkaOptions {
             tls: false,
             heap_mb: 256,
             server_jvm: false,
+            properties: &[],
             auto_create: false,
             own_disk: None,
             client_port: None,
@@ -319,6 +322,12 @@ impl Cluster {
             })?;
         }
         self.launch(node - 1)
+    }
+
+    /// Starts every node that was killed or handed over.
+    pub fn restart_dead(&mut self) -> Result<()> {
+        let dead: Vec<usize> = self.nodes.iter().filter(|node| node.process.is_none()).map(|node| node.id).collect();
+        dead.into_iter().try_for_each(|node| self.restart(node))
     }
 
     /// SIGTERM, as an operator restarts a broker: it hands over its partitions and ends by itself.

@@ -1,0 +1,143 @@
+//! What is compared: the floors, the gateway, and the null broker behind it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::cli::{Output, Run};
+use crate::load::{self, Mode};
+use crate::offsets;
+use crate::outcome::Figures;
+use crate::process::{Process, TempDir, tethered, this_program};
+use crate::publish::{Kind, Sender, work};
+
+/// A server that takes publishes.
+pub struct Server {
+    pub name: String,
+    pub sender: Sender,
+    process: Process,
+    cpu: Option<usize>,
+    /// Broker and physical topic that what it acknowledges must reach.
+    behind: Option<(String, String)>,
+}
+
+impl Server {
+    /// A floor: answers like a gateway and does nothing.
+    pub fn floor(kind: &str, name: &str, cpu: usize) -> Result<Server> {
+        let mut command = tethered(Some(cpu), &this_program()?)?;
+        command.args(["floor", kind, "--json", "--listen", "127.0.0.1:0"]);
+        let (process, ready) = Process::start(command, name, None)?;
+        let text = |text: &str| text.to_owned();
+        let sender = Sender {
+            target: format!("http://{}", ready.text("listen")?),
+            appid: text("app"),
+            pubkey: text("key-as-long-as-a-real-one-0123456789abcdef"),
+            topic: text("demo"),
+            ver: text("v1"),
+            ack: text("all"),
+        };
+        Ok(Server { name: text(name), sender, process, cpu: Some(cpu), behind: None })
+    }
+
+    /// `kateway quickstart` in front of a broker, on one CPU or on any.
+    pub fn kateway(kateway: &Path, kafka: &str, shards: usize, cpu: Option<usize>) -> Result<Server> {
+        let data_dir = TempDir::new()?;
+        let mut command = tethered(cpu, kateway)?;
+        command.args(["quickstart", "--json", "--shards", &shards.to_string(), "--bootstrap", kafka]);
+        for listener in ["--pub", "--sub", "--man", "--kafka"] {
+            command.args([listener, "127.0.0.1:0"]);
+        }
+        command.arg("--data-dir").arg(&data_dir.path);
+        let (process, ready) = Process::start(command, "the gateway", Some(data_dir))?;
+        let sender = Sender {
+            target: ready.text("pub")?,
+            appid: ready.text("appid")?,
+            pubkey: ready.text("pubkey")?,
+            topic: ready.text("topic")?,
+            ver: ready.text("ver")?,
+            ack: "all".to_owned(),
+        };
+        let physical = format!("{}.{}.{}", sender.appid, sender.topic, sender.ver);
+        let behind = Some((kafka.to_owned(), physical));
+        Ok(Server { name: "kateway".to_owned(), sender, process, cpu, behind })
+    }
+
+    /// The topic in Kafka.
+    pub fn physical_topic(&self) -> Option<&str> {
+        self.behind.as_ref().map(|(_, topic)| topic.as_str())
+    }
+
+    /// One measurement. An answer that is not as it must be, or a message that did not arrive, is an error.
+    pub fn load(&self, kind: Kind, mode: Mode, load: &Load) -> Result<Figures> {
+        let run = Run {
+            connections: load.connections,
+            duration: load.duration,
+            warmup: load.warmup,
+            requests: None,
+            client_cpu: load.client_cpu.into_iter().collect(),
+            pid: Some(self.process.pid()),
+            server_cpu: self.cpu,
+            machine: load.machine,
+            output: Output::Json,
+        };
+        let before = self.arrived()?;
+        let figures = load::run(&work(&self.sender, kind, mode)?, &run)?;
+        ensure!(
+            figures.all_good(),
+            "{} did not answer well: statuses {:?}, {} messages not stored, errors {:?}",
+            self.name,
+            figures.statuses,
+            figures.failed,
+            figures.errors
+        );
+        let arrived = self.arrived()? - before;
+        if self.behind.is_some() && arrived < figures.messages {
+            bail!("{} acknowledged {} messages and {arrived} arrived", self.name, figures.messages);
+        }
+        Ok(figures)
+    }
+
+    fn arrived(&self) -> Result<u64> {
+        match &self.behind {
+            Some((kafka, topic)) => offsets::end_of(kafka, topic),
+            None => Ok(0),
+        }
+    }
+}
+
+/// How a server is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    pub connections: usize,
+    pub duration: Duration,
+    pub warmup: Duration,
+    pub client_cpu: Option<usize>,
+    /// Whether all that runs for the measurement was started by this process.
+    pub machine: bool,
+}
+
+/// The gateway's program: as named, else beside this one.
+pub fn kateway_path(named: Option<&PathBuf>) -> Result<PathBuf> {
+    let path = match named {
+        Some(path) => path.clone(),
+        None => this_program()?.with_file_name("kateway"),
+    };
+    ensure!(path.exists(), "no gateway at {}; name it with --kateway", path.display());
+    Ok(path)
+}
+
+/// `kbench null-broker` in a process of its own.
+pub struct NullBroker {
+    pub kafka: String,
+    _process: Process,
+}
+
+impl NullBroker {
+    pub fn start(cpu: usize) -> Result<NullBroker> {
+        let mut command = tethered(Some(cpu), &this_program()?)?;
+        command.args(["null-broker", "--json", "--listen", "127.0.0.1:0"]);
+        let (process, ready) = Process::start(command, "the null broker", None)?;
+        Ok(NullBroker { kafka: ready.text("kafka")?, _process: process })
+    }
+}
