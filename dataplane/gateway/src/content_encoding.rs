@@ -30,7 +30,7 @@ impl Coding {
         } else {
             let shown: String = String::from_utf8_lossy(name).chars().take(40).collect();
             let message = format!("Content-Encoding is `{shown}`, expected gzip, zstd or none");
-            Err(Failure::new(415, "unsupported_content_encoding", message))
+            Err(Failure::new(415, "unsupported_content_encoding", message).with("Accept-Encoding", "gzip, zstd"))
         }
     }
 }

@@ -19,7 +19,7 @@ use std::rc::Rc;
 const RAW_LABEL: u32 = 1 << 31;
 
 /// Where a topic's records go on this shard.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     /// Index in [`Shard::clusters`].
     pub cluster: usize,

@@ -29,6 +29,7 @@ pub mod router;
 pub mod shard;
 pub mod shared;
 pub mod slots;
+mod standing;
 mod streaming;
 pub mod subscribe;
 pub mod subscriptions;

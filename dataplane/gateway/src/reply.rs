@@ -25,8 +25,8 @@ pub struct Failure {
     pub status: u16,
     pub code: &'static str,
     pub message: String,
-    /// `Allow` of a 405.
-    pub allow: Option<&'static str>,
+    /// What would be right: `Allow` of a 405, `Accept` or `Accept-Encoding` of a 415 (RFC 9110 section 15.5.16).
+    pub header: Option<(&'static str, &'static str)>,
     /// Seconds for `Retry-After`.
     pub retry_after_s: Option<u32>,
     /// The connection cannot be used after it.
@@ -36,11 +36,17 @@ pub struct Failure {
 impl Failure {
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Failure {
         let retry_after_s = matches!(status, 429 | 503).then_some(1);
-        Failure { status, code, message: message.into(), allow: None, retry_after_s, close: false }
+        Failure { status, code, message: message.into(), header: None, retry_after_s, close: false }
     }
 
     pub fn bad_request(code: &'static str, message: impl Into<String>) -> Failure {
         Failure::new(400, code, message)
+    }
+
+    /// With a header that says what would be right.
+    pub fn with(mut self, name: &'static str, value: &'static str) -> Failure {
+        self.header = Some((name, value));
+        self
     }
 
     pub fn closing(mut self) -> Failure {
@@ -106,8 +112,8 @@ pub struct Context<'a> {
 pub fn failure(context: &Context<'_>, failure: &Failure) -> Answer {
     let keep = context.keep_alive && !failure.close;
     build(context, failure.status, keep, 320 + failure.message.len(), |mut out| {
-        if let Some(allow) = failure.allow {
-            out = out.header("Allow", allow.as_bytes());
+        if let Some((name, value)) = failure.header {
+            out = out.header(name, value.as_bytes());
         }
         if let Some(seconds) = failure.retry_after_s {
             out = out.number("Retry-After", i64::from(seconds));

@@ -425,6 +425,7 @@ impl Shard {
         self.routes.forget_topics();
         self.shared.set_applied(self.id, generation);
         self.subscriptions.reauthorize(self, now);
+        self.waiters.wake_batches();
         self.shared.retire(old);
     }
 

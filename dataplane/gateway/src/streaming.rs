@@ -104,6 +104,10 @@ impl Streaming {
             self.feed.cut(shard, now);
             return Progress::Done { keep_alive: false };
         }
+        if self.feed.recheck(shard, now) {
+            self.feed.cut(shard, now);
+            return Progress::Done { keep_alive: false };
+        }
         let progress = match self.pump(shard, buffer, now) {
             Ok(progress) => progress,
             Err(failure) => {

@@ -16,6 +16,7 @@ use crate::conn::{Conn, RequestMeta};
 use crate::reply::{self, Failure};
 use crate::shard::{Message, Shard};
 use crate::slots::Delivery;
+use crate::standing::Standing;
 use crate::subscribe::Refusal;
 use crate::subscribe::desk::{Answer, Poll};
 use crate::subscribe::framing::{self, Form, Framed};
@@ -24,7 +25,6 @@ use crate::subscribe::tags::TagFilter;
 use foldhash::{HashMap, HashMapExt};
 use kafka_client::group::{GroupConfig, Reset};
 use kafka_client::{RequestError, RequestToken, Response};
-use model::{SecretHash, Side, authorize_subscribe};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;
@@ -73,16 +73,6 @@ pub enum PollOutcome {
     Refused(Refusal),
 }
 
-/// Who polls what, for asking again when the snapshot changes.
-#[derive(Debug)]
-pub struct Caller {
-    pub app: Box<str>,
-    pub secret: SecretHash,
-    pub owner: Box<str>,
-    pub topic: Box<str>,
-    pub version: Box<str>,
-}
-
 /// A poll that came in on this shard and has no answer yet.
 struct Pending {
     conn: Rc<Conn>,
@@ -91,7 +81,7 @@ struct Pending {
     begun: Instant,
     owner_shard: usize,
     deadline: Instant,
-    caller: Caller,
+    standing: Standing,
 }
 
 /// A subscription that lives here.
@@ -155,7 +145,7 @@ impl Subscriptions {
         sequence: u64,
         meta: &RequestMeta,
         request: PollRequest,
-        caller: Caller,
+        standing: Standing,
         begun: Instant,
         now: Instant,
     ) -> Result<(), Failure> {
@@ -167,7 +157,7 @@ impl Subscriptions {
             begun,
             owner_shard,
             deadline: request.deadline,
-            caller,
+            standing,
         };
         self.pending.borrow_mut().insert(poll, pending);
         conn.polls.borrow_mut().push(poll);
@@ -256,13 +246,7 @@ impl Subscriptions {
             .borrow()
             .iter()
             .filter_map(|(poll, pending)| {
-                let caller = &pending.caller;
-                let denied = match snapshot.app(&caller.app) {
-                    Some(app) if app.enabled && app.secrets(Side::Subscribe).verify(&caller.secret) => {
-                        authorize_subscribe(&snapshot, app, &caller.owner, &caller.topic, &caller.version).err()?
-                    }
-                    _ => model::Denied::NotAuthenticated,
-                };
+                let denied = pending.standing.check_poll(&snapshot).err()?;
                 Some((*poll, Failure::from_denied(&denied)))
             })
             .collect();

@@ -71,6 +71,15 @@ impl Waiters {
         }
     }
 
+    /// Has every open batch look whether it may go on.
+    pub fn wake_batches(&self) {
+        for (_, waiter) in self.waiting.borrow().iter() {
+            if let Waiter::Batch(session) = waiter {
+                session.wake();
+            }
+        }
+    }
+
     /// Requests still waiting.
     pub fn count(&self) -> usize {
         self.waiting.borrow().len()

@@ -5,7 +5,10 @@
 mod harness;
 
 use expect_test::{Expect, expect};
-use harness::{APP, PUBKEY, Scene, as_demo, scene};
+use gateway::GatewayConfig;
+use harness::{APP, PUBKEY, Scene, as_demo, scene, scene_with};
+use model::GrantDoc;
+use model::ids::{AppId, ClusterName};
 use std::fmt::Write as _;
 use std::time::Duration;
 use testkit::http::{Connection, Request, Response};
@@ -561,5 +564,43 @@ fn head_requests_are_answered_without_a_body() {
         // What follows would be a body read as an answer.
         let next = connection.call(&Request::get("/healthz")).expect("the next answer");
         assert_eq!((next.status, next.text().as_str()), (200, "{\"ok\":1}"), "{target}");
+    }
+}
+
+#[test]
+fn raw_topics_have_names_that_kafka_takes() {
+    let scene = scene_with(GatewayConfig::default(), |doc| {
+        doc.grants.push(GrantDoc::RawPublish {
+            app: AppId::new(APP).expect("valid"),
+            cluster: ClusterName::new("main").expect("valid"),
+            topic: None,
+        });
+    });
+    let long = |count: usize| "n".repeat(count);
+    let rows = [
+        ("demo.orders.v1".to_owned(), "201"),
+        // No such topic, but it could be one: Kafka is asked.
+        (long(249), "404 no_such_topic"),
+        // The retry queue of another app's group is a topic like any other to whoever may name all of them.
+        (format!("{}.{}.{}.retry", long(113), long(64), long(64)), "404 no_such_topic"),
+        (format!("{}.{}.{}.retry", long(114), long(64), long(64)), "400 bad_topic_name"),
+        (long(250), "400 bad_topic_name"),
+        (long(5000), "400 bad_topic_name"),
+        ("a%20b".to_owned(), "400 bad_topic_name"),
+        ("caf%C3%A9".to_owned(), "400 bad_topic_name"),
+        ("a:b".to_owned(), "400 bad_topic_name"),
+        ("%2e".to_owned(), "400 bad_path"),
+        ("..".to_owned(), "400 bad_path"),
+    ];
+    let mut connection = scene.publisher();
+    for (topic, expected) in rows {
+        let single = as_demo(Request::post(&format!("/v1/raw/msgs/main/{topic}")).body("x"));
+        let answer = connection.call(&single).expect("an answer");
+        assert_eq!(summary(&answer), expected, "{topic}: {}", answer.text());
+        let batch = Request::post(&format!("/v1/raw/msgs/main/{topic}/batch")).body("{}\n");
+        let answer =
+            connection.call(&as_demo(batch.header("Content-Type", "application/x-ndjson"))).expect("an answer");
+        let expected = expected.split(' ').next().expect("a status").replace("201", "200");
+        assert_eq!(answer.status.to_string(), expected, "{topic}/batch: {}", answer.text());
     }
 }

@@ -4,14 +4,14 @@ mod harness;
 
 use embedded_kafka::Fault;
 use gateway::GatewayConfig;
+use harness::raw::Raw;
 use harness::{APP, OTHER, PUBKEY, Scene, as_demo, scene, scene_with};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::error_code::ErrorCode;
 use model::GrantDoc;
 use model::ids::{AppId, ClusterName, PhysicalTopic};
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 use testkit::http::{Request, Response};
 
@@ -200,7 +200,15 @@ fn every_refusal_of_a_batch_has_its_status_and_code_and_keeps_the_connection() {
         let answer = connection.call(&request).unwrap_or_else(|err| panic!("{what}: {err:#}"));
         let seen = format!("{} {}", answer.status, answer.code().unwrap_or_default());
         assert_eq!(seen, expected, "{what}: {}", answer.text());
+        // A 415 says what would be right.
+        let coding = expected.ends_with("encoding").then_some("gzip, zstd");
+        assert_eq!(answer.header("Accept-Encoding"), coding, "{what}");
+        let types = expected.ends_with("content_type").then_some("application/x-ndjson, application/vnd.gafka.records");
+        assert_eq!(answer.header("Accept"), types, "{what}");
     }
+    let coded = as_demo(Request::post("/v1/msgs/orders/v1").header("Content-Encoding", "br").body("x"));
+    let answer = connection.call(&coded).expect("an answer");
+    assert_eq!((answer.status, answer.header("Accept-Encoding")), (415, Some("gzip, zstd")));
     assert_eq!(connection.call(&ndjson("", line)).expect("an answer").status, 200);
 }
 
@@ -285,43 +293,6 @@ fn a_client_that_waits_for_100_continue_gets_it_before_its_batch() {
     assert_eq!((answer.status, answer.header("Connection")), (404, Some("close")));
 }
 
-/// Bytes as they come, for answers that are read while the request is still sent.
-struct Wire {
-    stream: TcpStream,
-    seen: String,
-}
-
-impl Wire {
-    fn open(scene: &Scene) -> Wire {
-        let stream = TcpStream::connect(scene.publish).expect("connects");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
-        stream.set_nodelay(true).expect("a socket");
-        Wire { stream, seen: String::new() }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("sent");
-    }
-
-    fn chunk(&mut self, bytes: &str) {
-        self.send(format!("{:x}\r\n{bytes}\r\n", bytes.len()).as_bytes());
-    }
-
-    /// Reads until `end` has come, and gives everything up to it.
-    fn until(&mut self, end: &str) -> String {
-        loop {
-            if let Some(at) = self.seen.find(end) {
-                let rest = self.seen.split_off(at + end.len());
-                return std::mem::replace(&mut self.seen, rest);
-            }
-            let mut buffer = [0; 4096];
-            let count = self.stream.read(&mut buffer).expect("bytes in time");
-            assert!(count > 0, "closed before {end:?}: {}", self.seen);
-            self.seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
-    }
-}
-
 fn stream_head(extra: &str) -> String {
     format!(
         "POST {BATCH}?stream=1 HTTP/1.1\r\nHost: x\r\nAppid: {APP}\r\nPubkey: {PUBKEY}\r\nContent-Type: {NDJSON}\r\n{extra}Transfer-Encoding: chunked\r\n\r\n"
@@ -331,7 +302,7 @@ fn stream_head(extra: &str) -> String {
 #[test]
 fn a_stream_gives_receipts_while_records_still_arrive_and_the_failures_at_its_end() {
     let scene = scene();
-    let mut wire = Wire::open(&scene);
+    let mut wire = Raw::open(scene.publish);
     wire.send(stream_head("").as_bytes());
     wire.chunk("{\"value\":\"a\",\"partition\":0}\n{\"value\":\"b\",");
     let head = wire.until("{\"partition\":0,\"offset\":0}\n");
@@ -355,26 +326,26 @@ fn a_stream_gives_receipts_while_records_still_arrive_and_the_failures_at_its_en
 #[test]
 fn a_stream_that_goes_wrong_says_so_at_once_and_closes() {
     let scene = scene();
-    let mut wire = Wire::open(&scene);
+    let mut wire = Raw::open(scene.publish);
     wire.send(stream_head("").as_bytes());
     wire.chunk("{\"value\":\"a\",\"partition\":0}\nnot json\n{\"value\":\"never\",\"partition\":0}\n");
     wire.until("{\"partition\":0,\"offset\":0}\n");
     wire.until("malformed_record");
     wire.send(b"0\r\n\r\n");
     wire.until("0\r\nX-Failed: 1\r\n\r\n");
-    assert_eq!(wire.stream.read(&mut [0; 16]).expect("an end"), 0, "closed");
+    assert!(wire.read_to_close(false).is_empty(), "closed");
 
     // Broken framing: what follows cannot be told from another request.
-    let mut wire = Wire::open(&scene);
+    let mut wire = Raw::open(scene.publish);
     wire.send(stream_head("").as_bytes());
     wire.chunk("{\"value\":\"a\",\"partition\":0}\n");
     wire.until("{\"partition\":0,\"offset\":1}\n");
     wire.send(b"zz\r\n");
     wire.until("malformed_chunk");
     wire.until("0\r\nX-Failed: 1\r\n\r\n");
-    assert_eq!(wire.stream.read(&mut [0; 16]).expect("an end"), 0, "closed");
+    assert!(wire.read_to_close(false).is_empty(), "closed");
 
-    let mut wire = Wire::open(&scene);
+    let mut wire = Raw::open(scene.publish);
     wire.send(
         stream_head("")
             .replace("HTTP/1.1", "HTTP/1.0")
@@ -387,7 +358,7 @@ fn a_stream_that_goes_wrong_says_so_at_once_and_closes() {
 #[test]
 fn a_draining_gateway_ends_streams_and_tells_what_was_stored() {
     let scene = scene();
-    let mut wire = Wire::open(&scene);
+    let mut wire = Raw::open(scene.publish);
     wire.send(stream_head("").as_bytes());
     wire.chunk("{\"value\":\"a\",\"partition\":0}\n");
     wire.until("{\"partition\":0,\"offset\":0}\n");

@@ -26,6 +26,7 @@ use crate::endpoints::publish::{bad_parameter, parse_acks, parse_timeout};
 use crate::limits::BATCH_OVERHEAD_BYTES;
 use crate::reply::Failure;
 use crate::shard::Shard;
+use crate::standing::Standing;
 use feed::Feed;
 use gafka_http::{Head, query};
 use kafka_client::Acks;
@@ -42,6 +43,9 @@ struct Params {
     streams: bool,
 }
 
+/// What [`BatchParser::for_content_type`] takes.
+const CONTENT_TYPES: &str = "application/x-ndjson, application/vnd.gafka.records";
+
 /// Validates the request by its head and opens it; its body is fed to what this gives.
 #[allow(clippy::too_many_arguments, reason = "the one call of the request path, all of it borrowed")]
 pub fn open(
@@ -50,6 +54,7 @@ pub fn open(
     meta: &RequestMeta,
     head: &Head<'_>,
     destination: Destination,
+    standing: Standing,
     decoder_bytes: usize,
     begun: Instant,
 ) -> Result<Feed, Failure> {
@@ -65,14 +70,14 @@ pub fn open(
     let content_type = head.known.content_type.unwrap_or_default();
     let parser = BatchParser::for_content_type(content_type, limits).ok_or_else(|| {
         let shown: String = String::from_utf8_lossy(content_type).chars().take(64).collect();
-        let expected = "application/x-ndjson or application/vnd.gafka.records";
-        Failure::new(415, "unsupported_content_type", format!("Content-Type is `{shown}`, expected {expected}"))
+        let message = format!("Content-Type is `{shown}`, expected one of {CONTENT_TYPES}");
+        Failure::new(415, "unsupported_content_type", message).with("Accept", CONTENT_TYPES)
     })?;
     let bytes = BATCH_OVERHEAD_BYTES + decoder_bytes;
     let reservation = shard.reserve(destination.tenant, destination.route.cluster as u32, bytes)?;
     let format = ReceiptFormat::choose(params.summary, head.values("accept"));
     let session = Session::open(shard, conn, meta, destination, format, params.streams, reservation, begun);
-    Ok(Feed::new(session, parser, params.acks, params.timeout))
+    Ok(Feed::new(session, parser, standing, shard.borrow_snapshot().generation, params.acks, params.timeout))
 }
 
 const PARAMETERS: [&str; 5] = ["ack", "async", "timeout", "receipts", "stream"];

@@ -16,10 +16,12 @@ use crate::limits::PUBLISH_OVERHEAD_BYTES;
 use crate::reply::{self, Failure};
 use crate::router::{self, Endpoint, RouteError};
 use crate::shard::Shard;
+use crate::standing::Standing;
 use crate::streaming::Streaming;
 use bytes::Bytes;
 use gafka_http::{Head, Method};
-use model::{Permit, RawPermit, Side, Snapshot, authorize_publish, authorize_raw, authorize_subscribe};
+use model::ids::PhysicalTopic;
+use model::{App, Permit, RawPermit, Side, Snapshot, authorize_publish, authorize_raw, authorize_subscribe};
 use runtime::budget::Reservation;
 use std::rc::Rc;
 use std::time::Instant;
@@ -194,9 +196,9 @@ pub fn open_stream(
     now: Instant,
 ) -> Result<Option<Streaming>, Failure> {
     let snapshot = shard.borrow_snapshot();
-    let destination = match admit(shard, conn, head, &snapshot)? {
-        Admitted::Batch(permit) => shard.destination(&permit)?,
-        Admitted::RawBatch(permit) => shard.raw_destination(&permit)?,
+    let (destination, standing) = match admit(shard, conn, head, &snapshot)? {
+        Admitted::Batch(permit) => (shard.destination(&permit)?, Standing::of(shard, conn, head, &permit)?),
+        Admitted::RawBatch(permit) => (shard.raw_destination(&permit)?, Standing::of_raw(shard, conn, head, &permit)?),
         _ => return Ok(None),
     };
     let window = Window::within(shard.budget.limits().tenant_bytes_max);
@@ -206,7 +208,7 @@ pub fn open_stream(
         .map(|coding| Decoder::new(coding, window))
         .transpose()
         .map_err(|err| Failure::overloaded(&format!("cannot make a decoder: {err}")))?;
-    let feed = batch::open(shard, conn, meta, head, destination, decoder_bytes, begun)?;
+    let feed = batch::open(shard, conn, meta, head, destination, standing, decoder_bytes, begun)?;
     Ok(Some(Streaming::new(head.body, decoder, feed, begun, now)))
 }
 
@@ -217,10 +219,9 @@ fn admit<'s>(shard: &Shard, conn: &Conn, head: &Head<'_>, snapshot: &'s Snapshot
             "bad_path",
             "the path has a malformed percent escape, or an encoded slash or control character",
         ),
-        RouteError::MethodNotAllowed { allow } => Failure {
-            allow: Some(allow),
-            ..Failure::new(405, "method_not_allowed", format!("this path answers {allow}"))
-        },
+        RouteError::MethodNotAllowed { allow } => {
+            Failure::new(405, "method_not_allowed", format!("this path answers {allow}")).with("Allow", allow)
+        }
     })?;
     match endpoint {
         Endpoint::Publish { topic, version } => {
@@ -237,15 +238,11 @@ fn admit<'s>(shard: &Shard, conn: &Conn, head: &Head<'_>, snapshot: &'s Snapshot
         }
         Endpoint::Raw { cluster, topic } => {
             let app = shard.authenticate(conn, head, snapshot)?;
-            authorize_raw(snapshot, app, &cluster, &topic)
-                .map(Admitted::Raw)
-                .map_err(|denied| Failure::from_denied(&denied))
+            raw_permit(snapshot, app, &cluster, &topic).map(Admitted::Raw)
         }
         Endpoint::RawBatch { cluster, topic } => {
             let app = shard.authenticate(conn, head, snapshot)?;
-            authorize_raw(snapshot, app, &cluster, &topic)
-                .map(Admitted::RawBatch)
-                .map_err(|denied| Failure::from_denied(&denied))
+            raw_permit(snapshot, app, &cluster, &topic).map(Admitted::RawBatch)
         }
         Endpoint::Subscribe { owner, topic, version } => {
             let app = shard.authenticate(conn, head, snapshot)?;
@@ -258,6 +255,14 @@ fn admit<'s>(shard: &Shard, conn: &Conn, head: &Head<'_>, snapshot: &'s Snapshot
         Endpoint::Readyz => Ok(Admitted::Readyz),
         Endpoint::Options { allow } => Ok(Admitted::Options { allow }),
     }
+}
+
+/// A name that Kafka takes for no topic is the request's mistake, whatever is granted.
+fn raw_permit<'s>(snapshot: &'s Snapshot, app: &'s App, cluster: &str, topic: &str) -> Result<RawPermit<'s>, Failure> {
+    authorize_raw(snapshot, app, cluster, topic).map_err(|denied| match PhysicalTopic::new(topic) {
+        Ok(_) => Failure::from_denied(&denied),
+        Err(err) => Failure::bad_request("bad_topic_name", err.to_string()),
+    })
 }
 
 /// The body is over the topic's limit; nothing was stored.

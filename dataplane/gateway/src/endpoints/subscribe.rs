@@ -6,12 +6,13 @@
 use crate::conn::{Conn, RequestMeta};
 use crate::reply::Failure;
 use crate::shard::Shard;
+use crate::standing::Standing;
 use crate::subscribe::framing::Form;
 use crate::subscribe::query::SubscribeQuery;
 use crate::subscribe::tags::TagFilter;
-use crate::subscriptions::{Caller, PollRequest};
+use crate::subscriptions::PollRequest;
 use gafka_http::Head;
-use model::{Permit, SecretHash, Side, physical_group};
+use model::{Permit, physical_group};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -51,18 +52,6 @@ pub fn start(
         form: Form::choose(head.known.accept, query.framed),
         strip_2017_tags: topic.options.strip_2017_tags,
     };
-    let caller = Caller {
-        app: permit.app().id.as_str().into(),
-        secret: presented_secret(shard, conn, head)?,
-        owner: topic.owner.as_str().into(),
-        topic: topic.name.as_str().into(),
-        version: topic.ver.as_str().into(),
-    };
-    shard.subscriptions.begin(shard, conn, sequence, meta, request, caller, begun, now)
-}
-
-/// The hash of the secret this poll came with, so that an open poll ends when the secret is revoked.
-fn presented_secret(shard: &Shard, conn: &Conn, head: &Head<'_>) -> Result<SecretHash, Failure> {
-    debug_assert_eq!(conn.side, Side::Subscribe, "polls come in on the subscribe listener");
-    shard.with_credentials(conn, head, |credentials| SecretHash::of(credentials.key))
+    let standing = Standing::of(shard, conn, head, permit)?;
+    shard.subscriptions.begin(shard, conn, sequence, meta, request, standing, begun, now)
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 pub struct Raw {
     stream: TcpStream,
+    /// Read by [`Raw::until`] beyond what was waited for.
+    ahead: String,
 }
 
 /// An answer as it stood on the wire.
@@ -21,7 +23,7 @@ impl Raw {
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
         stream.set_write_timeout(Some(Duration::from_secs(10))).expect("a socket");
-        Raw { stream }
+        Raw { stream, ahead: String::new() }
     }
 
     /// Opens, sends, and sends no more.
@@ -47,7 +49,7 @@ impl Raw {
 
     /// The same connection, for another thread.
     pub fn try_clone(&self) -> Raw {
-        Raw { stream: self.stream.try_clone().expect("a descriptor") }
+        Raw { stream: self.stream.try_clone().expect("a descriptor"), ahead: String::new() }
     }
 
     /// Reads at most `bytes_max` bytes, waiting for the first; 0 at the end.
@@ -58,9 +60,27 @@ impl Raw {
         count
     }
 
+    /// Sends one chunk of a chunked body.
+    pub fn chunk(&mut self, data: &str) {
+        self.send(format!("{:x}\r\n{data}\r\n", data.len()).as_bytes());
+    }
+
+    /// Reads until `end` has come, and gives everything up to it.
+    pub fn until(&mut self, end: &str) -> String {
+        loop {
+            if let Some(at) = self.ahead.find(end) {
+                let rest = self.ahead.split_off(at + end.len());
+                return std::mem::replace(&mut self.ahead, rest);
+            }
+            let mut seen = Vec::new();
+            assert!(self.read_some(&mut seen, 4096) > 0, "closed before {end:?}: {}", self.ahead);
+            self.ahead.push_str(&show(&seen));
+        }
+    }
+
     /// Everything until the server closes. A reset counts as closed only when `reset_is_fine`.
     pub fn read_to_close(&mut self, reset_is_fine: bool) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut bytes = std::mem::take(&mut self.ahead).into_bytes();
         let mut buffer = [0; 16 << 10];
         loop {
             match self.stream.read(&mut buffer) {

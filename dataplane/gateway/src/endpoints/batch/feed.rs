@@ -11,8 +11,10 @@ use crate::batch::{BatchParser, Parsed, ParsedRecord, RecordError};
 use crate::limits::{BATCH_DEADLINE_SHARE, BATCH_UNANSWERED_RECORDS_MAX};
 use crate::reply::{self, Failure};
 use crate::shard::Shard;
+use crate::standing::Standing;
 use kafka_client::{Acks, Client, ProduceError, TopicIdx};
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
+use model::ids::Generation;
 use smallvec::SmallVec;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -29,6 +31,9 @@ pub enum Flow {
 pub struct Feed {
     session: Rc<Session>,
     parser: BatchParser,
+    standing: Standing,
+    /// Of the snapshot the request was last admitted under.
+    generation: Generation,
     acks: Acks,
     timeout: Duration,
     deadline: Option<Instant>,
@@ -136,10 +141,19 @@ impl Burst<'_> {
 }
 
 impl Feed {
-    pub(super) fn new(session: Rc<Session>, parser: BatchParser, acks: Acks, timeout: Duration) -> Feed {
+    pub(super) fn new(
+        session: Rc<Session>,
+        parser: BatchParser,
+        standing: Standing,
+        generation: Generation,
+        acks: Acks,
+        timeout: Duration,
+    ) -> Feed {
         Feed {
             session,
             parser,
+            standing,
+            generation,
             acks,
             timeout,
             deadline: None,
@@ -168,6 +182,23 @@ impl Feed {
 
     pub fn drained_bytes(&self) -> u64 {
         self.drained_bytes
+    }
+
+    /// Asks again whether the caller may, if there is a new snapshot; if not, nothing after this is stored. True when
+    /// nothing of the request was taken yet, so that it can be answered without its body.
+    pub fn recheck(&mut self, shard: &Shard, now: Instant) -> bool {
+        let generation = shard.borrow_snapshot().generation;
+        if self.broken_since.is_some() || std::mem::replace(&mut self.generation, generation) == generation {
+            return false;
+        }
+        let failure = match self.standing.destination(shard) {
+            Ok(destination) if destination.route == self.session.destination.route => return false,
+            Ok(_) => Failure::new(503, "topic_moved", "the topic moved to another cluster meanwhile"),
+            Err(failure) => failure,
+        };
+        let message = format!("{}; nothing of what follows was stored", failure.message);
+        self.fail(shard, Failure { message, ..failure }, now);
+        self.session.state.borrow().refused.is_some()
     }
 
     /// Takes records off the front of `input`, as many as there is room for.

@@ -125,6 +125,11 @@ impl Session {
         self.meta.keep_alive
     }
 
+    /// Has the connection look again at the body.
+    pub fn wake(&self) {
+        self.conn.wake();
+    }
+
     /// Kafka's outcome for a run of records. True when the session is done and leaves the waiters.
     pub fn complete(self: &Rc<Self>, shard: &Shard, outcome: Outcome, now: Instant) -> bool {
         let state = &mut *self.state.borrow_mut();
