@@ -9,6 +9,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Properties;
 import java.util.Set;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 
@@ -26,6 +27,7 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.errors.ElectionNotNeededException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
@@ -133,36 +135,51 @@ public final class Client {
     private static void moveLeader(String bootstrap, String topic, int partition, int node) throws Exception {
         Properties settings = new Properties();
         settings.put("bootstrap.servers", bootstrap);
+        // Instead of one call that waits a minute for a controller that is gone, several that find the next one.
+        settings.put("request.timeout.ms", "5000");
+        settings.put("default.api.timeout.ms", "10000");
         TopicPartition at = new TopicPartition(topic, partition);
+        long deadline = System.currentTimeMillis() + DEADLINE_MS;
         try (Admin admin = Admin.create(settings)) {
-            List<Integer> replicas = new ArrayList<>(List.of(node));
-            admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().get(partition)
-                .replicas().forEach(replica -> {
-                    if (replica.id() != node) {
-                        replicas.add(replica.id());
-                    }
-                });
-            admin.alterPartitionReassignments(Map.of(at, Optional.of(new NewPartitionReassignment(replicas))))
-                .all().get();
-            long deadline = System.currentTimeMillis() + DEADLINE_MS;
             while (true) {
-                int leader = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions()
-                    .get(partition).leader().id();
-                if (leader == node) {
-                    return;
+                try {
+                    if (leads(admin, at, node)) {
+                        return;
+                    }
+                } catch (ExecutionException err) {
+                    System.err.println(err.getCause());
                 }
                 if (System.currentTimeMillis() > deadline) {
-                    throw new IllegalStateException("leader is still " + leader);
-                }
-                // The new order and the election are applied by the controller one after the other.
-                Optional<Throwable> refused =
-                    admin.electLeaders(ElectionType.PREFERRED, Set.of(at)).partitions().get().get(at);
-                if (refused != null && refused.isPresent() && !(refused.get() instanceof ElectionNotNeededException)) {
-                    System.err.println(refused.get());
+                    throw new IllegalStateException(at + " is not led by " + node + " in time");
                 }
                 Thread.sleep(50);
             }
         }
+    }
+
+    /** Whether the node leads; if not, puts it first among the replicas and asks for an election. */
+    private static boolean leads(Admin admin, TopicPartition at, int node) throws Exception {
+        TopicPartitionInfo now = admin.describeTopics(List.of(at.topic())).allTopicNames().get().get(at.topic())
+            .partitions().get(at.partition());
+        if (now.leader() != null && now.leader().id() == node) {
+            return true;
+        }
+        List<Integer> replicas = new ArrayList<>(List.of(node));
+        now.replicas().forEach(replica -> {
+            if (replica.id() != node) {
+                replicas.add(replica.id());
+            }
+        });
+        if (now.replicas().get(0).id() != node) {
+            admin.alterPartitionReassignments(Map.of(at, Optional.of(new NewPartitionReassignment(replicas))))
+                .all().get();
+        }
+        // The new order and the election are applied by the controller one after the other.
+        Optional<Throwable> refused = admin.electLeaders(ElectionType.PREFERRED, Set.of(at)).partitions().get().get(at);
+        if (refused != null && refused.isPresent() && !(refused.get() instanceof ElectionNotNeededException)) {
+            System.err.println(refused.get());
+        }
+        return false;
     }
 
     private static byte[] bytes(JsonNode hex) {

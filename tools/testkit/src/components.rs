@@ -6,7 +6,7 @@
 //! | `cargo-deny` | `cargo install` | licences, bans and sources of dependencies; minutes to build, once |
 //! | `kafka` 4.4.0 | Maven | KRaft broker and Java clients |
 //! | `kafka-tools` 4.3.0 | Maven | Kafka's own load tools, run on the jars of `kafka`; for `kbench versus-java` only |
-//! | `kafka-zk` 3.9.2 | Maven | the last line that runs with ZooKeeper, and ZooKeeper itself; nightly |
+//! | `kafka-zk` 3.9.2 | Maven | the last line that runs with ZooKeeper, and ZooKeeper itself |
 //! | `python-clients` | pip into a venv | librdkafka (confluent-kafka) and an independent implementation (kafka-python) |
 //!
 //! Versions are pinned here and their bytes in `components.lock`. To move one: change the number, run
@@ -135,7 +135,7 @@ pub const ALL: &[Component] = &[
         about: "the last Apache Kafka that runs with ZooKeeper, and ZooKeeper itself",
         source: Source::Maven { artifacts: &["org.apache.kafka:kafka_2.13:3.9.2", "org.slf4j:slf4j-reload4j:1.7.36"] },
         needs: &["jdk", "maven"],
-        nightly: true,
+        nightly: false,
     },
     Component {
         name: "python-clients",

@@ -22,6 +22,7 @@ pub struct Case {
     pub name: &'static str,
     /// Components of the kit, or `bin:NAME` for one of our binaries.
     pub needs: &'static [&'static str],
+    /// For long runs only.
     pub nightly: bool,
     pub run: Run,
     /// Cases with the same turn run one after the other; waiting for it does not count as running.
@@ -48,11 +49,6 @@ impl Run {
 /// A case that runs every time.
 pub const fn case(name: &'static str, needs: &'static [&'static str], run: fn() -> Result<()>) -> Case {
     Case { name, needs, nightly: false, run: Run::Function(run), turn: None }
-}
-
-/// A case for long runs only.
-pub const fn nightly(name: &'static str, needs: &'static [&'static str], run: fn() -> Result<()>) -> Case {
-    Case { nightly: true, ..case(name, needs, run) }
 }
 
 pub fn run(subjects: &[(&'static str, &'static [Case])]) -> ExitCode {

@@ -11,7 +11,7 @@ use testkit::python::Client;
 use testkit::record::Record;
 use testkit::{java, kcat, python};
 
-use crate::harness::{Case, case, nightly, same};
+use crate::harness::{Case, case, same};
 use crate::shared::{kafka, unique};
 
 pub const CASES: &[Case] = &[
@@ -20,7 +20,7 @@ pub const CASES: &[Case] = &[
         &["bin:kateway", "kafka", "kcat", "python-clients"],
         read_by_others,
     ),
-    nightly(
+    case(
         "what_kateway_published_to_kafka_3_9_is_read_back",
         &["bin:kateway", "kafka-zk", "kafka", "python-clients"],
         old_kafka,

@@ -19,7 +19,7 @@ use testkit::progress::say;
 use testkit::python::{self, Client};
 use testkit::{ports, wait};
 
-use super::scenarios::{Length, Lengths, Scenario};
+use super::scenarios::{Lengths, Scenario};
 use crate::shared::unique;
 
 /// The node whose disk can be filled.
@@ -78,8 +78,8 @@ pub struct Stage {
 }
 
 /// Plays a scenario and judges it.
-pub fn play(scenario: &Scenario, version: Version, length: Length) -> Result<()> {
-    let mut stage = Stage::set(scenario, version, length)?;
+pub fn play(scenario: &Scenario, version: Version, lengths: Lengths) -> Result<()> {
+    let mut stage = Stage::set(scenario, version, lengths)?;
     (scenario.fault)(&mut stage).with_context(|| stage.logs())?;
     let kafka = stage.judge(scenario)?;
     *BROKERS.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, kafka));
@@ -87,8 +87,7 @@ pub fn play(scenario: &Scenario, version: Version, length: Length) -> Result<()>
 }
 
 impl Stage {
-    fn set(scenario: &Scenario, version: Version, length: Length) -> Result<Self> {
-        let lengths = scenario.lengths(length);
+    fn set(scenario: &Scenario, version: Version, lengths: Lengths) -> Result<Self> {
         let (mut kafka, dir) = (brokers(version)?, scratch_dir("faults")?);
         let gateways: Vec<Gateway> = (0..scenario.gateways)
             .map(|index| {
