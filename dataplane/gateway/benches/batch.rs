@@ -1,118 +1,29 @@
-//! What a record of a batch costs without a socket: parsed out of the body, handed to the Kafka client, sealed, sent,
-//! answered, its receipt written. A broker that answers every Produce at once stands in for the cluster; its work is
-//! in the numbers of `batch/publish`, `batch/parse` has the parsers alone.
+//! What a record of a batch costs without a socket: parsed out of the body (`framing`), and the whole way (`batch`):
+//! handed to the Kafka client, sealed, sent, answered, its receipt written. [`broker`] stands in for the cluster and
+//! answers every Produce at once; its work is in the numbers of `batch`.
+
+#[path = "../../kafka-client/benches/broker/mod.rs"]
+mod broker;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gateway::batch::{BatchLimits, BatchParser, ReceiptFormat, Receipts};
-use kafka_client::{Acks, Client, ClientConfig, ConnId, TopicIdx};
-use kafka_wire::api_key::ApiKey;
-use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes, types};
-use kafka_wire::error_code::ErrorCode;
-use kafka_wire::header;
-use kafka_wire::messages::api_versions::{self, ApiRange, ApiVersionsResponse};
-use kafka_wire::messages::produce;
+use kafka_client::{Acks, Client, TopicIdx};
 
-const PARTITIONS: i32 = 4;
 const RECORDS: u64 = 100;
 /// As one read of a shard gives them.
 const RUN_BYTES: usize = 64 << 10;
 
-/// Answers one request frame (with its length) as a broker of one node would.
-fn answer(mut frame: BytesMut, reply: &mut BytesMut) {
-    frame.advance(4);
-    let mut frame = frame.freeze();
-    let header = header::decode_request_header(&mut frame).unwrap();
-    let (api, version, id) = (header.api().unwrap(), header.api_version, header.correlation_id);
-    match api {
-        ApiKey::Produce => {
-            let request = produce::decode_request(version, frame).unwrap();
-            let mut response = produce::ProduceResponse::default();
-            for topic in request.topics {
-                let stored = |index| produce::PartitionResult::stored(index, 7, -1, 0);
-                let partitions = topic.partitions.iter().map(|partition| stored(partition.index)).collect();
-                response.topics.push(produce::TopicResult { name: topic.name, partitions });
-            }
-            reply.extend_from_slice(&produce::encode_response_frame(version, id, &response));
-        }
-        ApiKey::ApiVersions => {
-            let ranges = cold::apis().map(|api| (api, cold::supported(api)));
-            let mut apis: Vec<ApiRange> = ranges
-                .map(|(api, range)| ApiRange { key: api.key(), min: *range.start(), max: *range.end() })
-                .collect();
-            apis.push(ApiRange { key: 0, min: 3, max: 12 });
-            let response = ApiVersionsResponse { error: ErrorCode::NONE, apis, throttle_time_ms: 0 };
-            reply.extend_from_slice(&api_versions::encode_response_frame(version, id, &response));
-        }
-        _ => {
-            let response = match cold::decode_request(api, version, frame).unwrap() {
-                RequestKind::Metadata(request) => metadata(request),
-                RequestKind::InitProducerId(_) => {
-                    let granted = types::InitProducerIdResponse::default();
-                    ResponseKind::InitProducerId(granted.with_producer_id(7.into()).with_producer_epoch(0))
-                }
-                other => panic!("{other:?}"),
-            };
-            reply.extend_from_slice(&cold::encode_response_frame(&response, api, version, id).unwrap());
-        }
-    }
-}
-
-fn metadata(request: types::MetadataRequest) -> ResponseKind {
-    let broker = types::metadata_response::MetadataResponseBroker::default()
-        .with_node_id(1.into())
-        .with_host(StrBytes::from_static_str("b"))
-        .with_port(9092);
-    let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
-        let partitions = (0..PARTITIONS).map(|partition| {
-            types::metadata_response::MetadataResponsePartition::default()
-                .with_partition_index(partition)
-                .with_leader_id(1.into())
-        });
-        types::metadata_response::MetadataResponseTopic::default()
-            .with_name(topic.name)
-            .with_partitions(partitions.collect())
-    });
-    let response = types::MetadataResponse::default().with_brokers(vec![broker]).with_topics(topics.collect());
-    ResponseKind::Metadata(response)
-}
-
-/// Until nothing moves.
+/// Until every record has its receipt.
 fn settle(client: &mut Client, receipts: &mut Receipts, now: Instant) {
-    loop {
-        client.flush(now);
-        let mut moved = false;
-        while let Some(connect) = client.poll_connect(now) {
-            client.on_connected(connect.conn, now);
-            moved = true;
-        }
-        while let Some(conn) = client.poll_transmit_ready() {
-            moved = true;
-            exchange(client, conn, now);
-        }
-        while let Some(outcome) = client.poll_outcome() {
-            let stored = outcome.result.expect("the broker takes everything");
-            let (first, count) = (u64::from(outcome.record_first), u64::from(outcome.count));
-            receipts.stored_run(first, count, stored.partition, stored.offset);
-        }
-        if !moved {
-            return;
-        }
-    }
-}
-
-fn exchange(client: &mut Client, conn: ConnId, now: Instant) {
-    let mut sent = BytesMut::new();
-    client.take_transmit(conn).iter().for_each(|part| sent.extend_from_slice(part));
-    let mut reply = BytesMut::new();
-    while sent.len() >= 4 {
-        let length = i32::from_be_bytes([sent[0], sent[1], sent[2], sent[3]]) as usize;
-        answer(sent.split_to(4 + length), &mut reply);
-    }
-    client.on_bytes(conn, &mut reply, now);
+    broker::settle(client, now, |outcome| {
+        let stored = outcome.result.expect("the broker takes everything");
+        let (first, count) = (u64::from(outcome.record_first), u64::from(outcome.count));
+        receipts.stored_run(first, count, stored.partition, stored.offset);
+    });
 }
 
 fn parser(content_type: &str) -> BatchParser {
@@ -120,7 +31,7 @@ fn parser(content_type: &str) -> BatchParser {
 }
 
 fn warm(now: Instant) -> (Client, TopicIdx) {
-    let mut client = Client::new(ClientConfig { bootstrap: vec!["b:9092".into()], ..ClientConfig::default() }, 1, now);
+    let mut client = broker::client(now);
     let topic = client.topic("orders.v1");
     let mut receipts = Receipts::new(ReceiptFormat::Summary);
     publish(&mut client, topic, "application/x-ndjson", b"{}", &mut receipts, now);
@@ -162,12 +73,11 @@ fn bodies() -> [(&'static str, &'static str, Vec<u8>); 2] {
     ]
 }
 
-fn batches(criterion: &mut Criterion) {
-    let now = Instant::now();
-    let mut group = criterion.benchmark_group("batch");
+fn framing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("framing");
     group.throughput(Throughput::Elements(RECORDS));
     for (name, kind, body) in bodies() {
-        group.bench_function(format!("parse/{name} 100 x 100 B"), |bencher| {
+        group.bench_function(format!("{name} 100 x 100 B"), |bencher| {
             bencher.iter(|| {
                 let mut parser = parser(kind);
                 let mut run = black_box(&body[..]);
@@ -176,10 +86,19 @@ fn batches(criterion: &mut Criterion) {
                 }
             });
         });
+    }
+    group.finish();
+}
+
+fn batches(criterion: &mut Criterion) {
+    let now = Instant::now();
+    let mut group = criterion.benchmark_group("batch");
+    group.throughput(Throughput::Elements(RECORDS));
+    for (name, kind, body) in bodies() {
         for format in [ReceiptFormat::Summary, ReceiptFormat::Ndjson] {
             let (mut client, topic) = warm(now);
             let mut answer = BytesMut::new();
-            group.bench_function(format!("publish/{name} 100 x 100 B, {format:?} receipts"), |bencher| {
+            group.bench_function(format!("{name} 100 x 100 B, {format:?} receipts"), |bencher| {
                 bencher.iter(|| {
                     let mut receipts = Receipts::new(format);
                     publish(&mut client, topic, kind, black_box(&body), &mut receipts, now);
@@ -198,5 +117,5 @@ fn batches(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, batches);
+criterion_group!(benches, framing, batches);
 criterion_main!(benches);

@@ -48,12 +48,22 @@ fn encode(c: &mut Criterion) {
     group.finish();
 }
 
-fn crc(c: &mut Criterion) {
-    let mut group = c.benchmark_group("crc");
+fn crc32c(c: &mut Criterion) {
+    let mut group = c.benchmark_group("crc32c");
+    for (name, bytes) in [("1 KiB", 1 << 10), ("16 KiB", 16 << 10), ("1 MiB", 1 << 20)] {
+        let data = vec![b'v'; bytes];
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(name, |b| b.iter(|| crc32c::crc32c(black_box(&data))));
+    }
+    group.finish();
+}
+
+fn stamp(c: &mut Criterion) {
+    let mut group = c.benchmark_group("stamp");
     for (name, count, bytes, header) in SIZES {
         let mut batch = build(count, &vec![b'v'; bytes], header);
         group.throughput(Throughput::Bytes(batch.bytes() as u64));
-        group.bench_function(format!("stamp {name}"), |b| b.iter(|| batch.stamp(black_box(1), 0, 0)));
+        group.bench_function(name, |b| b.iter(|| batch.stamp(black_box(1), 0, 0)));
     }
     group.finish();
 }
@@ -96,5 +106,5 @@ fn iterate(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, encode, crc, frame, iterate);
+criterion_group!(benches, encode, crc32c, stamp, frame, iterate);
 criterion_main!(benches);

@@ -1,6 +1,5 @@
 //! Floor of a proxy: bytes are forwarded both ways and not looked at.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -8,11 +7,9 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use super::{Ring, Stop, shutdown};
+use super::serve::{Floor, serve};
+use super::{Completion, Ring, Stop, shutdown};
 use crate::limits::BUFFER_LARGE_BYTES;
-
-const ACCEPT: u64 = u64::MAX;
-const STOP: u64 = u64::MAX - 1;
 
 /// One way of one connection: at most one operation at a time.
 struct Direction {
@@ -25,67 +22,52 @@ struct Direction {
 /// Forwards between clients of `listener` and connections to `to`, on this thread, until `stop`. Connecting to `to`
 /// blocks the loop, so it should be near.
 pub fn serve_forward(listener: TcpListener, to: SocketAddr, stop: &Stop) -> io::Result<()> {
-    listener.set_nonblocking(false)?;
-    let listener = Rc::new(OwnedFd::from(listener));
-    let mut ring = Ring::new()?;
-    let mut directions: Slab<Direction> = Slab::new();
-    let mut completions = VecDeque::new();
-    let mut stopping = false;
-    ring.accept(&listener, ACCEPT)?;
-    ring.watch(stop, STOP)?;
-    loop {
-        ring.wait(&mut completions)?;
-        while let Some(done) = completions.pop_front() {
-            match done.user {
-                STOP => {
-                    stopping = true;
-                    shutdown(&listener);
-                    directions.iter().for_each(|(_, direction)| shutdown(&direction.from));
-                }
-                ACCEPT => {
-                    let accepted = if stopping { None } else { done.accepted };
-                    if let Some(near) = accepted
-                        && let Ok(far) = TcpStream::connect(to)
-                    {
-                        far.set_nodelay(true)?;
-                        let (near, far) = (Rc::new(near), Rc::new(OwnedFd::from(far)));
-                        for (from, to) in [(&near, &far), (&far, &near)] {
-                            let direction = Direction { from: from.clone(), to: to.clone(), filled: 0, sent: 0 };
-                            let key = directions.insert(direction) as u64;
-                            ring.recv(from, vec![0; BUFFER_LARGE_BYTES], 0, key << 1)?;
-                        }
-                    }
-                    if !stopping {
-                        ring.accept(&listener, ACCEPT)?;
-                    }
-                }
-                user => {
-                    let key = (user >> 1) as usize;
-                    let direction = &mut directions[key];
-                    let received = user & 1 == 0;
-                    match done.result {
-                        Ok(count @ 1..) if received => (direction.filled, direction.sent) = (count, 0),
-                        Ok(count @ 1..) => direction.sent += count,
-                        _ => {
-                            // The end of one way ends both: it is a floor, not a proxy.
-                            shutdown(&direction.from);
-                            shutdown(&direction.to);
-                            directions.remove(key);
-                            continue;
-                        }
-                    }
-                    if direction.sent < direction.filled {
-                        let (sent, filled) = (direction.sent, direction.filled);
-                        ring.send(&direction.to, done.buf, sent, filled, (key as u64) << 1 | 1)?;
-                    } else {
-                        ring.recv(&direction.from, done.buf, 0, (key as u64) << 1)?;
-                    }
-                }
+    serve(listener, stop, Forward { to, directions: Slab::new() })
+}
+
+struct Forward {
+    to: SocketAddr,
+    directions: Slab<Direction>,
+}
+
+impl Floor for Forward {
+    fn accepted(&mut self, ring: &mut Ring, near: OwnedFd) -> io::Result<()> {
+        let Ok(far) = TcpStream::connect(self.to) else { return Ok(()) };
+        far.set_nodelay(true)?;
+        let (near, far) = (Rc::new(near), Rc::new(OwnedFd::from(far)));
+        for (from, to) in [(&near, &far), (&far, &near)] {
+            let direction = Direction { from: from.clone(), to: to.clone(), filled: 0, sent: 0 };
+            let key = self.directions.insert(direction) as u64;
+            ring.recv(from, vec![0; BUFFER_LARGE_BYTES], 0, key << 1)?;
+        }
+        Ok(())
+    }
+
+    fn completed(&mut self, ring: &mut Ring, done: Completion) -> io::Result<()> {
+        let key = (done.user >> 1) as usize;
+        let direction = &mut self.directions[key];
+        let received = done.user & 1 == 0;
+        match done.result {
+            Ok(count @ 1..) if received => (direction.filled, direction.sent) = (count, 0),
+            Ok(count @ 1..) => direction.sent += count,
+            _ => {
+                // The end of one way ends both: it is a floor, not a proxy.
+                shutdown(&direction.from);
+                shutdown(&direction.to);
+                self.directions.remove(key);
+                return Ok(());
             }
         }
-        if stopping && ring.in_flight() == 0 {
-            return Ok(());
+        if direction.sent < direction.filled {
+            let (sent, filled) = (direction.sent, direction.filled);
+            ring.send(&direction.to, done.buf, sent, filled, (key as u64) << 1 | 1)
+        } else {
+            ring.recv(&direction.from, done.buf, 0, (key as u64) << 1)
         }
+    }
+
+    fn shutdown_all(&mut self) {
+        self.directions.iter().for_each(|(_, direction)| shutdown(&direction.from));
     }
 }
 

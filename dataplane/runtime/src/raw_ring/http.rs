@@ -1,6 +1,5 @@
 //! Floor of an HTTP server: any request is answered with 201 as soon as it is complete, and nothing is done with it.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -8,16 +7,14 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use super::{Ring, Stop, shutdown};
+use super::serve::{Floor, serve};
+use super::{Completion, Ring, Stop, shutdown};
 use crate::limits::BUFFER_SMALL_BYTES;
 
 /// About what a gateway answers to a publish.
 pub const ANSWER: &[u8] =
     b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 56\r\nX-Partition: 0\r\n\
     X-Offset: 1234567\r\n\r\n{\"ok\":1,\"partition\":0,\"offset\":1234567,\"timestamp\":1234}";
-
-const ACCEPT: u64 = u64::MAX;
-const STOP: u64 = u64::MAX - 1;
 
 struct Connection {
     fd: Rc<OwnedFd>,
@@ -31,71 +28,54 @@ struct Connection {
     sent: usize,
 }
 
-/// Answers on this thread until `stop`. The listener must be blocking.
+/// Answers on this thread until `stop`.
 pub fn serve_http(listener: TcpListener, stop: &Stop) -> io::Result<()> {
-    listener.set_nonblocking(false)?;
-    let listener = Rc::new(OwnedFd::from(listener));
-    let mut ring = Ring::new()?;
-    let mut connections: Slab<Connection> = Slab::new();
-    let mut completions = VecDeque::new();
-    let mut stopping = false;
-    ring.accept(&listener, ACCEPT)?;
-    ring.watch(stop, STOP)?;
-    loop {
-        ring.wait(&mut completions)?;
-        while let Some(done) = completions.pop_front() {
-            match done.user {
-                STOP => {
-                    stopping = true;
-                    shutdown(&listener);
-                    connections.iter().for_each(|(_, connection)| shutdown(&connection.fd));
-                }
-                ACCEPT => {
-                    if let Some(fd) = done.accepted {
-                        let entry = connections.vacant_entry();
-                        let key = entry.key();
-                        let connection = entry.insert(Connection {
-                            fd: Rc::new(fd),
-                            input: vec![0; BUFFER_SMALL_BYTES],
-                            filled: 0,
-                            body_left: 0,
-                            output: Vec::with_capacity(4 * ANSWER.len()),
-                            sent: 0,
-                        });
-                        if stopping {
-                            shutdown(&connection.fd);
-                        }
-                        receive(&mut ring, connection, key)?;
-                    }
-                    if !stopping {
-                        ring.accept(&listener, ACCEPT)?;
-                    }
-                }
-                user => {
-                    let key = (user >> 1) as usize;
-                    let connection = &mut connections[key];
-                    let alive = if user & 1 == 0 {
-                        connection.input = done.buf;
-                        connection.received(done.result)
-                    } else {
-                        connection.output = done.buf;
-                        connection.written(done.result)
-                    };
-                    if !alive {
-                        connections.remove(key);
-                    } else if connection.output.is_empty() {
-                        receive(&mut ring, connection, key)?;
-                    } else {
-                        let (output, to) = (std::mem::take(&mut connection.output), connection.sent);
-                        let end = output.len();
-                        ring.send(&connection.fd, output, to, end, send_tag(key))?;
-                    }
-                }
-            }
+    serve(listener, stop, Answers { connections: Slab::new() })
+}
+
+struct Answers {
+    connections: Slab<Connection>,
+}
+
+impl Floor for Answers {
+    fn accepted(&mut self, ring: &mut Ring, fd: OwnedFd) -> io::Result<()> {
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        let connection = entry.insert(Connection {
+            fd: Rc::new(fd),
+            input: vec![0; BUFFER_SMALL_BYTES],
+            filled: 0,
+            body_left: 0,
+            output: Vec::with_capacity(4 * ANSWER.len()),
+            sent: 0,
+        });
+        receive(ring, connection, key)
+    }
+
+    fn completed(&mut self, ring: &mut Ring, done: Completion) -> io::Result<()> {
+        let key = (done.user >> 1) as usize;
+        let connection = &mut self.connections[key];
+        let alive = if done.user & 1 == 0 {
+            connection.input = done.buf;
+            connection.received(done.result)
+        } else {
+            connection.output = done.buf;
+            connection.written(done.result)
+        };
+        if !alive {
+            self.connections.remove(key);
+            Ok(())
+        } else if connection.output.is_empty() {
+            receive(ring, connection, key)
+        } else {
+            let (output, to) = (std::mem::take(&mut connection.output), connection.sent);
+            let end = output.len();
+            ring.send(&connection.fd, output, to, end, send_tag(key))
         }
-        if stopping && ring.in_flight() == 0 {
-            return Ok(());
-        }
+    }
+
+    fn shutdown_all(&mut self) {
+        self.connections.iter().for_each(|(_, connection)| shutdown(&connection.fd));
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod forward;
 mod http;
+mod serve;
 
 use std::collections::VecDeque;
 use std::io;
