@@ -1,7 +1,8 @@
 //! One line per request, when an access log is configured: never a credential, never a query, never a body.
 //!
 //! Shards format into their own buffer and hand it over when it is large or a sweep passes; a plain thread writes.
-//! When the disk is slower than the traffic, lines are dropped and counted, never waited for.
+//! When the disk is slower than the traffic, lines are dropped and counted, never waited for; only a shard that ends
+//! waits, so that its last requests are in the file when the process is gone.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
@@ -10,6 +11,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Bytes a shard collects before it hands them over.
@@ -21,17 +23,18 @@ const QUEUE_DEPTH: usize = 64;
 #[derive(Default)]
 pub struct AccessLog {
     lines: RefCell<String>,
-    writer: Option<SyncSender<String>>,
+    writer: RefCell<Option<SyncSender<String>>>,
     /// Lines that were not written because the disk was too slow.
     pub dropped_total: Cell<u64>,
 }
 
-/// Opens the file and starts the writer; [`AccessLog`]s are made from the sender.
-pub fn open(path: &Path) -> io::Result<SyncSender<String>> {
+/// Opens the file and starts the writer; [`AccessLog`]s are made from the sender. The thread ends, with everything
+/// written, when all of them are closed.
+pub fn open(path: &Path) -> io::Result<(SyncSender<String>, JoinHandle<()>)> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
     let (sender, receiver) = sync_channel(QUEUE_DEPTH);
-    std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(file, &receiver))?;
-    Ok(sender)
+    let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(file, &receiver))?;
+    Ok((sender, thread))
 }
 
 fn write_all(mut file: File, receiver: &Receiver<String>) {
@@ -44,7 +47,7 @@ fn write_all(mut file: File, receiver: &Receiver<String>) {
 
 impl AccessLog {
     pub fn new(writer: Option<SyncSender<String>>) -> AccessLog {
-        AccessLog { lines: RefCell::default(), writer, dropped_total: Cell::new(0) }
+        AccessLog { lines: RefCell::default(), writer: RefCell::new(writer), dropped_total: Cell::new(0) }
     }
 
     /// `2026-11-22T15:45:45.123Z 127.0.0.1:4711 publish 201 842 0123abcd…` (microseconds).
@@ -57,7 +60,7 @@ impl AccessLog {
         elapsed: Duration,
         request_id: &[u8],
     ) {
-        if self.writer.is_none() {
+        if self.writer.borrow().is_none() {
             return;
         }
         let mut lines = self.lines.borrow_mut();
@@ -73,7 +76,8 @@ impl AccessLog {
 
     /// Gives collected lines to the writer.
     pub fn hand_over(&self) {
-        let Some(writer) = &self.writer else { return };
+        let writer = self.writer.borrow();
+        let Some(writer) = &*writer else { return };
         let lines = std::mem::take(&mut *self.lines.borrow_mut());
         if lines.is_empty() {
             return;
@@ -85,9 +89,17 @@ impl AccessLog {
     }
 }
 
+impl AccessLog {
+    /// Gives the last lines to the writer, waiting for it if need be. Nothing is written after this.
+    pub fn close(&self) {
+        let Some(writer) = self.writer.take() else { return };
+        let _ = writer.send(self.lines.take()); // the writer ends only after us, unless it panicked
+    }
+}
+
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.hand_over();
+        self.close();
     }
 }
 
@@ -99,15 +111,13 @@ mod tests {
     fn a_line_tells_who_what_and_how_long_and_a_request_id_cannot_forge_another_line() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("access.log");
-        let log = AccessLog::new(Some(open(&path).expect("opens")));
+        let (writer, thread) = open(&path).expect("opens");
+        let log = AccessLog::new(Some(writer));
         let peer: SocketAddr = "127.0.0.1:4711".parse().expect("an address");
         log.write(1_795_362_345_123, peer, "publish", 201, Duration::from_micros(842), b"r1\nforged \xff");
-        drop(log); // hands over what is left
-        let until = std::time::Instant::now() + Duration::from_secs(5);
+        log.close();
+        thread.join().expect("the writer ends when the last log is closed");
         let expected = "2026-11-22T15:45:45.123Z 127.0.0.1:4711 publish 201 842 r1?forged??\n";
-        while std::fs::read_to_string(&path).unwrap_or_default() != expected {
-            assert!(std::time::Instant::now() < until, "{:?}", std::fs::read_to_string(&path));
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        assert_eq!(std::fs::read_to_string(&path).expect("a file"), expected);
     }
 }

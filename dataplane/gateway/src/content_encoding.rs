@@ -44,7 +44,7 @@ pub struct Window {
 impl Window {
     /// The largest zstd window that a tenant's share of the memory budget has room for, at most 8 MiB (RFC 9659).
     pub fn within(bytes: usize) -> Window {
-        let log = (bytes / 4).max(1).ilog2();
+        let log = (bytes / 2).max(1).ilog2();
         Window { log: log.clamp(ZSTD_WINDOW_LOG_MIN, ZSTD_WINDOW_LOG_MAX) }
     }
 
@@ -218,8 +218,13 @@ pub fn decode_whole(
     }
 }
 
-/// The body is not what its `Content-Encoding` says.
+/// The body is not what its `Content-Encoding` says, or needs a larger window than there is room for.
 pub fn malformed(err: &io::Error) -> Failure {
+    // The only word of it that the zstd crate passes on.
+    if err.to_string().contains("requires too much memory") {
+        let message = "the zstd window is too large for this gateway; compress with a window of 1 MiB (wlog=20)";
+        return Failure::new(413, "zstd_window_too_large", message);
+    }
     Failure::bad_request("malformed_content_encoding", format!("the body cannot be decoded: {err}"))
 }
 
@@ -293,6 +298,17 @@ mod tests {
     }
 
     #[test]
+    fn a_window_there_is_no_room_for_is_told_apart_from_a_broken_body() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).expect("an encoder");
+        encoder.window_log(22).expect("a window");
+        encoder.write_all(&[7; 5 << 20]).expect("to memory");
+        let body = encoder.finish().expect("to memory");
+        let failure = decode_whole(Coding::Zstd, Window { log: 21 }, &body, 8 << 20, |_| Ok(())).expect_err("refused");
+        assert_eq!((failure.status, failure.code), (413, "zstd_window_too_large"));
+        assert!(decode_whole(Coding::Zstd, Window { log: 22 }, &body, 8 << 20, |_| Ok(())).is_ok());
+    }
+
+    #[test]
     fn codings_are_known_by_name() {
         let of = |name: &str| Coding::of(Some(name.as_bytes())).map_err(|failure| failure.code);
         assert_eq!(Coding::of(None), Ok(None));
@@ -308,7 +324,7 @@ mod tests {
     #[test]
     fn a_small_budget_means_a_small_window() {
         assert_eq!(Window::within(usize::MAX).decoder_bytes(Coding::Zstd), (8 << 20) + (384 << 10));
-        assert_eq!(Window::within(4 << 20).log, 20);
+        assert_eq!(Window::within(4 << 20).log, 21, "what zstd uses by default fits into the smallest budget");
         assert_eq!(Window::within(0).log, ZSTD_WINDOW_LOG_MIN);
     }
 }

@@ -52,6 +52,7 @@ pub struct Gateway {
     pub metrics: Arc<GatewayMetrics>,
     mailboxes: Vec<Sender<Message>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    log_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Gateway {
@@ -73,6 +74,7 @@ impl Gateway {
                 })
             })
             .transpose()?;
+        let (log_writer, log_thread) = log_writer.unzip();
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(MAILBOX_DEPTH)).unzip();
         let mut threads = Vec::with_capacity(shard_count);
         let mut publish = listeners.publish.into_iter();
@@ -104,7 +106,7 @@ impl Gateway {
             };
             threads.push(spawn_shard(options, main)?);
         }
-        Ok(Gateway { shared, metrics, mailboxes, threads: Mutex::new(threads) })
+        Ok(Gateway { shared, metrics, mailboxes, threads: Mutex::new(threads), log_thread: Mutex::new(log_thread) })
     }
 
     /// Hands a new snapshot to every shard.
@@ -141,7 +143,8 @@ impl Gateway {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the shards; the error names one that panicked. The second call finds none.
+    /// Waits for the shards, and until their access log is written; the error names one that panicked. The second call
+    /// finds none.
     pub fn join(&self) -> Result<(), String> {
         let threads = std::mem::take(&mut *self.lock_threads());
         for (id, thread) in threads.into_iter().enumerate() {
@@ -153,6 +156,10 @@ impl Gateway {
                     .unwrap_or("no message");
                 format!("shard {id} panicked: {words}")
             })?;
+        }
+        let log_thread = self.log_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = log_thread {
+            thread.join().map_err(|_| "the writer of the access log panicked".to_owned())?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@
 
 use crate::conn::{Conn, RequestMeta};
 use crate::endpoints::{self, Body};
-use crate::limits::{BODY_BYTES_PER_S_MIN, DISCARD_BYTES_MAX, PUBLISH_OVERHEAD_BYTES, READ_BUFFER_BYTES};
+use crate::limits::{ANONYMOUS, BODY_BYTES_PER_S_MIN, DISCARD_BYTES_MAX, PUBLISH_OVERHEAD_BYTES, READ_BUFFER_BYTES};
 use crate::reply::{self, Failure};
 use crate::shard::Shard;
 use crate::streaming::{Progress, Streaming};
@@ -42,6 +42,8 @@ pub struct Input {
     state: State,
     /// When the request being received began.
     begun: Option<Instant>,
+    /// For the buffer of a head that has not come whole: many clients that dribble theirs must not add up.
+    head_charge: Option<Reservation>,
     send_continue: bool,
 }
 
@@ -78,7 +80,7 @@ impl Input {
         loop {
             if matches!(self.state, State::Stopped) {
                 // What the client sent behind its last request is nothing that could be late or cut short.
-                (self.buffer, self.begun, self.send_continue) = (None, None, false);
+                (self.buffer, self.begun, self.head_charge, self.send_continue) = (None, None, None, false);
                 return Step::Stopped;
             }
             if conn.is_full() {
@@ -112,8 +114,22 @@ impl Input {
         let Some(buffer) = self.buffer.as_mut().filter(|buffer| !buffer.is_empty()) else { return false };
         let begun = *self.begun.get_or_insert(now);
         let head = match parse_head(buffer, &HeadLimits::default()) {
-            Ok(Some(head)) => head,
-            Ok(None) => return false,
+            Ok(Some(head)) => {
+                self.head_charge = None;
+                head
+            }
+            Ok(None) if self.head_charge.is_some() => return false,
+            Ok(None) => match shard.reserve(ANONYMOUS, ANONYMOUS, READ_BUFFER_BYTES) {
+                Ok(charge) => {
+                    self.head_charge = Some(charge);
+                    return false;
+                }
+                Err(failure) => {
+                    refuse(shard, conn, &RequestMeta::none(shard), &failure.closing(), begun, now);
+                    self.state = State::Stopped;
+                    return true;
+                }
+            },
             Err(err) => {
                 refuse(shard, conn, &RequestMeta::none(shard), &Failure::from_head(&err), begun, now);
                 self.state = State::Stopped;

@@ -12,6 +12,8 @@ pub const MEMORY_BYTES_FLOOR: u64 = 16 << 20;
 pub const PIPELINE_DEPTH_MAX: usize = 256;
 /// Head and small bodies are parsed out of pooled buffers of this size.
 pub const READ_BUFFER_BYTES: usize = 16 << 10;
+/// In the memory budget: whoever has not said yet who it is, and requests that belong to no cluster.
+pub const ANONYMOUS: u32 = u32::MAX;
 /// Values from this size on are linked into the produce request, not copied (DESIGN.md section 3: copying 1 KiB costs
 /// less than reference-counting it).
 pub const VALUE_SHARED_BYTES_MIN: usize = 16 << 10;
@@ -29,6 +31,8 @@ pub const WRITE_BYTES_FREE: u64 = 128 << 10;
 pub const WRITE_BYTES_PER_S_MIN: u64 = 64 << 10;
 /// How often the sweeper looks for connections past their deadline.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// The first time; then twice as long each time, up to that.
+pub const SWEEP_INTERVAL_FIRST: Duration = Duration::from_millis(15);
 /// After an error that ends the connection, how many bytes are still read and thrown away, so that the client sees
 /// the answer instead of a reset.
 pub const LINGER_BYTES_MAX: usize = 256 << 10;

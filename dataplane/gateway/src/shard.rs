@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::config::{ClusterSpec, GatewayConfig};
 use crate::conn::{self, Conn, RequestMeta};
 use crate::destination::Routes;
-use crate::limits::{CONNECTIONS_MAX, SWEEP_INTERVAL};
+use crate::limits::{CONNECTIONS_MAX, SWEEP_INTERVAL, SWEEP_INTERVAL_FIRST};
 use crate::metrics::{GatewayMetrics, ShardMetrics};
 use crate::reply::Failure;
 use crate::shared::{ClusterHealth, Shared};
@@ -155,6 +155,7 @@ pub async fn run(parts: ShardParts) {
     for cluster in &shard.clusters {
         cluster.stop();
     }
+    shard.access_log.close();
 }
 
 fn random_key() -> [u8; 16] {
@@ -192,10 +193,13 @@ async fn accept(shard: Rc<Shard>, side: Side, listener: std::net::TcpListener) {
     }
 }
 
-/// Ends connections past their deadline, and reports health once a sweep.
+/// Ends connections past their deadline, and reports health once a sweep. The first ones come sooner: whoever started
+/// this node waits for its first word about the clusters.
 async fn sweep(shard: Rc<Shard>) {
+    let mut pause = SWEEP_INTERVAL_FIRST;
     loop {
-        runtime::time::sleep(SWEEP_INTERVAL).await;
+        runtime::time::sleep(pause).await;
+        pause = (pause * 2).min(SWEEP_INTERVAL);
         let now = shard.tick();
         for (_, conn) in shard.conns.borrow().iter() {
             conn.sweep(now);

@@ -12,7 +12,7 @@ mod subscribe;
 use crate::conn::{Conn, RequestMeta};
 use crate::content_encoding::{self, Coding, Decoder, Window};
 use crate::destination::Destination;
-use crate::limits::PUBLISH_OVERHEAD_BYTES;
+use crate::limits::{ANONYMOUS, PUBLISH_OVERHEAD_BYTES};
 use crate::reply::{self, Failure};
 use crate::router::{self, Endpoint, RouteError};
 use crate::shard::Shard;
@@ -88,7 +88,7 @@ pub fn check(shard: &Shard, conn: &Conn, head: &Head<'_>) -> Result<Admission, F
         Admitted::Publish(permit) => Ok(Admission::of(&shard.destination(&permit)?)),
         Admitted::Raw(permit) => Ok(Admission::of(&shard.raw_destination(&permit)?)),
         // No other endpoint takes a body; a small one is tolerated and ignored.
-        _ => Ok(Admission { body_bytes_max: 64 << 10, tenant: u32::MAX, cluster: u32::MAX }),
+        _ => Ok(Admission { body_bytes_max: 64 << 10, tenant: ANONYMOUS, cluster: ANONYMOUS }),
     }
 }
 
