@@ -262,11 +262,15 @@ impl Connection {
         // Whatever fails below, the connection was not ready.
         match std::mem::replace(&mut self.phase, Phase::ApiVersions) {
             Phase::ApiVersions => {
-                let answer = api_versions::decode_response(version, body)?;
-                if answer.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
+                // What follows this code is in version 0 with Kafka, in a mixture with others: nobody needs it.
+                let refused = body
+                    .first_chunk()
+                    .is_some_and(|code| ErrorCode(i16::from_be_bytes(*code)) == ErrorCode::UNSUPPORTED_VERSION);
+                if refused && version > 0 {
                     self.ask_api_versions(0, cx, now);
                     return Ok(Event::Progress);
                 }
+                let answer = api_versions::decode_response(version, body)?;
                 if answer.error != ErrorCode::NONE {
                     return Err(ConnectionError::ApiVersions(answer.error));
                 }

@@ -36,6 +36,19 @@ fn a_broker_that_knows_only_old_api_versions_is_asked_again_in_version_0() {
 }
 
 #[test]
+fn a_refusal_of_the_api_versions_version_counts_whatever_follows_it() {
+    // librdkafka's mock cluster sends the code and then neither version 0 nor version 3.
+    let mut cluster = Cluster::new(1, 1);
+    cluster.fault(ApiKey::ApiVersions, Fault::GarbageBody(vec![0, 35, 2, 0, 18, 0, 0, 0, 2, 0, 0, 0, 0]));
+    let mut world = World::with(cluster, config(), 1);
+    world.client.topic("t");
+    world.settle();
+    assert_eq!(world.cluster.seen.first().map(|seen| (seen.api, seen.version)), Some((ApiKey::ApiVersions, 0)));
+    assert_eq!(world.closes, Vec::<String>::new());
+    assert!(world.client.health(world.now).reachable);
+}
+
+#[test]
 fn produce_is_spoken_in_the_highest_version_both_know() {
     for (offered, spoken) in [((0, 3), 3), ((3, 7), 7), ((0, 9), 9), ((0, 12), 12), ((0, 40), 12)] {
         let mut cluster = Cluster::new(1, 1);
