@@ -191,7 +191,8 @@ pub fn decode_whole(
     mut charge: impl FnMut(usize) -> Result<(), Failure>,
 ) -> Result<Bytes, Failure> {
     const STEP_BYTES: usize = 16 << 10;
-    let mut decoder = Decoder::new(coding, window).map_err(|err| malformed(&err))?;
+    let mut decoder =
+        Decoder::new(coding, window).map_err(|err| Failure::overloaded(&format!("cannot make a decoder: {err}")))?;
     decoder.feed(body);
     decoder.end_input();
     let mut out = BytesMut::new();

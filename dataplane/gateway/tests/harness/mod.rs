@@ -26,8 +26,7 @@ pub struct Scene {
     pub gateway: Gateway,
     pub hooks: Hooks,
     pub doc: SnapshotDoc,
-    _kafka: EmbeddedKafka,
-    _dir: tempfile::TempDir,
+    _kafka: Option<(EmbeddedKafka, tempfile::TempDir)>,
 }
 
 pub fn scene() -> Scene {
@@ -43,17 +42,26 @@ pub fn scene_with(config: GatewayConfig, adjust: impl FnOnce(&mut SnapshotDoc)) 
         ..EmbeddedConfig::default()
     })
     .expect("embedded broker starts");
-    let mut doc = doc();
-    adjust(&mut doc);
     create_topics(
         kafka.addr(),
         &["demo.orders.v1", "demo.orders.v2", "demo.orders.v3", "demo.secret.v1", "demo.small.v1"],
     );
+    let mut scene = scene_at(kafka.addr(), config, adjust);
+    scene._kafka = Some((kafka, dir));
+    scene.hooks = hooks;
+    scene.wait_ready();
+    scene
+}
+
+/// With whatever stands at that address as Kafka. Not ready before it answers.
+pub fn scene_at(kafka: SocketAddr, config: GatewayConfig, adjust: impl FnOnce(&mut SnapshotDoc)) -> Scene {
+    let mut doc = doc();
+    adjust(&mut doc);
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let listeners = Listeners::bind(local, local, config.shard_count).expect("free ports");
     let (publish, subscribe) = (listeners.publish_addr, listeners.subscribe_addr);
     let client = ClientConfig {
-        bootstrap: vec![kafka.addr().to_string()],
+        bootstrap: vec![kafka.to_string()],
         request_timeout: Duration::from_secs(2),
         ..ClientConfig::default()
     };
@@ -65,9 +73,7 @@ pub fn scene_with(config: GatewayConfig, adjust: impl FnOnce(&mut SnapshotDoc)) 
         access_log: None,
     })
     .expect("gateway starts");
-    let scene = Scene { publish, subscribe, gateway, hooks, doc, _kafka: kafka, _dir: dir };
-    scene.wait_ready();
-    scene
+    Scene { publish, subscribe, gateway, hooks: Hooks::default(), doc, _kafka: None }
 }
 
 /// The gateway never makes topics by asking for them; the manager does. Here a plain CreateTopics (4 partitions).
