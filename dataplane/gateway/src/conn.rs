@@ -219,7 +219,7 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut
             continue;
         }
         if input.take_continue(conn.slots.borrow().count()) {
-            if !write(shard, conn, writer, vec![Bytes::from_static(CONTINUE)]).await {
+            if !write(shard, conn, writer, SmallVec::from_buf([Bytes::from_static(CONTINUE)])).await {
                 return;
             }
             continue;
@@ -278,14 +278,17 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut
 }
 
 /// Writes an answer, or ends the connection when the client does not take it in time. False: it is over, and counted.
-async fn write(shard: &Shard, conn: &Conn, writer: &mut WriteHalf, chunks: Vec<Bytes>) -> bool {
+async fn write(shard: &Shard, conn: &Conn, writer: &mut WriteHalf, chunks: SmallVec<[Bytes; 1]>) -> bool {
     let bytes = chunks.iter().map(Bytes::len).sum::<usize>() as u64;
     // The last tick of the shard, not this task's: an earlier write may have taken long. A large answer to a slow
     // line gets the time it needs; a piece of receipts does not.
     let large_ms = bytes.saturating_sub(WRITE_BYTES_FREE) * 1000 / WRITE_BYTES_PER_S_MIN;
     conn.deadline.set(Some(shard.now() + shard.config.write_timeout + Duration::from_millis(large_ms)));
     conn.writing.set(true);
-    let result = writer.write_chain(chunks).await;
+    let result = match chunks.into_inner() {
+        Ok([only]) => writer.write_all(only).await,
+        Err(chunks) => writer.write_chain(chunks.into_vec()).await,
+    };
     conn.writing.set(false);
     if result.is_err() {
         shard.metrics.connection_ended(if conn.expired.get() { "write_stalled" } else { "write_failed" });

@@ -10,8 +10,10 @@
 //! can be used on. A client that asked with `Expect: 100-continue` may or may not send it: that connection ends.
 
 use crate::conn::{Conn, RequestMeta};
+use crate::destination::Destination;
 use crate::endpoints::{self, Body};
 use crate::limits::{ANONYMOUS, BODY_BYTES_PER_S_MIN, DISCARD_BYTES_MAX, PUBLISH_OVERHEAD_BYTES, READ_BUFFER_BYTES};
+use crate::repeated::Memory;
 use crate::reply::{self, Failure};
 use crate::shard::Shard;
 use crate::streaming::{Progress, Streaming};
@@ -45,6 +47,7 @@ pub struct Input {
     /// For the buffer of a head that has not come whole: many clients that dribble theirs must not add up.
     head_charge: Option<Reservation>,
     send_continue: bool,
+    memory: Memory,
 }
 
 #[derive(Default)]
@@ -113,6 +116,13 @@ impl Input {
     fn advance_head(&mut self, shard: &Rc<Shard>, conn: &Rc<Conn>, now: Instant) -> bool {
         let Some(buffer) = self.buffer.as_mut().filter(|buffer| !buffer.is_empty()) else { return false };
         let begun = *self.begun.get_or_insert(now);
+        if let Some((repeated, found)) = self.memory.find(shard, buffer) {
+            let end = found.head_bytes + found.body_bytes;
+            endpoints::start_repeated(shard, conn, repeated, found.query, &buffer[found.head_bytes..end], begun, now);
+            buffer.advance(end);
+            (self.begun, self.head_charge) = (None, None);
+            return true;
+        }
         let head = match parse_head(buffer, &HeadLimits::default()) {
             Ok(Some(head)) => {
                 self.head_charge = None;
@@ -150,7 +160,10 @@ impl Input {
         };
         let consumed = head.head_bytes;
         match begins {
-            Begins::Whole(body_bytes) => {
+            Begins::Whole(body_bytes, destination) => {
+                if let Some(destination) = destination {
+                    self.memory.learn(shard, &meta, &head, buffer, destination);
+                }
                 buffer.advance(consumed + body_bytes);
                 self.begun = None;
                 self.state = if keep_alive { State::Head } else { State::Stopped };
@@ -191,7 +204,7 @@ impl Input {
             return true;
         }
         self.begun = None;
-        endpoints::start(shard, conn, meta, &head, Body::Owned(body.freeze()), Some(reservation), begun, now);
+        endpoints::start(shard, conn, &meta, &head, Body::Owned(body.freeze()), Some(reservation), begun, now);
         if !keep_alive {
             self.state = State::Stopped;
         }
@@ -318,8 +331,8 @@ impl Input {
 
 /// What a head begins.
 enum Begins {
-    /// The request came whole, with so many bytes of body, and was started.
-    Whole(usize),
+    /// The request came whole, with so many bytes of body, and was started; where it goes if it is a publish.
+    Whole(usize, Option<Destination>),
     Body(Box<Collecting>),
     Stream(Box<Streaming>),
     Discard(Box<Framing>),
@@ -352,8 +365,9 @@ fn begin(
     let Some(length) = whole else {
         return Ok(Begins::Body(Box::new(begin_collecting(shard, conn, head, head_bytes)?)));
     };
-    endpoints::start(shard, conn, meta.clone(), head, Body::Slice(&received[..length]), None, begun, now);
-    Ok(Begins::Whole(length))
+    let body = Body::Slice(&received[..length]);
+    let destination = endpoints::start(shard, conn, meta, head, body, None, begun, now);
+    Ok(Begins::Whole(length, destination))
 }
 
 impl Framing {

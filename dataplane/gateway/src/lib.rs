@@ -24,6 +24,7 @@ mod gateway;
 mod input;
 pub mod limits;
 pub mod metrics;
+mod repeated;
 pub mod reply;
 pub mod router;
 pub mod shard;

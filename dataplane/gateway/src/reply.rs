@@ -14,10 +14,11 @@ use crate::subscribe::Refusal;
 use bytes::{Bytes, BytesMut};
 use gafka_http::HeadError;
 use gafka_http::date::HttpDate;
-use gafka_http::response::{Answer as Writer, Connection, put_i64};
+use gafka_http::response::{Answer as Writer, Connection};
 use kafka_client::ProduceError;
 use model::Denied;
 use model::denied::WWW_AUTHENTICATE;
+use smallvec::SmallVec;
 
 /// An error answer: status, stable code, sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,15 +128,17 @@ pub fn failure(context: &Context<'_>, failure: &Failure) -> Answer {
 
 /// `201` of a publish.
 pub fn stored(context: &Context<'_>, message_id: &[u8], partition: i32, offset: i64, timestamp_ms: i64) -> Answer {
+    let mut body: SmallVec<[u8; 128]> = SmallVec::new();
+    for (name, number) in [
+        ("{\"ok\":1,\"partition\":", i64::from(partition)),
+        (",\"offset\":", offset),
+        (",\"timestamp\":", timestamp_ms),
+    ] {
+        body.extend_from_slice(name.as_bytes());
+        body.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+    body.push(b'}');
     build(context, 201, context.keep_alive, 384, |out| {
-        let mut body = BytesMut::with_capacity(96);
-        body.extend_from_slice(b"{\"ok\":1,\"partition\":");
-        put_i64(&mut body, i64::from(partition));
-        body.extend_from_slice(b",\"offset\":");
-        put_i64(&mut body, offset);
-        body.extend_from_slice(b",\"timestamp\":");
-        put_i64(&mut body, timestamp_ms);
-        body.extend_from_slice(b"}");
         out.number("X-Partition", i64::from(partition))
             .number("X-Offset", offset)
             .header("X-Msg-Id", message_id)

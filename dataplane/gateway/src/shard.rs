@@ -158,6 +158,14 @@ pub async fn run(parts: ShardParts) {
     shard.access_log.close();
 }
 
+/// Two lower-case hexadecimal digits per byte.
+fn put_hex(out: &mut [u8], bytes: &[u8]) {
+    for (digits, byte) in out.chunks_exact_mut(2).zip(bytes) {
+        digits[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        digits[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+}
+
 fn random_key() -> [u8; 16] {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
@@ -278,11 +286,10 @@ impl Shard {
     pub fn next_request_id(&self) -> SmallVec<[u8; 24]> {
         let number = self.request_ids.get();
         self.request_ids.set(number + 1);
-        let mut id = SmallVec::new();
-        for (value, digits) in [(u64::from(self.request_id_prefix), 8), (number, 16)] {
-            id.extend((0..digits).rev().map(|digit| b"0123456789abcdef"[(value >> (digit * 4)) as usize & 15]));
-        }
-        id
+        let mut id = [0; 24];
+        put_hex(&mut id[..8], &self.request_id_prefix.to_be_bytes());
+        put_hex(&mut id[8..], &number.to_be_bytes());
+        SmallVec::from_buf(id)
     }
 
     /// The configured origin a browser's request comes from, as its index.

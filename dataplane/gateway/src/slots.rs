@@ -10,6 +10,7 @@
 
 use crate::limits::PIPELINE_DEPTH_MAX;
 use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -73,7 +74,7 @@ pub struct Slots {
 /// What can be written now.
 #[derive(Debug, Default)]
 pub struct Batch {
-    pub chunks: Vec<Bytes>,
+    pub chunks: SmallVec<[Bytes; 1]>,
     pub deliveries: Vec<Delivery>,
     pub close: bool,
     /// Answers in this batch.

@@ -8,6 +8,7 @@
 //! | Module | Story |
 //! |---|---|
 //! | [`head`] | request line and headers, known headers looked up once |
+//! | [`repeat`] | a head like the last one, recognised without parsing |
 //! | [`body`] | chunked transfer coding |
 //! | [`query`] | form-decoded query pairs, strict path segments |
 //! | [`pct`] | the percent codec of `X-Header-NAME` values |
@@ -26,9 +27,11 @@ pub mod json;
 pub mod limits;
 pub mod pct;
 pub mod query;
+pub mod repeat;
 pub mod response;
 
 pub use body::{ChunkedDecoder, Progress};
 pub use error::HeadError;
 pub use head::{BodyKind, Head, Method, parse_head};
 pub use limits::HeadLimits;
+pub use repeat::{HeadTemplate, Repeat};

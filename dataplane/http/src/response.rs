@@ -250,31 +250,21 @@ pub fn last_chunk(out: &mut BytesMut, trailers: &[(&str, &[u8])]) {
 
 /// Appends a number in decimal: at most 20 digits.
 pub fn put_u64(out: &mut BytesMut, value: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut left = value;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends a signed number in decimal.
 pub fn put_i64(out: &mut BytesMut, value: i64) {
-    if value < 0 {
-        out.extend_from_slice(b"-");
-    }
-    put_u64(out, value.unsigned_abs());
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends a header value; bytes that would break its line become `?`.
 fn put_value(out: &mut BytesMut, value: &[u8]) {
     let is_control = |byte: &u8| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f;
+    // Without a branch per byte, so that the compiler looks at 16 or more at once; values with such bytes are rare.
+    if !value.iter().fold(false, |found, byte| found | is_control(byte)) {
+        return out.extend_from_slice(value);
+    }
     let mut rest = value;
     while let Some(at) = rest.iter().position(is_control) {
         out.extend_from_slice(&rest[..at]);

@@ -12,7 +12,9 @@ mod subscribe;
 use crate::conn::{Conn, RequestMeta};
 use crate::content_encoding::{self, Coding, Decoder, Window};
 use crate::destination::Destination;
+use crate::endpoints::publish::RecordHeaders;
 use crate::limits::{ANONYMOUS, PUBLISH_OVERHEAD_BYTES};
+use crate::repeated::Repeated;
 use crate::reply::{self, Failure};
 use crate::router::{self, Endpoint, RouteError};
 use crate::shard::Shard;
@@ -92,23 +94,62 @@ pub fn check(shard: &Shard, conn: &Conn, head: &Head<'_>) -> Result<Admission, F
     }
 }
 
-/// Admits and starts a request. Its answer goes into a slot of the connection, now or later.
+/// Admits and starts a request. Its answer goes into a slot of the connection, now or later. Returns where a publish
+/// goes that was accepted.
 #[allow(clippy::too_many_arguments, reason = "the one entry of the request path, all of it borrowed")]
 pub fn start(
     shard: &Rc<Shard>,
     conn: &Rc<Conn>,
-    meta: RequestMeta,
+    meta: &RequestMeta,
     head: &Head<'_>,
     body: Body<'_>,
     reservation: Option<Reservation>,
     begun: Instant,
     now: Instant,
+) -> Option<Destination> {
+    let sequence = conn.open_slot();
+    match try_start(shard, conn, sequence, meta, head, body, reservation, begun, now) {
+        Ok(destination) => destination,
+        Err(failure) => {
+            refuse(shard, conn, sequence, meta, &failure, begun, now);
+            None
+        }
+    }
+}
+
+/// Starts a publish whose head was admitted before and is [in force](crate::repeated::Repeated::is_in_force) still.
+pub fn start_repeated(
+    shard: &Rc<Shard>,
+    conn: &Rc<Conn>,
+    repeated: &Repeated,
+    query: Option<&str>,
+    body: &[u8],
+    begun: Instant,
+    now: Instant,
 ) {
     let sequence = conn.open_slot();
-    if let Err(failure) = try_start(shard, conn, sequence, &meta, head, body, reservation, begun, now) {
-        let answer = reply::failure(&meta.context(shard), &failure);
-        shard.finish(conn, sequence, &meta, "refused", failure.status, begun, now, answer);
+    let meta = repeated.meta(shard);
+    let result = take_whole(shard, &repeated.destination, body.len(), None).and_then(|reservation| {
+        let none = RecordHeaders::default();
+        let (destination, body) = (&repeated.destination, Body::Slice(body));
+        publish::start(shard, conn, sequence, &meta, query, &none, destination, body, reservation, begun, now)
+    });
+    if let Err(failure) = result {
+        refuse(shard, conn, sequence, &meta, &failure, begun, now);
     }
+}
+
+fn refuse(
+    shard: &Shard,
+    conn: &Conn,
+    sequence: u64,
+    meta: &RequestMeta,
+    failure: &Failure,
+    begun: Instant,
+    now: Instant,
+) {
+    let answer = reply::failure(&meta.context(shard), failure);
+    shard.finish(conn, sequence, meta, "refused", failure.status, begun, now, answer);
 }
 
 #[allow(clippy::too_many_arguments, reason = "as start()")]
@@ -122,63 +163,71 @@ fn try_start(
     reservation: Option<Reservation>,
     begun: Instant,
     now: Instant,
-) -> Result<(), Failure> {
+) -> Result<Option<Destination>, Failure> {
     let snapshot = shard.borrow_snapshot();
-    match admit(shard, conn, head, &snapshot)? {
-        Admitted::Publish(permit) => {
-            let destination = shard.destination(&permit)?;
-            start_publish(shard, conn, sequence, meta, head, &destination, body, reservation, begun, now)
-        }
-        Admitted::Raw(permit) => {
-            let destination = shard.raw_destination(&permit)?;
-            start_publish(shard, conn, sequence, meta, head, &destination, body, reservation, begun, now)
-        }
+    let destination = match admit(shard, conn, head, &snapshot)? {
+        Admitted::Publish(permit) => shard.destination(&permit)?,
+        Admitted::Raw(permit) => shard.raw_destination(&permit)?,
         Admitted::Batch(_) | Admitted::RawBatch(_) => unreachable!("batches are opened by their heads: open_stream"),
-        Admitted::Subscribe(permit) => subscribe::start(shard, conn, sequence, meta, head, &permit, begun, now),
-        Admitted::Alive => health::alive(shard, conn, sequence, meta, begun, now),
-        Admitted::Healthz => health::healthz(shard, conn, sequence, meta, begun, now),
-        Admitted::Readyz => health::readyz(shard, conn, sequence, meta, begun, now),
+        Admitted::Subscribe(permit) => {
+            return subscribe::start(shard, conn, sequence, meta, head, &permit, begun, now).map(|()| None);
+        }
+        Admitted::Alive => return health::alive(shard, conn, sequence, meta, begun, now).map(|()| None),
+        Admitted::Healthz => return health::healthz(shard, conn, sequence, meta, begun, now).map(|()| None),
+        Admitted::Readyz => return health::readyz(shard, conn, sequence, meta, begun, now).map(|()| None),
         Admitted::Options { allow } => {
             options(shard, conn, sequence, meta, allow, begun, now);
-            Ok(())
+            return Ok(None);
+        }
+    };
+    let mut reservation = take_whole(shard, &destination, body.len(), reservation)?;
+    let body = decoded(shard, &destination, head, body, &mut reservation)?;
+    let headers = RecordHeaders::of(head)?;
+    publish::start(shard, conn, sequence, meta, head.query, &headers, &destination, body, reservation, begun, now)?;
+    Ok(Some(destination))
+}
+
+/// Whether a message of that size may be published there now, and the memory for it.
+fn take_whole(
+    shard: &Shard,
+    destination: &Destination,
+    body_bytes: usize,
+    reservation: Option<Reservation>,
+) -> Result<Reservation, Failure> {
+    let limit = destination.message_bytes_max;
+    if body_bytes > limit {
+        return Err(too_large(limit));
+    }
+    match reservation {
+        Some(reservation) => Ok(reservation),
+        None => {
+            let cluster = destination.route.cluster as u32;
+            shard.reserve(destination.tenant, cluster, body_bytes + PUBLISH_OVERHEAD_BYTES)
         }
     }
 }
 
-/// A publish whose body is here: takes its content coding off and starts it.
-#[allow(clippy::too_many_arguments, reason = "as start()")]
-fn start_publish(
+/// A message's body with its content coding taken off.
+fn decoded<'b>(
     shard: &Shard,
-    conn: &Rc<Conn>,
-    sequence: u64,
-    meta: &RequestMeta,
-    head: &Head<'_>,
     destination: &Destination,
-    body: Body<'_>,
-    reservation: Option<Reservation>,
-    begun: Instant,
-    now: Instant,
-) -> Result<(), Failure> {
-    let limit = destination.message_bytes_max;
-    if body.len() > limit {
-        return Err(too_large(limit));
-    }
-    let cluster = destination.route.cluster as u32;
-    let mut reservation = match reservation {
-        Some(reservation) => reservation,
-        None => shard.reserve(destination.tenant, cluster, body.len() + PUBLISH_OVERHEAD_BYTES)?,
-    };
-    let body = match Coding::of(head.known.content_encoding)? {
+    head: &Head<'_>,
+    body: Body<'b>,
+    reservation: &mut Reservation,
+) -> Result<Body<'b>, Failure> {
+    match Coding::of(head.known.content_encoding)? {
         Some(coding) if !body.is_empty() => {
             let window = Window::within(shard.budget.limits().tenant_bytes_max);
+            let cluster = destination.route.cluster as u32;
             let _decoder = shard.reserve(destination.tenant, cluster, window.decoder_bytes(coding))?;
-            Body::Owned(content_encoding::decode_whole(coding, window, body.as_slice(), limit, |bytes| {
+            let limit = destination.message_bytes_max;
+            let bytes = content_encoding::decode_whole(coding, window, body.as_slice(), limit, |bytes| {
                 reservation.grow(bytes).map_err(|refused| shard.refused(&refused))
-            })?)
+            })?;
+            Ok(Body::Owned(bytes))
         }
-        _ => body,
-    };
-    publish::start(shard, conn, sequence, meta, head, destination, body, reservation, begun, now)
+        _ => Ok(body),
+    }
 }
 
 /// Whether a request may be one whose body is used up while it arrives; looked at before it is admitted.

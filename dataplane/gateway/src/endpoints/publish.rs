@@ -22,6 +22,7 @@ use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use runtime::budget::Reservation;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -57,26 +58,19 @@ pub fn start(
     conn: &Rc<Conn>,
     sequence: u64,
     meta: &RequestMeta,
-    head: &Head<'_>,
+    query: Option<&str>,
+    record_headers: &RecordHeaders,
     destination: &Destination,
     body: Body<'_>,
     reservation: Reservation,
     begun: Instant,
     now: Instant,
 ) -> Result<(), Failure> {
-    let params = parse_query(head.query, shard.config.publish_timeout)?;
+    let params = parse_query(query, shard.config.publish_timeout)?;
     if params.null && !body.is_empty() {
         return Err(Failure::bad_request("null_with_body", "null=1 stores a null value, but the request has a body"));
     }
-    let mut header_bytes = Vec::new();
-    let spans = collect_headers(head, &mut header_bytes)?;
-    let headers: SmallVec<[HeaderRef<'_>; 8]> = spans
-        .iter()
-        .map(|span| HeaderRef {
-            name: &header_bytes[span.name.clone()],
-            value: Some(&header_bytes[span.value.clone()]),
-        })
-        .collect();
+    let headers = record_headers.refs();
     let route = destination.route;
     let cluster = &shard.clusters[route.cluster];
     let record = RecordRef {
@@ -139,32 +133,14 @@ fn message_id(cluster: &str, topic: &str, partition: i32, offset: i64) -> SmallV
     plain.push(b'/');
     plain.extend_from_slice(topic.as_bytes());
     plain.push(b'/');
-    push_number(&mut plain, i64::from(partition));
+    plain.extend_from_slice(itoa::Buffer::new().format(partition).as_bytes());
     plain.push(b'/');
-    push_number(&mut plain, offset);
+    plain.extend_from_slice(itoa::Buffer::new().format(offset).as_bytes());
     let mut out: SmallVec<[u8; 128]> = SmallVec::new();
     out.resize(plain.len().div_ceil(3) * 4, 0);
     let written = URL_SAFE_NO_PAD.encode_slice(&plain, &mut out).expect("sized for the worst case");
     out.truncate(written);
     out
-}
-
-fn push_number(out: &mut SmallVec<[u8; 128]>, number: i64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// `async=1` behaves as without until hinted handoff exists (CONTRACT.md); it, `hh` and unknown names are ignored, as
@@ -241,56 +217,76 @@ pub(super) fn bad_parameter(name: &str, value: &str, expected: &str) -> Failure 
     Failure::bad_request("bad_parameter", format!("{name} is `{shown}`, expected {expected}"))
 }
 
-/// Where a record header's name and value stand in the scratch buffer.
-struct Span {
-    name: std::ops::Range<usize>,
-    value: std::ops::Range<usize>,
+/// The record headers a request asks for.
+#[derive(Default)]
+pub struct RecordHeaders {
+    bytes: Vec<u8>,
+    spans: SmallVec<[Span; 8]>,
 }
 
-/// `X-Tag: a;b` becomes one record header `tag` each; `X-Header-NAME` becomes `name`; `traceparent` passes through.
-fn collect_headers(head: &Head<'_>, scratch: &mut Vec<u8>) -> Result<SmallVec<[Span; 8]>, Failure> {
-    let mut spans: SmallVec<[Span; 8]> = SmallVec::new();
-    for tags in head.values("x-tag").take(usize::from(head.known.x_tag_count)) {
-        if tags.len() > TAG_BYTES_MAX {
+/// Where a record header's name and value stand.
+struct Span {
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+impl RecordHeaders {
+    /// `X-Tag: a;b` becomes one record header `tag` each; `X-Header-NAME` becomes `name`; `traceparent` passes through.
+    pub fn of(head: &Head<'_>) -> Result<RecordHeaders, Failure> {
+        let mut headers = RecordHeaders::default();
+        for tags in head.values("x-tag").take(usize::from(head.known.x_tag_count)) {
+            if tags.len() > TAG_BYTES_MAX {
+                return Err(Failure::bad_request(
+                    "tag_too_long",
+                    format!("X-Tag is {} bytes, the limit is {TAG_BYTES_MAX}", tags.len()),
+                ));
+            }
+            for tag in crate::subscribe::tags::split(tags) {
+                headers.push("tag", tag)?;
+            }
+        }
+        for (name, field) in head.x_headers() {
+            for value in pct::values(field) {
+                let value =
+                    value.map_err(|err| Failure::bad_request("bad_header", format!("X-Header-{name}: {err}")))?;
+                headers.push(name, value.as_bytes())?;
+            }
+        }
+        if let Some(traceparent) = head.known.traceparent {
+            headers.push("traceparent", traceparent)?;
+        }
+        Ok(headers)
+    }
+
+    /// Whether [`RecordHeaders::of`] would find none.
+    pub fn are_none(head: &Head<'_>) -> bool {
+        head.known.x_tag_count == 0 && head.known.x_header_count == 0 && head.known.traceparent.is_none()
+    }
+
+    fn refs(&self) -> SmallVec<[HeaderRef<'_>; 8]> {
+        self.spans
+            .iter()
+            .map(|span| HeaderRef {
+                name: &self.bytes[span.name.clone()],
+                value: Some(&self.bytes[span.value.clone()]),
+            })
+            .collect()
+    }
+
+    fn push(&mut self, name: &str, value: &[u8]) -> Result<(), Failure> {
+        if self.spans.len() == RECORD_HEADERS_MAX {
             return Err(Failure::bad_request(
-                "tag_too_long",
-                format!("X-Tag is {} bytes, the limit is {TAG_BYTES_MAX}", tags.len()),
+                "too_many_headers",
+                format!("more than {RECORD_HEADERS_MAX} tags and X-Header-* together"),
             ));
         }
-        for tag in crate::subscribe::tags::split(tags) {
-            push_header(scratch, &mut spans, "tag", tag)?;
-        }
+        let start = self.bytes.len();
+        self.bytes.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
+        let middle = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.spans.push(Span { name: start..middle, value: middle..self.bytes.len() });
+        Ok(())
     }
-    for (name, field) in head.x_headers() {
-        for value in pct::values(field) {
-            let value = value.map_err(|err| Failure::bad_request("bad_header", format!("X-Header-{name}: {err}")))?;
-            push_header(scratch, &mut spans, name, value.as_bytes())?;
-        }
-    }
-    if let Some(traceparent) = head.known.traceparent {
-        push_header(scratch, &mut spans, "traceparent", traceparent)?;
-    }
-    Ok(spans)
-}
-
-fn push_header(
-    scratch: &mut Vec<u8>,
-    spans: &mut SmallVec<[Span; 8]>,
-    name: &str,
-    value: &[u8],
-) -> Result<(), Failure> {
-    if spans.len() == RECORD_HEADERS_MAX {
-        return Err(Failure::bad_request(
-            "too_many_headers",
-            format!("more than {RECORD_HEADERS_MAX} tags and X-Header-* together"),
-        ));
-    }
-    let start = scratch.len();
-    scratch.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
-    let middle = scratch.len();
-    scratch.extend_from_slice(value);
-    spans.push(Span { name: start..middle, value: middle..scratch.len() });
-    Ok(())
 }
 
 #[cfg(test)]
