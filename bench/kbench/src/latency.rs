@@ -279,3 +279,26 @@ fn markdown(latency: &Latency, closed: &[f64], rate: u64, cases: &[Case<'_>]) ->
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(produce_requests: u64, records: u64) -> Taken {
+        let outcome = crate::outcome::Outcome::new();
+        let figures = Figures::of(&outcome, std::time::Duration::from_secs(1), None);
+        Taken { figures, seconds: 1.0, broker_cores: 0.0, produce_requests, records }
+    }
+
+    #[test]
+    fn the_broker_is_given_as_many_requests_and_records_as_by_the_gateway() {
+        for (produce_requests, records, rate, expected) in [
+            (1_000, 16_000, 50_000, Some(Produce { per_second: 3_125.0, records: 16 })),
+            (1_000, 1_000, 700, Some(Produce { per_second: 700.0, records: 1 })),
+            (0, 0, 700, None),
+            (0, 10, 700, None),
+        ] {
+            assert_eq!(Produce::of(&taken(produce_requests, records), rate).ok(), expected);
+        }
+    }
+}

@@ -343,3 +343,82 @@ impl<'w> Driver<'w> {
         Ok(socket)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Output;
+    use crate::load::{Count, Mode};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    /// Answers whole requests of `request_bytes`, on a thread per connection.
+    fn server(request_bytes: usize, answer: &'static [u8], per_connection: usize) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let mut socket = socket.expect("accept");
+                std::thread::spawn(move || {
+                    let mut request = vec![0; request_bytes];
+                    for _ in 0..per_connection {
+                        if socket.read_exact(&mut request).is_err() || socket.write_all(answer).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        port
+    }
+
+    fn load(port: u16, request_bytes: usize, rate: u64, requests: u64) -> Figures {
+        let work = Work {
+            host: "127.0.0.1".to_owned(),
+            port,
+            request: vec![b'x'; request_bytes].into(),
+            mode: Mode::Open(rate),
+            count: Count::OnePerBody,
+            payload_bytes: request_bytes,
+        };
+        let options = Run {
+            connections: 3,
+            duration: Duration::from_secs(60),
+            warmup: Duration::ZERO,
+            requests: Some(requests),
+            client_cpu: Vec::new(),
+            pid: None,
+            server_cpu: None,
+            machine: false,
+            output: Output::Json,
+        };
+        run(&work, rate, &options).expect("a run")
+    }
+
+    #[test]
+    fn a_request_larger_than_the_sockets_buffers_is_sent_in_parts() {
+        let request_bytes = 24 << 20;
+        let port = server(request_bytes, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", usize::MAX);
+        let figures = load(port, request_bytes, 50, 6);
+        assert_eq!((figures.requests, figures.unanswered), (6, 0), "{figures:?}");
+        assert!(figures.all_good(), "{figures:?}");
+    }
+
+    #[test]
+    fn a_server_that_closes_after_each_answer_is_connected_to_again() {
+        let port = server(10, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", 1);
+        let figures = load(port, 10, 200, 40);
+        assert_eq!((figures.requests, figures.unanswered), (40, 0), "{figures:?}");
+        assert!(figures.all_good(), "{figures:?}");
+    }
+
+    #[test]
+    fn a_server_that_breaks_off_costs_the_requests_it_held() {
+        // The second of each connection is read and never answered.
+        let port = server(10, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 1);
+        let figures = load(port, 10, 200, 40);
+        let lost: u64 = figures.errors.values().sum();
+        assert_eq!(figures.requests + lost, 40, "{figures:?}");
+        assert!(figures.requests >= 3 && lost > 0, "{figures:?}");
+    }
+}

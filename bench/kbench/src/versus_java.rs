@@ -6,7 +6,8 @@
 //! in place of the tool.
 //!
 //! Both sides keep acks=all and idempotence. What either reports as sent must be in the topic afterwards. The tool runs
-//! as it comes, and tuned for throughput; it is given time to be compiled before it counts.
+//! as it comes, and tuned for throughput; it is given time to be compiled before it counts, and its payloads come from
+//! a file, since made up for each record they cost it more than sending them.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -22,7 +23,8 @@ use crate::load::Mode;
 use crate::machine::machine;
 use crate::measure::ForeignMeter;
 use crate::offsets;
-use crate::publish::Kind;
+use crate::process::TempDir;
+use crate::publish::{Kind, message};
 use crate::records::Framing;
 use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Spread, quietly};
 use crate::servers::{Load, Server, kateway_path};
@@ -179,7 +181,10 @@ impl Bench<'_> {
         let warmup = (records as f64 * self.versus.warmup.as_secs_f64() / self.seconds()) as u64;
         let mut command = testkit::java::producer_performance(self.versus.heap_mb)?;
         command.args(["--bootstrap-server", &self.kafka, "--topic", &self.topic, "--throughput", "-1"]);
-        command.args(["--record-size", &case.size.to_string(), "--num-records", &records.to_string()]);
+        let payloads = TempDir::new()?;
+        let payload_file = payloads.path.join("payloads");
+        std::fs::write(&payload_file, message(case.size)).context("the tool's payloads")?;
+        command.arg("--payload-file").arg(&payload_file).args(["--num-records", &records.to_string()]);
         command.args(["--warmup-records", &warmup.to_string(), "--reporting-interval", "3600000"]);
         command.args(["--command-property", "acks=all", "enable.idempotence=true"]).args(properties);
         let before = offsets::end_of(&self.kafka, &self.topic)?;
