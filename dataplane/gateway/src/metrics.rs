@@ -53,6 +53,7 @@ pub struct GatewayMetrics {
     requests: Family<CounterKind, RequestLabels>,
     latency: Family<HistogramKind, EndpointLabels>,
     topic_latency: Family<HistogramKind, TopicLabels>,
+    repeated: Family<CounterKind, ()>,
     published_bytes: Family<CounterKind, ()>,
     batch_records: Family<CounterKind, OutcomeLabels>,
     delivered_bytes: Family<CounterKind, ()>,
@@ -82,6 +83,10 @@ impl Default for GatewayMetrics {
                 "Latency of publishes by Kafka topic; beyond a cap the topic is `other`.",
                 Unit::Seconds,
                 TOPICS_MAX,
+            ),
+            repeated: registry.counter(
+                "gateway_repeated_heads_total",
+                "Publishes served by what was decided about an earlier request of their connection with the same head.",
             ),
             published_bytes: registry.counter("gateway_published_bytes_total", "Bytes of messages answered 201."),
             batch_records: registry.counters("gateway_batch_records_total", "Records of batches by outcome."),
@@ -125,6 +130,7 @@ impl GatewayMetrics {
             latency: RefCell::new(latency),
             topic_latency: RefCell::new(self.topic_latency.shard()),
             topics: RefCell::new(HashMap::new()),
+            repeated: self.repeated.local(),
             published_bytes: self.published_bytes.local(),
             batch_stored: batch_records.get(&OutcomeLabels { outcome: "stored" }),
             batch_failed: batch_records.get(&OutcomeLabels { outcome: "failed" }),
@@ -153,6 +159,7 @@ pub struct ShardMetrics {
     topic_latency: RefCell<ShardFamily<HistogramKind, TopicLabels>>,
     /// By [`model::Topic::index`].
     topics: RefCell<HashMap<u32, Histogram>>,
+    repeated: Counter,
     published_bytes: Counter,
     batch_stored: Counter,
     batch_failed: Counter,
@@ -170,6 +177,11 @@ pub struct ShardMetrics {
 }
 
 impl ShardMetrics {
+    /// A publish whose head is that of an earlier one.
+    pub fn repeated(&self) {
+        self.repeated.inc();
+    }
+
     /// A publish reached Kafka; the request itself is counted by [`ShardMetrics::finished`].
     pub fn published(&self, topic: u32, name: &str, bytes: usize, elapsed: Duration) {
         self.published_bytes.add(bytes as u64);

@@ -25,7 +25,13 @@ fn warm(scene: &Scene, target: &str) -> Connection {
         let answer = publish(&mut connection, target, "warm");
         assert_eq!(answer.status, 201, "{}", answer.text());
     }
+    assert_eq!(repeated(scene), 2, "the first two are decided, the others repeat them");
     connection
+}
+
+/// Publishes that were served by an earlier one's decisions.
+fn repeated(scene: &Scene) -> u64 {
+    scene.metric("gateway_repeated_heads_total", &[])
 }
 
 #[test]
@@ -39,6 +45,7 @@ fn messages_under_the_same_head_keep_their_own_keys_lengths_partitions_and_order
         assert_eq!(answer.header("X-Offset"), Some(number.to_string().as_str()));
         assert_eq!(answer.header("X-Partition"), Some("0"));
     }
+    assert_eq!(repeated(&scene), 4);
     for (number, body) in bodies.iter().enumerate() {
         let polled = scene.poll("/v1/msgs/demo/orders/v1?group=g&wait=10s");
         assert_eq!((polled.status, polled.text().as_str()), (200, *body));
@@ -59,6 +66,7 @@ fn a_connection_that_changes_topics_and_repeats_them_publishes_to_each() {
         assert_eq!(answer.header("X-Offset"), Some(expected[which].to_string().as_str()), "step {step}: {target}");
         expected[which] += 1;
     }
+    assert!(repeated(&scene) > 0);
 }
 
 #[test]
@@ -68,7 +76,7 @@ fn what_a_connection_repeats_is_refused_as_soon_as_the_snapshot_says_so() {
         ("another secret", |doc| doc.apps[0].publish = doc.apps[1].publish.clone(), "401 not_authenticated"),
         ("the app is disabled", |doc| doc.apps[0].enabled = false, "403 app_disabled"),
         ("the topic is disabled", |doc| doc.topics[0].enabled = false, "403 topic_disabled"),
-        ("the topic is gone", |doc| drop(doc.topics.remove(0)), "404 no_such_topic"),
+        ("the topic is gone", |doc| drop(doc.topics.remove(0)), "404 no_such_version"),
         ("a lower limit", |doc| doc.topics[0].options.message_bytes_max = 3, "413 message_too_large"),
     ];
     for (what, change, expected) in rows {
@@ -113,6 +121,7 @@ fn headers_with_a_meaning_of_their_own_are_never_taken_from_the_request_before()
         assert_eq!(answer.status, 201);
         ids.insert(answer.header("X-Request-Id").expect("an id").to_owned());
     }
+    assert_eq!(repeated(&scene), 2, "of the plain ones only");
     assert_eq!(ids.len(), 4, "an id each: {ids:?}");
     for number in 0..8 {
         let polled = scene.poll("/v1/msgs/demo/orders/v1?group=g&wait=10s");
@@ -136,6 +145,7 @@ fn half_of_a_repeated_request_waits_for_the_rest_and_what_is_pipelined_is_answer
     }
     raw.stop_sending();
     let answers = raw.answers();
+    assert!(repeated(&scene) > 0);
     assert_eq!(answers.len(), 12);
     for (number, answer) in answers.iter().enumerate() {
         assert_eq!(answer.status(), 201);

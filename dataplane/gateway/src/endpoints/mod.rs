@@ -129,6 +129,7 @@ pub fn start_repeated(
 ) {
     let sequence = conn.open_slot();
     let meta = repeated.meta(shard);
+    shard.metrics.repeated();
     let result = take_whole(shard, &repeated.destination, body.len(), None).and_then(|reservation| {
         let none = RecordHeaders::default();
         let (destination, body) = (&repeated.destination, Body::Slice(body));
