@@ -44,7 +44,7 @@ const SHORT: Lengths = Lengths {
 };
 /// The gateway as it is configured by default.
 const FULL: Lengths = Lengths {
-    rounds: 3,
+    rounds: 2,
     down: seconds(15),
     publish_timeout: seconds(10),
     request_timeout: seconds(30),
@@ -74,21 +74,21 @@ pub const SCENARIOS: &[Scenario] = &[
         gateways: 1,
         fault: broker_freezes,
         short: Some(Lengths { down: seconds(8), ..SHORT }),
-        full: Lengths { rounds: 2, down: seconds(40), ..FULL },
+        full: Lengths { rounds: 1, down: seconds(40), ..FULL },
     },
     Scenario {
         name: "leaders_that_move_lose_nothing",
         gateways: 1,
         fault: leaders_move,
         short: Some(Lengths { rounds: 2, ..SHORT }),
-        full: Lengths { rounds: 12, ..FULL },
+        full: Lengths { rounds: 8, ..FULL },
     },
     Scenario {
         name: "a_rolling_restart_loses_nothing",
         gateways: 1,
         fault: rolling_restart,
         short: Some(SHORT),
-        full: Lengths { rounds: 2, ..FULL },
+        full: Lengths { rounds: 1, ..FULL },
     },
     Scenario { name: "a_full_disk_loses_nothing", gateways: 1, fault: disk_full, short: Some(SHORT), full: FULL },
     Scenario {
@@ -110,21 +110,21 @@ pub const SCENARIOS: &[Scenario] = &[
         gateways: 1,
         fault: too_few_left,
         short: Some(Lengths { down: seconds(8), ..SHORT }),
-        full: Lengths { rounds: 2, down: seconds(40), ..FULL },
+        full: Lengths { rounds: 1, down: seconds(40), ..FULL },
     },
     Scenario {
         name: "one_of_two_gateways_killed_with_kill_9_loses_nothing",
         gateways: 2,
         fault: gateway_dies,
         short: Some(SHORT),
-        full: Lengths { rounds: 6, down: seconds(5), ..FULL },
+        full: Lengths { rounds: 4, down: seconds(5), ..FULL },
     },
     Scenario {
         name: "faults_in_any_order_lose_nothing",
         gateways: 2,
         fault: any_order,
         short: None,
-        full: Lengths { rounds: 16, ..FULL },
+        full: Lengths { rounds: 8, ..FULL },
     },
 ];
 

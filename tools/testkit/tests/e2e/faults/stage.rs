@@ -3,6 +3,7 @@
 //! The brokers are shared by consecutive scenarios. A scenario that failed leaves them in a state nobody knows, so
 //! the next one gets new ones.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -30,6 +31,9 @@ const STORED_MIN: usize = 3_000;
 /// An answer comes within what its request asked for, the sweep that notices it, and a scheduler with two cores for
 /// three brokers, a gateway and its clients.
 const LATE_MAX: Duration = Duration::from_secs(4);
+
+/// Of the reasons for unknown outcomes.
+const REASONS_SHOWN_MAX: usize = 5;
 
 /// What each of the 200 connections does.
 fn load(timeout: Duration) -> Load {
@@ -163,6 +167,9 @@ impl Stage {
             say(&format!("  {}: {report}", scenario.name));
         }
         say(&format!("  answers: {}", shown(&written.answers)));
+        for (why, count) in reasons(&written.ledger) {
+            say(&format!("  unknown {count} times: {why}"));
+        }
         say(&format!("  stored again after … {}", self.recoveries.join(", ")));
         let report = report?;
         ensure!(report.stored >= STORED_MIN, "that proves little: {report}");
@@ -177,6 +184,20 @@ fn shown(answers: &Answers) -> String {
         "by status {statuses:?}, {broken} broken off, {without_retry_after} without Retry-After, slowest {:.1} s",
         slowest.as_secs_f64()
     )
+}
+
+/// Why outcomes were unknown, most frequent first; numbers in the reasons do not count.
+fn reasons(ledger: &Ledger) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in &ledger.entries {
+        let Outcome::Unknown { why } = &entry.outcome else { continue };
+        let why = why.chars().map(|letter| if letter.is_ascii_digit() { '#' } else { letter }).collect();
+        *counts.entry(why).or_default() += 1;
+    }
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts.truncate(REASONS_SHOWN_MAX);
+    counts
 }
 
 /// A fault of Kafka is told as 503 or 504, at once or in the time the client gave, and never by hanging up.
