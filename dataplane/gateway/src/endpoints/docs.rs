@@ -272,7 +272,11 @@ pub const ENDPOINTS: &[EndpointDoc] = &[
         operation: "publishMessage",
         tag: "publish",
         summary: "Publish one message",
-        details: "The body is the message, any bytes; an empty body is an empty value. `POST /topics/:topic/:ver` is the 2017 alias.",
+        details: concat!(
+            "The body is the message, any bytes; an empty body is an empty value. `POST /topics/:topic/:ver` is the 2017 alias.",
+            include_str!("statuses/publish.md"),
+            include_str!("statuses/any.md"),
+        ),
         auth: Auth::Publisher,
         params: PUBLISH_PARAMS,
         request: &[ContentDoc { media_type: "application/octet-stream", what: "the message", example: None }],
@@ -285,7 +289,10 @@ pub const ENDPOINTS: &[EndpointDoc] = &[
         operation: "publishBatch",
         tag: "publish",
         summary: "Publish many messages",
-        details: "Records are stored while the body arrives; each has its receipt. Without stream=1 the answer begins when the body has ended, and there are at most 1,000,000 records. After a record that cannot be delimited nothing is stored and the connection closes.",
+        details: concat!(
+            "Records are stored while the body arrives; each has its receipt. Without stream=1 the answer begins when the body has ended, and there are at most 1,000,000 records. After a record that cannot be delimited nothing is stored and the connection closes. Statuses not listed here are those of `publishMessage`.",
+            include_str!("statuses/batch.md"),
+        ),
         auth: Auth::Publisher,
         params: BATCH_PARAMS,
         request: BATCH_REQUEST,
@@ -298,7 +305,7 @@ pub const ENDPOINTS: &[EndpointDoc] = &[
         operation: "publishRawMessage",
         tag: "publish",
         summary: "Publish one message to a topic by its name in Kafka",
-        details: "For apps with that grant; otherwise as publishing to an app's own topic.",
+        details: "For apps with that grant; otherwise, statuses included, as `publishMessage`.",
         auth: Auth::Publisher,
         params: RAW_PARAMS,
         request: &[ContentDoc { media_type: "application/octet-stream", what: "the message", example: None }],
@@ -311,7 +318,7 @@ pub const ENDPOINTS: &[EndpointDoc] = &[
         operation: "publishRawBatch",
         tag: "publish",
         summary: "Publish many messages to a topic by its name in Kafka",
-        details: "For apps with that grant; otherwise as a batch to an app's own topic.",
+        details: "For apps with that grant; otherwise, statuses included, as `publishBatch`.",
         auth: Auth::Publisher,
         params: RAW_BATCH_PARAMS,
         request: BATCH_REQUEST,
@@ -324,7 +331,10 @@ pub const ENDPOINTS: &[EndpointDoc] = &[
         operation: "pollMessages",
         tag: "subscribe",
         summary: "Poll messages as a consumer group",
-        details: "Answers as soon as one message is there. `GET /topics/:appid/:topic/:ver` is the 2017 alias.",
+        details: concat!(
+            "Answers as soon as one message is there. `GET /topics/:appid/:topic/:ver` is the 2017 alias. Statuses not listed here are those of every request, at `publishMessage`.",
+            include_str!("statuses/subscribe.md"),
+        ),
         auth: Auth::Subscriber,
         params: SUBSCRIBE_PARAMS,
         request: &[],
@@ -355,11 +365,93 @@ mod tests {
     use super::*;
     use crate::router::{RouteError, route};
     use model::Side;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::{Path, PathBuf};
 
     #[test]
     fn the_list_has_no_mistakes() {
         let listed: Vec<&EndpointDoc> = ENDPOINTS.iter().collect();
         assert_eq!(model::api_doc::mistakes(&listed), Vec::<String>::new());
+    }
+
+    /// `(status, code)` of the status tables in the endpoints' details.
+    fn documented() -> BTreeSet<(String, String)> {
+        let rows = ENDPOINTS.iter().flat_map(|doc| doc.details.lines()).filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            Some((cells.next()?, cells.next()?))
+        });
+        let codes = rows.flat_map(|(status, codes)| {
+            codes.split(", ").filter_map(move |code| {
+                let code = code.trim().strip_prefix('`')?.strip_suffix('`')?;
+                Some((status.to_owned(), code.to_owned()))
+            })
+        });
+        codes.collect()
+    }
+
+    /// Takes a string literal off the front of source text, if one begins there that could be a code.
+    fn literal(text: &str) -> Option<&str> {
+        let (code, _) = text.trim_start().strip_prefix('"')?.split_once('"')?;
+        let is_code =
+            !code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        is_code.then_some(code)
+    }
+
+    /// `(status, code)` wherever the sources make one: `(404, "code"`, `bad_request("code"`, `bad("code"`, and the few
+    /// places that keep a code in a table of their own, which are all 400.
+    fn made_in(source: &str) -> Vec<(String, String)> {
+        let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let with_status = source.split('(').filter_map(|rest| {
+            let (status, rest) = rest.trim_start().split_once(',')?;
+            let is_status = status.len() == 3 && status.starts_with(['4', '5']) && status.parse::<u16>().is_ok();
+            literal(rest).filter(|_| is_status).map(|code| (status, code))
+        });
+        let markers = ["bad_request(", "bad(", "&mut self."];
+        let bad = markers.into_iter().flat_map(|marker| {
+            source.split(marker).skip(1).filter_map(move |rest| match marker {
+                "&mut self." => literal(rest.split_once(',')?.1).filter(|code| code.starts_with("illegal_")),
+                _ => literal(rest),
+            })
+        });
+        let decode_errors = source.split("=> \"").skip(1).filter_map(|rest| {
+            let code = rest.split('"').next()?;
+            ["malformed_percent_encoding", "not_utf8"].contains(&code).then_some(code)
+        });
+        let all = with_status.chain(bad.map(|code| ("400", code))).chain(decode_errors.map(|code| ("400", code)));
+        all.map(|(status, code)| (status.to_owned(), code.to_owned())).collect()
+    }
+
+    fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap_or_else(|err| panic!("{}: {err}", dir.display())) {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.ends_with("tests") {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_that_can_be_sent_is_documented_with_its_status_and_no_other() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut files = vec![crates.join("../controlplane/model/src/denied.rs")];
+        sources(&crates.join("gateway/src"), &mut files);
+        sources(&crates.join("http/src"), &mut files);
+        let mut sent = BTreeSet::new();
+        for file in &files {
+            sent.extend(made_in(&fs::read_to_string(file).unwrap_or_else(|err| panic!("{}: {err}", file.display()))));
+        }
+        // Not of this listener, turned into another code on the way, or no code at all.
+        let elsewhere = [("404", "no_such_cluster"), ("413", "body_too_large")];
+        let elsewhere = elsewhere.map(|(status, code)| (status.to_owned(), code.to_owned()));
+        sent.retain(|pair| !elsewhere.contains(pair));
+        let documented = documented();
+        let missing: Vec<_> = sent.difference(&documented).collect();
+        let stale: Vec<_> = documented.difference(&sent).collect();
+        assert!(missing.is_empty() && stale.is_empty(), "not documented: {missing:?}; never sent: {stale:?}");
+        assert!(sent.len() > 80, "the sources were read: {}", sent.len());
     }
 
     #[test]
