@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use tracing::error;
+use tracing::{debug, error};
 
 use crate::hooks::Hooks;
 
@@ -195,7 +195,13 @@ impl Drop for Syncer {
     }
 }
 
+/// Real-time level of the sync thread: just above ordinary threads.
+const PRIORITY: u8 = 1;
+
 fn run(shared: &Shared, hooks: &Hooks, progress: &dyn Fn()) {
+    if let Err(err) = runtime::priority::realtime(PRIORITY) {
+        debug!(%err, "the sync thread runs at ordinary priority: with all cores busy a commit takes milliseconds");
+    }
     let mut group = Vec::new();
     loop {
         {

@@ -22,6 +22,7 @@ pub mod mailbox;
 pub mod net;
 pub mod notify;
 pub mod pool;
+pub mod priority;
 mod race;
 pub mod raw_ring;
 mod shard;

@@ -30,6 +30,12 @@ pub const RESOLVER_IDLE: Duration = Duration::from_secs(30);
 /// Addresses of one name that a connect tries in turn.
 pub const CONNECT_ADDRESSES_MAX: usize = 8;
 
+/// How long a listener waits for its port. The kernel frees the port of a killed process once the operations of its
+/// rings are taken down, some milliseconds after the process is gone: a restart must not fail on that.
+pub const BIND_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries.
+pub const BIND_RETRY: Duration = Duration::from_millis(20);
+
 /// How long a listener rests when the process is out of descriptors or memory: the pending connection would
 /// otherwise be reported readable for ever.
 pub const ACCEPT_REST: Duration = Duration::from_millis(50);

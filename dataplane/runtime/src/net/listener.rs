@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -19,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::stream::Stream;
 use crate::context;
-use crate::limits::{ACCEPT_BURST_MAX, ACCEPT_REST, LISTEN_BACKLOG};
+use crate::limits::{ACCEPT_BURST_MAX, ACCEPT_REST, BIND_PATIENCE, BIND_RETRY, LISTEN_BACKLOG};
 use crate::shard::Driver;
 use crate::time;
 
@@ -38,7 +39,8 @@ impl From<SocketAddr> for ListenSpec {
 }
 
 /// One listener per shard on the same address, which nobody else listens on. Port 0 becomes one free port for all;
-/// the address really bound is returned. Connections wait in the backlog until the shards accept.
+/// the address really bound is returned. Connections wait in the backlog until the shards accept. A port in use is
+/// waited for [`BIND_PATIENCE`], on the calling thread.
 ///
 /// # Panics
 /// When `shard_count` is 0.
@@ -48,7 +50,7 @@ pub fn bind_reuseport(
 ) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
     assert!(shard_count > 0, "at least one shard listens");
     let spec = spec.into();
-    let first = listening_socket(spec.addr, spec.backlog, false)?;
+    let first = patiently(|| listening_socket(spec.addr, spec.backlog, false))?;
     let addr = local_addr(&first)?;
     let mut listeners = Vec::with_capacity(shard_count);
     if shard_count > 1 {
@@ -59,6 +61,18 @@ pub fn bind_reuseport(
         listeners.push(listening_socket(addr, spec.backlog, true)?.into());
     }
     Ok((addr, listeners))
+}
+
+fn patiently<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + BIND_PATIENCE;
+    loop {
+        match bind() {
+            Err(err) if err.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(BIND_RETRY);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// A single exclusive listener.

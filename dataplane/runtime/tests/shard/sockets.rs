@@ -49,6 +49,18 @@ fn shards_share_a_port_that_nobody_else_can_take() {
 }
 
 #[test]
+fn a_port_that_becomes_free_within_a_moment_is_waited_for() {
+    let (addr, before) = bind_reuseport(any_port(), 1).expect("bind");
+    let ends = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(before);
+    });
+    let (same, _listeners) = bind_reuseport(addr, 2).expect("waited for");
+    assert_eq!(same, addr);
+    ends.join().expect("ends");
+}
+
+#[test]
 fn somebody_who_already_shares_the_port_is_noticed_too() {
     let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
     other.set_reuse_port(true).expect("option");
