@@ -80,11 +80,17 @@ struct Found {
 /// ```text
 /// crc32c/1 KiB            time:   [58.1 ns 58.4 ns 58.8 ns]
 ///                         thrpt:  [16.2 GiB/s 16.3 GiB/s 16.4 GiB/s]
+///                  change:
+///                         time:   [-1.0% +0.2% +1.4%] (p = 0.8 > 0.05)
 /// ```
 fn parse(said: &str) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let mut name = String::new();
     for line in said.lines() {
+        // Compared with an earlier run, which is of no interest here.
+        if line.contains('%') {
+            continue;
+        }
         if let Some((before, estimates)) = line.split_once("time:   [") {
             if !before.trim().is_empty() {
                 name = before.trim().to_owned();
@@ -120,7 +126,9 @@ Found 3 outliers among 100 measurements (3.00%)
   2 (2.00%) high mild
 batch/publish/binary 100 x 100 B, Summary receipts
                         time:   [11.1 µs 11.2 µs 11.9 µs]
-                        change: [-1.0% +0.2% +1.4%] (p = 0.8 > 0.05)
+                 change:
+                        time:   [−1.0% +0.2% +1.4%] (p = 0.8 > 0.05)
+                        thrpt:  [−1.0% +0.2% +1.4%]
 ";
         let row =
             |name: &str, time: &str, rate: &str| Found { name: name.into(), time: time.into(), rate: rate.into() };
