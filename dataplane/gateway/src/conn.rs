@@ -19,11 +19,12 @@ use bytes::Bytes;
 use gafka_http::response::CONTINUE;
 use gafka_http::{Head, Method};
 use model::Side;
-use runtime::net::{Closer, ReadHalf, ReadableOwned, Stream, WriteHalf};
+use runtime::net::{Closer, ReadHalf, Stream, WriteHalf};
 use runtime::notify::Notify;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -76,6 +77,7 @@ impl RequestMeta {
             varies_by_origin: !origins.is_empty(),
             origin: self.origin.and_then(|index| origins.get(usize::from(index))).map(String::as_str),
             head_only: self.head_only,
+            block: &shard.answers,
         }
     }
 }
@@ -192,7 +194,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, side: Sid
 }
 
 async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut ReadHalf, writer: &mut WriteHalf) {
-    let mut readable: Option<ReadableOwned> = None;
+    let mut readable = pin!(None);
     let mut at_end = false;
     // One reading of the clock per received burst; answers come with the time of the tick that made them.
     let mut now = shard.tick();
@@ -245,7 +247,7 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut
         // client went away: it must not be handed messages then.
         let watch_only = step == Step::Stopped && !conn.polls.borrow().is_empty();
         let want_read = !at_end && (step == Step::NeedBytes || watch_only);
-        match next_event(conn, reader, &mut readable, want_read).await {
+        match next_event(conn, readable.as_mut(), || reader.readable_owned(), want_read).await {
             Event::Ready => now = shard.now(),
             Event::Broken => {
                 shard.metrics.connection_ended("read_failed");
@@ -297,7 +299,12 @@ async fn write(shard: &Shard, conn: &Conn, writer: &mut WriteHalf, chunks: Small
 }
 
 /// Waits for a finished answer or for bytes, whichever is first. The readiness poll stays armed between calls.
-async fn next_event(conn: &Conn, reader: &ReadHalf, readable: &mut Option<ReadableOwned>, want_read: bool) -> Event {
+async fn next_event<Readable: Future<Output = io::Result<()>>>(
+    conn: &Conn,
+    mut readable: Pin<&mut Option<Readable>>,
+    arm: impl Fn() -> Readable,
+    want_read: bool,
+) -> Event {
     let mut ready = pin!(conn.ready.notified());
     poll_fn(|cx| {
         if ready.as_mut().poll(cx).is_ready() {
@@ -306,14 +313,14 @@ async fn next_event(conn: &Conn, reader: &ReadHalf, readable: &mut Option<Readab
         if !want_read {
             return Poll::Pending;
         }
-        let armed = readable.get_or_insert_with(|| reader.readable_owned());
-        match Pin::new(armed).poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(result) => {
-                *readable = None;
-                Poll::Ready(if result.is_ok() { Event::Readable } else { Event::Broken })
-            }
+        if readable.is_none() {
+            readable.set(Some(arm()));
         }
+        let armed = readable.as_mut().as_pin_mut().expect("armed above or earlier");
+        armed.poll(cx).map(|result| {
+            readable.set(None);
+            if result.is_ok() { Event::Readable } else { Event::Broken }
+        })
     })
     .await
 }

@@ -12,6 +12,9 @@ pub const MEMORY_BYTES_FLOOR: u64 = 16 << 20;
 pub const PIPELINE_DEPTH_MAX: usize = 256;
 /// Head and small bodies are parsed out of pooled buffers of this size.
 pub const READ_BUFFER_BYTES: usize = 16 << 10;
+/// Answers of a shard are written into blocks of this size, about ten in each. A client that does not read its answer
+/// keeps the whole block, so it is small.
+pub const ANSWER_BLOCK_BYTES: usize = 4 << 10;
 /// In the memory budget: whoever has not said yet who it is, and requests that belong to no cluster.
 pub const ANONYMOUS: u32 = u32::MAX;
 /// Values from this size on are linked into the produce request, not copied (DESIGN.md section 3: copying 1 KiB costs
@@ -34,8 +37,8 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// The first time; then twice as long each time, up to that.
 pub const SWEEP_INTERVAL_FIRST: Duration = Duration::from_millis(15);
 /// After an error that ends the connection, how many bytes are still read and thrown away, so that the client sees
-/// the answer instead of a reset.
-pub const LINGER_BYTES_MAX: usize = 256 << 10;
+/// the answer instead of a reset: most clients send the whole of a body before they look.
+pub const LINGER_BYTES_MAX: usize = 16 << 20;
 /// And for how long.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 /// The body of a refused request is passed over up to this length, to keep its connection; for a longer one a new
@@ -82,7 +85,12 @@ pub const ZSTD_WINDOW_LOG_MIN: u32 = 17;
 pub const RAW_TOPICS_PER_APP_MAX: u32 = 1_000;
 /// And all apps together; a quarter of what the client keeps.
 pub const RAW_TOPICS_MAX: usize = 16 << 10;
+/// Groups one app may keep alive on a shard, one for each topic it reads: each is a member of a Kafka group.
+pub const GROUPS_PER_APP_MAX: u32 = 1_000;
+/// And all apps together.
+pub const GROUPS_MAX: usize = 10_000;
 
+const _: () = assert!(MESSAGE_BYTES_CEILING < LINGER_BYTES_MAX);
 const _: () = assert!(2 * RECEIPTS_PIECE_BYTES as u64 <= WRITE_BYTES_FREE);
 const _: () = assert!(RAW_TOPICS_PER_APP_MAX as usize <= RAW_TOPICS_MAX);
 const _: () = assert!(ZSTD_WINDOW_LOG_MIN < ZSTD_WINDOW_LOG_MAX);

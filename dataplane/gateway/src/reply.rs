@@ -9,6 +9,7 @@
 //! | 504 | unknown: the message may be in Kafka | may store it twice |
 
 use crate::batch::RecordError;
+use crate::limits::ANSWER_BLOCK_BYTES;
 use crate::slots::{Answer, Delivery};
 use crate::subscribe::Refusal;
 use bytes::{Bytes, BytesMut};
@@ -19,6 +20,7 @@ use kafka_client::ProduceError;
 use model::Denied;
 use model::denied::WWW_AUTHENTICATE;
 use smallvec::SmallVec;
+use std::cell::RefCell;
 
 /// An error answer: status, stable code, sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +107,8 @@ pub struct Context<'a> {
     pub varies_by_origin: bool,
     /// The configured origin the request came from.
     pub origin: Option<&'a str>,
+    /// Where the shard writes answers, one behind the other.
+    pub block: &'a RefCell<BytesMut>,
     /// A HEAD request: the answer ends with its head (RFC 9110 section 9.3.2).
     pub head_only: bool,
 }
@@ -233,9 +237,15 @@ pub fn records(
 }
 
 fn build(context: &Context<'_>, status: u16, keep: bool, capacity: usize, end: impl FnOnce(Writer<'_>)) -> Answer {
-    let mut out = BytesMut::with_capacity(capacity);
+    let mut block = context.block.borrow_mut();
+    let out = &mut *block;
+    debug_assert!(out.is_empty(), "every answer is split off when it is whole");
+    if out.capacity() < capacity {
+        // One allocation for several answers; the last of them that is written lets it go.
+        *out = BytesMut::with_capacity(capacity.max(ANSWER_BLOCK_BYTES));
+    }
     let connection = Connection { keep_alive: keep, minor_version: context.minor_version };
-    let mut writer = Writer::start(&mut out, status, connection, &context.date);
+    let mut writer = Writer::start(out, status, connection, &context.date);
     if context.varies_by_origin {
         writer = writer.header("Vary", b"Origin");
     }
@@ -250,5 +260,5 @@ fn build(context: &Context<'_>, status: u16, keep: bool, capacity: usize, end: i
         let end = out.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("an answer has a head");
         out.truncate(end + 4);
     }
-    Answer { bytes: out.freeze(), close: !keep, ..Answer::default() }
+    Answer { bytes: out.split().freeze(), close: !keep, ..Answer::default() }
 }

@@ -15,6 +15,7 @@ use crate::shared::{ClusterHealth, Shared};
 use crate::slots::{Answer, Delivery};
 use crate::subscriptions::{PollAnswer, PollRequest, Subscriptions};
 use crate::waiters::Waiters;
+use bytes::BytesMut;
 use foldhash::HashMap;
 use gafka_http::Head;
 use gafka_http::date::{DateCache, HttpDate};
@@ -83,6 +84,8 @@ pub struct Shard {
     conns: RefCell<Slab<Rc<Conn>>>,
     clock: Clock,
     dates: RefCell<DateCache>,
+    /// The block answers are written into.
+    pub answers: RefCell<BytesMut>,
     request_ids: Cell<u64>,
     request_id_prefix: u32,
     draining: Cell<bool>,
@@ -134,6 +137,7 @@ pub async fn run(parts: ShardParts) {
         conns: RefCell::default(),
         clock: Clock::new(),
         dates: RefCell::default(),
+        answers: RefCell::default(),
         request_ids: Cell::new(0),
         request_id_prefix: runtime::clock::seed() as u32,
         draining: Cell::new(false),

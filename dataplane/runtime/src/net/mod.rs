@@ -12,4 +12,4 @@ pub mod tls;
 pub use connect::connect;
 pub use listener::{ListenSpec, Listener, bind, bind_reuseport};
 pub use pump::pump;
-pub use stream::{Closer, ReadBuf, ReadHalf, ReadableOwned, Stream, WriteHalf};
+pub use stream::{Closer, ReadBuf, ReadHalf, Stream, WriteHalf};

@@ -13,7 +13,6 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -107,20 +106,6 @@ impl Closer {
         if let Some(socket) = self.socket.upgrade() {
             socket.shutdown(Shutdown::Both);
         }
-    }
-}
-
-/// Future of [`ReadHalf::readable_owned`].
-#[must_use = "futures do nothing unless awaited"]
-pub struct ReadableOwned {
-    inner: Pin<Box<dyn Future<Output = io::Result<()>>>>,
-}
-
-impl Future for ReadableOwned {
-    type Output = io::Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
-        self.inner.as_mut().poll(cx)
     }
 }
 
@@ -228,12 +213,11 @@ impl ReadHalf {
     }
 
     /// As [`ReadHalf::readable`], but borrows nothing: one poll can stay armed while a request is read and answered,
-    /// to notice a client that leaves. Poll it from one task at a time; it resolves once. One allocation (about
-    /// 200 bytes). On the epoll driver a read by the same half that finds nothing hides an arrival from it until the
+    /// to notice a client that leaves. Poll it from one task at a time; it resolves once. On the epoll driver a read by the same half that finds nothing hides an arrival from it until the
     /// next bytes, so read only after it has resolved.
-    pub fn readable_owned(&self) -> ReadableOwned {
+    pub fn readable_owned(&self) -> impl Future<Output = io::Result<()>> + use<> {
         let transport = self.transport.clone();
-        ReadableOwned { inner: Box::pin(async move { transport.readable().await }) }
+        async move { transport.readable().await }
     }
 
     /// A handle that can end the stream from another task.

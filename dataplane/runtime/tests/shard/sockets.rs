@@ -174,7 +174,7 @@ fn an_owned_poll_stays_armed_across_writes_and_tells_when_the_client_leaves() {
         reading.readable_owned().await.expect("readable");
         let (result, buf) = reading.read(room()).await;
         assert_eq!((result.expect("read"), &buf[..]), (8, &b"question"[..]));
-        let mut gone = reading.readable_owned();
+        let mut gone = std::pin::pin!(reading.readable_owned());
         for _ in 0..20 {
             writing.write_all(Bytes::from_static(b"answer")).await.expect("write");
             let waited = race(&mut gone, time::yield_now()).await;
