@@ -35,6 +35,8 @@ pub struct Load {
     pub ndjson: u32,
     /// Connections that publish batches as `application/vnd.gafka.records`, with binary receipts.
     pub binary: u32,
+    /// Connections that publish batches with `stream=1`, as NDJSON.
+    pub streams: u32,
     /// Keys each connection cycles through.
     pub keys_per_connection: u64,
     pub records_per_batch: usize,
@@ -55,6 +57,7 @@ impl Default for Load {
             keyless: 0,
             ndjson: 0,
             binary: 0,
+            streams: 0,
             keys_per_connection: 4,
             records_per_batch: 10,
             value_bytes: 200,
@@ -115,7 +118,7 @@ impl Answers {
 impl Load {
     /// Number of connections.
     pub fn connections(&self) -> u32 {
-        self.keyed + self.keyless + self.ndjson + self.binary
+        self.keyed + self.keyless + self.ndjson + self.binary + self.streams
     }
 
     /// Starts publishing to the topic of `tenant` through the gateways at `bases`: connection n begins at the n-th,
@@ -150,6 +153,7 @@ impl Load {
             (self.keyless, Style::Single { keyed: false }),
             (self.ndjson, Style::Batch(Framing::Ndjson)),
             (self.binary, Style::Batch(Framing::Binary)),
+            (self.streams, Style::Stream),
         ];
         let mut first = 0;
         for (count, style) in kinds {
@@ -222,9 +226,12 @@ mod tests {
 
     #[test]
     fn connections_are_dealt_to_the_kinds_in_order() {
-        let load = Load { keyed: 1, keyless: 2, ndjson: 0, binary: 1, ..Load::default() };
+        let load = Load { keyed: 1, keyless: 2, ndjson: 0, binary: 1, streams: 1, ..Load::default() };
         let dealt: Vec<Style> = (0..load.connections()).map(|connection| load.style_of(connection)).collect();
         let keyless = Style::Single { keyed: false };
-        assert_eq!(dealt, [Style::Single { keyed: true }, keyless, keyless, Style::Batch(Framing::Binary)]);
+        assert_eq!(
+            dealt,
+            [Style::Single { keyed: true }, keyless, keyless, Style::Batch(Framing::Binary), Style::Stream]
+        );
     }
 }

@@ -32,6 +32,8 @@ pub enum Style {
     Single { keyed: bool },
     /// `POST /v1/msgs/:topic/:ver/batch`, every second record with a key.
     Batch(Framing),
+    /// The same as NDJSON with `stream=1`: receipts come while records are still read.
+    Stream,
 }
 
 /// Of a batch and of its receipts.
@@ -54,11 +56,11 @@ impl Style {
     pub fn draft(self, load: &Load, connection: u32, sequence: u64) -> Vec<Draft> {
         let count = match self {
             Self::Single { .. } => 1,
-            Self::Batch(_) => load.records_per_batch as u64,
+            Self::Batch(_) | Self::Stream => load.records_per_batch as u64,
         };
         let is_keyed = |sequence: u64| match self {
             Self::Single { keyed } => keyed,
-            Self::Batch(_) => sequence.is_multiple_of(2),
+            Self::Batch(_) | Self::Stream => sequence.is_multiple_of(2),
         };
         (sequence..sequence + count)
             .map(|sequence| {
@@ -78,10 +80,8 @@ impl Style {
                 let key = drafts[0].key.as_deref().map(|key| format!("&key={}", String::from_utf8_lossy(key)));
                 tenant.publish(&(timeout + &key.unwrap_or_default())).body(drafts[0].value.clone())
             }
-            Self::Batch(Framing::Ndjson) => {
-                let lines: String = drafts.iter().map(ndjson_line).collect();
-                tenant.publish_batch(&timeout).header("Content-Type", NDJSON).body(lines)
-            }
+            Self::Batch(Framing::Ndjson) => ndjson(tenant, &timeout, drafts),
+            Self::Stream => ndjson(tenant, &(timeout + "&stream=1"), drafts),
             Self::Batch(Framing::Binary) => {
                 let mut body = Vec::new();
                 drafts.iter().for_each(|draft| put_record(draft, &mut body));
@@ -100,8 +100,14 @@ impl Style {
         match self {
             Self::Single { .. } => Ok(vec![single(&answer)?; count]),
             Self::Batch(framing) => batch(framing, &answer, count),
+            Self::Stream => stream(&answer, count),
         }
     }
+}
+
+fn ndjson(tenant: &Tenant, query: &str, drafts: &[Draft]) -> Request {
+    let lines: String = drafts.iter().map(ndjson_line).collect();
+    tenant.publish_batch(query).header("Content-Type", NDJSON).body(lines)
 }
 
 fn ndjson_line(draft: &Draft) -> String {
@@ -134,14 +140,30 @@ fn single(answer: &Response) -> Result<Outcome> {
 }
 
 fn batch(framing: Framing, answer: &Response, count: usize) -> Result<Vec<Outcome>> {
+    let Some(outcomes) = receipts(framing, answer, count)? else { return Ok(vec![single(answer)?; count]) };
+    let failed = outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Stored { .. })).count();
+    let told = answer.header("x-failed").and_then(|value| value.parse().ok());
+    ensure!(told == Some(failed), "X-Failed is {told:?}, {failed} receipts say so");
+    ensure!((answer.status == 200) == (failed < count), "{failed} of {count} failed, yet {}", answer.status);
+    Ok(outcomes)
+}
+
+/// How many failed is told in a trailer, and the status before anybody knew.
+fn stream(answer: &Response, count: usize) -> Result<Vec<Outcome>> {
+    let Some(outcomes) = receipts(Framing::Ndjson, answer, count)? else { return Ok(vec![single(answer)?; count]) };
+    ensure!(answer.status == 200, "receipts that flow under status {}", answer.status);
+    Ok(outcomes)
+}
+
+/// The outcome of each record; nothing when the batch was refused as a whole, before its first record.
+fn receipts(framing: Framing, answer: &Response, count: usize) -> Result<Option<Vec<Outcome>>> {
     let expected = match framing {
         Framing::Ndjson => NDJSON,
         Framing::Binary => RECEIPTS,
     };
     if answer.header("content-type") != Some(expected) {
-        // Refused as a whole, before its first record.
         ensure!(answer.status != 200, "a batch without receipts: {}", answer.text());
-        return Ok(vec![single(answer)?; count]);
+        return Ok(None);
     }
     let outcomes = match framing {
         Framing::Ndjson => answer.text().lines().map(ndjson_receipt).collect::<Result<Vec<_>>>(),
@@ -149,11 +171,7 @@ fn batch(framing: Framing, answer: &Response, count: usize) -> Result<Vec<Outcom
     };
     let outcomes = outcomes.with_context(|| format!("receipts of a batch answered {}", answer.status))?;
     ensure!(outcomes.len() == count, "{} receipts for {count} records", outcomes.len());
-    let failed = outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Stored { .. })).count();
-    let told = answer.header("x-failed").and_then(|value| value.parse().ok());
-    ensure!(told == Some(failed), "X-Failed is {told:?}, {failed} receipts say so");
-    ensure!((answer.status == 200) == (failed < count), "{failed} of {count} failed, yet {}", answer.status);
-    Ok(outcomes)
+    Ok(Some(outcomes))
 }
 
 fn ndjson_receipt(line: &str) -> Result<Outcome> {
@@ -244,6 +262,7 @@ mod tests {
             (single, answer(201, json, None, b"{\"partition\":1,\"offset\":2}"), 1, vec![stored.clone()]),
             (single, answer(503, json, None, error), 1, vec![refused.clone()]),
             (ndjson, answer(200, NDJSON, Some("1"), lines), 2, vec![stored.clone(), refused.clone()]),
+            (Style::Stream, answer(200, NDJSON, None, lines), 2, vec![stored.clone(), refused.clone()]),
             (binary, answer(200, RECEIPTS, Some("1"), &bytes), 2, vec![stored, refused.clone()]),
             (binary, answer(503, json, None, error), 2, vec![refused.clone(), refused]),
         ];
@@ -251,7 +270,7 @@ mod tests {
             let shown = format!("{style:?} {answer:?}");
             assert_eq!(style.outcomes(answer, count).unwrap(), expected, "{shown}");
         }
-        for style in [single, ndjson, binary] {
+        for style in [single, ndjson, binary, Style::Stream] {
             let cut = style.outcomes(Err(anyhow::anyhow!("cut off")), 2).unwrap();
             assert_eq!(cut, vec![Outcome::Unknown { why: "cut off".into() }; 2]);
             let unknown = style.outcomes(answer(504, json, None, b"who knows"), 1).unwrap();
@@ -270,6 +289,11 @@ mod tests {
             (ndjson, answer(200, NDJSON, Some("1"), &[&one[..], one].concat()), "a wrong X-Failed"),
             (ndjson, answer(503, NDJSON, Some("0"), &[&one[..], one].concat()), "503 although all were stored"),
             (ndjson, answer(200, NDJSON, None, &[&one[..], one].concat()), "no X-Failed"),
+            (
+                Style::Stream,
+                answer(503, NDJSON, None, &[&one[..], one].concat()),
+                "receipts under a status of their own",
+            ),
             (binary, answer(200, RECEIPTS, Some("0"), &[0; 20]), "half a receipt"),
             (binary, answer(200, "application/json", None, b"{}"), "no receipts at all"),
         ];

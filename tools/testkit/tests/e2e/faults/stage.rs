@@ -32,6 +32,8 @@ const STORED_MIN: usize = 3_000;
 /// three brokers, a gateway and its clients.
 const LATE_MAX: Duration = Duration::from_secs(4);
 
+/// A gateway holds what 200 connections sent and a dead cluster did not take; this is many times that.
+const RESIDENT_MB_MAX: u64 = 256;
 /// Of the reasons for unknown outcomes.
 const REASONS_SHOWN_MAX: usize = 5;
 
@@ -40,8 +42,9 @@ fn load(timeout: Duration) -> Load {
     Load {
         keyed: 110,
         keyless: 50,
-        ndjson: 20,
-        binary: 20,
+        ndjson: 15,
+        binary: 15,
+        streams: 10,
         pause: Duration::from_millis(150),
         value_bytes: 120,
         timeout,
@@ -160,6 +163,8 @@ impl Stage {
         for gateway in &mut self.gateways {
             ensure!(gateway.is_running(), "a gateway ended by itself\n{logs}");
         }
+        let resident_mb: Vec<u64> =
+            self.gateways.iter().map(|gateway| Ok(gateway.resident_bytes()? >> 20)).collect::<Result<_>>()?;
         let written = self.running.stop()?;
         let records = python::read(Client::Confluent, &self.kafka.bootstrap(), &topic)?;
         let report = ledger::check(&written.ledger, &records).into_result().with_context(|| logs.clone());
@@ -167,12 +172,14 @@ impl Stage {
             say(&format!("  {}: {report}", scenario.name));
         }
         say(&format!("  answers: {}", shown(&written.answers)));
+        say(&format!("  resident: {resident_mb:?} MiB"));
         for (why, count) in reasons(&written.ledger) {
             say(&format!("  unknown {count} times: {why}"));
         }
         say(&format!("  stored again after … {}", self.recoveries.join(", ")));
         let report = report?;
         ensure!(report.stored >= STORED_MIN, "that proves little: {report}");
+        ensure!(resident_mb.iter().all(|mb| *mb <= RESIDENT_MB_MAX), "{resident_mb:?} MiB resident\n{logs}");
         judge_answers(&written.answers, &written.ledger, scenario, &self.lengths).context(logs)?;
         Ok(self.kafka)
     }
