@@ -208,7 +208,8 @@ async fn grants_are_given_and_taken_back_exactly() {
 async fn what_cannot_be_done_says_why() {
     let manager = with_shop().await;
     let too_long = format!("POST /v1/topics/shop/{}/v1", "x".repeat(65));
-    let rows: [(&str, &str, u16, &str); 33] = [
+    let too_long_together = format!("POST /v1/topics/{}/{}/v1", "a".repeat(64), "t".repeat(64));
+    let rows: [(&str, &str, u16, &str); 34] = [
         ("POST /v1/apps", r#"{"appid":"shop","cluster":"main"}"#, 409, "app_exists"),
         ("POST /v1/apps", r#"{"appid":"admin"}"#, 409, "app_exists"),
         ("POST /v1/apps", r#"{"appid":"new","cluster":"other"}"#, 404, "no_such_cluster"),
@@ -225,6 +226,8 @@ async fn what_cannot_be_done_says_why() {
         ("POST /v1/topics/nobody/orders/v1", "", 404, "no_such_app"),
         ("POST /v1/topics/shop/orders/1", "", 400, "illegal_name"),
         (&too_long, "", 400, "illegal_name"),
+        // Each name is within its limit, but the retry queues would be over Kafka's 249 bytes.
+        (&too_long_together, "", 400, "name_too_long"),
         ("POST /v1/topics/shop/new/v1?partitions=0", "", 400, "out_of_range"),
         ("POST /v1/topics/shop/new/v1?partitions=many", "", 400, "bad_query"),
         ("POST /v1/topics/shop/new/v1?replicas=99", "", 400, "out_of_range"),

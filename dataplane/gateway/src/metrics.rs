@@ -248,6 +248,10 @@ impl ShardMetrics {
         });
     }
 
+    pub fn groups_full(&self, of_app: bool) {
+        self.refuse(if of_app { "groups_of_app" } else { "groups" });
+    }
+
     pub fn mailbox_full(&self) {
         self.refuse("mailbox_full");
     }

@@ -13,6 +13,7 @@
 //! asked about again with every new snapshot.
 
 use crate::conn::{Conn, RequestMeta};
+use crate::limits::{GROUPS_MAX, GROUPS_PER_APP_MAX};
 use crate::reply::{self, Failure};
 use crate::shard::{Message, Shard};
 use crate::slots::Delivery;
@@ -106,6 +107,11 @@ struct Waiting {
 /// Cluster, group and topic, by their names in Kafka.
 type Key = (usize, String, Arc<str>);
 
+/// The app a group belongs to: `appid.group`, and neither has a dot.
+fn app_of(group: &str) -> &str {
+    group.split('.').next().unwrap_or_default()
+}
+
 /// Both roles of one shard.
 #[derive(Default)]
 pub struct Subscriptions {
@@ -114,6 +120,8 @@ pub struct Subscriptions {
     entries: RefCell<Slab<Entry>>,
     by_key: RefCell<HashMap<Key, usize>>,
     by_poll: RefCell<HashMap<u64, usize>>,
+    /// Entries of each app.
+    of_app: RefCell<HashMap<String, u32>>,
     draining: Cell<bool>,
     /// While draining: when the groups are left, once the last answers had time to reach the network.
     leave_at: Cell<Option<Instant>>,
@@ -275,7 +283,13 @@ impl Subscriptions {
         }
         let key = (request.cluster, request.group.clone(), request.topic.clone());
         let known = self.by_key.borrow().get(&key).copied();
-        let index = known.unwrap_or_else(|| self.open(shard, &request, key, now));
+        let index = match known.map_or_else(|| self.open(shard, &request, key, now), Ok) {
+            Ok(index) => index,
+            Err(refusal) => {
+                let answer = PollAnswer { poll: request.poll, outcome: PollOutcome::Refused(refusal) };
+                return self.send_answer(shard, request.origin, answer, now);
+            }
+        };
         let mut entries = self.entries.borrow_mut();
         let entry = &mut entries[index];
         let waiting = Waiting { origin: request.origin, form: request.form, strip_2017_tags: request.strip_2017_tags };
@@ -296,7 +310,17 @@ impl Subscriptions {
         shard.clusters[request.cluster].wake();
     }
 
-    fn open(&self, shard: &Shard, request: &PollRequest, key: (usize, String, Arc<str>), now: Instant) -> usize {
+    /// Opens a subscription, unless the app or this shard has as many as may be: clients choose the names of groups.
+    fn open(&self, shard: &Shard, request: &PollRequest, key: Key, now: Instant) -> Result<usize, Refusal> {
+        let mut of_app = self.of_app.borrow_mut();
+        let of_app = of_app.entry(app_of(&request.group).to_owned()).or_default();
+        let app_is_full = *of_app >= GROUPS_PER_APP_MAX;
+        if app_is_full || self.entries.borrow().len() >= GROUPS_MAX {
+            shard.metrics.groups_full(app_is_full);
+            let message = "this gateway is a member of as many groups as it may be; groups that nobody polls are left";
+            return Err(Refusal::new(503, "too_many_groups", message));
+        }
+        *of_app += 1;
         let config = GroupConfig { reset: request.reset, ..GroupConfig::new(request.group.as_str(), &*request.topic) };
         let seed = runtime::clock::seed();
         let entry = Entry {
@@ -310,7 +334,7 @@ impl Subscriptions {
         let index = self.entries.borrow_mut().insert(entry);
         self.by_key.borrow_mut().insert(key, index);
         tracing::info!(shard = shard.id, group = request.group, topic = %request.topic, "subscription opened");
-        index
+        Ok(index)
     }
 
     pub fn cancel(&self, shard: &Shard, poll: u64) {
@@ -396,6 +420,13 @@ impl Subscriptions {
             for index in ended {
                 let entry = entries.remove(index);
                 tracing::info!(shard = shard.id, group = entry.key.0, topic = %entry.key.1, "subscription closed");
+                let mut of_app = self.of_app.borrow_mut();
+                if let Some(count) = of_app.get_mut(app_of(&entry.key.0)) {
+                    *count -= 1;
+                    if *count == 0 {
+                        of_app.remove(app_of(&entry.key.0));
+                    }
+                }
                 self.by_key.borrow_mut().remove(&(entry.cluster, entry.key.0, entry.key.1));
             }
         }

@@ -120,7 +120,7 @@ fn behind_something_that_is_no_broker_nothing_is_stored_and_everybody_is_told_in
     ];
     for (what, address) in rows {
         let config = GatewayConfig { shard_count: 1, ..GatewayConfig::default() };
-        let scene = scene_at(address, config, |_| {});
+        let scene = scene_at(&[("main", address)], config, None, |_| {});
         let requests = [single(""), single("&ack=local"), batch(""), batch("&stream=1")];
         let expected = [
             "503 kafka_unavailable",

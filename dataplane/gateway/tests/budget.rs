@@ -5,8 +5,11 @@ mod harness;
 
 use gateway::GatewayConfig;
 use harness::raw::Raw;
-use harness::{Scene, as_demo, scene_with};
+use harness::{APP, PUBKEY, Scene, app, as_demo, scene_at, scene_beside, scene_with};
+use model::TopicDoc;
+use model::ids::{AppId, ClusterName};
 use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 use testkit::http::{Connection, Request, Response};
 
@@ -174,4 +177,112 @@ fn many_half_heads_are_refused_and_whole_requests_are_not() {
     std::thread::sleep(Duration::from_millis(50));
     raw.send(b"x\r\nHost: x\r\n\r\n");
     assert!(raw.until("\r\n\r\n").starts_with("HTTP/1.1 200 "), "there is room again");
+}
+
+/// Accepts as the kernel does, and never answers. The listener must be kept.
+fn silent_cluster() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+#[test]
+fn a_dead_cluster_takes_half_of_the_memory_at_most_and_a_tenant_a_quarter() {
+    let (_listener, dead) = silent_cluster();
+    let config = GatewayConfig { shard_count: 1, memory_bytes: 16 << 20, ..GatewayConfig::default() };
+    // Four apps with a topic on the dead cluster; demo's are on the living one.
+    let scene = scene_beside(&[("dead", dead)], config, None, |doc| {
+        for number in 0..4 {
+            let id = format!("app{number}");
+            doc.apps.push(app(10 + number, &id, &format!("publish-secret-{id}"), &format!("subscribe-secret-{id}")));
+            let topic = TopicDoc {
+                index: 10 + number,
+                owner: AppId::new(&id).expect("valid"),
+                cluster: ClusterName::new("dead").expect("valid"),
+                ..doc.topics[0].clone()
+            };
+            doc.topics.push(topic);
+        }
+    });
+    let publish = |number: u32, bytes: usize| {
+        let id = format!("app{number}");
+        let request = Request::post("/v1/msgs/orders/v1?timeout=2500ms").body(vec![b'x'; bytes]);
+        request.header("Appid", id.clone()).header("Pubkey", format!("publish-secret-{id}"))
+    };
+    // Tenants 0 and 1 fill their quarters: 4 messages of 900,000 bytes of 4 MiB each.
+    let mut waiting = Vec::new();
+    for number in [0, 0, 0, 0, 1, 1, 1, 1] {
+        let mut connection = scene.publisher();
+        connection.send(&publish(number, 900_000)).expect("sent");
+        waiting.push(connection);
+    }
+    let until = Instant::now() + Duration::from_secs(5);
+    while scene.metric("gateway_publishes_waiting", &[]) < 8 {
+        assert!(Instant::now() < until, "they wait for their cluster");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let refusals = |scope: &str| scene.metric("gateway_refused_total", &[scope]);
+    let answer = scene.publisher().call(&publish(0, 600_000)).expect("an answer");
+    assert_eq!(
+        (summary(&answer).as_str(), refusals("memory_tenant")),
+        ("503 overloaded", 1),
+        "a tenant has its quarter"
+    );
+    // 7.2 MB of 8 MiB wait: other tenants have room of their own, but not there.
+    let mut third = scene.publisher();
+    third.send(&publish(2, 900_000)).expect("sent");
+    waiting.push(third);
+    while scene.metric("gateway_publishes_waiting", &[]) < 9 {
+        assert!(Instant::now() < until, "there is room for one more");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let answer = scene.publisher().call(&publish(3, 1_000_000)).expect("an answer");
+    assert_eq!(
+        (summary(&answer).as_str(), refusals("memory_cluster")),
+        ("503 overloaded", 1),
+        "a cluster has its half"
+    );
+    // The living cluster does not notice: three messages of the same size at once, and a batch.
+    let alive = as_demo(Request::post("/v1/msgs/orders/v1").body(vec![b'x'; 900_000]));
+    let mut others: Vec<Connection> = (0..3).map(|_| scene.publisher()).collect();
+    for other in &mut others {
+        other.send(&alive).expect("sent");
+    }
+    for other in &mut others {
+        assert_eq!(other.read().expect("an answer").status, 201);
+    }
+    let lines = "{\"value\":\"x\"}\n".repeat(10_000);
+    let batch =
+        Request::post("/v1/msgs/orders/v1/batch?receipts=summary").header("Content-Type", "application/x-ndjson");
+    let batch = batch.header("Appid", APP).header("Pubkey", PUBKEY).body(lines);
+    assert_eq!(scene.publisher().call(&batch).expect("an answer").header("X-Failed"), Some("0"));
+    // In the end everybody is told, and all of it comes back.
+    for connection in &mut waiting {
+        assert_eq!(summary(&connection.read().expect("an answer")), "503 kafka_unavailable");
+    }
+    drop((waiting, others));
+    scene.wait_idle(0);
+}
+
+#[test]
+fn an_app_can_keep_so_many_groups_and_others_are_served() {
+    let (_listener, dead) = silent_cluster();
+    let config = GatewayConfig { shard_count: 1, ..GatewayConfig::default() };
+    let scene = scene_at(&[("main", dead)], config, None, |_| {});
+    let poll = |app: &str, key: &str, group: &str| {
+        let target = format!("/v1/msgs/demo/orders/v1?group={group}&wait=0");
+        Request::get(&target).header("Appid", app).header("Subkey", key)
+    };
+    let mut connection = scene.subscriber();
+    for group in 0..gateway::limits::GROUPS_PER_APP_MAX {
+        let answer = connection.call(&poll(APP, harness::SUBKEY, &format!("g{group}"))).expect("an answer");
+        assert_ne!(answer.code().as_deref(), Some("too_many_groups"), "group {group}: {}", answer.text());
+    }
+    let answer = connection.call(&poll(APP, harness::SUBKEY, "one-more")).expect("an answer");
+    assert_eq!(summary(&answer), "503 too_many_groups");
+    let known = connection.call(&poll(APP, harness::SUBKEY, "g0")).expect("an answer");
+    assert_ne!(known.code().as_deref(), Some("too_many_groups"), "a group it has goes on");
+    let other = connection.call(&poll(harness::OTHER, harness::OTHER_SUBKEY, "one-more")).expect("an answer");
+    assert_ne!(other.code().as_deref(), Some("too_many_groups"), "another app has its own");
+    assert!(scene.metric("gateway_refused_total", &["groups_of_app"]) == 1, "counted");
 }

@@ -439,3 +439,21 @@ fn what_is_in_flight_at_the_drain_limit_is_answered() {
     scene.gateway.stop();
     assert_eq!(summary(&publisher.read().expect("an answer")), "504 outcome_unknown");
 }
+
+#[test]
+fn the_access_log_has_every_request_when_the_shards_have_ended() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("access.log");
+    let config = GatewayConfig { shard_count: 2, ..GatewayConfig::default() };
+    let scene = harness::scene_beside(&[], config, Some(path.clone()), |_| {});
+    for number in 0..10 {
+        let request = Request::post("/v1/msgs/orders/v1").header("X-Request-Id", format!("r{number}")).body("x");
+        assert_eq!(scene.publisher().call(&as_demo(request)).expect("an answer").status, 201);
+    }
+    scene.gateway.drain();
+    scene.gateway.join().expect("no shard panicked");
+    let log = std::fs::read_to_string(&path).expect("a file");
+    for number in 0..10 {
+        assert!(log.lines().any(|line| line.ends_with(&format!(" r{number}"))), "r{number} is missing: {log}");
+    }
+}

@@ -10,6 +10,7 @@ use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
 use model::scram::ScramParams;
 use model::{AppDoc, GrantDoc, PlainSecret, SecretPair, Snapshot, SnapshotDoc, StoredSecret, TopicDoc, TopicOptions};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testkit::http::{Connection, Request, Response};
@@ -34,6 +35,16 @@ pub fn scene() -> Scene {
 }
 
 pub fn scene_with(config: GatewayConfig, adjust: impl FnOnce(&mut SnapshotDoc)) -> Scene {
+    scene_beside(&[], config, None, adjust)
+}
+
+/// With other clusters beside the embedded broker, which is `main`.
+pub fn scene_beside(
+    others: &[(&str, SocketAddr)],
+    config: GatewayConfig,
+    access_log: Option<PathBuf>,
+    adjust: impl FnOnce(&mut SnapshotDoc),
+) -> Scene {
     let dir = tempfile::tempdir().expect("temp dir");
     let hooks = Hooks::default();
     let kafka = EmbeddedKafka::start(EmbeddedConfig {
@@ -46,31 +57,40 @@ pub fn scene_with(config: GatewayConfig, adjust: impl FnOnce(&mut SnapshotDoc)) 
         kafka.addr(),
         &["demo.orders.v1", "demo.orders.v2", "demo.orders.v3", "demo.secret.v1", "demo.small.v1"],
     );
-    let mut scene = scene_at(kafka.addr(), config, adjust);
+    let clusters: Vec<_> = [("main", kafka.addr())].iter().chain(others).copied().collect();
+    let mut scene = scene_at(&clusters, config, access_log, adjust);
     scene._kafka = Some((kafka, dir));
     scene.hooks = hooks;
     scene.wait_ready();
     scene
 }
 
-/// With whatever stands at that address as Kafka. Not ready before it answers.
-pub fn scene_at(kafka: SocketAddr, config: GatewayConfig, adjust: impl FnOnce(&mut SnapshotDoc)) -> Scene {
+/// With whatever stands at these addresses as Kafka clusters. Not ready before one answers.
+pub fn scene_at(
+    clusters: &[(&str, SocketAddr)],
+    config: GatewayConfig,
+    access_log: Option<PathBuf>,
+    adjust: impl FnOnce(&mut SnapshotDoc),
+) -> Scene {
     let mut doc = doc();
     adjust(&mut doc);
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let listeners = Listeners::bind(local, local, config.shard_count).expect("free ports");
     let (publish, subscribe) = (listeners.publish_addr, listeners.subscribe_addr);
-    let client = ClientConfig {
-        bootstrap: vec![kafka.to_string()],
-        request_timeout: Duration::from_secs(2),
-        ..ClientConfig::default()
+    let spec = |(name, address): &(&str, SocketAddr)| {
+        let client = ClientConfig {
+            bootstrap: vec![address.to_string()],
+            request_timeout: Duration::from_secs(2),
+            ..ClientConfig::default()
+        };
+        ClusterSpec { name: (*name).to_owned(), client, tls: None }
     };
     let gateway = Gateway::start(GatewayParts {
         config,
-        clusters: vec![ClusterSpec { name: "main".to_owned(), client, tls: None }],
+        clusters: clusters.iter().map(spec).collect(),
         listeners,
         snapshot: Arc::new(Snapshot::build(doc.clone()).expect("a valid snapshot")),
-        access_log: None,
+        access_log,
     })
     .expect("gateway starts");
     Scene { publish, subscribe, gateway, hooks: Hooks::default(), doc, _kafka: None }
@@ -143,7 +163,7 @@ fn doc() -> SnapshotDoc {
     }
 }
 
-fn app(index: u32, id: &str, publish: &str, subscribe: &str) -> AppDoc {
+pub fn app(index: u32, id: &str, publish: &str, subscribe: &str) -> AppDoc {
     let scram = ScramParams { salt: vec![7; 16], iterations: 4096 };
     let secret = |text: &str| SecretPair {
         current: StoredSecret::derive(&PlainSecret::from_text(text).expect("a usable secret"), &scram),
