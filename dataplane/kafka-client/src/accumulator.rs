@@ -14,6 +14,7 @@
 //! - A queue with batches is in `occupied`, and in exactly one list of work named by its `place`.
 //! - `queued_bytes` is the sum of all batches' `accounted_bytes` and all waiting records' sizes.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -93,13 +94,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    fn new() -> Queue {
+    fn new(generation_min: u32) -> Queue {
         Queue {
             batches: VecDeque::new(),
             place: Place::Idle,
             occupied_at: 0,
             identity: None,
-            generation_min: 0,
+            generation_min,
             sequence_next: 0,
             failures: 0,
             problem: None,
@@ -168,8 +169,14 @@ pub(crate) struct Topic {
     pub batch_bytes_max: usize,
     /// To be asked for in the next Metadata request.
     pub wanted: bool,
-    /// When the last answer said "no such topic" (or "not for you").
+    /// When the last answer said "no such topic" (or "not for you"); of a known topic, when they began to.
     pub negative_at: Option<Instant>,
+    /// Somebody asked for it since the last round; set through a shared reference, too.
+    pub used: Cell<bool>,
+    /// The last round before which somebody asked for it.
+    pub used_at: Instant,
+    /// Nobody used it for long: Pending without being asked for, until somebody does.
+    pub asleep: bool,
     waiting: VecDeque<WaitingRecord>,
     /// Where records without a key go until that batch is closed.
     sticky: Option<u32>,
@@ -211,6 +218,9 @@ pub(crate) struct Accumulator {
     batch_bytes_max: usize,
     /// No unanswered record has an earlier deadline.
     pub next_expiry: Option<Instant>,
+    /// Producer ids older than this generation may have been used by queues that were dropped: a new queue must not
+    /// count its sequences under one of them again.
+    generation_min: u32,
     spare_runs: Vec<Vec<Run>>,
     scratch: BatchBuilder,
 }
@@ -237,13 +247,14 @@ impl Accumulator {
             queued_bytes_max,
             batch_bytes_max,
             next_expiry: None,
+            generation_min: 0,
             spare_runs: Vec::new(),
             scratch: BatchBuilder::with_capacity(0),
         }
     }
 
     /// The index of a topic, and whether it is new. Beyond the limit all new names share one missing topic.
-    pub fn intern(&mut self, name: &str) -> (TopicIdx, bool) {
+    pub fn intern(&mut self, name: &str, now: Instant) -> (TopicIdx, bool) {
         if let Some(index) = self.by_name.get(name) {
             return (TopicIdx(*index), false);
         }
@@ -262,6 +273,9 @@ impl Accumulator {
             batch_bytes_max: self.batch_bytes_max,
             wanted: !overflow,
             negative_at: None,
+            used: Cell::new(true),
+            used_at: now,
+            asleep: false,
             waiting: VecDeque::new(),
             sticky: None,
         });
@@ -269,6 +283,28 @@ impl Accumulator {
             self.by_name.insert(name, index);
         }
         (TopicIdx(index), !overflow)
+    }
+
+    /// Forgets everything about a topic but its name and options, unless a record of it is under way. The index stays
+    /// good: whoever uses it next wakes the topic.
+    pub fn put_to_sleep(&mut self, topic: u32) -> bool {
+        let topic = &mut self.topics[topic as usize];
+        let queues = || topic.partitions.iter().flat_map(|partition| partition.queues.iter().flatten());
+        let busy = |queue: &Queue| queue.place != Place::Idle || !queue.batches.is_empty();
+        if !topic.waiting.is_empty() || queues().any(|queue| busy(queue)) {
+            return false;
+        }
+        let used = queues().filter_map(|queue| queue.identity.map(|identity| identity.generation + 1));
+        self.generation_min = used.fold(self.generation_min, u32::max);
+        topic.partitions = Vec::new();
+        topic.state = TopicState::Pending;
+        topic.id = [0; 16];
+        topic.batch_bytes_max = self.batch_bytes_max;
+        topic.negative_at = None;
+        topic.wanted = false;
+        topic.sticky = None;
+        topic.asleep = true;
+        true
     }
 
     pub fn lookup(&self, name: &str) -> Option<u32> {
@@ -336,7 +372,7 @@ impl Accumulator {
     fn append_to(&mut self, slot: Slot, entry: Entry<'_>) -> Result<(), ProduceError> {
         let topic = &mut self.topics[slot.topic as usize];
         let queue = topic.partitions[slot.partition as usize].queues[slot.acks as usize]
-            .get_or_insert_with(|| Box::new(Queue::new()));
+            .get_or_insert_with(|| Box::new(Queue::new(self.generation_min)));
         let measured;
         let record = match &entry.shared {
             None => entry.record,

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kafka_wire::record_batch::RecordRef;
 
-use crate::accumulator::{Accumulator, Entry, Slot, Told};
+use crate::accumulator::{Accumulator, Entry, Slot, Told, Topic};
 use crate::cluster::Cluster;
 use crate::config::ClientConfig;
 use crate::connections::Connections;
@@ -126,13 +126,33 @@ impl Client {
 
     /// The index of a topic of this cluster; its metadata is looked up if it is new. Cheap, but hashes the name: keep
     /// the index.
+    ///
+    /// An index stays good as long as the client. A topic that nobody uses for an hour sleeps: it is Pending and not
+    /// asked for until the next use of its name or a publish to its index.
     pub fn topic(&mut self, name: &str) -> TopicIdx {
-        let (topic, is_new) = self.records.intern(name);
+        let (topic, is_new) = self.records.intern(name, self.flushed_at);
         if is_new {
             self.cluster.want_refresh();
             self.dirty = true;
         }
+        self.wake(topic);
         topic
+    }
+
+    fn wake(&mut self, index: TopicIdx) {
+        let topic = &mut self.records.topics[index.0 as usize];
+        topic.used.set(true);
+        if topic.asleep {
+            topic.asleep = false;
+            self.want_topic(index.0);
+            self.dirty = true;
+        }
+    }
+
+    fn used_topic(&self, topic: TopicIdx) -> Option<&Topic> {
+        let topic = self.records.topics.get(topic.0 as usize)?;
+        topic.used.set(true);
+        Some(topic)
     }
 
     /// How this topic's records are placed and compressed from now on.
@@ -188,6 +208,7 @@ impl Client {
             return Err(ProduceError::Unavailable { why: why.clone() });
         }
         let known = &self.records.topics[topic.0 as usize];
+        known.used.set(true);
         match known.state {
             TopicState::Known if !self.records.has_waiting(topic) => {
                 let refused = self.records.append(topic, entry, &mut self.rng);
@@ -196,7 +217,15 @@ impl Client {
                 }
                 refused
             }
-            TopicState::Known | TopicState::Pending => self.records.wait(topic, entry),
+            TopicState::Known | TopicState::Pending => {
+                if known.asleep {
+                    self.wake(topic);
+                }
+                self.records.wait(topic, entry)
+            }
+            TopicState::Missing if known.name.is_empty() => {
+                Err(ProduceError::Unavailable { why: "too many topics of this cluster are known here".into() })
+            }
             TopicState::Missing | TopicState::Denied => {
                 let fresh = known.negative_at.is_none_or(|at| now < at + TOPIC_MISSING_REASK);
                 if fresh {
@@ -264,21 +293,21 @@ impl Client {
 
     /// Node id of a partition's leader.
     pub fn leader(&self, topic: TopicIdx, partition: i32) -> Option<i32> {
-        let partitions = &self.records.topics.get(topic.0 as usize)?.partitions;
+        let partitions = &self.used_topic(topic)?.partitions;
         let leader = partitions.get(usize::try_from(partition).ok()?)?.leader?;
         self.cluster.broker(leader).node
     }
 
     /// Epoch of a partition's leader, when the cluster tells one.
     pub fn leader_epoch(&self, topic: TopicIdx, partition: i32) -> Option<i32> {
-        let partitions = &self.records.topics.get(topic.0 as usize)?.partitions;
+        let partitions = &self.used_topic(topic)?.partitions;
         let epoch = partitions.get(usize::try_from(partition).ok()?)?.leader_epoch;
         (epoch >= 0).then_some(epoch)
     }
 
     /// None until the topic is known.
     pub fn partition_count(&self, topic: TopicIdx) -> Option<i32> {
-        let topic = self.records.topics.get(topic.0 as usize)?;
+        let topic = self.used_topic(topic)?;
         (topic.state == TopicState::Known).then_some(topic.partitions.len() as i32)
     }
 
@@ -289,7 +318,7 @@ impl Client {
 
     /// What the cluster said about the topic.
     pub fn topic_state(&self, topic: TopicIdx) -> TopicState {
-        self.records.topics[topic.0 as usize].state
+        self.used_topic(topic).map_or(TopicState::Missing, |topic| topic.state)
     }
 
     /// Node ids of the brokers in the last metadata.
@@ -306,6 +335,12 @@ impl Client {
     /// Bytes of records accepted and not yet answered.
     pub fn queued_bytes(&self) -> usize {
         self.records.queued_bytes
+    }
+
+    /// Is acks=all stored once whatever is retried? False when the configuration says so, and while the brokers refuse
+    /// us a producer id; then an unanswered batch is never repeated but told as unknown.
+    pub fn is_idempotent(&self) -> bool {
+        self.config.idempotence && !self.ids.refused
     }
 
     /// Does a broker answer?

@@ -63,6 +63,8 @@ pub(crate) struct Refresh {
     /// All topics are asked again then.
     pub periodic_at: Instant,
     pub backoff: Backoff,
+    /// This broker denied a topic that we know: others are asked first.
+    pub doubted: Option<u32>,
 }
 
 impl Refresh {
@@ -105,6 +107,7 @@ impl Cluster {
                 not_before: now,
                 periodic_at: now,
                 backoff: Backoff::default(),
+                doubted: None,
             },
             generation: 0,
             last_error: None,
@@ -161,15 +164,23 @@ impl Cluster {
         self.refresh.not_before = now + METADATA_PAUSE;
     }
 
+    /// This broker, maybe under another of its entries, denied a topic that we know.
+    pub fn is_doubted(&self, index: u32) -> bool {
+        let address = |index: u32| (&self.broker(index).host, self.broker(index).port);
+        self.refresh.doubted.is_some_and(|doubted| address(doubted) == address(index))
+    }
+
     /// Whom to connect to for a request that anybody can answer: brokers of the last metadata in turn, then the
-    /// bootstrap addresses; whoever failed just now is left out.
-    pub fn next_candidate(&mut self, now: Instant) -> Option<u32> {
+    /// bootstrap addresses; whoever failed just now, has a connection of this lane, or is doubted, is left out.
+    pub fn next_candidate(&mut self, lane: Lane, now: Instant) -> Option<u32> {
         let count = self.brokers.len();
         let start = self.rotation;
         let find = |known: bool| {
             (0..count).map(|step| (start + step) % count).find(|index| {
                 let broker = &self.brokers[*index];
-                broker.listed && broker.node.is_some() == known && broker.may_connect(now)
+                let free = broker.conns[lane.index()].is_empty();
+                let wanted = broker.listed && free && !self.is_doubted(*index as u32);
+                wanted && broker.node.is_some() == known && broker.may_connect(now)
             })
         };
         let chosen = find(true).or_else(|| find(false));
@@ -191,16 +202,23 @@ mod tests {
         let now = Instant::now();
         let bootstrap = ["a:1".to_string(), "b:2".into(), "nonsense".into()];
         let mut cluster = Cluster::new(&bootstrap, 0, now);
-        assert_eq!([0, 1, 0].map(Some), [0; 3].map(|_: i32| cluster.next_candidate(now)), "the two that parse");
+        assert_eq!(
+            [0, 1, 0].map(Some),
+            [0; 3].map(|_: i32| cluster.next_candidate(Lane::Control, now)),
+            "the two that parse"
+        );
         let (first, _) = cluster.learn(7, "x", 9092).unwrap();
         let (second, _) = cluster.learn(8, "y", 9092).unwrap();
-        let seen: Vec<u32> = (0..4).filter_map(|_| cluster.next_candidate(now)).collect();
+        let seen: Vec<u32> = (0..4).filter_map(|_| cluster.next_candidate(Lane::Control, now)).collect();
         assert!(seen.iter().all(|index| [first, second].contains(index)), "{seen:?}");
         assert!(seen.contains(&first) && seen.contains(&second), "{seen:?}");
         for index in [first, second] {
             cluster.broker_mut(index).retry_at = Some(now + Duration::from_secs(1));
         }
-        assert!(cluster.next_candidate(now).unwrap() < 2, "bootstrap again when no known broker may be tried");
+        assert!(
+            cluster.next_candidate(Lane::Control, now).unwrap() < 2,
+            "bootstrap again when no known broker may be tried"
+        );
     }
 
     #[test]
@@ -211,6 +229,6 @@ mod tests {
         }
         assert_eq!(cluster.learn(1, "x", 9092), Some((0, false)));
         assert_eq!(cluster.learn(1, "y", 9092), Some((0, true)), "moved");
-        assert_eq!(cluster.next_candidate(Instant::now()), Some(0));
+        assert_eq!(cluster.next_candidate(Lane::Control, Instant::now()), Some(0));
     }
 }

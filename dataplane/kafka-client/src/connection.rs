@@ -136,6 +136,9 @@ pub(crate) struct Connection {
     correlation_next: i32,
     /// Version range by API key; empty ranges for what the broker does not offer.
     versions: Vec<(i16, i16)>,
+    pub opened_at: Instant,
+    /// When its silence last made us ask who leads what waits for it.
+    pub stall_noted_at: Instant,
     /// Connecting and handshake must be over by then.
     pub opening_deadline: Instant,
     /// KIP-219: the broker asks us to be quiet until then.
@@ -160,6 +163,8 @@ impl Connection {
             transmit_listed: false,
             correlation_next: 0,
             versions: Vec::new(),
+            opened_at: now,
+            stall_noted_at: now,
             opening_deadline: now + config.connect_timeout + config.request_timeout,
             muted_until: None,
             retire_at: None,
@@ -475,6 +480,16 @@ impl Connection {
     pub fn into_waiting(self) -> impl Iterator<Item = (InFlight, bool)> {
         let taken = self.in_flight.len() - self.untaken;
         self.in_flight.into_iter().enumerate().map(move |(index, request)| (request, index < taken))
+    }
+
+    /// Records wait for this connection's broker: since it is silent, or since that was last noted, whichever is later.
+    pub fn silent_since(&self) -> Option<Instant> {
+        let since = match self.in_flight.front() {
+            _ if self.is_opening() => self.opened_at,
+            Some(oldest) if matches!(oldest.owner, Owner::Produce(_)) => oldest.sent_at,
+            _ => return None,
+        };
+        Some(since.max(self.stall_noted_at))
     }
 
     /// When the oldest request is given up.

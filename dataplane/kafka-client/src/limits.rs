@@ -28,8 +28,13 @@ pub const QUEUE_BYTES_MAX: usize = 64 * 1_048_576;
 /// Records that wait for a topic's first metadata, per topic.
 pub const WAITING_RECORDS_MAX: usize = 10_000;
 
-/// Topics one client knows. Names come from authorized requests, so this is a backstop.
+/// Topics one client knows by name, for as long as it lives: an index that somebody keeps must never come to mean
+/// another topic, and a name costs some 300 bytes. Names come from authorized requests, so this is a backstop.
 pub const TOPICS_MAX: usize = 65_536;
+
+/// A topic that nobody used for so long is not asked for any more and loses its partitions; the next use costs one
+/// round trip.
+pub const TOPIC_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Partitions of one topic we believe in; an answer with more is refused as garbage.
 pub const PARTITIONS_MAX: usize = 100_000;
@@ -59,6 +64,10 @@ pub const RESPONSE_BYTES_MAX: usize = 100 * 1_048_576;
 /// How often a negative answer about a topic is asked again, and how long it is believed without asking.
 pub const TOPIC_MISSING_REASK: Duration = Duration::from_millis(200);
 
+/// A topic that was there is believed to be gone when nobody has known it for so long. Brokers that were all restarted
+/// deny every topic until their controller has told them, for seconds (Kafka 3.9 with ZooKeeper).
+pub const TOPIC_GONE_AFTER: Duration = Duration::from_secs(15);
+
 /// Retry backoff: first step and ceiling, both with jitter.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 /// See [`BACKOFF_FIRST`].
@@ -69,6 +78,10 @@ pub const METADATA_PAUSE: Duration = Duration::from_millis(20);
 
 /// A Metadata answer that takes longer is given up, and another broker asked.
 pub const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For a request that anybody can answer, one more broker is connected to whenever the last has taken so long to shake
+/// hands.
+pub const OPENING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A Produce that is silent for longer makes us ask who leads now (a frozen broker sends no reset).
 pub const PRODUCE_STALL: Duration = Duration::from_secs(3);
@@ -81,6 +94,9 @@ pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(9 * 60);
 
 /// An unused connection to a bootstrap address, once the real brokers are known.
 pub const BOOTSTRAP_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Brokers that refuse us a producer id are asked again after so long: permissions and brokers change.
+pub const IDEMPOTENCE_RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// Attempts for CORRUPT_MESSAGE, which a flipped bit explains once, not three times.
 pub const CORRUPT_ATTEMPTS_MAX: u32 = 3;

@@ -10,13 +10,16 @@
 //! ([`verdict`]). With acks=all a broker appends first and waits for its followers; when it loses the partition
 //! while it waits it answers NOT_LEADER_OR_FOLLOWER, KAFKA_STORAGE_ERROR or UNKNOWN_TOPIC_OR_PARTITION, with the
 //! batch appended and perhaps replicated. So these say "may be stored" for acks=all, and "not stored" for acks=1.
+//! UNKNOWN_TOPIC_OR_PARTITION is also what a restarted broker says that has not heard of its partitions yet; the
+//! answer to an appended batch still carries the offset where it was, so without one nothing was appended. (Brokers
+//! that are no Kafka give it only before appending.)
 
 use std::time::Instant;
 
 use kafka_wire::error_code::ErrorCode;
 
 use crate::backoff::Backoff;
-use crate::limits::CORRUPT_ATTEMPTS_MAX;
+use crate::limits::{CORRUPT_ATTEMPTS_MAX, IDEMPOTENCE_RETRY};
 use crate::types::Acks;
 
 /// A producer id with its epoch.
@@ -37,7 +40,8 @@ pub(crate) struct ProducerIds {
     pub asking: bool,
     pub retry_at: Option<Instant>,
     pub backoff: Backoff,
-    /// The brokers do not let us (before 2.8 without IdempotentWrite, or before 0.11): acks=all goes without an id.
+    /// The brokers do not let us (before 2.8 without IdempotentWrite, or before 0.11): acks=all goes without an id
+    /// until one is granted after all.
     pub refused: bool,
     generation: u32,
 }
@@ -59,8 +63,17 @@ impl ProducerIds {
         self.current = Some(Identity { id, epoch, generation: self.generation });
         self.asking = false;
         self.wanted = false;
+        self.refused = false;
         self.retry_at = None;
         self.backoff.succeeded();
+    }
+
+    /// No id for now; one is asked for again later.
+    pub fn refused(&mut self, now: Instant) {
+        self.asking = false;
+        self.refused = true;
+        self.wanted = true;
+        self.retry_at = Some(now + IDEMPOTENCE_RETRY);
     }
 }
 
@@ -99,14 +112,16 @@ pub(crate) enum Verdict {
     Unknown,
 }
 
-/// What `code` means for a batch sent with `acks`, after `attempts` attempts.
-pub(crate) fn verdict(code: ErrorCode, acks: Acks, attempts: u32) -> Verdict {
+/// What `code` means for a batch sent with `acks`, after `attempts` attempts; `base_offset` as the answer has it.
+pub(crate) fn verdict(code: ErrorCode, base_offset: i64, acks: Acks, attempts: u32) -> Verdict {
     let appended_first = acks == Acks::All;
     match code {
         ErrorCode::NONE => Verdict::Stored,
         ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Duplicate,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
+            Verdict::Retry { refresh: true, maybe_stored: appended_first && base_offset >= 0 }
+        }
         ErrorCode::NOT_LEADER_OR_FOLLOWER
-        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         | ErrorCode::KAFKA_STORAGE_ERROR
         | ErrorCode::FENCED_LEADER_EPOCH
         | ErrorCode::UNKNOWN_LEADER_EPOCH
@@ -163,9 +178,11 @@ mod tests {
             ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
             ErrorCode::REQUEST_TIMED_OUT,
         ] {
-            let said = verdict(code, Acks::All, 1);
+            let said = verdict(code, 7, Acks::All, 1);
             assert!(matches!(said, Verdict::Retry { maybe_stored: true, .. }), "{} gives {said:?}", code.name());
         }
+        let said = verdict(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1, Acks::All, 1);
+        assert_eq!(said, Verdict::Retry { refresh: true, maybe_stored: false }, "it never had the partition");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::Client;
 use crate::accumulator::{Place, Slot};
-use crate::connection::Owner;
-use crate::limits::{BOOTSTRAP_IDLE_MAX, CONNECTION_IDLE_MAX, EXPIRY_PAUSE, PRODUCE_STALL};
+use crate::connection::{InFlight, Owner};
+use crate::limits::{BOOTSTRAP_IDLE_MAX, CONNECTION_IDLE_MAX, EXPIRY_PAUSE, OPENING_PATIENCE, PRODUCE_STALL};
 use crate::types::{ConnId, Outcome, ProduceError, RequestError, RequestToken};
 
 /// A connection without an answer for longer does not count as reachable.
@@ -206,8 +206,16 @@ impl Client {
     pub(super) fn expire_connections(&mut self, now: Instant) {
         let mut over: Vec<(ConnId, &'static str)> = Vec::new();
         let mut stalled: Vec<Slot> = Vec::new();
+        let mut stalled_brokers: Vec<u32> = Vec::new();
+        for conn in self.conns.iter_mut().filter(|conn| conn.silent_since().is_some_and(|at| at + PRODUCE_STALL <= now))
+        {
+            conn.stall_noted_at = now;
+            match conn.in_flight.front() {
+                Some(InFlight { owner: Owner::Produce(slots), .. }) => stalled.extend_from_slice(slots),
+                _ => stalled_brokers.push(conn.broker),
+            }
+        }
         for conn in self.conns.iter() {
-            let oldest = conn.in_flight.front();
             if conn.is_opening() && conn.opening_deadline <= now {
                 over.push((conn.id, "broker did not complete the handshake in time"));
             } else if conn.answer_deadline().is_some_and(|at| at <= now) {
@@ -215,18 +223,15 @@ impl Client {
             } else if self.is_unused(conn, now) {
                 over.push((conn.id, UNUSED));
             }
-            if let Some(oldest) = oldest
-                && let Owner::Produce(slots) = &oldest.owner
-                && oldest.sent_at + PRODUCE_STALL <= now
-            {
-                stalled.extend_from_slice(slots);
-            }
         }
         for (conn, why) in over {
             self.lose(conn, why, why != UNUSED, now);
         }
         for slot in stalled {
             self.want_topic(slot.topic);
+        }
+        for broker in stalled_brokers {
+            self.want_topics_pending_at(broker);
         }
     }
 
@@ -266,20 +271,15 @@ impl Client {
         }
         for conn in self.conns.iter() {
             consider(conn.is_opening().then_some(conn.opening_deadline));
+            consider((conn.is_opening() && !conn.lane.waits()).then_some(conn.opened_at + OPENING_PATIENCE));
             consider(conn.answer_deadline());
             consider(conn.muted_until);
             consider(conn.retire_at);
             if conn.is_retired(now) && conn.in_flight.is_empty() {
                 consider(Some(now + EXPIRY_PAUSE)); // closed by the next look at the connections
             }
-            if let Some(oldest) = conn.in_flight.front() {
-                // Asked again every stall while the silence lasts.
-                if matches!(oldest.owner, Owner::Produce(_)) {
-                    let stall = PRODUCE_STALL;
-                    let silent = now.saturating_duration_since(oldest.sent_at).as_millis() / stall.as_millis();
-                    consider(Some(oldest.sent_at + stall * (silent as u32 + 1)));
-                }
-            } else if !conn.is_opening() {
+            consider(conn.silent_since().map(|at| at + PRODUCE_STALL));
+            if !conn.is_opening() && conn.in_flight.is_empty() {
                 consider(Some(self.idle_end(conn)));
             }
         }

@@ -1,8 +1,10 @@
 //! Asking about topics and brokers, and what to believe of the answer.
 //!
 //! A broker that has just started, or has not heard yet, says that a topic does not exist. So the first "no" is asked
-//! again 200 ms later; the second is believed, and asked again at most every 200 ms when somebody publishes there. A
-//! leader with an older epoch than the one we know is old news and not taken (KIP-320).
+//! again 200 ms later; the second is believed, and asked again at most every 200 ms when somebody publishes there. Of a
+//! topic that we know, no broker's "no" is believed until nobody has said anything else for `TOPIC_GONE_AFTER`: other
+//! brokers are asked meanwhile, records go to the leaders we know, or wait. A leader with an older epoch than the one
+//! we know is old news and not taken (KIP-320).
 
 use std::time::Instant;
 
@@ -13,7 +15,10 @@ use kafka_wire::error_code::ErrorCode;
 use super::Client;
 use crate::accumulator::{ACKS, Partition, Place, Slot};
 use crate::connection::Owner;
-use crate::limits::{METADATA_TIMEOUT, METADATA_TOPICS_MAX, PARTITIONS_MAX, PRODUCE_STALL, TOPIC_MISSING_REASK};
+use crate::limits::{
+    METADATA_TIMEOUT, METADATA_TOPICS_MAX, PARTITIONS_MAX, PRODUCE_STALL, TOPIC_GONE_AFTER, TOPIC_IDLE_MAX,
+    TOPIC_MISSING_REASK,
+};
 use crate::types::{ConnId, Lane, ProduceError, TopicState};
 
 /// First version that can say "do not create the topic".
@@ -52,7 +57,7 @@ impl Client {
         if self.cluster.refresh.periodic_at <= now {
             self.cluster.refresh.periodic_at = now + self.config.metadata_max_age;
             self.cluster.refresh.wanted = true;
-            self.records.topics.iter_mut().filter(|topic| !topic.name.is_empty()).for_each(|topic| topic.wanted = true);
+            self.begin_round(now);
         }
         if !self.cluster.refresh.is_due(now) {
             return;
@@ -100,6 +105,21 @@ impl Client {
         }
     }
 
+    /// Every topic is asked for again, except those that nobody uses.
+    fn begin_round(&mut self, now: Instant) {
+        for index in 0..self.records.topics.len() as u32 {
+            let topic = &mut self.records.topics[index as usize];
+            if topic.used.replace(false) {
+                topic.used_at = now;
+            }
+            let unused = now.saturating_duration_since(topic.used_at) >= TOPIC_IDLE_MAX;
+            let sleeps = topic.asleep || topic.name.is_empty() || unused && self.records.put_to_sleep(index);
+            if !sleeps {
+                self.records.topics[index as usize].wanted = true;
+            }
+        }
+    }
+
     /// No usable answer: the same topics are asked again after a pause.
     pub(super) fn metadata_failed(&mut self, now: Instant) {
         for topic in std::mem::take(&mut self.asked_topics) {
@@ -118,6 +138,7 @@ impl Client {
         }
         self.learn_brokers(&answer);
         self.cluster.refreshed(now);
+        self.cluster.refresh.doubted = None;
         let asked = std::mem::take(&mut self.asked_topics);
         let mut answered = vec![false; asked.len()];
         let mut expected = 0;
@@ -132,11 +153,11 @@ impl Client {
                 answered[position] = true;
                 expected = position + 1;
             }
-            self.on_topic(index, topic, now);
+            self.on_topic(conn, index, topic, now);
         }
         for (topic, answered) in asked.iter().zip(&answered) {
             if !answered {
-                self.on_negative(*topic, TopicState::Missing, now);
+                self.on_negative(conn, *topic, now);
             }
         }
         self.replace_queues();
@@ -164,10 +185,16 @@ impl Client {
         self.cluster.controller = self.cluster.by_node(answer.controller_id.0);
     }
 
-    fn on_topic(&mut self, index: u32, answer: &types::metadata_response::MetadataResponseTopic, now: Instant) {
+    fn on_topic(
+        &mut self,
+        conn: ConnId,
+        index: u32,
+        answer: &types::metadata_response::MetadataResponseTopic,
+        now: Instant,
+    ) {
         match ErrorCode(answer.error_code) {
             ErrorCode::NONE if !answer.partitions.is_empty() => self.on_positive(index, answer),
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => self.on_negative(index, TopicState::Missing, now),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => self.on_negative(conn, index, now),
             ErrorCode::INVALID_TOPIC_EXCEPTION => self.confirm(index, TopicState::Missing, now),
             ErrorCode::TOPIC_AUTHORIZATION_FAILED => self.confirm(index, TopicState::Denied, now),
             _ => {
@@ -177,13 +204,19 @@ impl Client {
         }
     }
 
-    fn on_negative(&mut self, index: u32, state: TopicState, now: Instant) {
+    /// "No such topic", said on `conn`.
+    fn on_negative(&mut self, conn: ConnId, index: u32, now: Instant) {
         let topic = &mut self.records.topics[index as usize];
-        if topic.negative_at.is_none() {
-            topic.negative_at = Some(now);
-            self.rechecks.push((now + TOPIC_MISSING_REASK, index));
-        } else {
-            self.confirm(index, state, now);
+        let since = *topic.negative_at.get_or_insert(now);
+        let known = topic.state == TopicState::Known;
+        let believed = if known { now >= since + TOPIC_GONE_AFTER } else { now > since };
+        if believed {
+            self.confirm(index, TopicState::Missing, now);
+            return;
+        }
+        self.rechecks.push((now + TOPIC_MISSING_REASK, index));
+        if known {
+            self.cluster.refresh.doubted = self.conns.get(conn).map(|conn| conn.broker);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::accumulator::{ACKS, Place, Slot};
 use crate::backoff;
 use crate::batch::{Batch, Body};
 use crate::connection::{ConnectionError, Owner};
-use crate::limits::REQUEST_PARTITIONS_MAX;
+use crate::limits::{IDEMPOTENCE_RETRY, REQUEST_PARTITIONS_MAX};
 use crate::producer::{Verdict, sequence_after, verdict};
 use crate::types::{Acks, ConnId, Outcome, ProduceError, Stored};
 
@@ -245,7 +245,7 @@ impl Client {
         if batch.of_old_topic {
             return self.conclude_old_topic(slot, answer);
         }
-        match settle(verdict(answer.error, acks, batch.attempts), batch.maybe_stored, idempotent) {
+        match settle(verdict(answer.error, answer.base_offset, acks, batch.attempts), batch.maybe_stored, idempotent) {
             Verdict::Stored => self.stored(slot, answer.base_offset, answer.log_append_time_ms),
             Verdict::Duplicate => self.stored(slot, -1, answer.log_append_time_ms),
             Verdict::Retry { refresh, maybe_stored } => {
@@ -267,7 +267,7 @@ impl Client {
                 self.retry(slot, false, now);
             }
             Verdict::NoIdentity => {
-                self.refuse_identity(answer.error);
+                self.refuse_identity(answer.error, now);
                 self.retry(slot, true, now);
             }
             Verdict::NotAuthorized => {
@@ -468,17 +468,18 @@ impl Client {
         batch.without(dropped)
     }
 
-    /// Acks=all goes without producer ids from here on.
-    pub(super) fn refuse_identity(&mut self, code: ErrorCode) {
-        if !self.ids.refused {
+    /// Acks=all goes without producer ids until the brokers grant one; they are asked again now and then.
+    pub(super) fn refuse_identity(&mut self, code: ErrorCode, now: Instant) {
+        let is_news = !self.ids.refused || self.ids.asking;
+        if is_news {
             tracing::warn!(
                 error = code.name(),
-                "brokers refuse an idempotent producer (before Kafka 2.8 it needs the \
-                IdempotentWrite permission): acks=all goes WITHOUT it, retried batches can be stored twice"
+                asked_again_in = ?IDEMPOTENCE_RETRY,
+                "brokers refuse an idempotent producer (before Kafka 2.8 it needs the IdempotentWrite permission): acks=all \
+                goes WITHOUT it, batches that are not answered are told as unknown instead of being repeated"
             );
         }
-        self.ids.refused = true;
-        self.ids.wanted = false;
+        self.ids.refused(now);
         self.wake_no_producer();
     }
 

@@ -28,15 +28,14 @@ impl Client {
     // ---- producer id
 
     pub(super) fn ask_producer_id(&mut self, now: Instant) {
-        let due =
-            self.ids.wanted && !self.ids.asking && !self.ids.refused && self.ids.retry_at.is_none_or(|at| at <= now);
+        let due = self.ids.wanted && !self.ids.asking && self.ids.retry_at.is_none_or(|at| at <= now);
         if !due {
             return;
         }
         let Some(conn) = self.any_connection(Lane::Control, now) else { return };
         let connection = self.conns.get_mut(conn).expect("given by any_connection()");
         let Ok(version) = connection.version(ApiKey::InitProducerId, cold::supported(ApiKey::InitProducerId)) else {
-            return self.refuse_identity(ErrorCode::UNSUPPORTED_VERSION);
+            return self.refuse_identity(ErrorCode::UNSUPPORTED_VERSION, now);
         };
         // Without a transactional id the timeout means nothing, but it must be positive.
         let request = types::InitProducerIdRequest::default()
@@ -68,12 +67,14 @@ impl Client {
         self.mute(conn, answer.throttle_time_ms, now);
         match ErrorCode(answer.error_code) {
             ErrorCode::NONE if answer.producer_id.0 >= 0 && answer.producer_epoch >= 0 => {
+                if self.ids.refused {
+                    tracing::info!("brokers grant an idempotent producer after all: acks=all is stored once again");
+                }
                 self.ids.granted(answer.producer_id.0, answer.producer_epoch);
                 self.wake_no_producer();
             }
             code @ (ErrorCode::CLUSTER_AUTHORIZATION_FAILED | ErrorCode::UNSUPPORTED_VERSION) => {
-                self.ids.asking = false;
-                self.refuse_identity(code);
+                self.refuse_identity(code, now);
             }
             code => {
                 tracing::debug!(error = code.name(), "no producer id yet");

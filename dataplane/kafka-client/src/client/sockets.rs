@@ -10,7 +10,7 @@ use kafka_wire::cold::{self, ResponseKind};
 use super::Client;
 use super::expiry::UNUSED;
 use crate::connection::{Connection, ConnectionError, Context, Event, Owner};
-use crate::limits::WAITING_LANE_CONNECTIONS_MAX;
+use crate::limits::{OPENING_PATIENCE, WAITING_LANE_CONNECTIONS_MAX};
 use crate::types::{ConnId, Connect, Lane, RequestError};
 
 /// A connection whose oldest request is older is not given requests that others can answer.
@@ -237,10 +237,13 @@ impl Client {
     }
 
     /// Whatever waits for this broker may have another leader by now.
-    fn want_topics_pending_at(&mut self, broker: u32) {
+    pub(super) fn want_topics_pending_at(&mut self, broker: u32) {
+        let mut wanted = false;
         for slot in self.cluster.broker(broker).pending.iter().flatten() {
             self.records.topics[slot.topic as usize].wanted = true;
+            wanted = true;
         }
+        self.cluster.refresh.wanted |= wanted;
     }
 
     /// KIP-219: nothing goes out on this connection for so long.
@@ -315,30 +318,33 @@ impl Client {
     }
 
     /// Any broker's connection of a lane: the least busy that is not slow. If nobody's is open, the next candidate's
-    /// is opened.
+    /// is opened; and another's, whenever those that are being opened have taken `OPENING_PATIENCE`: a frozen broker
+    /// takes connections and says nothing.
     pub(super) fn any_connection(&mut self, lane: Lane, now: Instant) -> Option<ConnId> {
         let in_flight_max = self.config.in_flight_max;
-        let mut best: Option<(bool, usize, ConnId)> = None;
+        let mut best: Option<(bool, bool, usize, ConnId)> = None;
         let mut opening = false;
-        for broker in &self.cluster.brokers {
+        for (index, broker) in self.cluster.brokers.iter().enumerate() {
             for id in &broker.conns[lane.index()] {
                 let Some(connection) = self.conns.get(*id) else { continue };
-                opening |= connection.is_opening();
+                opening |= connection.is_opening() && now < connection.opened_at + OPENING_PATIENCE;
                 let slow = connection.in_flight.front().is_some_and(|oldest| oldest.sent_at + SLOW <= now);
                 if connection.can_send(in_flight_max, now) && !slow {
-                    let rank = (broker.node.is_none(), connection.in_flight.len(), *id);
+                    let is_doubted = self.cluster.is_doubted(index as u32);
+                    let rank = (is_doubted, broker.node.is_none(), connection.in_flight.len(), *id);
                     best = Some(best.map_or(rank, |best| best.min(rank)));
                 }
             }
         }
-        if best.is_none() && !opening {
-            let broker = self.cluster.next_candidate(now)?;
-            let busy = !self.cluster.broker(broker).conns[lane.index()].is_empty();
-            if !busy {
-                self.open(broker, lane, now);
-            }
+        // The word of a doubted broker is better than none; somebody else's next time.
+        let wanted = best.is_none_or(|(is_doubted, ..)| is_doubted);
+        if wanted
+            && !opening
+            && let Some(broker) = self.cluster.next_candidate(lane, now)
+        {
+            self.open(broker, lane, now);
         }
-        best.map(|(_, _, id)| id)
+        best.map(|(.., id)| id)
     }
 
     fn open(&mut self, broker: u32, lane: Lane, now: Instant) -> Option<ConnId> {

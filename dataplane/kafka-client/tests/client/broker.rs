@@ -1,7 +1,7 @@
 //! A model of a Kafka cluster: enough of it to produce to, with sequence checks as Kafka makes them, and a script of
 //! things that go wrong.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -86,6 +86,8 @@ pub struct Seen {
     pub version: i16,
     pub acks: i16,
     pub batches: Vec<BatchSeen>,
+    /// Asked for in Metadata.
+    pub topics: Vec<String>,
 }
 
 /// What becomes of a frame.
@@ -123,6 +125,10 @@ pub struct Cluster {
     pub produce_versions: (i16, i16),
     pub leader_hints: bool,
     pub coordinators: BTreeMap<String, i32>,
+    /// Restarted, and not told of any topic yet.
+    pub amnesiacs: BTreeSet<i32>,
+    /// Take connections and bytes and say nothing.
+    pub frozen: BTreeSet<i32>,
     producer_id_next: i64,
 }
 
@@ -141,6 +147,8 @@ impl Cluster {
             produce_versions: (0, 12),
             leader_hints: false,
             coordinators: BTreeMap::new(),
+            amnesiacs: BTreeSet::new(),
+            frozen: BTreeSet::new(),
             producer_id_next: 100,
         };
         cluster.create("t", partitions);
@@ -198,7 +206,15 @@ impl Cluster {
                 || matches!(api, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate),
             "{api} before authentication"
         );
-        self.seen.push(Seen { node, conn, api, version: header.api_version, acks: 0, batches: Vec::new() });
+        self.seen.push(Seen {
+            node,
+            conn,
+            api,
+            version: header.api_version,
+            acks: 0,
+            batches: Vec::new(),
+            topics: Vec::new(),
+        });
         let answer = match api {
             ApiKey::ApiVersions => Some(vec![self.api_versions(&header)]),
             ApiKey::Produce => self.produce(node, &header, frame, fault.as_ref()),
@@ -294,6 +310,9 @@ impl Cluster {
 
     fn append(&mut self, node: i32, topic: &str, index: i32, records: Bytes) -> produce::PartitionResult {
         let refused = |code| produce::PartitionResult::refused(index, code);
+        if self.amnesiacs.contains(&node) {
+            return refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
         let Some(topic) = self.topics.get_mut(topic) else { return refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) };
         if topic.denied {
             return refused(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
@@ -342,7 +361,11 @@ impl Cluster {
             _ => 0,
         };
         match request {
-            RequestKind::Metadata(request) => ResponseKind::Metadata(self.metadata(request, error)),
+            RequestKind::Metadata(request) => {
+                let names = request.topics.iter().flatten().filter_map(|topic| Some(topic.name.as_ref()?.to_string()));
+                self.seen.last_mut().expect("noted above").topics = names.collect();
+                ResponseKind::Metadata(self.metadata(node, request, error))
+            }
             RequestKind::InitProducerId(_) => {
                 self.producer_id_next += 1;
                 let answer = types::InitProducerIdResponse::default().with_error_code(error);
@@ -386,7 +409,7 @@ impl Cluster {
         }
     }
 
-    fn metadata(&self, request: types::MetadataRequest, error: i16) -> types::MetadataResponse {
+    fn metadata(&self, node: i32, request: types::MetadataRequest, error: i16) -> types::MetadataResponse {
         let brokers = self.nodes.iter().filter(|(_, up)| **up).map(|(node, _)| {
             types::metadata_response::MetadataResponseBroker::default()
                 .with_node_id((*node).into())
@@ -396,7 +419,8 @@ impl Cluster {
         let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
             let name = topic.name.clone().unwrap();
             let answer = types::metadata_response::MetadataResponseTopic::default().with_name(topic.name);
-            let Some(topic) = self.topics.get(name.as_str()).filter(|_| error == 0) else {
+            let Some(topic) = self.topics.get(name.as_str()).filter(|_| error == 0 && !self.amnesiacs.contains(&node))
+            else {
                 let code = if error != 0 { error } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0 };
                 return answer.with_error_code(code);
             };

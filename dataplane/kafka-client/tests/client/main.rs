@@ -6,6 +6,7 @@ mod broker;
 mod failures;
 mod groups;
 mod handshake;
+mod lifetime;
 mod publish;
 mod simulation;
 mod world;

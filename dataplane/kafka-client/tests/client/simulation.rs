@@ -1,4 +1,5 @@
-//! One producer, a cluster, and a network that loses, delays and cuts; brokers that die, move leaders, answer wrongly.
+//! One producer, a cluster, and a network that loses, delays and cuts; brokers that die, freeze, forget their topics,
+//! move leaders, answer wrongly.
 //! Whatever happens, what the publisher was told is true:
 //!
 //! - every record gets one outcome, by its deadline and a little;
@@ -114,13 +115,13 @@ fn simulate(seed: u64) {
         assert_outcomes_in_time(&world, &sent, seed);
     }
     world.cluster.script.clear();
-    (1..=nodes).for_each(|node| world.revive(node));
+    all_is_well(&mut world, nodes);
     world.run(Duration::from_secs(20));
     judge(&world, &sent, seed);
 }
 
 fn disturb(world: &mut World, dice: &mut Dice, nodes: i32, partitions: usize) {
-    match dice.below(6) {
+    match dice.below(9) {
         0 | 1 => {
             let (api, fault) = random_fault(dice);
             world.cluster.fault(api, fault);
@@ -146,8 +147,21 @@ fn disturb(world: &mut World, dice: &mut Dice, nodes: i32, partitions: usize) {
                 }
             }
         }
-        _ => (1..=nodes).for_each(|node| world.revive(node)),
+        5 => {
+            // What reached it before is read when it thaws and more comes.
+            world.cluster.frozen.insert(1 + dice.below(nodes as u64) as i32);
+        }
+        6 => {
+            world.cluster.amnesiacs.insert(1 + dice.below(nodes as u64) as i32);
+        }
+        _ => all_is_well(world, nodes),
     }
+}
+
+fn all_is_well(world: &mut World, nodes: i32) {
+    world.cluster.frozen.clear();
+    world.cluster.amnesiacs.clear();
+    (1..=nodes).for_each(|node| world.revive(node));
 }
 
 fn assert_outcomes_in_time(world: &World, sent: &BTreeMap<u64, Sent>, seed: u64) {

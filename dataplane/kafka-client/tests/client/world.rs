@@ -288,7 +288,8 @@ impl World {
         wire.to_broker.extend_from_slice(bytes);
         loop {
             let Some(wire) = self.wires.get_mut(&conn) else { return };
-            if !self.cluster.nodes.get(&wire.node).copied().unwrap_or(false) {
+            let up = self.cluster.nodes.get(&wire.node).copied().unwrap_or(false);
+            if !up || self.cluster.frozen.contains(&wire.node) {
                 return;
             }
             let Some(head) = wire.to_broker.first_chunk::<4>() else { return };
