@@ -53,7 +53,7 @@ pub enum Command {
     Latency(Latency),
     /// Load a real Kafka through the gateway and with Kafka's own load tool, in turns, and print the ratio.
     VersusJava(VersusJava),
-    /// Run the crates' benches and print one table.
+    /// Run the benches of a checkout (the current directory) with cargo and print one table.
     Micro(Micro),
     /// Send Produce requests to a broker on schedule.
     #[command(hide = true)]
@@ -257,6 +257,9 @@ pub struct Rounds {
     /// CPUs' worth of time that others may use before a round is measured again, and marked if that does not help.
     #[arg(long, value_name = "CORES", default_value_t = FOREIGN_CORES_MAX)]
     pub foreign_max: f64,
+    /// Begin no further round when it would not end within this.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub within: Option<Duration>,
     /// Order of the rounds.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -340,6 +343,9 @@ pub struct VersusJava {
     /// CPUs' worth of time that others may use before a run is measured again, and marked if that does not help.
     #[arg(long, value_name = "CORES", default_value_t = FOREIGN_CORES_MAX)]
     pub foreign_max: f64,
+    /// Begin no further round when it would not end within this.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub within: Option<Duration>,
     /// Order of the runs.
     #[arg(long)]
     pub seed: Option<u64>,

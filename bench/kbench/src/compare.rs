@@ -18,7 +18,7 @@ use crate::outcome::Figures;
 use crate::publish::Kind;
 use crate::receipts::Receipts;
 use crate::records::Framing;
-use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Spread, quietly};
+use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Rounds, Spread, quietly};
 use crate::servers::{Load, NullBroker, Server, kateway_path};
 
 pub fn run(compare: Compare) -> Result<ExitCode> {
@@ -37,7 +37,7 @@ pub fn run(compare: Compare) -> Result<ExitCode> {
     }
     let mut cases = cases(&compare, &servers);
     let mut order = Order::new(options.seed);
-    for round in 0..options.rounds {
+    for round in Rounds::new(options.rounds, options.within) {
         for index in order.shuffled(cases.len()) {
             let case = &mut cases[index];
             let load = Load {
@@ -53,9 +53,7 @@ pub fn run(compare: Compare) -> Result<ExitCode> {
                 Ok((figures, foreign_cores))
             })?;
             eprintln!(
-                "round {}/{}: {}: {:.0} requests/s, {:.2} µs CPU each, foreign {:.2}",
-                round + 1,
-                options.rounds,
+                "{round}: {}: {:.0} requests/s, {:.2} µs CPU each, foreign {:.2}",
                 case.name,
                 measured.value.requests_per_second,
                 cpu_us(&measured.value),
@@ -156,7 +154,7 @@ fn markdown(compare: &Compare, cases: &[Case]) -> String {
     let _ = writeln!(out, "### CPU per publish, closed loop, acks=all\n");
     let _ = writeln!(
         out,
-        "{}. Rounds: {}, of {:?} each, shuffled; medians (min–max) of the quiet ones. Server on CPU {}, client{} on CPU {}; {} \
+        "{}. Up to {} rounds of {:?} each, shuffled; medians (min–max) of the quiet ones. Server on CPU {}, client{} on CPU {}; {} \
          connections for singles, {} for batches.\n",
         machine(),
         options.rounds,

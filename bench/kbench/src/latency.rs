@@ -27,7 +27,7 @@ use crate::outcome::{Figures, OpenFigures};
 use crate::pin;
 use crate::process::{Process, tethered, this_program};
 use crate::publish::Kind;
-use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Spread, quietly};
+use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Rounds, Spread, quietly};
 use crate::servers::{Load, Server, kateway_path};
 
 pub fn run(latency: Latency) -> Result<ExitCode> {
@@ -63,7 +63,7 @@ pub fn run(latency: Latency) -> Result<ExitCode> {
         Case::new(gateway, Behind::Gateway),
     ];
     let mut order = Order::new(options.seed);
-    for round in 0..options.rounds {
+    for round in Rounds::new(options.rounds, options.within) {
         for index in order.shuffled(cases.len()) {
             let case = &mut cases[index];
             let _load = match case.behind {
@@ -74,9 +74,7 @@ pub fn run(latency: Latency) -> Result<ExitCode> {
                 quietly(options.foreign_max, || bench.load(case.server, Mode::Open(rate)).map(Taken::with_foreign))?;
             let figures = &measured.value.figures;
             eprintln!(
-                "round {}/{}: {}, {}: p50 {} µs, p99 {} µs, p99.9 {} µs, foreign {:.2}",
-                round + 1,
-                options.rounds,
+                "{round}: {}, {}: p50 {} µs, p99 {} µs, p99.9 {} µs, foreign {:.2}",
                 case.server.name,
                 case.behind.words(),
                 figures.p50_us,
@@ -224,7 +222,7 @@ fn markdown(latency: &Latency, closed: &[f64], rate: u64, cases: &[Case<'_>]) ->
     };
     let _ = writeln!(
         out,
-        "{}. All rows at {rate} requests/s, {half}; closed loop in this run: {}. Rounds: {}, of {:?} each, shuffled; medians \
+        "{}. All rows at {rate} requests/s, {half}; closed loop in this run: {}. Up to {} rounds of {:?} each, shuffled; medians \
          (min–max) of the quiet ones, µs from the time a request was due. Server on CPU {}, client and null broker on CPU \
          {}, {} connections.\n",
         machine(),

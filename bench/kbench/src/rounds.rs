@@ -2,6 +2,8 @@
 //! hits all alike. A round that others disturbed is measured again; one that stays disturbed is marked, and left out
 //! as long as enough quiet ones remain.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 use crate::limits::ATTEMPTS_MAX;
@@ -29,6 +31,47 @@ pub fn quietly<T>(foreign_max: f64, mut measure: impl FnMut() -> Result<(T, f64)
         eprintln!("others used {foreign_cores:.2} cores, above {foreign_max:.2}: again");
     }
     Ok(best.expect("measured at least once"))
+}
+
+/// Rounds as long as there is time: repeated ones take longer, and what was measured should be told in any case.
+pub struct Rounds {
+    rounds: usize,
+    within: Option<Duration>,
+    begun: usize,
+    started: Instant,
+    last: Option<Instant>,
+    longest: Duration,
+}
+
+impl Rounds {
+    pub fn new(rounds: usize, within: Option<Duration>) -> Rounds {
+        Rounds { rounds, within, begun: 0, started: Instant::now(), last: None, longest: Duration::ZERO }
+    }
+
+    /// Whether another round, as long as the longest so far, still fits. The first always does.
+    fn fits(&mut self, now: Instant) -> bool {
+        if let Some(last) = self.last.replace(now) {
+            self.longest = self.longest.max(now - last);
+        }
+        let over = |within| now - self.started + self.longest > within;
+        self.begun < self.rounds && (self.begun == 0 || !self.within.is_some_and(over))
+    }
+}
+
+impl Iterator for Rounds {
+    /// How progress names it: `round 2/7`.
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        if !self.fits(Instant::now()) {
+            if self.begun < self.rounds {
+                eprintln!("no time for more than {} of {} rounds", self.begun, self.rounds);
+            }
+            return None;
+        }
+        self.begun += 1;
+        Some(format!("round {}/{}", self.begun, self.rounds))
+    }
 }
 
 /// Which rounds of a case count.
@@ -134,6 +177,21 @@ mod tests {
             assert_eq!(foreign[round.value - 1], kept);
         }
         assert!(quietly(0.2, || -> Result<((), f64)> { anyhow::bail!("no server") }).is_err());
+    }
+
+    #[test]
+    fn rounds_end_when_another_would_not_fit() {
+        for (within_s, expected) in
+            [(None, 5), (Some(0), 1), (Some(25), 2), (Some(29), 2), (Some(30), 3), (Some(99), 5)]
+        {
+            let mut rounds = Rounds::new(5, within_s.map(Duration::from_secs));
+            let start = rounds.started;
+            // Each takes ten seconds.
+            while rounds.fits(start + Duration::from_secs(10) * rounds.begun as u32) {
+                rounds.begun += 1;
+            }
+            assert_eq!(rounds.begun, expected, "{within_s:?}");
+        }
     }
 
     #[test]

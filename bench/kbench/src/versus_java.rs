@@ -26,7 +26,7 @@ use crate::offsets;
 use crate::process::TempDir;
 use crate::publish::{Kind, message};
 use crate::records::Framing;
-use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Spread, quietly};
+use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Rounds, Spread, quietly};
 use crate::servers::{Load, Server, kateway_path};
 
 /// At least this much of what the broker takes from the tool.
@@ -68,7 +68,7 @@ pub fn run(versus: VersusJava) -> Result<ExitCode> {
         }
     }
     let mut order = Order::new(versus.seed);
-    for round in 0..versus.rounds {
+    for round in Rounds::new(versus.rounds, versus.within) {
         for index in order.shuffled(cases.len()) {
             let case = &mut cases[index];
             let measured = quietly(versus.foreign_max, || {
@@ -77,13 +77,8 @@ pub fn run(versus: VersusJava) -> Result<ExitCode> {
                 Ok((per_second, if bench.machine { meter.cores() } else { 0.0 }))
             })?;
             eprintln!(
-                "round {}/{}: {} B, {}: {:.0} messages/s, foreign {:.2}",
-                round + 1,
-                versus.rounds,
-                case.size,
-                case.name,
-                measured.value,
-                measured.foreign_cores
+                "{round}: {} B, {}: {:.0} messages/s, foreign {:.2}",
+                case.size, case.name, measured.value, measured.foreign_cores
             );
             case.rounds.push(measured);
         }
@@ -209,7 +204,7 @@ fn markdown(versus: &VersusJava, cases: &[Case]) -> String {
     let _ = writeln!(out, "### A real single-node Kafka: through the gateway, and from Kafka's own load tool\n");
     let _ = writeln!(
         out,
-        "{}. Rounds: {}, shuffled, of {:?} after {:?} of warm-up; medians (min–max) of the quiet ones. acks=all, \
+        "{}. Up to {} rounds, shuffled, of {:?} after {:?} of warm-up; medians (min–max) of the quiet ones. acks=all, \
          idempotence on; broker{}, gateway ({} shard), client and tool share the machine, nothing pinned. {} connections \
          for batches, {} for singles. Ratios are to the tool's medians.\n",
         machine(),
