@@ -44,6 +44,8 @@ pub const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 /// The body of a refused request is passed over up to this length, to keep its connection; for a longer one a new
 /// connection is cheaper.
 pub const DISCARD_BYTES_MAX: u64 = 256 << 10;
+/// A head that is remembered for the next publish of its connection is at most this long: idle connections keep it.
+pub const REPEATED_HEAD_BYTES_MAX: usize = 2 << 10;
 /// What a queued publish costs beyond its bytes, for the budget: waiter, slot, run.
 pub const PUBLISH_OVERHEAD_BYTES: usize = 512;
 /// Messages between shards that may queue up; a full mailbox answers 503.

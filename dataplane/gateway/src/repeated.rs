@@ -5,12 +5,13 @@
 //! here, and holds for the next while the snapshot is the same. Anything that differs elsewhere in the head, or has a
 //! meaning of its own per message (tags, record headers, a request id, a trace, a content coding), takes the long way.
 //!
-//! Per connection: about 500 bytes, made when a head came twice, dropped with the connection. A client that never
+//! Per connection: about 500 bytes, at most [`REPEATED_HEAD_BYTES_MAX`], made when a head came twice, dropped with the connection. A client that never
 //! repeats itself is not tried for ever.
 
 use crate::conn::RequestMeta;
 use crate::destination::Destination;
 use crate::endpoints::publish::RecordHeaders;
+use crate::limits::REPEATED_HEAD_BYTES_MAX;
 use crate::shard::Shard;
 use gafka_http::{Head, HeadLimits, HeadTemplate, Method, Repeat};
 use model::Generation;
@@ -92,6 +93,7 @@ impl Memory {
 fn is_repeatable(meta: &RequestMeta, head: &Head<'_>) -> bool {
     meta.keep_alive
         && head.method == Method::Post
+        && head.head_bytes <= REPEATED_HEAD_BYTES_MAX
         && head.known.x_request_id.is_none()
         && head.known.content_encoding.is_none()
         && RecordHeaders::are_none(head)

@@ -220,6 +220,56 @@ fn chunks_that_another_parser_could_read_differently_are_refused_and_the_connect
     );
 }
 
+/// A batch of this type with this framing, two records of which were whole before it went wrong.
+fn batch(content_type: &str, query: &str, rest: &str) -> String {
+    format!("POST /v1/msgs/orders/v1/batch{query} HTTP/1.1|{{auth}}Content-Type: {content_type}|{rest}")
+}
+
+#[test]
+fn framing_that_breaks_within_a_batch_ends_it_with_a_receipt_and_the_connection() {
+    let scene = scene();
+    let lines = "{\"value\":\"a\",\"partition\":3}\n{\"value\":\"b\",\"partition\":3}\n";
+    let record = "\0\0\0\u{7}\u{4}\0\0\0\u{3}\0\0";
+    let chunked = |data: &str, rest: &str| format!("Transfer-Encoding: chunked||{:x}|{data}|{rest}", data.len());
+    let endings = [
+        ("zz|", "malformed_chunk"),
+        ("-1|", "malformed_chunk"),
+        ("fffffffffffffffff|", "malformed_chunk"),
+        ("1\n", "malformed_chunk"),
+        ("1|xy", "malformed_chunk"),
+        ("0|no trailer|", "malformed_chunk"),
+        ("0|X: {a*9000}||", "trailers_too_large"),
+        ("1;{a*2000}|", "chunk_extension_too_long"),
+        ("3|{\"v|0||", "malformed_record"),
+    ];
+    let mut bystander = scene.publisher();
+    for (ending, code) in endings {
+        for (content_type, data) in
+            [("application/x-ndjson", lines), ("application/vnd.gafka.records", &record.repeat(2))]
+        {
+            for query in ["", "?stream=1"] {
+                let row = batch(content_type, query, &chunked(data, ending));
+                let mut raw = harness::raw::Raw::half_closed(scene.publish, &bytes_of(&row));
+                let answers = raw.answers();
+                let what = format!("{content_type}{query}, {ending:.20}: {answers:?}");
+                assert_eq!(answers.len(), 1, "{what}");
+                let receipts: Vec<&str> = answers[0].body.lines().collect();
+                assert_eq!((answers[0].status(), receipts.len()), (200, 3), "{what}");
+                assert!(
+                    receipts[..2].iter().all(|receipt| receipt.starts_with("{\"partition\":3,\"offset\":")),
+                    "{what}"
+                );
+                assert!(receipts[2].ends_with(&format!("\"code\":\"{code}\"}}")), "{what}");
+                let other = bystander.call(&as_demo(Request::post("/v1/msgs/orders/v2").body("x"))).expect("served");
+                assert_eq!(other.status, 201, "{what}");
+            }
+        }
+    }
+    drop(bystander);
+    scene.wait_idle(0);
+    assert_eq!(scene.metric("gateway_requests_total", &["status=\"500\""]), 0);
+}
+
 #[test]
 fn targets_are_read_strictly_and_a_wrong_one_leaves_the_connection_usable() {
     check(

@@ -179,6 +179,24 @@ fn many_half_heads_are_refused_and_whole_requests_are_not() {
     assert!(raw.until("\r\n\r\n").starts_with("HTTP/1.1 200 "), "there is room again");
 }
 
+#[test]
+fn a_batch_without_memory_for_its_receipts_ends_instead_of_growing() {
+    let scene = small();
+    let held = hold(&scene, &[1_000_000, 1_000_000, 1_000_000, 1_000_000, 180_000]);
+    // 14 KB are left to the tenant; the receipts of these alone would take 3 MB.
+    let records = [0_u8, 0, 0, 3, 0, 0, 0].repeat(200_000);
+    let batch = Request::post("/v1/msgs/orders/v1/batch?timeout=300ms")
+        .header("Content-Type", "application/vnd.gafka.records")
+        .header("Accept", "application/vnd.gafka.receipts");
+    let answer = scene.publisher().call(&as_demo(batch.body(records))).expect("an answer");
+    assert_eq!((answer.status, answer.header("Connection")), (503, Some("close")), "{:?}", answer.headers);
+    let receipts = answer.body.len() / 14;
+    assert!((1..20_000).contains(&receipts), "it ended after {receipts} records");
+    assert!(answer.body.chunks(14).all(|receipt| receipt[..2] == 503_u16.to_be_bytes()), "none was stored");
+    drop(held);
+    scene.wait_idle(0);
+}
+
 /// Accepts as the kernel does, and never answers. The listener must be kept.
 fn silent_cluster() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

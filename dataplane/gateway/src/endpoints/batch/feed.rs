@@ -321,13 +321,15 @@ impl Feed {
     }
 
     /// After records were taken: what is held, whether the body still makes sense, whether the answer begins.
-    fn settle_burst(&mut self, shard: &Shard, session: &Rc<Session>, state: &mut State, now: Instant) {
+    /// False when not even that is covered by the budget.
+    fn settle_burst(&mut self, shard: &Shard, session: &Rc<Session>, state: &mut State, now: Instant) -> bool {
         state.set_carried(self.parser.held_bytes());
-        state.recharge();
+        let covered = state.recharge();
         if self.parser.is_broken() && self.broken_since.is_none() {
             self.broken_since = Some(now);
         }
         session.begin_streaming(shard, state);
+        covered
     }
 
     /// Waits for room that no outcome of this request may bring.
@@ -357,7 +359,13 @@ impl Feed {
             state.close |= error.fatal;
             state.refuse(shard, &error);
         }
-        self.settle_burst(shard, session, state, now);
+        if !self.settle_burst(shard, session, state, now) && self.broken_since.is_none() {
+            // There is no memory for the receipts either, of which a body may ask a million: it ends here.
+            let message = format!("{}; nothing of what follows was stored", failure.message);
+            self.broken_since = Some(now);
+            state.close = true;
+            state.refuse(shard, &RecordError::new(failure.status, failure.code, message));
+        }
         Flow::Open
     }
 

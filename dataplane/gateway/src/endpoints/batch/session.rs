@@ -315,8 +315,8 @@ impl State {
     }
 
     /// Makes the reservation what is held. More than is left is let pass: it was reserved before it was read, except
-    /// for a run's worth of receipts.
-    pub fn recharge(&mut self) {
+    /// for a run's worth of receipts. False then: the next run must wait.
+    pub fn recharge(&mut self) -> bool {
         if self.unanswered == 0 {
             self.unanswered_bytes = 0;
         }
@@ -324,9 +324,8 @@ impl State {
         let reserved = self.reservation.bytes();
         if held < reserved {
             self.reservation.shrink(reserved - held);
-        } else if held > reserved {
-            let _ = self.reservation.grow(held - reserved);
         }
+        held <= reserved || self.reservation.grow(held - reserved).is_ok()
     }
 
     /// The record opened last will not be handed over after all.
