@@ -342,11 +342,9 @@ mod tests {
         let run = Run { connections: 1, warmup: Duration::ZERO, ..options(500) };
         let work = Work { count: Count::OnePerBody, ..work(port, Mode::Open(200)) };
         let figures = super::run(&work, &run).expect("a run");
-        // 30 of about 100 were due in the pause: far more than one slow request.
-        assert!(figures.p50_us < 100_000, "{figures:?}");
-        assert!(figures.max_us >= 140_000, "{figures:?}");
-        let late = 1.0 - 20.0 / figures.requests.max(21) as f64;
-        assert!(late > 0.1 && figures.p99_us > 100_000, "{figures:?}");
+        // 30 of about 100 were due in the pause: far more than the one that a closed loop would have seen.
+        assert!(figures.requests >= 80, "{figures:?}");
+        assert!(figures.max_us >= 140_000 && figures.p99_us > 100_000, "{figures:?}");
     }
 
     #[test]
