@@ -63,6 +63,7 @@ pub struct GatewayMetrics {
     publishes_waiting: Family<GaugeKind, ()>,
     subscriptions: Family<GaugeKind, ()>,
     budget_used: Family<GaugeKind, ()>,
+    not_idempotent: Family<GaugeKind, ()>,
     refused: Family<CounterKind, ReasonLabels>,
     access_log_dropped: Family<GaugeKind, ()>,
 }
@@ -98,6 +99,10 @@ impl Default for GatewayMetrics {
             publishes_waiting: registry.gauge("gateway_publishes_waiting", "Publishes that wait for Kafka."),
             subscriptions: registry.gauge("gateway_subscriptions", "Groups this gateway is a member of."),
             budget_used: registry.gauge("gateway_memory_reserved_bytes", "Bytes reserved for requests."),
+            not_idempotent: registry.gauge(
+                "gateway_clusters_without_idempotence",
+                "Clusters whose brokers refuse us a producer id, summed over shards: what they leave unanswered is 504.",
+            ),
             refused: registry.counters("gateway_refused_total", "Work refused because a limit was reached."),
             access_log_dropped: registry
                 .gauge("gateway_access_log_dropped", "Access log lines not written because the disk was too slow."),
@@ -142,6 +147,7 @@ impl GatewayMetrics {
             publishes_waiting: self.publishes_waiting.local(),
             subscriptions: self.subscriptions.local(),
             budget_used: self.budget_used.local(),
+            not_idempotent: self.not_idempotent.local(),
             refused: RefCell::new(self.refused.shard()),
             access_log_dropped: self.access_log_dropped.local(),
             topic_generation: Cell::new(0),
@@ -171,6 +177,7 @@ pub struct ShardMetrics {
     publishes_waiting: Gauge,
     subscriptions: Gauge,
     budget_used: Gauge,
+    not_idempotent: Gauge,
     refused: RefCell<ShardFamily<CounterKind, ReasonLabels>>,
     access_log_dropped: Gauge,
     topic_generation: Cell<u64>,
@@ -262,6 +269,8 @@ impl ShardMetrics {
         self.publishes_waiting.set(shard.waiters.count() as i64);
         self.subscriptions.set(shard.subscriptions.count() as i64);
         self.budget_used.set(shard.budget.used_bytes() as i64);
+        let without = shard.clusters.iter().filter(|cluster| !cluster.client.borrow().is_idempotent()).count();
+        self.not_idempotent.set(without as i64);
         self.access_log_dropped.set(shard.access_log_dropped() as i64);
         // Topics come and go with snapshots; forgetting handles now and then keeps the map at what is in use.
         let generation = shard.snapshot().generation.0;

@@ -556,6 +556,9 @@ fn a_batch_waits_for_memory_instead_of_failing() {
     let answer = connection.call(&waits).expect("an answer");
     assert!(shown(&answer).contains("503 overloaded"), "{}", shown(&answer));
     assert!(begun.elapsed() >= Duration::from_millis(400), "it waited");
+    // There was no room for the line at hand either, so the batch ended there.
+    assert_eq!(answer.header("Connection"), Some("close"));
+    let mut connection = scene.publisher();
     connection.send(&ndjson("", lines)).expect("sent");
     std::thread::sleep(Duration::from_millis(100));
     drop(held);

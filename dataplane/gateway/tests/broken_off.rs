@@ -111,8 +111,6 @@ fn a_client_that_stops_sending_gets_every_answer_it_is_owed() {
 
 #[test]
 fn requests_before_one_that_breaks_off_are_answered_first() {
-    let scene = impatient();
-    assert_eq!(scene.publish("/v1/msgs/orders/v1", "warm").status, 201);
     let part = |bytes: Vec<u8>| bytes[..bytes.len() - 3].to_vec();
     let rows = [
         ("half a head", b"POST /v1/msgs/ord".to_vec(), "400 incomplete_request", "408 request_timeout"),
@@ -121,22 +119,27 @@ fn requests_before_one_that_breaks_off_are_answered_first() {
         ("half a batch", part(ndjson("").to_bytes()), "200", "200"),
         ("garbage", b"no request at all\r\n\r\n".to_vec(), "400 malformed_version", "400 malformed_version"),
     ];
-    for (what, broken, when_ended, when_silent) in rows {
-        for ends in [true, false] {
-            // Longer than a head or a body may take: what is owed does not depend on it.
-            let delay = Duration::from_millis(if ends { 100 } else { 1200 });
-            scene.hooks.inject(ApiKey::Produce, Fault::Delay(delay), 1);
-            let mut raw = Raw::open(scene.publish);
-            raw.send(&[single().to_bytes(), single().to_bytes(), broken.clone()].concat());
-            if ends {
-                raw.stop_sending();
-            }
-            let answers: Vec<String> = raw.answers().iter().map(harness::raw::Answer::summary).collect();
-            let last = if ends { when_ended } else { when_silent };
-            assert_eq!(answers, ["201", "201", last], "{what}, client {}", if ends { "ends" } else { "is silent" });
+    let check = |what: &str, broken: &[u8], ends: bool, last: &str| {
+        let scene = impatient();
+        assert_eq!(scene.publish("/v1/msgs/orders/v1", "warm").status, 201);
+        // Longer than a head or a body may take: what is owed does not depend on it.
+        let delay = Duration::from_millis(if ends { 100 } else { 1200 });
+        scene.hooks.inject(ApiKey::Produce, Fault::Delay(delay), 1);
+        let mut raw = Raw::open(scene.publish);
+        raw.send(&[&single().to_bytes()[..], &single().to_bytes(), broken].concat());
+        if ends {
+            raw.stop_sending();
         }
-    }
-    scene.wait_idle(0);
+        let answers: Vec<String> = raw.answers().iter().map(harness::raw::Answer::summary).collect();
+        assert_eq!(answers, ["201", "201", last], "{what}, client {}", if ends { "ends" } else { "is silent" });
+        scene.wait_idle(0);
+    };
+    std::thread::scope(|scope| {
+        for (what, broken, when_ended, when_silent) in &rows {
+            scope.spawn(|| check(what, broken, true, when_ended));
+            scope.spawn(|| check(what, broken, false, when_silent));
+        }
+    });
 }
 
 #[test]

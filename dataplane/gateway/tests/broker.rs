@@ -118,22 +118,32 @@ fn behind_something_that_is_no_broker_nothing_is_stored_and_everybody_is_told_in
         ("a web server", impostor(|stream| answer(stream, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"))),
         ("a TLS server", impostor(|stream| answer(stream, &[0x15, 3, 3, 0, 2, 2, 50]))),
     ];
-    for (what, address) in rows {
-        let config = GatewayConfig { shard_count: 1, ..GatewayConfig::default() };
-        let scene = scene_at(&[("main", address)], config, None, |_| {});
-        let requests = [single(""), single("&ack=local"), batch(""), batch("&stream=1")];
-        let expected = [
-            "503 kafka_unavailable",
-            "503 kafka_unavailable",
-            "503: 2 of 503 kafka_unavailable",
-            "200: 2 of 503 kafka_unavailable",
-        ];
-        assert_eq!(ask_at_once(&scene, what, requests), expected, "{what}");
-        let ready = scene.publisher().call(&Request::get("/readyz")).expect("an answer");
-        assert_eq!(ready.status, 503, "{what}: {}", ready.text());
-        scene.wait_idle(0);
-        assert_eq!(scene.metric("gateway_requests_total", &["status=\"500\""]), 0, "{what}");
+    // They mostly wait.
+    for rows in rows.chunks(7) {
+        std::thread::scope(|scope| rows.iter().for_each(|row| drop(scope.spawn(|| check_impostor(row.0, row.1)))));
     }
+}
+
+fn check_impostor(what: &str, address: SocketAddr) {
+    let config = GatewayConfig { shard_count: 1, ..GatewayConfig::default() };
+    let scene = scene_at(&[("main", address)], config, None, |_| {});
+    let requests = [single(""), single("&ack=local"), batch(""), batch("&stream=1")];
+    let expected = [
+        "503 kafka_unavailable",
+        "503 kafka_unavailable",
+        "503: 2 of 503 kafka_unavailable",
+        "200: 2 of 503 kafka_unavailable",
+    ];
+    assert_eq!(ask_at_once(&scene, what, requests), expected, "{what}");
+    let poll = harness::as_demo_reader(Request::get("/v1/msgs/demo/orders/v1?group=g&wait=250ms"));
+    let begun = Instant::now();
+    let polled = scene.subscriber().call(&poll).expect("an answer");
+    assert_eq!(outcome(&polled), "503 kafka_unavailable", "{what}: a poll");
+    assert!(begun.elapsed() < TIMEOUT + SLACK, "{what}: the poll took {:?}", begun.elapsed());
+    let ready = scene.publisher().call(&Request::get("/readyz")).expect("an answer");
+    assert_eq!(ready.status, 503, "{what}: {}", ready.text());
+    scene.wait_idle(0);
+    assert_eq!(scene.metric("gateway_requests_total", &["status=\"500\""]), 0, "{what}");
 }
 
 #[test]
@@ -203,4 +213,17 @@ fn check_fault(what: &str, fault: &Fault, times: usize, acks: &str, batched: boo
     }
     scene.hooks.clear();
     scene.wait_idle(0);
+}
+
+#[test]
+fn brokers_that_refuse_a_producer_id_are_published_to_without_one_and_that_is_a_metric() {
+    let scene = scene();
+    assert_eq!(scene.metric("gateway_clusters_without_idempotence", &[]), 0);
+    scene.hooks.inject(ApiKey::InitProducerId, Fault::Error(ErrorCode::CLUSTER_AUTHORIZATION_FAILED), 1000);
+    assert_eq!(ask(&scene, "refused", &single("&ack=all")), "201");
+    let until = Instant::now() + Duration::from_secs(5);
+    while scene.metric("gateway_clusters_without_idempotence", &[]) == 0 {
+        assert!(Instant::now() < until, "it is told");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
