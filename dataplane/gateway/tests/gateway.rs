@@ -190,6 +190,45 @@ fn a_client_that_waits_for_100_continue_gets_it_or_the_refusal() {
 }
 
 #[test]
+fn a_100_continue_comes_in_its_turn_and_only_to_who_still_waits() {
+    let scene = scene();
+    assert_eq!(scene.publish("/v1/msgs/orders/v1?partition=0", "warm").status, 201);
+    let first = as_demo(Request::post("/v1/msgs/orders/v1?partition=0").body("first")).to_bytes();
+    let single = as_demo(Request::post("/v1/msgs/orders/v1?partition=0").header("Expect", "100-continue").body("x"));
+    let lines = "{\"value\":\"y\",\"partition\":0}";
+    let batch = as_demo(Request::post("/v1/msgs/orders/v1/batch").header("Content-Type", "application/x-ndjson"));
+    let batch = batch.header("Expect", "100-continue").body(lines);
+    for (request, body) in [
+        (&single, b"x".to_vec()),
+        (&batch, lines.into()),
+        (&single.clone().chunked(1), b"1\r\nx\r\n0\r\n\r\n".to_vec()),
+    ] {
+        // It waits behind an answer that is not there yet.
+        scene.hooks.inject(ApiKey::Produce, Fault::Delay(Duration::from_millis(200)), 1);
+        let mut raw = harness::raw::Raw::open(scene.publish);
+        raw.send(&first);
+        raw.send(&request.head_bytes());
+        let answer = raw.until("\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 201 "), "the answer comes first: {answer}");
+        raw.until("HTTP/1.1 100 Continue\r\n\r\n");
+        raw.send(&body);
+        assert!(raw.until("\r\n\r\n").starts_with("HTTP/1.1 20"));
+        // It does not wait after all: sent with the body, or before its turn.
+        for gap in [Duration::ZERO, Duration::from_millis(50)] {
+            scene.hooks.inject(ApiKey::Produce, Fault::Delay(Duration::from_millis(400)), 1);
+            let mut raw = harness::raw::Raw::open(scene.publish);
+            raw.send(&first);
+            raw.send(&request.head_bytes());
+            std::thread::sleep(gap);
+            raw.send(&body);
+            raw.stop_sending();
+            let statuses: Vec<u16> = raw.answers().iter().map(harness::raw::Answer::status).collect();
+            assert!(matches!(statuses[..], [201, 200 | 201]), "no stray 100: {statuses:?}");
+        }
+    }
+}
+
+#[test]
 fn a_body_split_at_every_byte_is_the_same_message() {
     let scene = scene();
     let request = as_demo(Request::post("/v1/msgs/orders/v1?partition=2").body("split")).to_bytes();
