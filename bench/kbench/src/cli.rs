@@ -131,6 +131,10 @@ pub struct Publish {
     /// How a batch is answered. Every answer is read: what it does not say was stored does not count.
     #[arg(long, value_enum, default_value_t = Receipts::Summary)]
     pub receipts: Receipts,
+    /// An `X-Request-Id` of its own for each request: otherwise all heads on a connection are the same, which a gateway
+    /// may make use of.
+    #[arg(long)]
+    pub request_ids: bool,
     /// Open loop: requests begin on schedule, this many a second, whether answers come or not; latency counts from
     /// the time a request was due.
     #[arg(long, value_name = "R", conflicts_with = "closed", value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]

@@ -102,11 +102,18 @@ fn cases(compare: &Compare, servers: &[Server]) -> Vec<Case> {
         .iter()
         .enumerate()
         .map(|(index, server)| {
-            let aim = if index == GATEWAY { Aim::RatioMax(1.5) } else { Aim::None };
+            let aim = if index == GATEWAY { Aim::RatioMax(SINGLES_RATIO_MAX) } else { Aim::None };
             case(index, format!("{}, {} B singles", server.name, compare.size), single, compare.connections, aim)
         })
         .collect();
-    if servers.len() <= GATEWAY || compare.batch < 2 {
+    if servers.len() <= GATEWAY {
+        return cases;
+    }
+    // The gateway remembers a head that comes again on a connection; here none does.
+    let kind = Kind { request_ids: true, ..single };
+    let name = format!("kateway, {} B singles, a request id each", compare.size);
+    cases.push(case(GATEWAY, name, kind, compare.connections, Aim::RatioMax(SINGLES_RATIO_MAX)));
+    if compare.batch < 2 {
         return cases;
     }
     for (framing, aim) in [(Framing::Binary, Aim::MessagesMin(1e6)), (Framing::Ndjson, Aim::MessagesMin(4e5))] {
@@ -129,6 +136,9 @@ fn cases(compare: &Compare, servers: &[Server]) -> Vec<Case> {
     }
     cases
 }
+
+/// Most CPU per single publish, as a multiple of the floor's.
+const SINGLES_RATIO_MAX: f64 = 1.5;
 
 /// Index of the gateway among the servers.
 const GATEWAY: usize = 2;
@@ -155,7 +165,7 @@ fn markdown(compare: &Compare, cases: &[Case]) -> String {
     let _ = writeln!(
         out,
         "{}. Up to {} rounds of {:?} each, shuffled; medians (min–max) of the quiet ones. Server on CPU {}, client{} on CPU {}; {} \
-         connections for singles, {} for batches.\n",
+         connections for singles, {} for batches. Heads on a connection repeat, except in the row with request ids.\n",
         machine(),
         options.rounds,
         options.duration,

@@ -28,8 +28,8 @@ use crate::{open, records};
 pub struct Work {
     pub host: String,
     pub port: u16,
-    /// One whole request, sent again and again.
-    pub request: Bytes,
+    /// Whole requests, sent in turn on each connection.
+    pub requests: Vec<Bytes>,
     pub mode: Mode,
     pub count: Count,
     /// Bytes of messages one request carries.
@@ -57,6 +57,11 @@ pub enum Count {
 }
 
 impl Work {
+    /// The request that a connection sends after `number` others.
+    pub fn request(&self, number: usize) -> &Bytes {
+        &self.requests[number % self.requests.len()]
+    }
+
     /// Counts an answer that came within the window.
     pub fn note(&self, answer: &Answer, buf: &[u8], latency: Duration, outcome: &mut Outcome) {
         match self.count.of(answer, buf) {
@@ -172,9 +177,11 @@ impl Client {
 async fn connection(client: Rc<Client>) {
     let mut stream = None;
     let mut buf = BytesMut::with_capacity(16 * 1024);
+    let mut number = 0;
     while let Some(since) = client.next() {
         client.in_flight.set(client.in_flight.get() + 1);
-        let answered = exchange(&client.work, &mut stream, &mut buf).await;
+        let answered = exchange(&client.work, number, &mut stream, &mut buf).await;
+        number += 1;
         client.in_flight.set(client.in_flight.get() - 1);
         match answered {
             Ok(answer) => {
@@ -203,12 +210,12 @@ async fn connection(client: Rc<Client>) {
 }
 
 /// One request and its answer, which is then at the front of `buf`.
-async fn exchange(work: &Work, stream: &mut Option<Stream>, buf: &mut BytesMut) -> io::Result<Answer> {
+async fn exchange(work: &Work, number: usize, stream: &mut Option<Stream>, buf: &mut BytesMut) -> io::Result<Answer> {
     let stream = match stream {
         Some(stream) => stream,
         None => stream.insert(net::connect(&work.host, work.port, CONNECT_TIMEOUT).await?),
     };
-    stream.write_all(work.request.clone()).await?;
+    stream.write_all(work.request(number).clone()).await?;
     loop {
         if let Some(answer) = response::parse(buf).map_err(|err| io::Error::other(format!("bad answer: {err}")))? {
             return Ok(answer);
@@ -255,7 +262,7 @@ mod tests {
         Work {
             host: "127.0.0.1".to_owned(),
             port,
-            request: Bytes::from_static(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
+            requests: vec![Bytes::from_static(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")],
             mode,
             count: Count::Single,
             payload_bytes: 10,

@@ -14,7 +14,7 @@ use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
@@ -91,6 +91,8 @@ enum State {
 struct Connection {
     socket: Option<TcpStream>,
     buf: Vec<u8>,
+    /// Requests sent before the present one.
+    number: usize,
     state: State,
 }
 
@@ -118,8 +120,12 @@ impl<'w> Driver<'w> {
         window: Window,
         outcome: &'w mut Outcome,
     ) -> Result<Driver<'w>> {
-        let fresh =
-            || Connection { socket: None, buf: Vec::with_capacity(READ_BYTES), state: State::Broken(Instant::now()) };
+        let fresh = || Connection {
+            socket: None,
+            buf: Vec::with_capacity(READ_BYTES),
+            number: 0,
+            state: State::Broken(Instant::now()),
+        };
         let mut driver = Driver {
             work,
             window,
@@ -218,8 +224,9 @@ impl<'w> Driver<'w> {
         let connection = &mut self.connections[index];
         let State::Busy { sent, .. } = &mut connection.state else { return };
         let socket = connection.socket.as_ref().expect("busy connections have one");
-        while *sent < self.work.request.len() {
-            match rustix::net::send(socket, &self.work.request[*sent..], SendFlags::NOSIGNAL) {
+        let request = self.work.request(connection.number);
+        while *sent < request.len() {
+            match rustix::net::send(socket, &request[*sent..], SendFlags::NOSIGNAL) {
                 Ok(count) => *sent += count,
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(rustix::io::Errno::INTR) => {}
@@ -272,6 +279,7 @@ impl<'w> Driver<'w> {
             self.outcome.since_sent(now - sent_at);
         }
         connection.buf.drain(..answer.bytes);
+        connection.number += 1;
         self.in_flight -= 1;
         if answer.closes {
             return self.drop_connection(index, now);
@@ -339,7 +347,6 @@ impl<'w> Driver<'w> {
         socket.set_nonblocking(true)?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), flags)?;
-        ensure!(!self.work.request.is_empty(), "an empty request is never answered");
         Ok(socket)
     }
 }
@@ -376,7 +383,7 @@ mod tests {
         let work = Work {
             host: "127.0.0.1".to_owned(),
             port,
-            request: vec![b'x'; request_bytes].into(),
+            requests: vec![vec![b'x'; request_bytes].into()],
             mode: Mode::Open(rate),
             count: Count::OnePerBody,
             payload_bytes: request_bytes,

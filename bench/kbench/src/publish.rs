@@ -15,7 +15,13 @@ use crate::report;
 
 pub fn run(publish: Publish) -> Result<ExitCode> {
     let mode = publish.rate.map_or(Mode::Closed, Mode::Open);
-    let kind = Kind { size: publish.size, batch: publish.batch, framing: publish.framing, receipts: publish.receipts };
+    let kind = Kind {
+        size: publish.size,
+        batch: publish.batch,
+        framing: publish.framing,
+        receipts: publish.receipts,
+        request_ids: publish.request_ids,
+    };
     let sender = Sender {
         target: publish.target.target,
         appid: publish.target.appid,
@@ -49,11 +55,16 @@ pub struct Kind {
     pub batch: usize,
     pub framing: Framing,
     pub receipts: Receipts,
+    /// Each request has an id of its own, so that no head on a connection is like the one before.
+    pub request_ids: bool,
 }
+
+/// Different ids; a connection begins again after these.
+const REQUEST_IDS: usize = 64;
 
 impl Kind {
     pub fn single(size: usize) -> Kind {
-        Kind { size, batch: 1, framing: Framing::Binary, receipts: Receipts::Summary }
+        Kind { size, batch: 1, framing: Framing::Binary, receipts: Receipts::Summary, request_ids: false }
     }
 
     pub fn batch(batch: usize, size: usize, framing: Framing) -> Kind {
@@ -73,7 +84,9 @@ pub fn work(sender: &Sender, kind: Kind, mode: Mode) -> Result<Work> {
         records => Count::Receipts { receipts: kind.receipts, records: records as u64 },
     };
     Ok(Work {
-        request: encode(&host, port, sender, kind),
+        requests: (0..if kind.request_ids { REQUEST_IDS } else { 1 })
+            .map(|id| encode(&host, port, sender, kind, id))
+            .collect(),
         host,
         port,
         mode,
@@ -82,7 +95,7 @@ pub fn work(sender: &Sender, kind: Kind, mode: Mode) -> Result<Work> {
     })
 }
 
-fn encode(host: &str, port: u16, sender: &Sender, kind: Kind) -> Bytes {
+fn encode(host: &str, port: u16, sender: &Sender, kind: Kind, id: usize) -> Bytes {
     let message = message(kind.size);
     let Sender { topic, ver, ack, .. } = sender;
     let mut head = String::new();
@@ -99,6 +112,9 @@ fn encode(host: &str, port: u16, sender: &Sender, kind: Kind) -> Bytes {
         kind.framing.body(&message, kind.batch)
     };
     let _ = write!(head, "Host: {host}:{port}\r\nAppid: {}\r\nPubkey: {}\r\n", sender.appid, sender.pubkey);
+    if kind.request_ids {
+        let _ = write!(head, "X-Request-Id: kbench-{id:08}\r\n");
+    }
     let _ = write!(head, "Content-Length: {}\r\n\r\n", body.len());
     let mut out = BytesMut::with_capacity(head.len() + body.len());
     out.put_slice(head.as_bytes());
@@ -138,9 +154,14 @@ mod tests {
         };
         let work = work(&sender, kind, Mode::Closed).expect("work");
         assert_eq!(work.payload_bytes, kind.size * kind.batch);
-        let head_bytes = work.request.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
-        let body = work.request.slice(head_bytes..);
-        let head = String::from_utf8_lossy(&work.request[..head_bytes]).into_owned();
+        let request = &work.requests[0];
+        let head_bytes = request.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+        let body = request.slice(head_bytes..);
+        let head = String::from_utf8_lossy(&request[..head_bytes]).into_owned();
+        let mut others = work.requests.clone();
+        others.sort();
+        others.dedup();
+        assert_eq!(others.len(), if kind.request_ids { REQUEST_IDS } else { 1 });
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
         (head, body, work.count)
     }
@@ -154,6 +175,8 @@ mod tests {
              Content-Length: 5\r\n\r\n"
         );
         assert_eq!((body, count), (message(5), Count::Single));
+        let (head, ..) = request(Kind { request_ids: true, ..Kind::single(5) });
+        assert!(head.contains("Pubkey: secret\r\nX-Request-Id: kbench-00000000\r\n"), "{head}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn work(subscribe: &Subscribe) -> Result<Work> {
         target.topic, target.ver, subscribe.group, subscribe.batch, subscribe.wait_ms, target.appid, subscribe.subkey,
     );
     Ok(Work {
-        request: request.into(),
+        requests: vec![request.into()],
         host,
         port,
         mode: Mode::Closed,
@@ -48,7 +48,7 @@ mod tests {
         let Command::Subscribe(subscribe) = Cli::parse_from(args.split(' ')).command else { panic!("subscribe") };
         let work = work(&subscribe).expect("work");
         assert_eq!(
-            work.request,
+            work.requests[0],
             "GET /v1/msgs/a/t/v1?group=g&batch=20&wait=7ms HTTP/1.1\r\nHost: h:9192\r\nAppid: a\r\nSubkey: k\r\n\
              Accept: application/vnd.gafka.records\r\n\r\n"
         );
