@@ -37,6 +37,10 @@ pub enum Fault {
     GarbageBody(Vec<u8>),
     /// It is done; the answer comes when the test releases it.
     Hold,
+    /// It is done; the answer comes twice.
+    Repeat,
+    /// It is done; the answer comes after the next one on that connection.
+    Overtaken,
     /// It is done, and the answer asks for quiet.
     Throttle(i32),
     /// INVALID_RECORD naming these positions of the batch.
@@ -94,6 +98,7 @@ pub struct Seen {
 pub enum Reply {
     Answer(Vec<Bytes>),
     Held(Vec<Bytes>),
+    Overtaken(Vec<Bytes>),
     Nothing,
     Close,
 }
@@ -232,6 +237,8 @@ impl Cluster {
             (Some(Fault::ApplyThenDisconnect), _) => Reply::Close,
             (Some(Fault::ApplyThenSilence), _) | (_, None) => Reply::Nothing,
             (Some(Fault::Hold), Some(answer)) => Reply::Held(answer),
+            (Some(Fault::Overtaken), Some(answer)) => Reply::Overtaken(answer),
+            (Some(Fault::Repeat), Some(answer)) => Reply::Answer([&answer[..], &answer[..]].concat()),
             (_, Some(answer)) => Reply::Answer(answer),
         }
     }

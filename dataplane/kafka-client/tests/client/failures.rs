@@ -138,6 +138,36 @@ fn garbage_ends_the_connection_and_answers_what_was_in_flight() {
 }
 
 #[test]
+fn answers_that_come_twice_or_in_the_wrong_order_end_the_connection_and_nothing_is_stored_twice() {
+    let (told, copies, world) = publish_into(Acks::All, &[Fault::Repeat], 3_000);
+    assert_eq!((told.as_str(), copies), ("stored", 1));
+    assert!(world.closes.iter().any(|why| why.contains("nobody asked for")), "{:?}", world.closes);
+    for acks in [Acks::All, Acks::Leader] {
+        let (mut world, topic) = World::warm(1, 2);
+        world.produce(topic, Some(0), "opens the connection", acks, 1_000);
+        world.settle();
+        world.cluster.fault(ApiKey::Produce, Fault::Overtaken);
+        let tags: Vec<u64> = (0..2)
+            .map(|n| {
+                let tag = world.produce(topic, Some(n), &format!("v{n}"), acks, 3_000);
+                world.client.flush(world.now); // a request each
+                tag
+            })
+            .collect();
+        world.run_ms(3_500);
+        for (n, tag) in tags.into_iter().enumerate() {
+            match acks {
+                Acks::All => assert_eq!(world.stored(tag).partition, n as i32),
+                _ => assert!(world.error(tag).outcome_unknown(), "which answer is whose?"),
+            }
+            let log = world.cluster.log("t", n);
+            assert_eq!(log.iter().filter(|value| value.starts_with('v')).count(), 1, "{log:?}");
+        }
+        assert!(world.closes.iter().any(|why| why.contains("the next to be answered")), "{:?}", world.closes);
+    }
+}
+
+#[test]
 fn an_answer_that_is_cut_off_or_leaves_a_partition_out_is_no_answer() {
     // Correlation id as expected (the connection has asked ApiVersions and warmed up), then too little.
     let (mut world, topic) = World::warm(1, 1);

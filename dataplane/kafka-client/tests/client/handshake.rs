@@ -117,6 +117,27 @@ fn wrong_credentials_are_told_at_once_and_tried_again_calmly() {
 }
 
 #[test]
+fn credentials_that_are_taken_away_are_told_when_the_last_connection_is_gone() {
+    let mut world = World::with(cluster_with("SCRAM-SHA-256"), sasl(Mechanism::ScramSha256, "secret"), 1);
+    let topic = world.warm_up();
+    world.cluster.credentials.as_mut().unwrap().password = "rotated";
+    let tag = world.produce(topic, None, "connections that stand go on", Acks::All, 1_000);
+    world.settle();
+    world.stored(tag);
+    world.kill(1);
+    world.revive(1);
+    let waiting = world.produce(topic, None, "waiting", Acks::All, 30_000);
+    world.run_ms(100);
+    let ProduceError::Unavailable { why } = world.error(waiting) else { panic!("nothing was stored") };
+    assert!(why.contains("invalid credentials"), "{why}");
+    world.cluster.credentials.as_mut().unwrap().password = "secret";
+    world.run_ms(3_000);
+    let tag = world.produce(topic, None, "again", Acks::All, 1_000);
+    world.run_ms(500);
+    world.stored(tag);
+}
+
+#[test]
 fn a_session_that_ends_is_replaced_before_the_broker_hangs_up() {
     let mut cluster = cluster_with("SCRAM-SHA-256");
     cluster.session_lifetime_ms = 10_000;

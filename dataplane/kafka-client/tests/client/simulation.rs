@@ -54,14 +54,16 @@ fn random_fault(dice: &mut Dice) -> (ApiKey, Fault) {
         ErrorCode::KAFKA_STORAGE_ERROR,
         ErrorCode::UNKNOWN_SERVER_ERROR,
     ];
-    let fault = match (api, dice.below(9)) {
+    let fault = match (api, dice.below(11)) {
         (_, 0) => Fault::Disconnect,
         (_, 1) => Fault::ApplyThenDisconnect,
         (_, 2) => Fault::Silence,
         (_, 3) => Fault::ApplyThenSilence,
         (_, 4) => Fault::Garbage(vec![0, 0, 0, 5, 1, 2, 3, 4, dice.roll() as u8]),
-        (ApiKey::Produce, 5) => Fault::ApplyThenError(applied[dice.below(5) as usize]),
-        (ApiKey::Produce, 6) => Fault::Throttle(dice.below(300) as i32),
+        (_, 5) => Fault::Repeat,
+        (_, 6) => Fault::Overtaken,
+        (ApiKey::Produce, 7) => Fault::ApplyThenError(applied[dice.below(5) as usize]),
+        (ApiKey::Produce, 8) => Fault::Throttle(dice.below(300) as i32),
         (ApiKey::Produce, _) => Fault::Error(codes[dice.below(11) as usize]),
         (ApiKey::InitProducerId, _) => Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
         (_, _) => Fault::Disconnect,

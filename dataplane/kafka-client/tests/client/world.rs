@@ -20,6 +20,8 @@ struct Wire {
     to_broker: BytesMut,
     to_client: BytesMut,
     held: VecDeque<Vec<Bytes>>,
+    /// Answers that the next one overtakes.
+    overtaken: Vec<Bytes>,
     /// The client has closed or lost it; what it sent may still arrive.
     cut: bool,
     last_arrival: [Instant; 2],
@@ -259,6 +261,7 @@ impl World {
             to_broker: BytesMut::new(),
             to_client: BytesMut::new(),
             held: VecDeque::new(),
+            overtaken: Vec::new(),
             cut: false,
             last_arrival: [self.now; 2],
         };
@@ -302,7 +305,11 @@ impl World {
             match self.cluster.handle(wire.node, conn.0, &mut wire.session, frame) {
                 // Answers keep their order, so one that is held holds those after it.
                 Reply::Answer(answer) if !wire.held.is_empty() => wire.held.push_back(answer),
-                Reply::Answer(answer) => self.ship(Parcel::ToClient(conn, answer.concat())),
+                Reply::Answer(mut answer) => {
+                    answer.append(&mut wire.overtaken);
+                    self.ship(Parcel::ToClient(conn, answer.concat()));
+                }
+                Reply::Overtaken(answer) => wire.overtaken.extend(answer),
                 Reply::Held(answer) => wire.held.push_back(answer),
                 Reply::Nothing => {}
                 Reply::Close => return self.drop_wire(conn, "closed by the broker"),

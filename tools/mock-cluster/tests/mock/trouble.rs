@@ -1,6 +1,7 @@
 //! Leaders that move, brokers that go and come back, answers that take too long.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use kafka_client::{Acks, ClientConfig, Lane, Request, Response, Target, TopicIdx};
@@ -245,6 +246,25 @@ fn an_answer_after_the_deadline_is_unknown_and_the_batch_is_not_sent_again() {
         assert_eq!(told(&publisher, next), "stored");
         judge("slow answers", &publisher, &brokers);
     }
+}
+
+#[test]
+fn bootstrap_addresses_where_nobody_answers_cost_a_second_each() {
+    let brokers = Brokers::start(2);
+    brokers.create(TOPIC, 2);
+    // The kernel takes the connections, nobody reads them: what a stopped process looks like.
+    let frozen: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a port")).collect();
+    let mut addresses: Vec<String> =
+        frozen.iter().map(|listener| listener.local_addr().expect("an address").to_string()).collect();
+    addresses.push(brokers.bootstrap());
+    let mut publisher = Publisher::new(config(&addresses.join(",")));
+    let topic = publisher.client.topic(TOPIC);
+    let begin = Instant::now();
+    publisher.publish(topic, 0, "it", Acks::All, LONG);
+    publisher.settle();
+    assert!(publisher.outcomes[&1].is_ok(), "{:?}", publisher.outcomes);
+    assert!(begin.elapsed() < Duration::from_millis(3_500), "after {:?}", begin.elapsed());
+    judge("frozen bootstrap", &publisher, &brokers);
 }
 
 #[test]
