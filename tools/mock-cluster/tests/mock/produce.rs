@@ -232,6 +232,8 @@ fn what_goes_wrong_before_the_first_produce_delays_it_at_most() {
     }
     // Brokers before 2.8 want a permission for it: acks=all goes without.
     table.row(Api::InitProducerId, &[Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED], Acks::All, "stored");
+    assert!(!table.rows.last().expect("a row").client.is_idempotent(), "the answer was met");
+    let connects = table.rows.last().expect("a row").connects;
     for answer in [
         Code::RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION,
         Code::RD_KAFKA_RESP_ERR_UNKNOWN,
@@ -239,6 +241,8 @@ fn what_goes_wrong_before_the_first_produce_delays_it_at_most() {
         HANG_UP,
     ] {
         table.row(Api::ApiVersion, &[answer, answer], Acks::All, "stored");
+        // The first is met by version 3, which this broker refuses anyway; the second ends a connection.
+        assert!(table.rows.last().expect("a row").connects > connects, "{answer:?} was met");
     }
     table.judge();
 }

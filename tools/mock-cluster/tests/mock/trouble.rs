@@ -220,7 +220,7 @@ fn a_batch_resent_after_a_broker_went_down_is_one_a_broker_recognises() {
 
 #[test]
 fn an_answer_after_the_deadline_is_unknown_and_the_batch_is_not_sent_again() {
-    for request_timeout in [Duration::from_millis(600), Duration::from_secs(5)] {
+    for request_timeout in [Duration::from_millis(1_200), Duration::from_secs(5)] {
         let brokers = Brokers::start(2);
         brokers.create(TOPIC, 2);
         let mut publisher = Publisher::new(ClientConfig { request_timeout, ..config(&brokers.bootstrap()) });
@@ -229,16 +229,15 @@ fn an_answer_after_the_deadline_is_unknown_and_the_batch_is_not_sent_again() {
             publisher.publish(topic, n, &format!("warm-{n}"), Acks::All, LONG);
         }
         publisher.settle();
-        brokers.mock.broker_round_trip_time(1, Duration::from_millis(1_000)).expect("a delay");
-        let begin = Instant::now();
-        let slow = publisher.publish(topic, 0, "slow", Acks::All, Duration::from_millis(300));
-        let other = publisher.publish(topic, 1, "other", Acks::All, Duration::from_millis(300));
+        brokers.mock.broker_round_trip_time(1, Duration::from_millis(2_000)).expect("a delay");
+        let slow = publisher.publish(topic, 0, "slow", Acks::All, Duration::from_millis(800));
+        let other = publisher.publish(topic, 1, "other", Acks::All, LONG);
         publisher.run_until("the quick one", |it| it.outcomes.contains_key(&other));
-        assert!(begin.elapsed() < Duration::from_millis(290), "a slow broker delays nobody else");
+        assert!(!publisher.outcomes.contains_key(&slow), "a slow broker delays nobody else");
         publisher.settle();
         assert_eq!((told(&publisher, slow), told(&publisher, other)), ("unknown".into(), "stored".into()));
         let next = publisher.publish(topic, 0, "next", Acks::All, LONG);
-        if request_timeout < Duration::from_secs(1) {
+        if request_timeout < Duration::from_secs(2) {
             publisher.run(Duration::from_millis(700)); // given up: the connection, too
             brokers.mock.broker_round_trip_time(1, Duration::ZERO).expect("no delay");
         }
@@ -263,7 +262,7 @@ fn bootstrap_addresses_where_nobody_answers_cost_a_second_each() {
     publisher.publish(topic, 0, "it", Acks::All, LONG);
     publisher.settle();
     assert!(publisher.outcomes[&1].is_ok(), "{:?}", publisher.outcomes);
-    assert!(begin.elapsed() < Duration::from_millis(3_500), "after {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_millis(4_500), "after {:?}", begin.elapsed());
     judge("frozen bootstrap", &publisher, &brokers);
 }
 
