@@ -77,6 +77,8 @@ pub const BATCH_DEADLINE_SHARE: u32 = 64;
 pub const DECODED_BYTES_FREE: u64 = 16 << 20;
 /// and beyond that this many times what was received. JSON of equal lines reaches about 100; a bomb 1,000 and more.
 pub const DECODED_RATIO_MAX: u64 = 200;
+/// So many decoded bytes of a batch are taken in one turn; then others get theirs. A few bytes may stand for megabytes.
+pub const DECODED_TURN_BYTES: u64 = 512 << 10;
 /// Decoded bytes of a batch are parsed in pieces of this size.
 pub const DECODED_PIECE_BYTES: usize = 32 << 10;
 /// Largest zstd window: 8 MiB, what senders must stay within (RFC 9659).

@@ -11,7 +11,7 @@ use crate::content_encoding::{self, Decoded, Decoder};
 use crate::endpoints::batch::feed::{Feed, Flow};
 use crate::limits::{
     BATCH_DRAIN_BYTES_MAX, BATCH_DRAIN_TIME_MAX, BODY_BYTES_PER_S_MIN, DECODED_BYTES_FREE, DECODED_PIECE_BYTES,
-    DECODED_RATIO_MAX,
+    DECODED_RATIO_MAX, DECODED_TURN_BYTES,
 };
 use crate::reply::Failure;
 use crate::shard::Shard;
@@ -124,6 +124,7 @@ impl Streaming {
     }
 
     fn pump(&mut self, shard: &Rc<Shard>, buffer: &mut BytesMut, now: Instant) -> Result<Progress, Failure> {
+        let decoded_before = self.decoding.as_ref().map_or(0, |decoding| decoding.decoder.decoded_bytes());
         loop {
             if self.feed.broken_since().is_some() {
                 self.decoding = None; // only to be thrown away: not worth decoding
@@ -131,6 +132,10 @@ impl Streaming {
             if let Some(decoding) = &mut self.decoding
                 && !decoding.hungry
             {
+                if decoding.decoder.decoded_bytes() - decoded_before >= DECODED_TURN_BYTES {
+                    self.feed.go_on_next_turn();
+                    return Ok(Progress::Blocked);
+                }
                 match decoding.pass_on(shard, &mut self.feed, now) {
                     Ok(Flow::Open) => continue,
                     Ok(Flow::Blocked) => return Ok(Progress::Blocked),

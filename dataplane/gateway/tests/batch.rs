@@ -511,6 +511,32 @@ fn compressed_bodies_are_the_messages_they_stand_for_and_bombs_are_refused() {
 }
 
 #[test]
+fn a_few_bytes_that_stand_for_many_records_do_not_hold_up_others() {
+    let scene = scene_with(GatewayConfig { shard_count: 1, ..GatewayConfig::default() }, |_| {});
+    // 10 MB of blank lines around 100,000 records from about 20 KB, four times at once.
+    let blank = gzip(&vec![b'\n'; 5 << 20]);
+    let records = gzip("{\"value\":\"x\",\"partition\":1}\n".repeat(100_000).as_bytes());
+    let body = [&blank[..], &records, &blank].concat();
+    let mut bystander = scene.publisher();
+    let mut busy: Vec<_> = (0..4)
+        .map(|_| {
+            let mut connection = scene.publisher();
+            let request = ndjson("?receipts=summary", body.clone()).header("Content-Encoding", "gzip");
+            connection.send(&request).expect("sent");
+            connection
+        })
+        .collect();
+    for _ in 0..20 {
+        let answer = bystander.call(&Request::get("/healthz")).expect("others are served meanwhile");
+        assert_eq!(answer.status, 200);
+    }
+    for connection in &mut busy {
+        let summary = connection.read().expect("an answer").json().expect("JSON");
+        assert_eq!((summary["ok"].as_u64(), summary["failed"].as_u64()), (Some(100_000), Some(0)), "{summary}");
+    }
+}
+
+#[test]
 fn a_large_batch_needs_memory_for_what_is_in_flight_only() {
     // A tenant may hold 4 MiB of 16; the body is 12 MB, its receipts 4 MB.
     let config = GatewayConfig { shard_count: 1, memory_bytes: 16 << 20, ..GatewayConfig::default() };

@@ -201,6 +201,11 @@ impl Feed {
         self.session.state.borrow().refused.is_some()
     }
 
+    /// Goes on once the shard's other tasks had their turn.
+    pub fn go_on_next_turn(&self) {
+        self.session.wake_next_turn();
+    }
+
     /// Takes records off the front of `input`, as many as there is room for.
     pub fn take(&mut self, shard: &Rc<Shard>, input: &mut &[u8], now: Instant) -> Flow {
         if self.broken_since.is_some() {

@@ -259,6 +259,15 @@ impl Session {
         shard.count(&self.conn, &self.meta, "publish_batch", status, self.begun, now);
     }
 
+    /// Wakes the connection behind the tasks that can run now.
+    pub(super) fn wake_next_turn(self: &Rc<Self>) {
+        let session = Rc::clone(self);
+        drop(runtime::spawn(async move {
+            runtime::time::yield_now().await;
+            session.conn.wake();
+        }));
+    }
+
     /// Wakes the connection in a while: what is waited for comes without an outcome of this request.
     pub(super) fn retry_soon(self: &Rc<Self>) {
         if self.retries.replace(true) {
