@@ -89,7 +89,7 @@ pub(crate) struct Queue {
     pub failures: u32,
     /// What last went wrong, for the outcome of records that expire.
     pub problem: Option<Arc<str>>,
-    /// Capacity of the next batch's buffer: a little more than the last one used.
+    /// Capacity of the next batch's buffer: a little more than the last ones used.
     capacity_hint: usize,
 }
 
@@ -540,7 +540,9 @@ impl Accumulator {
         let queue = topic.partitions.get_mut(slot.partition as usize)?.queues[slot.acks as usize].as_deref_mut()?;
         let batch = queue.batches.front_mut()?;
         if let Body::Open(builder) = &batch.body {
-            queue.capacity_hint = (builder.bytes() + builder.bytes() / 4).min(CAPACITY_MAX);
+            // Batches of one queue differ; one that outgrows its buffer is copied, so the hint falls slowly.
+            let (used, before) = (builder.bytes(), queue.capacity_hint);
+            queue.capacity_hint = (used + used / 4).max(before - before / 8).min(CAPACITY_MAX);
             if topic.sticky == Some(slot.partition) && queue.batches.len() == 1 {
                 topic.sticky = None;
             }
