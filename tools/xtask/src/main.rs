@@ -29,6 +29,7 @@ ENVIRONMENT
   CI=true          a test that cannot run here is a failure, not a skip
   GAFKA_CACHE      where components are kept (else $XDG_CACHE_HOME/gafka, else ~/.cache/gafka)
   GAFKA_OFFLINE=1  fetch nothing
+  GAFKA_SEED=N     repeats a nightly run of faults in any order, which prints its N
 ";
 
 fn main() -> ExitCode {
