@@ -224,6 +224,7 @@ impl Client {
     fn confirm(&mut self, index: u32, state: TopicState, now: Instant) {
         let topic = &mut self.records.topics[index as usize];
         topic.negative_at = Some(now);
+        topic.asleep = false;
         if topic.state != state {
             tracing::info!(topic = %topic.name, ?state, "topic cannot be written");
         }
@@ -280,6 +281,7 @@ impl Client {
         }
         let topic = &mut self.records.topics[index as usize];
         topic.id = id;
+        topic.asleep = false; // asked for before it was put to sleep
         topic.negative_at = None;
         topic.partitions.resize_with(count as usize, Partition::default);
         for told in &answer.partitions {

@@ -143,6 +143,31 @@ fn a_topic_nobody_uses_sleeps_and_wakes_at_its_next_use() {
 }
 
 #[test]
+fn an_answer_that_comes_after_its_topic_was_put_to_sleep_wakes_it() {
+    let (mut world, topic) = World::warm(1, 2);
+    world.cluster.create("rare", 1);
+    let rare = world.client.topic("rare");
+    world.client.refresh_metadata(world.now);
+    world.run_ms(1_000);
+    world.run(Duration::from_secs(3_597));
+    world.cluster.fault(ApiKey::Metadata, Fault::Hold);
+    world.client.refresh_metadata(world.now);
+    world.run_ms(3_000);
+    world.client.refresh_metadata(world.now); // more than an hour since it was used
+    world.settle();
+    world.release();
+    for n in 0..12 {
+        let tags = [rare, topic].map(|topic| world.produce(topic, Some(0), &format!("v{n}"), Acks::All, 1_000));
+        world.run_ms(100);
+        tags.iter().for_each(|tag| assert!(world.stored(*tag).offset >= 0));
+        world.cluster.seen.clear();
+        world.run(Duration::from_secs(10 * 60));
+        let asked: Vec<&String> = world.cluster.seen.iter().flat_map(|seen| &seen.topics).collect();
+        assert!(asked.iter().any(|name| *name == "rare"), "it is used, so it is asked for: {asked:?}");
+    }
+}
+
+#[test]
 fn a_topic_that_is_looked_at_or_has_records_under_way_stays_awake() {
     let (mut world, topic) = World::warm(1, 2);
     for _ in 0..30 {
