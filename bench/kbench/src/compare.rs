@@ -144,9 +144,10 @@ const SINGLES_RATIO_MAX: f64 = 1.5;
 const GATEWAY: usize = 2;
 
 impl Case {
-    /// Rounds in which neither this case nor the floor was disturbed.
+    /// Rounds in which this case was not disturbed, nor the floor where it is compared with that.
     fn counted(&self, floor: &Case) -> Counted {
-        Counted::of(self.rounds.iter().zip(&floor.rounds).map(|(mine, floor)| mine.quiet && floor.quiet))
+        let compared = self.kind.batch == 1;
+        Counted::of(self.rounds.iter().zip(&floor.rounds).map(|(mine, floor)| mine.quiet && (floor.quiet || !compared)))
     }
 }
 
