@@ -56,7 +56,7 @@ pub fn run(compare: Compare) -> Result<ExitCode> {
                 "{round}: {}: {:.0} requests/s, {:.2} µs CPU each, foreign {:.2}",
                 case.name,
                 measured.value.requests_per_second,
-                cpu_us(&measured.value),
+                measured.value.cpu_us(),
                 measured.foreign_cores
             );
             case.rounds.push(measured);
@@ -151,10 +151,6 @@ impl Case {
     }
 }
 
-fn cpu_us(figures: &Figures) -> f64 {
-    figures.cpu.as_ref().map_or(0.0, |cpu| cpu.us_per_request)
-}
-
 fn messages_per_cpu_second(figures: &Figures) -> f64 {
     figures.cpu.as_ref().map_or(0.0, |cpu| 1e6 / cpu.us_per_message)
 }
@@ -188,7 +184,7 @@ fn markdown(compare: &Compare, cases: &[Case]) -> String {
             counted
                 .indexes
                 .iter()
-                .map(|&index| cpu_us(&case.rounds[index].value) / cpu_us(&cases[0].rounds[index].value)),
+                .map(|&index| case.rounds[index].value.cpu_us() / cases[0].rounds[index].value.cpu_us()),
         );
         let per_cpu_second = of(&|figures| messages_per_cpu_second(figures) / 1e6);
         let aim = match case.aim {
@@ -200,7 +196,7 @@ fn markdown(compare: &Compare, cases: &[Case]) -> String {
             out,
             "| {} | {} | {} | {} | {} | {} | {} | {aim} | {} | {} |",
             case.name,
-            of(&cpu_us).show(2),
+            of(&Figures::cpu_us).show(2),
             // A batch does other work than the floor was given.
             if case.kind.batch == 1 { ratio.show(2) } else { "–".to_owned() },
             per_cpu_second.show(3),

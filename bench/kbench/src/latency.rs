@@ -239,9 +239,9 @@ fn markdown(latency: &Latency, closed: &[f64], rate: u64, cases: &[Case<'_>]) ->
         latency.connections
     );
     out.push_str(
-        "| server | broker | p50 | p99 | p99.9 | max | client late p50 / p99 / p99.9 | from sending p50 / p99 / p99.9 | \
+        "| server | broker | CPU µs/request | p50 | p99 | p99.9 | max | client late p50 / p99 / p99.9 | from sending p50 / p99 / p99.9 | \
          broker cores | produce requests/s | unanswered | foreign cores | quiet |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for case in cases {
         let counted = case.counted();
@@ -252,9 +252,10 @@ fn markdown(latency: &Latency, closed: &[f64], rate: u64, cases: &[Case<'_>]) ->
         };
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {} | {:.0} / {:.0} / {:.0} | {:.0} / {:.0} / {:.0} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {:.0} / {:.0} / {:.0} | {:.0} / {:.0} / {:.0} | {} | {} | {} | {} | {} |",
             case.server.name,
             case.behind.words(),
+            of(&|taken| taken.figures.cpu_us()).show(2),
             of(&|taken| taken.figures.p50_us as f64).show(0),
             of(&|taken| taken.figures.p99_us as f64).show(0),
             of(&|taken| taken.figures.p999_us as f64).show(0),

@@ -151,6 +151,11 @@ pub struct CpuFigures {
 }
 
 impl Figures {
+    /// CPU time of the measured process per request in µs, 0 when no process was measured.
+    pub fn cpu_us(&self) -> f64 {
+        self.cpu.as_ref().map_or(0.0, |cpu| cpu.us_per_request)
+    }
+
     pub fn of(outcome: &Outcome, window: Duration, spent: Option<&Spent>) -> Figures {
         let seconds = window.as_secs_f64();
         let per = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
