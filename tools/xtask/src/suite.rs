@@ -99,9 +99,12 @@ fn package_name(id: &str) -> String {
     }
 }
 
-/// The names of a binary's tests that match `filter`, and whether to pass the filter on.
-pub fn tests_of(binary: &Binary) -> Result<Vec<String>> {
+/// The names of a binary's tests, with `nightly` also of those that run only then.
+pub fn tests_of(binary: &Binary, nightly: bool) -> Result<Vec<String>> {
     let mut command = binary.command();
+    if nightly {
+        command.env("GAFKA_NIGHTLY", "1");
+    }
     command.args(["--list", "--format", "terse"]);
     let output = testkit::process::run(command, Duration::from_secs(60)).with_context(|| binary.name())?;
     let listed = String::from_utf8_lossy(&output).into_owned();

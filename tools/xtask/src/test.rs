@@ -59,8 +59,9 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
         return list_all(&options, &binaries);
     }
     let (e2e, unit): (Vec<Binary>, Vec<Binary>) = binaries.into_iter().partition(Binary::is_e2e);
+    let mut found = [FORMAT, CLIPPY, DENY, DOC].into_iter().any(|check| options.wants(check));
     for binary in &unit {
-        run_binary(binary, &options, &mut report)?;
+        found |= run_binary(binary, &options, &mut report)?;
     }
     if options.wants(DOC) {
         doc_tests(&mut report)?;
@@ -69,7 +70,10 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
         if options.wants(&binary.name()) || !matching(binary, &options)?.is_empty() {
             fetch_components(&options);
         }
-        run_binary(binary, &options, &mut report)?;
+        found |= run_binary(binary, &options, &mut report)?;
+    }
+    if let (false, Some(filter)) = (found, &options.filter) {
+        anyhow::bail!("no check and no test has `{filter}` in its name; `cargo xtask test --list` shows them");
     }
     print!("{}", report.to_text(options.skip_is_failure));
     Ok(if report.is_success(options.skip_is_failure) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -152,16 +156,17 @@ fn fetch_components(options: &Options) {
 
 /// Tests of a binary that the filter asks for: all when its name matches, else those whose name does.
 fn matching(binary: &Binary, options: &Options) -> Result<Vec<String>> {
-    let tests = suite::tests_of(binary)?;
+    let tests = suite::tests_of(binary, options.nightly)?;
     let whole = options.wants(&binary.name());
     Ok(tests.into_iter().filter(|test| whole || options.wants(test)).collect())
 }
 
-fn run_binary(binary: &Binary, options: &Options, report: &mut Report) -> Result<()> {
+/// Runs what the filter asks for. False: nothing.
+fn run_binary(binary: &Binary, options: &Options, report: &mut Report) -> Result<bool> {
     let name = binary.name();
     let whole = options.wants(&name);
     if !whole && matching(binary, options)?.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let mut command = binary.command();
     if let (false, Some(filter)) = (whole, &options.filter) {
@@ -183,7 +188,7 @@ fn run_binary(binary: &Binary, options: &Options, report: &mut Report) -> Result
     if has_tests {
         finished(&name, &ended);
     }
-    Ok(())
+    Ok(true)
 }
 
 fn doc_tests(report: &mut Report) -> Result<()> {
