@@ -5,8 +5,8 @@
 //! here, and holds for the next while the snapshot is the same. Anything that differs elsewhere in the head, or has a
 //! meaning of its own per message (tags, record headers, a request id, a trace, a content coding), takes the long way.
 //!
-//! Per connection: about 500 bytes, at most [`REPEATED_HEAD_BYTES_MAX`], made when a head came twice, dropped with the connection. A client that never
-//! repeats itself is not tried for ever.
+//! Per connection: about 500 bytes, at most [`REPEATED_HEAD_BYTES_MAX`] of head, made when a head came twice, dropped
+//! with the connection. A client that never repeats itself is not tried for ever.
 
 use crate::conn::RequestMeta;
 use crate::destination::Destination;
