@@ -10,8 +10,9 @@
 //! of names, no allocation of its own.
 //!
 //! Invariants:
-//! - At most one batch of a queue is in flight, the first.
-//! - A queue with batches is in `occupied`, and in exactly one list of work named by its `place`.
+//! - A queue with batches is in `occupied`.
+//! - Partitions are never taken away but from a topic at rest: what is under way for one that no longer exists ends
+//!   with its answer or its deadline (`put_to_sleep` burns what it drops).
 //! - `queued_bytes` is the sum of all batches' `accounted_bytes` and all waiting records' sizes.
 
 use std::cell::Cell;
@@ -24,103 +25,11 @@ use kafka_wire::record_batch::{BatchBuilder, HeaderRef, RecordRef};
 use smallvec::SmallVec;
 
 use crate::batch::{Batch, Body, Run};
+use crate::config::ClientConfig;
 use crate::limits::{TOPICS_MAX, WAITING_RECORDS_MAX};
-use crate::producer::Identity;
+use crate::queue::{ACKS, Place, Places, Queue, Slot, acks_index};
 use crate::rng::Rng;
 use crate::types::{Acks, ProduceError, TopicIdx, TopicOptions, TopicState};
-
-/// One queue: a partition of a topic, for one kind of acknowledgement.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub(crate) struct Slot {
-    pub topic: u32,
-    pub partition: u32,
-    pub acks: u8,
-}
-
-impl Slot {
-    pub fn acks(self) -> Acks {
-        ACKS[self.acks as usize]
-    }
-}
-
-pub(crate) const ACKS: [Acks; 3] = [Acks::All, Acks::Leader, Acks::None];
-
-fn acks_index(acks: Acks) -> u8 {
-    match acks {
-        Acks::All => 0,
-        Acks::Leader => 1,
-        Acks::None => 2,
-    }
-}
-
-/// Where a queue waits. Lists may hold stale entries; this says which one counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
-    /// No batch.
-    Idle,
-    /// To be looked at in the next flush.
-    Ready,
-    /// At its leader's broker, for room on the connection.
-    Pending,
-    /// First batch sent, answer outstanding.
-    InFlight,
-    /// For a leader.
-    NoLeader,
-    /// For a producer id.
-    NoProducer,
-    /// For a retry's time.
-    Delayed,
-}
-
-/// Batches of one slot, oldest first.
-#[derive(Debug)]
-pub(crate) struct Queue {
-    pub batches: VecDeque<Batch>,
-    pub place: Place,
-    /// Position in `Accumulator::occupied`; meaningless while there is no batch.
-    occupied_at: u32,
-    /// Producer id in use (acks=all); None before the first and after one was burnt.
-    pub identity: Option<Identity>,
-    /// Producer ids older than this generation are burnt for this partition.
-    pub generation_min: u32,
-    /// Sequence of the first record of the first batch.
-    pub sequence_next: i32,
-    /// Failures since the last success, for the backoff.
-    pub failures: u32,
-    /// What last went wrong, for the outcome of records that expire.
-    pub problem: Option<Arc<str>>,
-    /// Capacity of the next batch's buffer: a little more than the last ones used.
-    capacity_hint: usize,
-}
-
-impl Queue {
-    fn new(generation_min: u32) -> Queue {
-        Queue {
-            batches: VecDeque::new(),
-            place: Place::Idle,
-            occupied_at: 0,
-            identity: None,
-            generation_min,
-            sequence_next: 0,
-            failures: 0,
-            problem: None,
-            capacity_hint: 0,
-        }
-    }
-
-    /// A batch is out, or leaves with the next flush, and nothing went wrong lately.
-    fn is_on_its_way(&self) -> bool {
-        self.failures == 0 && matches!(self.place, Place::Ready | Place::Pending | Place::InFlight)
-    }
-
-    /// The next batch of this partition goes under another producer id.
-    pub fn burn_identity(&mut self) {
-        if let Some(identity) = self.identity.take() {
-            self.generation_min = self.generation_min.max(identity.generation + 1);
-        }
-        self.sequence_next = 0;
-    }
-}
 
 /// One partition as the last metadata has it.
 #[derive(Debug, Default)]
@@ -128,7 +37,7 @@ pub(crate) struct Partition {
     /// Broker (index in the cluster), None while there is no leader.
     pub leader: Option<u32>,
     pub leader_epoch: i32,
-    queues: [Option<Box<Queue>>; 3],
+    queues: [Option<Box<Queue>>; ACKS.len()],
 }
 
 impl Partition {
@@ -137,7 +46,7 @@ impl Partition {
     }
 
     fn is_busy(&self, acks: u8) -> bool {
-        self.queue(acks).is_some_and(|queue| queue.place != Place::Idle)
+        self.queue(acks).is_some_and(|queue| queue.place() != Place::Idle)
     }
 }
 
@@ -164,7 +73,12 @@ pub(crate) struct Topic {
     pub state: TopicState,
     /// Version 10 of Metadata and later; all zero when not told.
     pub id: [u8; 16],
+    /// May be more than exist: see `partition_count`.
     pub partitions: Vec<Partition>,
+    /// How many partitions there are, by the last metadata that was believed.
+    pub partition_count: u32,
+    /// Since when brokers tell what looks older than what we know, and nobody anything else.
+    pub older_since: Option<Instant>,
     /// Batches of several records stay below it; lowered when the brokers find one too large.
     pub batch_bytes_max: usize,
     /// To be asked for in the next Metadata request.
@@ -178,6 +92,8 @@ pub(crate) struct Topic {
     /// Nobody used it for long: Pending without being asked for, until somebody does.
     pub asleep: bool,
     waiting: VecDeque<WaitingRecord>,
+    /// No waiting record has an earlier deadline than the one before it.
+    waiting_in_order: bool,
     /// Where records without a key go until that batch is closed.
     sticky: Option<u32>,
 }
@@ -208,14 +124,14 @@ pub(crate) struct Told {
 pub(crate) struct Accumulator {
     pub topics: Vec<Topic>,
     by_name: foldhash::HashMap<Arc<str>, u32>,
-    /// Queues to look at in the next flush.
-    pub ready: Vec<Slot>,
+    pub places: Places,
     occupied: Vec<Slot>,
     /// Topics with waiting records; may hold topics that have none any more.
     waiting_topics: Vec<u32>,
     pub queued_bytes: usize,
     pub queued_bytes_max: usize,
     batch_bytes_max: usize,
+    record_bytes_max: usize,
     /// No unanswered record has an earlier deadline.
     pub next_expiry: Option<Instant>,
     /// Producer ids older than this generation may have been used by queues that were dropped: a new queue must not
@@ -236,16 +152,17 @@ const STICKY_BUSY_MAX: usize = 2;
 const STICKY_SCAN_MAX: usize = 64;
 
 impl Accumulator {
-    pub fn new(queued_bytes_max: usize, batch_bytes_max: usize) -> Accumulator {
+    pub fn new(config: &ClientConfig) -> Accumulator {
         Accumulator {
             topics: Vec::new(),
             by_name: foldhash::HashMap::default(),
-            ready: Vec::new(),
+            places: Places::default(),
             occupied: Vec::new(),
             waiting_topics: Vec::new(),
             queued_bytes: 0,
-            queued_bytes_max,
-            batch_bytes_max,
+            queued_bytes_max: config.queue_bytes_max,
+            batch_bytes_max: config.batch_bytes_max,
+            record_bytes_max: config.record_bytes_max,
             next_expiry: None,
             generation_min: 0,
             spare_runs: Vec::new(),
@@ -270,6 +187,8 @@ impl Accumulator {
             state: if overflow { TopicState::Missing } else { TopicState::Pending },
             id: [0; 16],
             partitions: Vec::new(),
+            partition_count: 0,
+            older_since: None,
             batch_bytes_max: self.batch_bytes_max,
             wanted: !overflow,
             negative_at: None,
@@ -277,6 +196,7 @@ impl Accumulator {
             used_at: now,
             asleep: false,
             waiting: VecDeque::new(),
+            waiting_in_order: true,
             sticky: None,
         });
         if !overflow {
@@ -290,13 +210,13 @@ impl Accumulator {
     pub fn put_to_sleep(&mut self, topic: u32) -> bool {
         let topic = &mut self.topics[topic as usize];
         let queues = || topic.partitions.iter().flat_map(|partition| partition.queues.iter().flatten());
-        let busy = |queue: &Queue| queue.place != Place::Idle || !queue.batches.is_empty();
-        if !topic.waiting.is_empty() || queues().any(|queue| busy(queue)) {
+        if !topic.waiting.is_empty() || queues().any(|queue| !queue.is_at_rest()) {
             return false;
         }
-        let used = queues().filter_map(|queue| queue.identity.map(|identity| identity.generation + 1));
-        self.generation_min = used.fold(self.generation_min, u32::max);
+        self.generation_min = queues().map(|queue| queue.generation_burnt()).fold(self.generation_min, u32::max);
         topic.partitions = Vec::new();
+        topic.partition_count = 0;
+        topic.older_since = None;
         topic.state = TopicState::Pending;
         topic.id = [0; 16];
         topic.batch_bytes_max = self.batch_bytes_max;
@@ -346,7 +266,7 @@ impl Accumulator {
         rng: &mut Rng,
     ) -> Result<u32, ProduceError> {
         let topic = &mut self.topics[topic.0 as usize];
-        let count = topic.partitions.len();
+        let count = topic.partition_count as usize;
         if let Some(partition) = entry.partition {
             return match usize::try_from(partition) {
                 Ok(index) if index < count => Ok(index as u32),
@@ -362,7 +282,7 @@ impl Accumulator {
         match topic.sticky {
             Some(partition) if (partition as usize) < count => Ok(partition),
             _ => {
-                let chosen = choose_sticky(&topic.partitions, acks, rng.below(count));
+                let chosen = choose_sticky(&topic.partitions[..count], acks, rng.below(count));
                 topic.sticky = Some(chosen);
                 Ok(chosen)
             }
@@ -387,8 +307,8 @@ impl Accumulator {
         };
         if !fits {
             let record_bytes = self.scratch.bytes_with(record);
-            if record_bytes > self.batch_bytes_max {
-                return Err(ProduceError::RecordTooLarge { record_bytes, limit_bytes: self.batch_bytes_max });
+            if record_bytes > self.record_bytes_max {
+                return Err(ProduceError::RecordTooLarge { record_bytes, limit_bytes: self.record_bytes_max });
             }
             if queue.batches.is_empty() {
                 queue.occupied_at = self.occupied.len() as u32;
@@ -398,7 +318,7 @@ impl Accumulator {
             }
             // A batch that was never open before was sized by its predecessor; linked values need no room.
             let needed = if entry.shared.is_some() { CAPACITY_MIN } else { record_bytes };
-            let capacity = queue.capacity_hint.max(needed).min(self.batch_bytes_max).max(CAPACITY_MIN);
+            let capacity = queue.capacity_hint.min(self.batch_bytes_max).max(needed).max(CAPACITY_MIN);
             let runs = self.spare_runs.pop().unwrap_or_default();
             queue.batches.push_back(Batch::new(capacity, runs));
         }
@@ -417,9 +337,8 @@ impl Accumulator {
         self.queued_bytes += added;
         batch.note(entry.tag, entry.record_index, entry.deadline, entry.record.timestamp_ms);
         self.next_expiry = Some(self.next_expiry.map_or(entry.deadline, |at| at.min(entry.deadline)));
-        if queue.place == Place::Idle {
-            queue.place = Place::Ready;
-            self.ready.push(slot);
+        if queue.place() == Place::Idle {
+            queue.move_to(Place::Ready, slot, &mut self.places);
         }
         Ok(())
     }
@@ -436,13 +355,17 @@ impl Accumulator {
             + record.key.map_or(0, <[u8]>::len)
             + value.as_ref().map_or(0, Bytes::len)
             + headers_bytes;
-        let waiting = &mut self.topics[topic.0 as usize].waiting;
+        let topic_index = topic.0;
+        let topic = &mut self.topics[topic_index as usize];
+        let waiting = &mut topic.waiting;
         if waiting.len() >= WAITING_RECORDS_MAX || self.queued_bytes + accounted_bytes > self.queued_bytes_max {
             return Err(ProduceError::QueueFull);
         }
         if waiting.is_empty() {
-            self.waiting_topics.push(topic.0);
+            self.waiting_topics.push(topic_index);
+            topic.waiting_in_order = true;
         }
+        topic.waiting_in_order &= waiting.back().is_none_or(|last| last.deadline <= entry.deadline);
         waiting.push_back(WaitingRecord {
             partition: entry.partition,
             timestamp_ms: record.timestamp_ms,
@@ -510,18 +433,26 @@ impl Accumulator {
         let topics = &mut self.topics;
         let queued_bytes = &mut self.queued_bytes;
         self.waiting_topics.retain(|topic| {
-            let waiting = &mut topics[*topic as usize].waiting;
-            waiting.retain(|record| {
-                if now.is_some_and(|now| record.deadline > now) {
-                    earliest = Some(earliest.map_or(record.deadline, |at: Instant| at.min(record.deadline)));
-                    return true;
-                }
+            let topic = &mut topics[*topic as usize];
+            let over = |record: &WaitingRecord| now.is_none_or(|now| record.deadline <= now);
+            let mut end = |record: WaitingRecord| {
                 *queued_bytes -= record.accounted_bytes;
                 let error = ProduceError::Unavailable { why: why.clone() };
                 told.push(Told { tag: record.tag, record_first: record.record_index, count: 1, error });
-                false
-            });
-            !waiting.is_empty()
+            };
+            if topic.waiting_in_order {
+                while topic.waiting.front().is_some_and(over) {
+                    topic.waiting.pop_front().into_iter().for_each(&mut end);
+                }
+            } else {
+                let (ended, left): (VecDeque<_>, VecDeque<_>) =
+                    std::mem::take(&mut topic.waiting).into_iter().partition(over);
+                topic.waiting = left;
+                ended.into_iter().for_each(&mut end);
+            }
+            let first = topic.waiting.iter().take(if topic.waiting_in_order { 1 } else { usize::MAX });
+            earliest = first.map(|record| record.deadline).chain(earliest).min();
+            !topic.waiting.is_empty()
         });
         self.waiting_topics.sort_unstable();
         self.waiting_topics.dedup();
@@ -568,6 +499,13 @@ impl Accumulator {
         Some(batch)
     }
 
+    /// Takes out of a batch the records whose owners were answered; false when nobody is left in it.
+    pub fn strip(&mut self, slot: Slot, index: usize) -> bool {
+        let Some(rest) = self.remove(slot, index).and_then(Batch::strip) else { return false };
+        self.insert(slot, index, rest);
+        true
+    }
+
     /// Puts a batch back to the front of its queue.
     pub fn push_first(&mut self, slot: Slot, batch: Batch) {
         self.insert(slot, 0, batch);
@@ -595,15 +533,19 @@ impl Accumulator {
         }
     }
 
-    /// The queue goes to the ready list if it has batches, else it rests.
-    pub fn make_ready(&mut self, slot: Slot) {
-        let Some(queue) = self.queue_mut(slot) else { return };
-        if queue.batches.is_empty() {
-            queue.place = Place::Idle;
-        } else {
-            queue.place = Place::Ready;
-            self.ready.push(slot);
+    /// The queue waits elsewhere from now on.
+    pub fn move_to(&mut self, slot: Slot, place: Place) {
+        let partition = &mut self.topics[slot.topic as usize].partitions[slot.partition as usize];
+        if let Some(queue) = partition.queues[slot.acks as usize].as_deref_mut() {
+            queue.move_to(place, slot, &mut self.places);
         }
+    }
+
+    /// The queue is looked at in the next flush if it has batches, else it rests.
+    pub fn make_ready(&mut self, slot: Slot) {
+        let Some(queue) = self.queue(slot) else { return };
+        let place = if queue.batches.is_empty() { Place::Idle } else { Place::Ready };
+        self.move_to(slot, place);
     }
 
     /// Keeps a finished batch's vector for the next one.

@@ -35,6 +35,10 @@ pub(crate) enum Body {
     Sealed(SealedBatch),
 }
 
+/// One sending of one batch. Numbered through the client's life, so that an answer finds the batch it answers, or none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Attempt(pub u64);
+
 /// One batch of one partition's queue.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -46,6 +50,14 @@ pub(crate) struct Batch {
     pub maybe_stored: bool,
     /// Times it was sent.
     pub attempts: u32,
+    /// The last of them; the default before the first.
+    pub attempt: Attempt,
+    /// Records of answered runs. They must be out before the batch is sent (again), unless it may be stored.
+    pub expired_count: u32,
+    /// Runs before this one are answered.
+    answered_first: usize,
+    /// Each run's deadline is no earlier than the one before.
+    deadlines_in_order: bool,
     /// The producer id it was last sent under.
     pub sent_as: Option<Identity>,
     /// Its topic was deleted and made again while it was in flight.
@@ -63,6 +75,10 @@ impl Batch {
             earliest: None,
             maybe_stored: false,
             attempts: 0,
+            attempt: Attempt::default(),
+            expired_count: 0,
+            answered_first: 0,
+            deadlines_in_order: true,
             sent_as: None,
             of_old_topic: false,
             accounted_bytes: 0,
@@ -90,11 +106,39 @@ impl Batch {
             && run.tag == tag
             && run.record_first.wrapping_add(run.count) == record_index
             && run.deadline == deadline
+            && !run.answered
         {
             run.count += 1;
             return;
         }
+        self.deadlines_in_order &= self.runs.last().is_none_or(|last| last.deadline <= deadline);
         self.runs.push(Run { tag, record_first: record_index, count: 1, deadline, timestamp_ms, answered: false });
+    }
+
+    /// Marks every run with a deadline up to `until` (all of them for None) as answered, and gives each to `tell`.
+    /// Costs the expired runs alone where deadlines are in order, which they are while publishers ask for the same
+    /// timeout.
+    pub fn expire(&mut self, until: Option<Instant>, mut tell: impl FnMut(&Run)) {
+        let over = |deadline: Instant| until.is_none_or(|until| deadline <= until);
+        let mut prefix = self.answered_first;
+        for (index, run) in self.runs.iter_mut().enumerate().skip(self.answered_first) {
+            if !run.answered && over(run.deadline) {
+                run.answered = true;
+                self.expired_count += run.count;
+                tell(run);
+            }
+            if run.answered && prefix == index {
+                prefix += 1;
+            } else if self.deadlines_in_order && !run.answered {
+                break;
+            }
+        }
+        self.answered_first = prefix;
+        self.earliest = if self.deadlines_in_order {
+            self.runs.get(prefix).map(|run| run.deadline)
+        } else {
+            earliest(&self.runs[prefix..])
+        };
     }
 
     /// Closes the batch if it is open and gives it.
@@ -109,11 +153,6 @@ impl Batch {
         }
     }
 
-    /// Recomputes `earliest` after runs were answered.
-    pub fn refresh_earliest(&mut self) {
-        self.earliest = earliest(&self.runs);
-    }
-
     /// The halves of a sealed batch's records; the whole and None when it has one record or was never sealed.
     pub fn split(mut self) -> (Batch, Option<Batch>) {
         let halves = match &self.body {
@@ -124,11 +163,15 @@ impl Batch {
         let (first_runs, second_runs) = split_runs(std::mem::take(&mut self.runs), first.record_count());
         let first_accounted = self.accounted_bytes / 2;
         let half = |body: SealedBatch, runs: Vec<Run>, accounted_bytes: usize| Batch {
+            expired_count: answered_count(&runs),
+            deadlines_in_order: runs.is_sorted_by_key(|run| run.deadline),
             earliest: earliest(&runs),
             body: Body::Sealed(body),
             runs,
             maybe_stored: false,
             attempts: self.attempts,
+            attempt: Attempt::default(),
+            answered_first: 0,
             sent_as: self.sent_as,
             of_old_topic: false,
             accounted_bytes,
@@ -183,10 +226,23 @@ impl Batch {
         if builder.is_empty() {
             return None;
         }
+        self.accounted_bytes = self.accounted_bytes.min(builder.bytes());
         self.earliest = earliest(&kept_runs);
         self.body = Body::Open(builder);
+        self.expired_count = answered_count(&kept_runs);
+        self.answered_first = 0;
+        self.deadlines_in_order = kept_runs.is_sorted_by_key(|run| run.deadline);
         self.runs = kept_runs;
         Some(self)
+    }
+
+    /// The same batch without the records whose owners were answered; None when nobody is left.
+    pub fn strip(self) -> Option<Batch> {
+        let mut answered = Vec::with_capacity(self.record_count() as usize);
+        for run in &self.runs {
+            answered.resize(answered.len() + run.count as usize, run.answered);
+        }
+        self.without(|position| answered[position as usize])
     }
 
     fn take_bytes(&mut self) -> Bytes {
@@ -196,6 +252,10 @@ impl Batch {
 
 fn earliest(runs: &[Run]) -> Option<Instant> {
     runs.iter().filter(|run| !run.answered).map(|run| run.deadline).min()
+}
+
+fn answered_count(runs: &[Run]) -> u32 {
+    runs.iter().filter(|run| run.answered).map(|run| run.count).sum()
 }
 
 struct OwnedRecord {

@@ -21,15 +21,15 @@ mod publish;
 mod questions;
 mod sockets;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_wire::record_batch::RecordRef;
 
-use crate::accumulator::{Accumulator, Entry, Slot, Told, Topic};
+use crate::accumulator::{Accumulator, Entry, Told, Topic};
+use crate::batch::Attempt;
 use crate::cluster::Cluster;
 use crate::config::ClientConfig;
 use crate::connections::Connections;
@@ -62,10 +62,7 @@ pub struct Client {
     connects: VecDeque<Connect>,
     closes: VecDeque<(ConnId, String)>,
     transmit: VecDeque<ConnId>,
-    // Where queues wait (see `accumulator::Place`).
-    no_leader: Vec<Slot>,
-    no_producer: Vec<Slot>,
-    delayed: BinaryHeap<Reverse<(Instant, Slot)>>,
+    attempt_last: Attempt,
     /// Topics to be asked about again at a time: a first "no such topic" is not believed.
     rechecks: Vec<(Instant, u32)>,
     /// Topics in the Metadata request under way.
@@ -89,12 +86,13 @@ impl Client {
         let mut rng = Rng::new(seed);
         let config = ClientConfig {
             batch_bytes_max: config.batch_bytes_max.max(2 * BATCH_HEADER_BYTES),
+            record_bytes_max: config.record_bytes_max.max(config.batch_bytes_max),
             in_flight_max: config.in_flight_max.max(1),
             ..config
         };
         Client {
             cluster: Cluster::new(&config.bootstrap, rng.below(config.bootstrap.len()), now),
-            records: Accumulator::new(config.queue_bytes_max, config.batch_bytes_max),
+            records: Accumulator::new(&config),
             conns: Connections::default(),
             ids: ProducerIds::default(),
             coordinators: Coordinators::default(),
@@ -105,9 +103,7 @@ impl Client {
             connects: VecDeque::new(),
             closes: VecDeque::new(),
             transmit: VecDeque::new(),
-            no_leader: Vec::new(),
-            no_producer: Vec::new(),
-            delayed: BinaryHeap::new(),
+            attempt_last: Attempt::default(),
             rechecks: Vec::new(),
             asked_topics: Vec::new(),
             expired_at: now,
@@ -308,7 +304,7 @@ impl Client {
     /// None until the topic is known.
     pub fn partition_count(&self, topic: TopicIdx) -> Option<i32> {
         let topic = self.used_topic(topic)?;
-        (topic.state == TopicState::Known).then_some(topic.partitions.len() as i32)
+        (topic.state == TopicState::Known).then_some(topic.partition_count as i32)
     }
 
     /// The name [`Client::topic`] was given.
@@ -381,7 +377,7 @@ impl Client {
         self.send_requests(now);
         self.send_batches(now);
         self.ask_producer_id(now);
-        if !self.records.ready.is_empty() {
+        if !self.records.places.ready.is_empty() {
             self.send_batches(now); // no producer id will come
         }
         self.ask_coordinators(now);

@@ -3,13 +3,11 @@
 //! Brokers are interned and never forgotten, so an index stays good; bootstrap addresses are brokers without a node
 //! id and come first. Which topic has which leader lies with the topics (accumulator), the asking lies here.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use crate::accumulator::Slot;
 use crate::backoff::Backoff;
 use crate::config::parse_host_port;
 use crate::limits::{BROKERS_MAX, METADATA_PAUSE};
@@ -30,8 +28,6 @@ pub(crate) struct Broker {
     pub last_error: Option<Arc<str>>,
     /// In the last metadata.
     pub listed: bool,
-    /// Queues whose leader this is, waiting for room on a connection, by acks.
-    pub pending: [VecDeque<Slot>; 3],
 }
 
 impl Broker {
@@ -45,7 +41,6 @@ impl Broker {
             retry_at: None,
             last_error: None,
             listed: true,
-            pending: Default::default(),
         }
     }
 

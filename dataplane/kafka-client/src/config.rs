@@ -30,15 +30,19 @@ pub struct ClientConfig {
     pub connect_timeout: Duration,
     /// Metadata is asked again at least this often, so that new partitions are noticed.
     pub metadata_max_age: Duration,
-    /// Largest record batch we build, 61-byte header included. Not above what brokers accept.
+    /// Record batches of several records stay below it, 61-byte header included. A larger record goes alone.
     pub batch_bytes_max: usize,
+    /// Largest record we take, as a batch of its own. Whether the broker does is up to the topic.
+    pub record_bytes_max: usize,
     /// Bytes of batches in one Produce request; a single batch always goes.
     pub request_bytes_max: usize,
     /// Bytes of records accepted and not yet answered; beyond it produce answers QueueFull.
     pub queue_bytes_max: usize,
     /// Unanswered requests per connection.
     pub in_flight_max: usize,
-    /// acks=all with producer id and sequence numbers.
+    /// acks=all with producer id and sequence numbers. Without: a batch that may have been appended is told as unknown and
+    /// never repeated; one that a broker refused as not its leader is repeated, and stored twice if that broker appended
+    /// it all the same without saying where (Apache Kafka says where).
     pub idempotence: bool,
 }
 
@@ -52,6 +56,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(10),
             metadata_max_age: Duration::from_secs(5 * 60),
             batch_bytes_max: limits::BATCH_BYTES_MAX,
+            record_bytes_max: limits::LARGE_RECORD_BYTES_MAX,
             request_bytes_max: limits::REQUEST_BYTES_MAX,
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
             in_flight_max: 5,

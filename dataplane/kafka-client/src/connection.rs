@@ -26,9 +26,10 @@ use kafka_wire::header;
 use kafka_wire::messages::{api_versions, fetch, produce};
 use smallvec::SmallVec;
 
-use crate::accumulator::Slot;
+use crate::batch::Attempt;
 use crate::config::ClientConfig;
 use crate::limits::{RESPONSE_BYTES_MAX, TRANSMIT_BYTES_MAX};
+use crate::queue::Slot;
 use crate::rng::Rng;
 use crate::sasl::{Exchange, SaltedKeys, SaslError};
 use crate::types::{ConnId, Lane, RequestError, RequestToken};
@@ -41,8 +42,8 @@ const API_VERSIONS_FIRST: i16 = 3;
 pub(crate) enum Owner {
     /// The connection itself.
     Handshake,
-    /// The batches at the front of these queues, sorted.
-    Produce(SmallVec<[Slot; 4]>),
+    /// Batches of these queues, sorted: an answer is for the attempt it answers, not for whatever stands there now.
+    Produce(SmallVec<[(Slot, Attempt); 4]>),
     Metadata,
     ProducerId,
     Coordinator(String),

@@ -28,6 +28,7 @@ pub mod group;
 pub mod limits;
 pub mod partitioner;
 mod producer;
+mod queue;
 mod requests;
 mod rng;
 pub mod sasl;

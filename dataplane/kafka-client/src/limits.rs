@@ -12,6 +12,10 @@ pub const BATCH_BYTES_MAX: usize = 1_048_576;
 /// Largest record the gateway accepts by default (CONTRACT: 1,000,000 bytes of value).
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
 
+/// Default of [`crate::ClientConfig::record_bytes_max`]: above any `max.message.bytes` that a gateway is set up for; the
+/// topic's own limit decides below it.
+pub const LARGE_RECORD_BYTES_MAX: usize = 16 * 1_048_576;
+
 /// Batches of several partitions share one Produce request up to this many bytes; one batch always fits.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1_048_576;
 
@@ -68,6 +72,10 @@ pub const TOPIC_MISSING_REASK: Duration = Duration::from_millis(200);
 /// deny every topic until their controller has told them, for seconds (Kafka 3.9 with ZooKeeper).
 pub const TOPIC_GONE_AFTER: Duration = Duration::from_secs(15);
 
+/// Metadata that looks older than what we know is believed when nobody has said anything else for so long. A broker that
+/// lags behind catches up within a second; a topic that was made again, where brokers tell no topic ids, waits so long.
+pub const OLDER_NEWS_AFTER: Duration = Duration::from_secs(5);
+
 /// Retry backoff: first step and ceiling, both with jitter.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 /// See [`BACKOFF_FIRST`].
@@ -111,5 +119,8 @@ pub const SASL_MESSAGE_BYTES_MAX: usize = 64 * 1_024;
 
 const _: () = assert!(RECORD_BYTES_MAX + BATCH_HEADER_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= REQUEST_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX <= LARGE_RECORD_BYTES_MAX);
+const _: () = assert!(LARGE_RECORD_BYTES_MAX * 4 <= QUEUE_BYTES_MAX);
+const _: () = assert!(OLDER_NEWS_AFTER.as_millis() < TOPIC_GONE_AFTER.as_millis());
 const _: () = assert!(REQUEST_BYTES_MAX <= TRANSMIT_BYTES_MAX);
 const _: () = assert!(CONNECTIONS_MAX <= 1 << 12);

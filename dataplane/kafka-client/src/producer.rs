@@ -156,6 +156,58 @@ pub(crate) fn verdict(code: ErrorCode, base_offset: i64, acks: Acks, attempts: u
     }
 }
 
+/// What an answer allows, given the batch's past: an earlier attempt that `maybe_stored`, or no sequence that would
+/// let the broker tell a retry from a second batch.
+pub(crate) fn settle(
+    said: Verdict,
+    code: ErrorCode,
+    base_offset: i64,
+    maybe_stored: bool,
+    idempotent: bool,
+) -> Verdict {
+    match said {
+        Verdict::Stored => Verdict::Stored,
+        // A sequence we never sent before is no duplicate of ours.
+        Verdict::Duplicate if !maybe_stored => {
+            if idempotent {
+                Verdict::FreshIdentity
+            } else {
+                Verdict::Unknown
+            }
+        }
+        Verdict::Duplicate => Verdict::Duplicate,
+        // A retry without a sequence would append again what was appended.
+        Verdict::Retry { refresh, maybe_stored: true } if !idempotent => {
+            if is_refused_unread(code, base_offset) {
+                Verdict::Retry { refresh, maybe_stored: false }
+            } else {
+                Verdict::Unknown
+            }
+        }
+        Verdict::Retry { .. } => said,
+        // This attempt was refused, an earlier one may lie in the log.
+        _ if maybe_stored => Verdict::Unknown,
+        Verdict::FreshIdentity | Verdict::NoIdentity if !idempotent => Verdict::Rejected,
+        said => said,
+    }
+}
+
+/// A broker that appended and then lost the partition answers with these codes and the offset where it was; one that
+/// was not the leader to begin with has no offset to tell. (True of Apache Kafka's DelayedProduce; others say such a
+/// thing only before appending.)
+fn is_refused_unread(code: ErrorCode, base_offset: i64) -> bool {
+    base_offset < 0
+        && matches!(
+            code,
+            ErrorCode::NOT_LEADER_OR_FOLLOWER
+                | ErrorCode::FENCED_LEADER_EPOCH
+                | ErrorCode::UNKNOWN_LEADER_EPOCH
+                | ErrorCode::REPLICA_NOT_AVAILABLE
+                | ErrorCode::UNKNOWN_TOPIC_ID
+                | ErrorCode::INCONSISTENT_TOPIC_ID
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

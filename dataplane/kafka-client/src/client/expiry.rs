@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Client;
-use crate::accumulator::{Place, Slot};
 use crate::connection::{InFlight, Owner};
 use crate::limits::{BOOTSTRAP_IDLE_MAX, CONNECTION_IDLE_MAX, EXPIRY_PAUSE, OPENING_PATIENCE, PRODUCE_STALL};
+use crate::queue::{Place, Queue, Slot};
 use crate::types::{ConnId, Outcome, ProduceError, RequestError, RequestToken};
 
 /// A connection without an answer for longer does not count as reachable.
@@ -34,8 +34,7 @@ impl Client {
         };
         let mut next = self.records.expire_waiting(until, &why, &mut self.told);
         self.tell();
-        let occupied: Vec<Slot> = self.records.occupied().to_vec();
-        for slot in occupied {
+        for slot in self.records.occupied().to_vec() {
             let left = self.expire_queue(slot, until, now);
             next = earlier(next, left);
         }
@@ -56,13 +55,14 @@ impl Client {
                 index += 1;
                 continue;
             }
-            let in_flight = index == 0 && self.records.queue(slot).is_some_and(|queue| queue.place == Place::InFlight);
-            let kept = if in_flight || batch.maybe_stored {
-                self.expire_sent(slot, index, until, in_flight)
+            let in_flight = index == 0 && self.records.queue(slot).is_some_and(Queue::is_in_flight);
+            let maybe_stored = in_flight || batch.maybe_stored;
+            let error = if maybe_stored {
+                ProduceError::Unknown { why: self.problem(slot, "the broker did not answer in time") }
             } else {
-                self.expire_unsent(slot, index, until, now)
+                ProduceError::Unavailable { why: self.problem(slot, &self.reason(slot, now)) }
             };
-            if kept {
+            if self.expire_batch(slot, index, until, &error, in_flight, maybe_stored) {
                 next = earlier(next, self.records.queue(slot).and_then(|queue| queue.batches.get(index)?.earliest));
                 index += 1;
             }
@@ -70,52 +70,49 @@ impl Client {
         next
     }
 
-    /// Unknown for those whose time is over; false when the batch was given up.
-    fn expire_sent(&mut self, slot: Slot, index: usize, until: Option<Instant>, in_flight: bool) -> bool {
-        let why = self.problem(slot, "the broker did not answer in time");
+    /// Tells those whose time is over. True while the batch stays: somebody waits for it, or its answer is to come.
+    ///
+    /// Records of a batch that was never sent leave it in bulk, when half of it is over or when it is sent, so that an
+    /// expired record costs about as much as an accepted one.
+    fn expire_batch(
+        &mut self,
+        slot: Slot,
+        index: usize,
+        until: Option<Instant>,
+        error: &ProduceError,
+        in_flight: bool,
+        maybe_stored: bool,
+    ) -> bool {
         let Some(queue) = self.records.queue_mut(slot) else { return false };
         let batch = &mut queue.batches[index];
-        for run in batch.runs.iter_mut().filter(|run| !run.answered) {
-            if until.is_some_and(|until| run.deadline > until) {
-                continue;
-            }
-            run.answered = true;
-            self.outcomes.push_back(Outcome {
+        let outcomes = &mut self.outcomes;
+        batch.expire(until, |run| {
+            outcomes.push_back(Outcome {
                 tag: run.tag,
                 record_first: run.record_first,
                 count: run.count,
-                result: Err(ProduceError::Unknown { why: why.clone() }),
+                result: Err(error.clone()),
             });
-        }
-        batch.refresh_earliest();
-        if batch.earliest.is_some() || in_flight {
+        });
+        let (nobody_left, mostly_over) = (batch.earliest.is_none(), batch.expired_count * 2 >= batch.record_count());
+        if in_flight {
             return true;
         }
-        debug_assert_eq!(index, 0, "only the first batch was ever sent");
-        self.abandon(slot, &why);
-        false
-    }
-
-    /// Unavailable for those whose time is over, who leave the batch; false when nobody is left in it.
-    fn expire_unsent(&mut self, slot: Slot, index: usize, until: Option<Instant>, now: Instant) -> bool {
-        let why = self.problem(slot, &self.reason(slot, now));
-        let error = ProduceError::Unavailable { why };
-        let Some(batch) = self.records.remove(slot, index) else { return false };
-        let over = |deadline: Instant| until.is_none_or(|until| deadline <= until);
-        if batch.runs.iter().all(|run| run.answered || over(run.deadline)) {
-            self.fail(batch, &error);
-            return false;
-        }
-        let mut dropped = Vec::with_capacity(batch.record_count() as usize);
-        for run in &batch.runs {
-            dropped.resize(dropped.len() + run.count as usize, run.answered || over(run.deadline));
-        }
-        match self.drop_records(batch, |position| dropped[position as usize], &error) {
-            Some(rest) => {
-                self.records.insert(slot, index, rest);
-                true
+        match (maybe_stored, nobody_left) {
+            (true, false) => true,
+            (true, true) => {
+                debug_assert_eq!(index, 0, "only the first batch was ever sent");
+                let why = self.problem(slot, "the broker did not answer in time");
+                self.abandon(slot, &why);
+                false
             }
-            None => false,
+            (false, true) => {
+                if let Some(batch) = self.records.remove(slot, index) {
+                    self.records.recycle(batch.runs);
+                }
+                false
+            }
+            (false, false) => !mostly_over || self.records.strip(slot, index),
         }
     }
 
@@ -125,7 +122,7 @@ impl Client {
         self.tell();
         let error = ProduceError::Unavailable { why: why.clone() };
         for slot in self.records.occupied().to_vec() {
-            let in_flight = self.records.queue(slot).is_some_and(|queue| queue.place == Place::InFlight);
+            let in_flight = self.records.queue(slot).is_some_and(Queue::is_in_flight);
             let mut index = 0;
             while let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.get(index)) {
                 if batch.maybe_stored || (in_flight && index == 0) {
@@ -145,7 +142,7 @@ impl Client {
     /// Why a queue's batches were not sent, from where it waits.
     fn reason(&self, slot: Slot, now: Instant) -> String {
         let Some(queue) = self.records.queue(slot) else { return "partition is gone".into() };
-        match (queue.place, self.records.leader(slot)) {
+        match (queue.place(), self.records.leader(slot)) {
             (Place::NoLeader, _) | (_, None) => "partition has no leader".into(),
             (Place::NoProducer, _) => "no producer id from the cluster".into(),
             (_, Some(leader)) => {
@@ -211,7 +208,9 @@ impl Client {
         {
             conn.stall_noted_at = now;
             match conn.in_flight.front() {
-                Some(InFlight { owner: Owner::Produce(slots), .. }) => stalled.extend_from_slice(slots),
+                Some(InFlight { owner: Owner::Produce(sent), .. }) => {
+                    stalled.extend(sent.iter().map(|(slot, _)| *slot))
+                }
                 _ => stalled_brokers.push(conn.broker),
             }
         }
@@ -257,7 +256,7 @@ impl Client {
             }
         };
         consider(self.records.next_expiry.map(|at| at.max(self.expired_at + EXPIRY_PAUSE)));
-        consider(self.delayed.peek().map(|delayed| delayed.0.0));
+        consider(self.records.places.delayed.peek().map(|delayed| delayed.0.0));
         consider(self.requests.next_deadline());
         consider(self.rechecks.iter().map(|(at, _)| *at).min());
         consider(self.ids.retry_at);

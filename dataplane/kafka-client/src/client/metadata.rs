@@ -3,8 +3,14 @@
 //! A broker that has just started, or has not heard yet, says that a topic does not exist. So the first "no" is asked
 //! again 200 ms later; the second is believed, and asked again at most every 200 ms when somebody publishes there. Of a
 //! topic that we know, no broker's "no" is believed until nobody has said anything else for `TOPIC_GONE_AFTER`: other
-//! brokers are asked meanwhile, records go to the leaders we know, or wait. A leader with an older epoch than the one
-//! we know is old news and not taken (KIP-320).
+//! brokers are asked meanwhile, records go to the leaders we know, or wait.
+//!
+//! Brokers lag behind, too: a leader with an older epoch than the one we know (KIP-320), or fewer partitions under the
+//! topic id we know, is old news and not taken. But no guard is for ever: a topic deleted and made again begins at
+//! epoch 0, and brokers before 2.8 tell no topic ids. What looks older, said for `OLDER_NEWS_AFTER` (under the topic id
+//! we know `TOPIC_GONE_AFTER`) with nobody saying anything else, is taken for the truth: without topic ids the topic was
+//! made again. To believe that wrongly is safe, for sequences begin anew under another producer id, and a leader that is none
+//! refuses.
 
 use std::time::Instant;
 
@@ -13,22 +19,37 @@ use kafka_wire::cold::{self, RequestKind, StrBytes, types};
 use kafka_wire::error_code::ErrorCode;
 
 use super::Client;
-use crate::accumulator::{ACKS, Partition, Place, Slot};
+use crate::accumulator::{Partition, Topic};
 use crate::connection::Owner;
 use crate::limits::{
-    METADATA_TIMEOUT, METADATA_TOPICS_MAX, PARTITIONS_MAX, PRODUCE_STALL, TOPIC_GONE_AFTER, TOPIC_IDLE_MAX,
-    TOPIC_MISSING_REASK,
+    METADATA_TIMEOUT, METADATA_TOPICS_MAX, OLDER_NEWS_AFTER, PARTITIONS_MAX, PRODUCE_STALL, TOPIC_GONE_AFTER,
+    TOPIC_IDLE_MAX, TOPIC_MISSING_REASK,
 };
+use crate::queue::{ACKS, Place, Queue, Slot};
 use crate::types::{ConnId, Lane, ProduceError, TopicState};
 
 /// First version that can say "do not create the topic".
 const AUTO_CREATE_FROM: i16 = 4;
+
+/// What a broker before Metadata version 10 tells as a topic's id.
+const NO_ID: [u8; 16] = [0; 16];
 
 /// What records for a topic in this state are told.
 pub(super) fn refusal(state: TopicState) -> ProduceError {
     match state {
         TopicState::Denied => ProduceError::NotAuthorized { code: ErrorCode::TOPIC_AUTHORIZATION_FAILED },
         TopicState::Missing | TopicState::Pending | TopicState::Known => ProduceError::TopicUnknown,
+    }
+}
+
+impl Topic {
+    /// Does the answer tell of fewer partitions, or of earlier leaders, than we know?
+    fn is_older(&self, answer: &types::metadata_response::MetadataResponseTopic, count: u32) -> bool {
+        let earlier = |told: &types::metadata_response::MetadataResponsePartition| {
+            let known = usize::try_from(told.partition_index).ok().and_then(|index| self.partitions.get(index));
+            told.leader_epoch >= 0 && known.is_some_and(|known| told.leader_epoch < known.leader_epoch)
+        };
+        count < self.partition_count || answer.partitions.iter().any(earlier)
     }
 }
 
@@ -162,7 +183,7 @@ impl Client {
         }
         self.replace_queues();
         let open = self.records.topics.iter().any(|topic| topic.wanted);
-        if open && !self.no_leader.is_empty() {
+        if open && !self.records.places.no_leader.is_empty() {
             // Leaders are still being elected: ask less and less often.
             self.cluster.refresh.not_before = self.cluster.refresh.backoff.failed(now, &mut self.rng);
         } else {
@@ -193,7 +214,7 @@ impl Client {
         now: Instant,
     ) {
         match ErrorCode(answer.error_code) {
-            ErrorCode::NONE if !answer.partitions.is_empty() => self.on_positive(index, answer),
+            ErrorCode::NONE if !answer.partitions.is_empty() => self.on_positive(conn, index, answer, now),
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => self.on_negative(conn, index, now),
             ErrorCode::INVALID_TOPIC_EXCEPTION => self.confirm(index, TopicState::Missing, now),
             ErrorCode::TOPIC_AUTHORIZATION_FAILED => self.confirm(index, TopicState::Denied, now),
@@ -235,23 +256,17 @@ impl Client {
         self.records.refuse_waiting(index, &error, &mut self.told);
         self.tell();
         for slot in slots(index, 0..partition_count) {
-            self.fail_queue(slot, &error, false);
+            self.fail_queue(slot, &error);
         }
     }
 
     /// Ends every batch of a queue: `error` for what is surely not stored, Unknown for the rest. What is in flight
-    /// stays until its answer, unless the queue itself goes.
-    fn fail_queue(&mut self, slot: Slot, error: &ProduceError, everything: bool) {
+    /// stays until its answer.
+    fn fail_queue(&mut self, slot: Slot, error: &ProduceError) {
         let Some(queue) = self.records.queue(slot) else { return };
-        let in_flight = queue.place == Place::InFlight;
-        let mut kept = 0;
+        let kept = usize::from(queue.is_in_flight());
         while let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.get(kept)) {
-            let sent = in_flight && kept == 0;
-            if sent && !everything {
-                kept = 1;
-                continue;
-            }
-            let maybe_stored = sent || batch.maybe_stored;
+            let maybe_stored = batch.maybe_stored;
             let Some(batch) = self.records.remove(slot, kept) else { break };
             if maybe_stored {
                 self.fail(batch, &ProduceError::Unknown { why: "topic was deleted".into() });
@@ -264,31 +279,60 @@ impl Client {
         }
     }
 
-    fn on_positive(&mut self, index: u32, answer: &types::metadata_response::MetadataResponseTopic) {
+    fn on_positive(
+        &mut self,
+        conn: ConnId,
+        index: u32,
+        answer: &types::metadata_response::MetadataResponseTopic,
+        now: Instant,
+    ) {
         let count = answer.partitions.iter().map(|partition| partition.partition_index).max().unwrap_or(-1) + 1;
         if count < 1 || count as usize > PARTITIONS_MAX {
             tracing::warn!(topic = %self.records.topics[index as usize].name, count, "metadata with impossible partitions");
             return;
         }
         let count = count as u32;
-        let id = answer.topic_id.into_bytes();
-        let topic = &self.records.topics[index as usize];
-        let old_count = topic.partitions.len() as u32;
-        let other_id = id != [0; 16] && topic.id != [0; 16] && id != topic.id;
-        let recreated = other_id || count < old_count;
+        let told_id = answer.topic_id.into_bytes();
+        let topic = &mut self.records.topics[index as usize];
+        let (same_id, other_id) = match (topic.id, told_id) {
+            (known, told) if known == NO_ID || told == NO_ID => (false, false),
+            (known, told) => (known == told, known != told),
+        };
+        let was_gone = topic.state == TopicState::Missing;
+        let older = topic.is_older(answer, count);
+        let mut recreated = other_id || (was_gone && !same_id);
+        let mut overruled = false; // what we know of the leaders
+        if older && !recreated {
+            let since = *topic.older_since.get_or_insert(now);
+            overruled = now >= since + if same_id { TOPIC_GONE_AFTER } else { OLDER_NEWS_AFTER };
+            recreated = overruled && !same_id;
+            if !overruled {
+                self.rechecks.push((now + TOPIC_MISSING_REASK, index));
+                self.cluster.refresh.doubted = self.conns.get(conn).map(|conn| conn.broker);
+            }
+        }
         if recreated {
-            self.forget_partitions(index, count, old_count);
+            self.begin_anew(index, count);
         }
         let topic = &mut self.records.topics[index as usize];
-        topic.id = id;
+        if overruled || !older {
+            topic.older_since = None;
+        }
+        if told_id != NO_ID {
+            topic.id = told_id;
+        }
         topic.asleep = false; // asked for before it was put to sleep
         topic.negative_at = None;
-        topic.partitions.resize_with(count as usize, Partition::default);
+        // Partitions are never taken away from a topic: what is under way for them ends with its answer or deadline.
+        let shrinks = recreated || overruled;
+        topic.partition_count = if shrinks { count } else { topic.partition_count.max(count) };
+        let length = topic.partitions.len().max(count as usize);
+        topic.partitions.resize_with(length, Partition::default);
         for told in &answer.partitions {
             let Ok(partition) = usize::try_from(told.partition_index) else { continue };
             let partition = &mut topic.partitions[partition];
             let (known, said) = (partition.leader_epoch, told.leader_epoch);
-            if !recreated && said >= 0 && said < known {
+            if !overruled && !recreated && said >= 0 && said < known {
                 continue; // old news
             }
             partition.leader = self.cluster.by_node(told.leader_id.0);
@@ -299,38 +343,36 @@ impl Client {
         self.tell();
     }
 
-    /// The topic was deleted and made again: sequences begin anew, what was sent to the old one is unknown.
-    fn forget_partitions(&mut self, index: u32, count: u32, old_count: u32) {
-        tracing::info!(topic = %self.records.topics[index as usize].name, "topic was created anew");
-        for partition in self.records.topics[index as usize].partitions.iter_mut() {
+    /// The topic was deleted and made again: sequences begin anew, what was sent to the old one is unknown, and what
+    /// waits for a partition that the new one lacks was not stored.
+    fn begin_anew(&mut self, index: u32, count: u32) {
+        let topic = &mut self.records.topics[index as usize];
+        tracing::info!(topic = %topic.name, partitions = count, "topic was created anew");
+        topic.id = NO_ID;
+        for partition in topic.partitions.iter_mut() {
             partition.leader = None;
             partition.leader_epoch = -1;
         }
+        let old_count = topic.partitions.len() as u32;
+        let gone = ProduceError::Unavailable { why: "topic was created anew with fewer partitions".into() };
         for slot in slots(index, 0..old_count) {
-            let gone = slot.partition >= count;
-            let error =
-                ProduceError::PartitionUnknown { partition: slot.partition as i32, partition_count: count as i32 };
-            if gone {
-                self.fail_queue(slot, &error, true);
-                continue;
-            }
-            let Some(queue) = self.records.queue(slot) else { continue };
-            let in_flight = queue.place == Place::InFlight;
-            let stale = queue.batches.front().is_some_and(|batch| batch.maybe_stored);
-            if in_flight {
-                if let Some(batch) = self.records.queue_mut(slot).and_then(|queue| queue.batches.front_mut()) {
+            let Some(queue) = self.records.queue_mut(slot) else { continue };
+            if queue.is_in_flight() {
+                if let Some(batch) = queue.batches.front_mut() {
                     batch.of_old_topic = true;
                 }
             } else {
-                if stale {
+                if queue.batches.front().is_some_and(|batch| batch.maybe_stored) {
                     self.abandon(slot, &"topic was deleted and created again".into());
                 }
                 if let Some(queue) = self.records.queue_mut(slot) {
                     queue.burn_identity();
                 }
             }
+            if slot.partition >= count {
+                self.fail_queue(slot, &gone);
+            }
         }
-        self.records.topics[index as usize].partitions.truncate(count as usize);
     }
 
     /// A broker that is not the leader said who is (KIP-951). True when that is news.
@@ -344,29 +386,38 @@ impl Client {
         }
         partition.leader = leader;
         partition.leader_epoch = epoch;
+        // The partition's other queues need not wait for metadata either.
+        for acks in 0..ACKS.len() as u8 {
+            let sibling = Slot { acks, ..slot };
+            let waits = |queue: &Queue| matches!(queue.place(), Place::NoLeader | Place::Pending { .. });
+            if self.records.queue(sibling).is_some_and(waits) {
+                self.records.make_ready(sibling);
+            }
+        }
         true
     }
 
     /// Leaders may have changed: whoever waits for one, or at one, is placed again.
     fn replace_queues(&mut self) {
-        for slot in std::mem::take(&mut self.no_leader) {
-            let waits = self.records.queue(slot).is_some_and(|queue| queue.place == Place::NoLeader);
-            if waits
-                && (self.records.leader(slot).is_some()
-                    || self.records.queue(slot).is_some_and(|q| q.batches.is_empty()))
-            {
+        for slot in std::mem::take(&mut self.records.places.no_leader) {
+            let Some(queue) = self.records.queue(slot).filter(|queue| queue.place() == Place::NoLeader) else {
+                continue;
+            };
+            if queue.batches.is_empty() || self.records.leader(slot).is_some() {
                 self.records.make_ready(slot);
-            } else if waits {
-                self.no_leader.push(slot);
+            } else {
+                self.records.places.no_leader.push(slot);
                 self.records.topics[slot.topic as usize].wanted = true;
             }
         }
-        for broker in 0..self.cluster.brokers.len() as u32 {
+        for broker in 0..self.records.places.broker_count() {
             for acks in 0..ACKS.len() {
-                for slot in std::mem::take(&mut self.cluster.broker_mut(broker).pending[acks]) {
-                    if self.records.leader(slot) == Some(broker) {
-                        self.cluster.broker_mut(broker).pending[acks].push_back(slot);
-                    } else if self.records.queue(slot).is_some_and(|queue| queue.place == Place::Pending) {
+                for slot in std::mem::take(self.records.places.pending(broker, acks)) {
+                    let waits =
+                        self.records.queue(slot).is_some_and(|queue| queue.place() == Place::Pending { broker });
+                    if waits && self.records.leader(slot) == Some(broker) {
+                        self.records.places.pending(broker, acks).push_back(slot);
+                    } else if waits {
                         self.records.make_ready(slot);
                     }
                 }
@@ -380,8 +431,9 @@ impl Client {
         let mut left: Vec<ConnId> = Vec::new();
         for conn in self.conns.iter() {
             let Some(oldest) = conn.in_flight.front() else { continue };
-            let Owner::Produce(slots) = &oldest.owner else { continue };
-            let leads = slots.iter().any(|slot| self.records.leader(*slot).is_none_or(|leader| leader == conn.broker));
+            let Owner::Produce(sent) = &oldest.owner else { continue };
+            let leads =
+                sent.iter().any(|(slot, _)| self.records.leader(*slot).is_none_or(|leader| leader == conn.broker));
             if oldest.sent_at + PRODUCE_STALL <= now && !leads {
                 left.push(conn.id);
             }

@@ -12,29 +12,29 @@ use kafka_wire::record_batch::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE};
 use smallvec::SmallVec;
 
 use super::Client;
-use crate::accumulator::{ACKS, Place, Slot};
 use crate::backoff;
-use crate::batch::{Batch, Body};
+use crate::batch::{Attempt, Batch, Body};
 use crate::connection::{ConnectionError, Owner};
 use crate::limits::{IDEMPOTENCE_RETRY, REQUEST_PARTITIONS_MAX};
-use crate::producer::{Verdict, sequence_after, verdict};
+use crate::producer::{Verdict, sequence_after, settle, verdict};
+use crate::queue::{ACKS, Place, Queue, Slot};
 use crate::types::{Acks, ConnId, Outcome, ProduceError, Stored};
 
 impl Client {
     /// Every ready queue goes to its leader's list, and every leader's list as far as its connection has room.
     pub(super) fn send_batches(&mut self, now: Instant) {
         loop {
-            while let Some(slot) = self.records.ready.pop() {
+            while let Some(slot) = self.records.places.ready.pop() {
                 self.place(slot);
             }
-            for broker in 0..self.cluster.brokers.len() as u32 {
+            for broker in 0..self.records.places.broker_count() {
                 for acks in 0..ACKS.len() {
-                    if !self.cluster.broker(broker).pending[acks].is_empty() {
+                    if self.records.places.is_pending_at(broker, acks) {
                         self.send_pending(broker, acks, now);
                     }
                 }
             }
-            if self.records.ready.is_empty() {
+            if self.records.places.ready.is_empty() {
                 return;
             }
         }
@@ -42,115 +42,127 @@ impl Client {
 
     /// Where a ready queue waits: at its leader, for a leader, or for a producer id.
     fn place(&mut self, slot: Slot) {
+        if self.records.queue(slot).is_some_and(|queue| queue.place() == Place::Ready) {
+            let place = self.place_of(slot);
+            self.records.move_to(slot, place);
+        }
+    }
+
+    fn place_of(&mut self, slot: Slot) -> Place {
         let leader = self.records.leader(slot);
         let idempotent = slot.acks() == Acks::All && self.config.idempotence;
-        let Some(queue) = self.records.queue_mut(slot) else { return };
-        if queue.place != Place::Ready {
-            return;
-        }
-        let Some(first) = queue.batches.front() else {
-            queue.place = Place::Idle;
-            return;
-        };
+        let refused = self.ids.refused;
+        let Some(queue) = self.records.queue_mut(slot) else { return Place::Idle };
+        let Some(first) = queue.batches.front() else { return Place::Idle };
         let Some(leader) = leader else {
-            queue.place = Place::NoLeader;
-            self.no_leader.push(slot);
             self.want_topic(slot.topic);
-            return;
+            return Place::NoLeader;
         };
-        if idempotent && self.ids.refused && !first.maybe_stored {
-            queue.identity = None;
-        } else if idempotent && queue.identity.is_none() {
-            let Some(identity) = self.ids.adopt(queue.generation_min) else {
-                queue.place = Place::NoProducer;
-                self.no_producer.push(slot);
-                return;
-            };
-            queue.identity = Some(identity);
-            queue.sequence_next = 0;
+        // A batch that may be stored goes again under the id it was sent under, or nobody could tell it from a second
+        // one; that it was sent without one was settled by the answer that lets it go again (`producer::settle`).
+        let keeps_identity = first.maybe_stored && first.sent_as.is_some();
+        if idempotent && refused && !keeps_identity {
+            queue.burn_identity();
+        } else if idempotent && queue.identity().is_none() {
+            let Some(identity) = self.ids.adopt(queue.generation_min()) else { return Place::NoProducer };
+            queue.take_identity(identity);
         }
-        queue.place = Place::Pending;
-        self.cluster.broker_mut(leader).pending[slot.acks as usize].push_back(slot);
         if !self.cluster.broker(leader).may_connect(self.flushed_at) {
             self.want_topic(slot.topic); // it does not answer: another may lead by now
         }
+        Place::Pending { broker: leader }
     }
 
     /// Requests of as many partitions as fit, as long as the connection takes them.
     fn send_pending(&mut self, broker: u32, acks: usize, now: Instant) {
-        let mut slots: Vec<Slot> = Vec::new();
-        while !self.cluster.broker(broker).pending[acks].is_empty() {
+        let mut sent: Vec<(Slot, Attempt)> = Vec::new();
+        while self.records.places.is_pending_at(broker, acks) {
             let Some(conn) = self.connection(broker, ACKS[acks].lane(), now) else { return };
-            self.take_pending(broker, acks, &mut slots);
-            if !slots.is_empty() {
-                self.send_produce(conn, ACKS[acks], &mut slots, now);
+            self.take_pending(broker, acks, &mut sent);
+            if !sent.is_empty() {
+                self.send_produce(conn, ACKS[acks], &mut sent, now);
             }
         }
     }
 
     /// Closes and stamps first batches of this leader's queues, up to one request's worth.
-    fn take_pending(&mut self, broker: u32, acks: usize, slots: &mut Vec<Slot>) {
-        slots.clear();
+    fn take_pending(&mut self, broker: u32, acks: usize, sent: &mut Vec<(Slot, Attempt)>) {
+        sent.clear();
         let mut request_bytes = 0;
-        while let Some(slot) = self.cluster.broker_mut(broker).pending[acks].pop_front() {
+        while let Some(slot) = self.records.places.pending(broker, acks).pop_front() {
             let leads = self.records.leader(slot) == Some(broker);
             let idempotent = ACKS[acks] == Acks::All && self.config.idempotence && !self.ids.refused;
-            let Some(queue) = self.records.queue_mut(slot) else { continue };
-            if queue.place != Place::Pending {
+            let Some(queue) = self.records.queue(slot) else { continue };
+            if queue.place() != (Place::Pending { broker }) {
                 continue;
             }
+            let empty = match queue.batches.front() {
+                Some(first) if first.expired_count > 0 && !first.maybe_stored => !self.records.strip(slot, 0),
+                first => first.is_none(),
+            };
+            let Some(queue) = self.records.queue(slot) else { continue };
             // The identity may have been burnt by a batch that expired here.
-            if !leads || queue.batches.is_empty() || (idempotent && queue.identity.is_none()) {
+            if empty || !leads || (idempotent && queue.identity().is_none()) {
                 self.records.make_ready(slot); // place() finds the right place, or rest
                 continue;
             }
             let batch_bytes = queue.batches[0].bytes();
             let full =
-                request_bytes + batch_bytes > self.config.request_bytes_max || slots.len() >= REQUEST_PARTITIONS_MAX;
-            if full && !slots.is_empty() {
-                self.cluster.broker_mut(broker).pending[acks].push_front(slot);
+                request_bytes + batch_bytes > self.config.request_bytes_max || sent.len() >= REQUEST_PARTITIONS_MAX;
+            if full && !sent.is_empty() {
+                self.records.places.pending(broker, acks).push_front(slot);
                 return;
             }
             request_bytes += batch_bytes;
-            self.stamp_first(slot);
-            slots.push(slot);
+            sent.push((slot, self.stamp_first(slot)));
         }
     }
 
-    fn stamp_first(&mut self, slot: Slot) {
+    fn stamp_first(&mut self, slot: Slot) -> Attempt {
+        self.attempt_last.0 += 1;
+        let attempt = self.attempt_last;
         self.records.seal_first(slot);
+        self.records.move_to(slot, Place::InFlight);
         let queue = self.records.queue_mut(slot).expect("the caller has looked");
-        queue.place = Place::InFlight;
-        let (identity, sequence) = (queue.identity, queue.sequence_next);
+        let (identity, sequence) = (queue.identity(), queue.sequence_next);
         let batch = queue.batches.front_mut().expect("the caller has looked");
         let was_stamped = batch.sent_as;
+        assert!(!batch.maybe_stored || was_stamped == identity, "{slot:?}: sent as {was_stamped:?}, now {identity:?}");
         batch.sent_as = identity;
         batch.attempts += 1;
+        batch.attempt = attempt;
         let Body::Sealed(sealed) = &mut batch.body else { unreachable!("sealed above") };
         match identity {
             Some(identity) => sealed.stamp(identity.id, identity.epoch, sequence),
             None if was_stamped.is_some() => sealed.stamp(NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE),
             None => {} // the codec adds the checksum
         }
+        attempt
     }
 
-    fn send_produce(&mut self, conn: ConnId, acks: Acks, slots: &mut [Slot], now: Instant) {
-        slots.sort_unstable(); // by topic, then partition
+    /// The queue whose first batch is out with this attempt. None when it is not any more: the answer settles nobody.
+    fn in_flight(&mut self, slot: Slot, attempt: Attempt) -> Option<&mut Queue> {
+        let queue = self.records.queue_mut(slot).filter(|queue| queue.is_in_flight())?;
+        queue.batches.front().is_some_and(|first| first.attempt == attempt).then_some(queue)
+    }
+
+    fn send_produce(&mut self, conn: ConnId, acks: Acks, sent: &mut [(Slot, Attempt)], now: Instant) {
+        sent.sort_unstable(); // by topic, then partition
         let connection = self.conns.get_mut(conn).expect("given by connection()");
         let version = match connection.version(ApiKey::Produce, produce::VERSIONS) {
             Ok(version) => version,
             Err(error) => {
                 let why: Arc<str> = error.to_string().into();
-                for slot in slots.iter() {
-                    self.unanswered(*slot, false, &why, now);
+                for (slot, attempt) in sent.iter() {
+                    self.unanswered(*slot, *attempt, false, &why, now);
                 }
                 return;
             }
         };
         let records = &self.records;
-        let partitions: SmallVec<[OutPartition<'_>; 8]> = slots
+        let partitions: SmallVec<[OutPartition<'_>; 8]> = sent
             .iter()
-            .map(|slot| {
+            .map(|(slot, _)| {
                 let batch = records.queue(*slot).and_then(|queue| queue.batches.front()).expect("stamped just now");
                 let Body::Sealed(batch) = &batch.body else { unreachable!("stamped just now") };
                 OutPartition { index: slot.partition as i32, batch }
@@ -158,14 +170,14 @@ impl Client {
             .collect();
         let mut topics: SmallVec<[OutTopic<'_>; 4]> = SmallVec::new();
         let mut begin = 0;
-        for end in 1..=slots.len() {
-            if end == slots.len() || slots[end].topic != slots[begin].topic {
-                let name = &records.topics[slots[begin].topic as usize].name;
+        for end in 1..=sent.len() {
+            if end == sent.len() || sent[end].0.topic != sent[begin].0.topic {
+                let name = &records.topics[sent[begin].0.topic as usize].name;
                 topics.push(OutTopic { name, partitions: &partitions[begin..end] });
                 begin = end;
             }
         }
-        let owner = (acks != Acks::None).then(|| Owner::Produce(SmallVec::from_slice(slots)));
+        let owner = (acks != Acks::None).then(|| Owner::Produce(SmallVec::from_slice(sent)));
         connection.send_produce(
             version,
             &self.config.client_id,
@@ -179,7 +191,7 @@ impl Client {
         drop(partitions);
         self.list_transmit(conn);
         if acks == Acks::None {
-            for slot in slots.iter() {
+            for (slot, _) in sent.iter() {
                 self.stored(*slot, -1, -1);
             }
         }
@@ -190,7 +202,7 @@ impl Client {
     pub(super) fn on_produce_answer(
         &mut self,
         conn: ConnId,
-        slots: &[Slot],
+        sent: &[(Slot, Attempt)],
         version: i16,
         body: Bytes,
         now: Instant,
@@ -199,7 +211,7 @@ impl Client {
             Ok(answer) => answer,
             Err(error) => {
                 let why: Arc<str> = "the broker's answer could not be read".into();
-                slots.iter().for_each(|slot| self.unanswered(*slot, true, &why, now));
+                sent.iter().for_each(|(slot, attempt)| self.unanswered(*slot, *attempt, true, &why, now));
                 return Err(error.into());
             }
         };
@@ -207,45 +219,47 @@ impl Client {
         for node in &answer.node_endpoints {
             self.cluster.learn(node.id, &node.host, node.port);
         }
-        let mut open: SmallVec<[bool; 16]> = SmallVec::from_elem(true, slots.len());
+        let mut open: SmallVec<[bool; 16]> = SmallVec::from_elem(true, sent.len());
         let mut expected = 0; // brokers answer in the order asked
         for topic in &answer.topics {
             for partition in &topic.partitions {
-                let is_it = |slot: &Slot| {
+                let is_it = |(slot, _): &(Slot, Attempt)| {
                     slot.partition as i32 == partition.index
                         && self.records.topics[slot.topic as usize].name.as_bytes() == &topic.name[..]
                 };
-                let index = match slots.get(expected) {
-                    Some(slot) if is_it(slot) => Some(expected),
-                    _ => slots.iter().position(is_it),
+                let index = match sent.get(expected) {
+                    Some(asked) if is_it(asked) => Some(expected),
+                    _ => sent.iter().position(is_it),
                 };
                 if let Some(index) = index.filter(|index| open[*index]) {
                     open[index] = false;
                     expected = index + 1;
-                    self.conclude(slots[index], partition, now);
+                    let (slot, attempt) = sent[index];
+                    self.conclude(slot, attempt, partition, now);
                 }
             }
         }
         if open.contains(&true) {
             let why: Arc<str> = "the broker's answer left the partition out".into();
-            for (slot, _) in slots.iter().zip(&open).filter(|(_, open)| **open) {
-                self.unanswered(*slot, true, &why, now);
+            for ((slot, attempt), _) in sent.iter().zip(&open).filter(|(_, open)| **open) {
+                self.unanswered(*slot, *attempt, true, &why, now);
             }
             return Err(ConnectionError::Unsolicited);
         }
         Ok(())
     }
 
-    /// What the broker's answer means for the first batch of a queue.
-    fn conclude(&mut self, slot: Slot, answer: &PartitionResult, now: Instant) {
+    /// What the broker's answer means for the batch that was sent.
+    fn conclude(&mut self, slot: Slot, attempt: Attempt, answer: &PartitionResult, now: Instant) {
         let acks = slot.acks();
-        let Some(queue) = self.records.queue_mut(slot) else { return };
+        let Some(queue) = self.in_flight(slot, attempt) else { return };
         let Some(batch) = queue.batches.front_mut() else { return };
         let idempotent = batch.sent_as.is_some();
         if batch.of_old_topic {
             return self.conclude_old_topic(slot, answer);
         }
-        match settle(verdict(answer.error, answer.base_offset, acks, batch.attempts), batch.maybe_stored, idempotent) {
+        let said = verdict(answer.error, answer.base_offset, acks, batch.attempts);
+        match settle(said, answer.error, answer.base_offset, batch.maybe_stored, idempotent) {
             Verdict::Stored => self.stored(slot, answer.base_offset, answer.log_append_time_ms),
             Verdict::Duplicate => self.stored(slot, -1, answer.log_append_time_ms),
             Verdict::Retry { refresh, maybe_stored } => {
@@ -342,14 +356,13 @@ impl Client {
         }
         let wait = self.rng.jitter(backoff::step(queue.failures));
         queue.failures = queue.failures.saturating_add(1);
-        queue.place = Place::Delayed;
-        self.delayed.push(Reverse((now + wait, slot)));
+        self.records.move_to(slot, Place::Delayed { until: now + wait });
     }
 
     /// The connection ended, or the answer was unreadable. `left`: the request may have reached the broker.
-    pub(super) fn unanswered(&mut self, slot: Slot, left: bool, why: &Arc<str>, now: Instant) {
+    pub(super) fn unanswered(&mut self, slot: Slot, attempt: Attempt, left: bool, why: &Arc<str>, now: Instant) {
         self.want_topic(slot.topic);
-        let Some(queue) = self.records.queue_mut(slot) else { return };
+        let Some(queue) = self.in_flight(slot, attempt) else { return };
         queue.problem = Some(why.clone());
         let Some(batch) = queue.batches.front_mut() else { return };
         batch.maybe_stored |= left;
@@ -484,44 +497,21 @@ impl Client {
     }
 
     pub(super) fn wake_no_producer(&mut self) {
-        for slot in std::mem::take(&mut self.no_producer) {
-            if self.records.queue(slot).is_some_and(|queue| queue.place == Place::NoProducer) {
+        for slot in std::mem::take(&mut self.records.places.no_producer) {
+            if self.records.queue(slot).is_some_and(|queue| queue.place() == Place::NoProducer) {
                 self.records.make_ready(slot);
             }
         }
     }
 
     pub(super) fn wake_delayed(&mut self, now: Instant) {
-        while let Some(Reverse((at, slot))) = self.delayed.peek().copied()
-            && at <= now
+        while let Some(Reverse((until, slot))) = self.records.places.delayed.peek().copied()
+            && until <= now
         {
-            self.delayed.pop();
-            if self.records.queue(slot).is_some_and(|queue| queue.place == Place::Delayed) {
+            self.records.places.delayed.pop();
+            if self.records.queue(slot).is_some_and(|queue| queue.place() == Place::Delayed { until }) {
                 self.records.make_ready(slot);
             }
         }
-    }
-}
-
-/// An earlier attempt that may be stored, or a missing sequence, changes what an answer allows.
-fn settle(said: Verdict, maybe_stored: bool, idempotent: bool) -> Verdict {
-    match said {
-        Verdict::Stored => Verdict::Stored,
-        // A sequence we never sent before is no duplicate of ours.
-        Verdict::Duplicate if !maybe_stored => {
-            if idempotent {
-                Verdict::FreshIdentity
-            } else {
-                Verdict::Unknown
-            }
-        }
-        Verdict::Duplicate => Verdict::Duplicate,
-        // Appended, and a retry without a sequence would append it again.
-        Verdict::Retry { refresh: false, maybe_stored: true } if !idempotent => Verdict::Unknown,
-        Verdict::Retry { .. } => said,
-        // This attempt was refused, an earlier one may lie in the log.
-        _ if maybe_stored => Verdict::Unknown,
-        Verdict::FreshIdentity | Verdict::NoIdentity if !idempotent => Verdict::Rejected,
-        said => said,
     }
 }

@@ -135,7 +135,7 @@ impl Client {
         now: Instant,
     ) -> Result<(), ConnectionError> {
         match owner {
-            Owner::Produce(slots) => self.on_produce_answer(conn, &slots, version, body, now),
+            Owner::Produce(sent) => self.on_produce_answer(conn, &sent, version, body, now),
             Owner::User(token) => self.on_reply(conn, token, api, version, body, now),
             Owner::Nobody => Ok(()),
             Owner::Handshake => Err(ConnectionError::Unsolicited),
@@ -222,7 +222,9 @@ impl Client {
         let why: Arc<str> = place.into();
         for (request, left) in connection.into_waiting() {
             match request.owner {
-                Owner::Produce(slots) => slots.iter().for_each(|slot| self.unanswered(*slot, left, &why, now)),
+                Owner::Produce(sent) => {
+                    sent.iter().for_each(|(slot, attempt)| self.unanswered(*slot, *attempt, left, &why, now));
+                }
                 Owner::User(token) => {
                     self.requests.sent.remove(&token);
                     let error = match left {
@@ -239,7 +241,7 @@ impl Client {
     /// Whatever waits for this broker may have another leader by now.
     pub(super) fn want_topics_pending_at(&mut self, broker: u32) {
         let mut wanted = false;
-        for slot in self.cluster.broker(broker).pending.iter().flatten() {
+        for slot in self.records.places.all_pending_at(broker) {
             self.records.topics[slot.topic as usize].wanted = true;
             wanted = true;
         }

@@ -53,11 +53,11 @@ pub struct PartitionModel {
     pub leader_epoch: i32,
     /// Values of the records, in order.
     pub log: Vec<Vec<u8>>,
-    producers: BTreeMap<i64, ProducerModel>,
+    pub producers: BTreeMap<i64, ProducerModel>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct ProducerModel {
+pub struct ProducerModel {
     sequence_next: i32,
     /// (base sequence, count, base offset) of the last five batches.
     recent: VecDeque<(i32, i32, i64)>,
@@ -134,6 +134,12 @@ pub struct Cluster {
     pub amnesiacs: BTreeSet<i32>,
     /// Take connections and bytes and say nothing.
     pub frozen: BTreeSet<i32>,
+    /// Tell of topics what they knew when they began to lag behind.
+    pub lagging: BTreeMap<i32, BTreeMap<String, TopicModel>>,
+    /// InitProducerId, and Produce with a producer id, are refused.
+    pub refuses_producer_ids: bool,
+    /// Logs of topics that were deleted, by name and partition.
+    pub graveyard: Vec<(String, usize, Vec<Vec<u8>>)>,
     producer_id_next: i64,
 }
 
@@ -154,6 +160,9 @@ impl Cluster {
             coordinators: BTreeMap::new(),
             amnesiacs: BTreeSet::new(),
             frozen: BTreeSet::new(),
+            lagging: BTreeMap::new(),
+            refuses_producer_ids: false,
+            graveyard: Vec::new(),
             producer_id_next: 100,
         };
         cluster.create("t", partitions);
@@ -167,6 +176,20 @@ impl Cluster {
             .collect();
         let id = self.topics.len() as u128 + 1;
         self.topics.insert(name.into(), TopicModel { id, partitions, ..Default::default() });
+    }
+
+    /// From now on `node` tells of topics what they are now.
+    pub fn lag(&mut self, node: i32) {
+        self.lagging.insert(node, self.topics.clone());
+    }
+
+    /// Deletes a topic; its logs stay to be looked at.
+    pub fn delete(&mut self, name: &str) -> Option<TopicModel> {
+        let mut topic = self.topics.remove(name)?;
+        for (index, partition) in topic.partitions.iter_mut().enumerate() {
+            self.graveyard.push((name.to_owned(), index, std::mem::take(&mut partition.log)));
+        }
+        Some(topic)
     }
 
     pub fn fault(&mut self, api: ApiKey, fault: Fault) {
@@ -302,7 +325,7 @@ impl Cluster {
                     _ => self.append(node, &name, partition.index, records),
                 };
                 if let (Some(Fault::ApplyThenError(code)), -1) = (fault, request.acks) {
-                    result = produce::PartitionResult::refused(partition.index, *code);
+                    result.error = *code; // with the offset, as Kafka's DelayedProduce
                 }
                 partitions.push(result);
             }
@@ -339,6 +362,9 @@ impl Cluster {
         }
         let batch = validate_batch(&records).expect("the client writes good batches");
         let base_offset = partition.log.len() as i64;
+        if batch.producer_id >= 0 && self.refuses_producer_ids {
+            return refused(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+        }
         if batch.producer_id >= 0 {
             let fresh = !partition.producers.contains_key(&batch.producer_id);
             let producer = partition.producers.entry(batch.producer_id).or_default();
@@ -375,6 +401,10 @@ impl Cluster {
             }
             RequestKind::InitProducerId(_) => {
                 self.producer_id_next += 1;
+                let error = match error {
+                    0 if self.refuses_producer_ids => ErrorCode::CLUSTER_AUTHORIZATION_FAILED.0,
+                    error => error,
+                };
                 let answer = types::InitProducerIdResponse::default().with_error_code(error);
                 ResponseKind::InitProducerId(
                     answer.with_producer_id(self.producer_id_next.into()).with_producer_epoch(0),
@@ -426,8 +456,8 @@ impl Cluster {
         let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
             let name = topic.name.clone().unwrap();
             let answer = types::metadata_response::MetadataResponseTopic::default().with_name(topic.name);
-            let Some(topic) = self.topics.get(name.as_str()).filter(|_| error == 0 && !self.amnesiacs.contains(&node))
-            else {
+            let known = self.lagging.get(&node).unwrap_or(&self.topics);
+            let Some(topic) = known.get(name.as_str()).filter(|_| error == 0 && !self.amnesiacs.contains(&node)) else {
                 let code = if error != 0 { error } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0 };
                 return answer.with_error_code(code);
             };

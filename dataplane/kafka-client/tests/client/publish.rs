@@ -191,8 +191,8 @@ fn each_kind_of_acknowledgement_has_its_connection_and_only_acks_all_a_producer_
 
 #[test]
 fn a_batch_grows_to_its_limit_and_no_further() {
-    let mut world =
-        World::with(Cluster::new(1, 1), kafka_client::ClientConfig { batch_bytes_max: 1_000, ..config() }, 1);
+    let limits = kafka_client::ClientConfig { batch_bytes_max: 1_000, record_bytes_max: 1_500, ..config() };
+    let mut world = World::with(Cluster::new(1, 1), limits, 1);
     let topic = world.warm_up();
     world.cluster.fault(ApiKey::Produce, Fault::Hold);
     world.produce(topic, Some(0), "first", Acks::All, 9_000);
@@ -204,8 +204,11 @@ fn a_batch_grows_to_its_limit_and_no_further() {
     assert!(tags.iter().all(|tag| world.stored(*tag).offset > 0));
     let sizes: Vec<usize> = world.cluster.seen_produce().iter().map(|seen| seen.batches[0].values.len()).collect();
     assert_eq!(sizes, [1, 3, 3, 1]);
-    let refused = world.try_produce(topic, Some(0), &"x".repeat(950), Acks::All, 1_000).unwrap_err();
-    assert!(matches!(refused, ProduceError::RecordTooLarge { limit_bytes: 1_000, .. }), "{refused:?}");
+    let alone = world.produce(topic, Some(0), &"x".repeat(1_200), Acks::All, 1_000);
+    world.run_ms(10);
+    world.stored(alone);
+    let refused = world.try_produce(topic, Some(0), &"x".repeat(1_450), Acks::All, 1_000).unwrap_err();
+    assert!(matches!(refused, ProduceError::RecordTooLarge { limit_bytes: 1_500, .. }), "{refused:?}");
 }
 
 #[test]
