@@ -166,19 +166,20 @@ impl Cluster {
     }
 
     /// Whom to connect to for a request that anybody can answer: brokers of the last metadata in turn, then the
-    /// bootstrap addresses; whoever failed just now, has a connection of this lane, or is doubted, is left out.
+    /// bootstrap addresses, and the doubted one last; whoever failed just now or has a connection of this lane is left out.
     pub fn next_candidate(&mut self, lane: Lane, now: Instant) -> Option<u32> {
         let count = self.brokers.len();
         let start = self.rotation;
-        let find = |known: bool| {
+        let find = |known: bool, doubted: bool| {
             (0..count).map(|step| (start + step) % count).find(|index| {
                 let broker = &self.brokers[*index];
                 let free = broker.conns[lane.index()].is_empty();
-                let wanted = broker.listed && free && !self.is_doubted(*index as u32);
+                let wanted = broker.listed && free && self.is_doubted(*index as u32) == doubted;
                 wanted && broker.node.is_some() == known && broker.may_connect(now)
             })
         };
-        let chosen = find(true).or_else(|| find(false));
+        let trusted = find(true, false).or_else(|| find(false, false));
+        let chosen = trusted.or_else(|| find(true, true)).or_else(|| find(false, true));
         if let Some(index) = chosen {
             self.rotation = (index + 1) % count;
         }

@@ -56,6 +56,23 @@ fn one_broker_that_denies_a_known_topic_does_not_overrule_the_others() {
 }
 
 #[test]
+fn the_only_broker_is_asked_again_though_it_once_denied_a_known_topic() {
+    // It was passed over for as long as another might know better, and there was no other: once its connection had
+    // ended, metadata was never asked for again.
+    let (mut world, topic) = World::warm(1, 1);
+    world.cluster.amnesiacs.insert(1);
+    world.client.refresh_metadata(world.now);
+    world.run_ms(100);
+    world.cluster.amnesiacs.clear();
+    world.open_wires().into_iter().for_each(|conn| world.drop_wire(conn, "reset by peer"));
+    world.cluster.create("t", 3);
+    world.cluster.topics.get_mut("t").unwrap().id = 1;
+    world.client.refresh_metadata(world.now);
+    world.run_ms(2_000);
+    assert_eq!(world.client.partition_count(topic), Some(3));
+}
+
+#[test]
 fn a_topic_that_nobody_knows_any_more_is_gone_after_a_while() {
     let (mut world, topic) = World::warm(2, 1);
     let gone = world.cluster.topics.remove("t").unwrap();

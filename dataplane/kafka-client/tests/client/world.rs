@@ -24,6 +24,8 @@ struct Wire {
     overtaken: Vec<Bytes>,
     /// The client has closed or lost it; what it sent may still arrive.
     cut: bool,
+    /// The link lost one direction, or both, and nobody was told: 0 to the broker, 1 to the client.
+    deaf: [bool; 2],
     last_arrival: [Instant; 2],
 }
 
@@ -263,6 +265,7 @@ impl World {
             held: VecDeque::new(),
             overtaken: Vec::new(),
             cut: false,
+            deaf: [false; 2],
             last_arrival: [self.now; 2],
         };
         self.wires.insert(connect.conn, wire);
@@ -287,7 +290,7 @@ impl World {
 
     /// Bytes reach the broker.
     fn arrive(&mut self, conn: ConnId, bytes: &[u8]) {
-        let Some(wire) = self.wires.get_mut(&conn) else { return };
+        let Some(wire) = self.wires.get_mut(&conn).filter(|wire| !wire.deaf[0]) else { return };
         wire.to_broker.extend_from_slice(bytes);
         loop {
             let Some(wire) = self.wires.get_mut(&conn) else { return };
@@ -319,7 +322,7 @@ impl World {
 
     /// Bytes reach the client.
     fn deliver(&mut self, conn: ConnId, bytes: &[u8]) {
-        let Some(wire) = self.wires.get_mut(&conn).filter(|wire| !wire.cut) else { return };
+        let Some(wire) = self.wires.get_mut(&conn).filter(|wire| !wire.cut && !wire.deaf[1]) else { return };
         wire.to_client.extend_from_slice(bytes);
         self.client.on_bytes(conn, &mut wire.to_client, self.now);
     }
@@ -336,6 +339,20 @@ impl World {
             wire.cut = true;
             self.client.on_closed(conn, "reset by peer".into(), self.now);
         }
+    }
+
+    /// What is sent in these directions vanishes from now on, and neither side hears of it.
+    pub fn half_open(&mut self, conn: ConnId, deaf: [bool; 2]) {
+        if let Some(wire) = self.wires.get_mut(&conn) {
+            wire.deaf = deaf;
+        }
+    }
+
+    /// The network tells both sides of links that lost a direction.
+    pub fn end_half_open(&mut self) {
+        let deaf: Vec<ConnId> =
+            self.wires.iter().filter(|(_, wire)| wire.deaf != [false; 2]).map(|(conn, _)| *conn).collect();
+        deaf.into_iter().for_each(|conn| self.drop_wire(conn, "reset by peer"));
     }
 
     pub fn open_wires(&self) -> Vec<ConnId> {
