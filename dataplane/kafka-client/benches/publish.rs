@@ -6,7 +6,7 @@ mod broker;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use kafka_client::{Acks, Client, TopicIdx};
 use kafka_wire::record_batch::RecordRef;
 
@@ -52,5 +52,39 @@ fn publishes(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, publishes);
+/// An outage's backlog: nobody answers, and each record's time is over a little later than the one's before it.
+fn expiry(criterion: &mut Criterion) {
+    const RECORDS: u32 = 10_000;
+    let now = Instant::now();
+    let mut group = criterion.benchmark_group("expiry");
+    group.throughput(Throughput::Elements(u64::from(RECORDS)));
+    let value = vec![b'x'; 1_000];
+    let deadline = |index: u32| now + Duration::from_secs(1) + Duration::from_micros(200) * index;
+    group.bench_function("10000 x 1000 B, 5 a millisecond, looked at every 2 ms", |bencher| {
+        let fill = || {
+            let (mut client, topic) = warm(now);
+            let record = RecordRef { timestamp_ms: 1_700_000_000_000, key: None, value: Some(&value), headers: &[] };
+            for index in 0..RECORDS {
+                let partition = Some((index % 4) as i32);
+                client.produce(topic, partition, &record, Acks::All, 1, index, deadline(index), now).unwrap();
+            }
+            client
+        };
+        let expire = |mut client: Client| {
+            let (mut at, mut told) = (now, 0);
+            while told < RECORDS {
+                at += Duration::from_millis(2);
+                client.flush(at);
+                while let Some(outcome) = client.poll_outcome() {
+                    told += outcome.count;
+                }
+            }
+            client
+        };
+        bencher.iter_batched(fill, expire, BatchSize::LargeInput);
+    });
+    group.finish();
+}
+
+criterion_group!(benches, publishes, expiry);
 criterion_main!(benches);

@@ -94,7 +94,7 @@ impl Client {
                 result: Err(error.clone()),
             });
         });
-        let (nobody_left, mostly_over) = (batch.earliest.is_none(), batch.expired_count * 2 >= batch.record_count());
+        let (nobody_left, mostly_over) = (batch.earliest.is_none(), batch.is_mostly_over());
         if in_flight {
             return true;
         }
