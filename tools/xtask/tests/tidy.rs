@@ -49,6 +49,9 @@ const WITHOUT_TOKIO: &[&str] =
 /// May say `unsafe`, so they carry lints of their own.
 const WITH_OWN_LINTS: &[&str] = &["runtime", "telemetry", "wal"];
 
+/// State machines: they run the same under a driver and under a seed.
+const PURE: &[&str] = &["dataplane/kafka-wire", "dataplane/kafka-client", "dataplane/http", "controlplane/model"];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout")
 }
@@ -219,6 +222,52 @@ fn no_leftovers_of_unfinished_work() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a file is without its tests: they stand at its end.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+}
+
+#[test]
+fn state_machines_read_no_clock_no_socket_no_file_and_no_randomness() {
+    let forbidden = [
+        "Instant::now",
+        "SystemTime::now",
+        "std::fs",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "std::thread",
+        "std::env::var",
+        "getrandom",
+        ".elapsed()",
+    ];
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let pure = PURE.iter().any(|folder| name.starts_with(&format!("{folder}/src/")));
+        if !pure || name.ends_with("/testing.rs") || name.ends_with("/tests.rs") {
+            continue;
+        }
+        for (index, line) in without_tests(&text).lines().enumerate() {
+            if forbidden.iter().any(|word| line.contains(word)) {
+                wrong.push(format!("{name}:{}: {}", index + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "`now`, bytes and seeds are values here:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn outcomes_become_statuses_in_one_file() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let answers = |line: &str| ["=> (4", "=> (5", "=> Failure"].iter().any(|words| line.contains(words));
+        let judges = |line: &&str| line.contains("ProduceError::") && answers(line);
+        if name.starts_with("dataplane/gateway/src/") && !name.ends_with("/reply.rs") {
+            wrong.extend(without_tests(&text).lines().filter(judges).map(|line| format!("{name}: {line}")));
+        }
+    }
+    assert!(wrong.is_empty(), "only reply.rs says what an outcome is to a client:\n{}", wrong.join("\n"));
 }
 
 #[test]
