@@ -31,5 +31,7 @@ pub mod process;
 pub mod progress;
 pub mod python;
 pub mod record;
+pub mod seal;
+pub mod system;
 pub mod tether;
 pub mod wait;
