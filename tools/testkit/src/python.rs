@@ -69,6 +69,11 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: u32, replicas: u32
     ask(Client::Confluent, question, "").map(drop)
 }
 
+/// Deletes a topic, as somebody would who does not ask gafka, and waits until no broker lists it.
+pub fn delete_topic(bootstrap: &str, topic: &str) -> Result<()> {
+    ask(Client::Confluent, json!({"do": "delete", "bootstrap": bootstrap, "topic": topic}), "").map(drop)
+}
+
 /// Partition to leader, replicas and topic settings: `{"partitions":[{"id":0,"leader":1,"replicas":[1]}],"configs":{}}`.
 pub fn describe_topic(bootstrap: &str, topic: &str) -> Result<Value> {
     let output = ask(Client::Confluent, json!({"do": "describe", "bootstrap": bootstrap, "topic": topic}), "")?;
