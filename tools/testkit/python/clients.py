@@ -125,6 +125,17 @@ class Confluent:
             time.sleep(0.05)
         raise SystemExit("no leaders in time")
 
+    def delete(self):
+        admin = self.lib.admin.AdminClient(self.base)
+        admin.delete_topics([self.ask["topic"]], operation_timeout=15)[self.ask["topic"]].result(20)
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            # All topics: asking for one by name may make it.
+            if self.ask["topic"] not in admin.list_topics(timeout=15).topics:
+                return
+            time.sleep(0.05)
+        raise SystemExit("not gone in time")
+
     def describe(self):
         admin = self.lib.admin.AdminClient(self.base)
         parts = [{"id": part.id, "leader": part.leader, "replicas": part.replicas, "isrs": part.isrs}

@@ -7,6 +7,7 @@
 //! | `kafka` 4.4.0 | Maven | KRaft broker and Java clients |
 //! | `kafka-tools` 4.3.0 | Maven | Kafka's own load tools, run on the jars of `kafka`; for `kbench versus-java` only |
 //! | `kafka-zk` 3.9.2 | Maven | the last line that runs with ZooKeeper, and ZooKeeper itself |
+//! | `kafka2` 2.7.2 | Maven | brokers from before topic ids; nightly |
 //! | `python-clients` | pip into a venv | librdkafka (confluent-kafka) and an independent implementation (kafka-python) |
 //!
 //! Versions are pinned here and their bytes in `components.lock`. To move one: change the number, run
@@ -18,19 +19,15 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use anyhow::{Context, Result, bail};
 
-use crate::fetch;
+use crate::fetch::Store;
 use crate::lockfile::Strength;
+use crate::system::Program;
 
 /// How a component is obtained.
 #[derive(Clone, Copy, Debug)]
 pub enum Source {
-    /// A program of the system, with the Debian packages that provide it and the least major version.
-    System {
-        program: &'static str,
-        version_args: &'static [&'static str],
-        major_min: u32,
-        apt: &'static [&'static str],
-    },
+    /// A program of the system.
+    System(Program),
     /// `group:artifact:version`, with everything they need at run time.
     Maven { artifacts: &'static [&'static str] },
     /// One `group:artifact:version` without what it needs, because another component has that.
@@ -59,12 +56,12 @@ pub const ALL: &[Component] = &[
         name: "jdk",
         version: "17+",
         about: "Java, to run brokers and the Java clients",
-        source: Source::System {
-            program: "javac",
+        source: Source::System(Program {
+            name: "javac",
             version_args: &["-version"],
             major_min: 17,
             apt: &["openjdk-17-jdk-headless"],
-        },
+        }),
         needs: &[],
         nightly: false,
     },
@@ -72,7 +69,7 @@ pub const ALL: &[Component] = &[
         name: "maven",
         version: "3+",
         about: "fetches Java components",
-        source: Source::System { program: "mvn", version_args: &["-v"], major_min: 3, apt: &["maven"] },
+        source: Source::System(Program { name: "mvn", version_args: &["-v"], major_min: 3, apt: &["maven"] }),
         needs: &["jdk"],
         nightly: false,
     },
@@ -80,12 +77,12 @@ pub const ALL: &[Component] = &[
         name: "python",
         version: "3+",
         about: "runs the Python clients",
-        source: Source::System {
-            program: "python3",
+        source: Source::System(Program {
+            name: "python3",
             version_args: &["-c", "import sys, venv, ensurepip; print('Python', sys.version.split()[0])"],
             major_min: 3,
             apt: &["python3", "python3-venv"],
-        },
+        }),
         needs: &[],
         nightly: false,
     },
@@ -93,7 +90,7 @@ pub const ALL: &[Component] = &[
         name: "kcat",
         version: "1+",
         about: "command-line client on librdkafka; Debian's is old (2.0.2), which is why it is here",
-        source: Source::System { program: "kcat", version_args: &["-V"], major_min: 1, apt: &["kcat"] },
+        source: Source::System(Program { name: "kcat", version_args: &["-V"], major_min: 1, apt: &["kcat"] }),
         needs: &[],
         nightly: false,
     },
@@ -138,9 +135,17 @@ pub const ALL: &[Component] = &[
         nightly: false,
     },
     Component {
+        name: "kafka2",
+        version: "2.7.2",
+        about: "an Apache Kafka whose brokers know no topic ids (before 2.8), on the ZooKeeper of kafka-zk",
+        source: Source::Maven { artifacts: &["org.apache.kafka:kafka_2.13:2.7.2", "org.slf4j:slf4j-reload4j:1.7.36"] },
+        needs: &["kafka-zk"],
+        nightly: true,
+    },
+    Component {
         name: "python-clients",
         version: "2026.11",
-        about: "confluent-kafka 2.16.1 and kafka-python 3.0.12 in a virtual environment",
+        about: "confluent-kafka 2.16.1 and kafka-python 3.0.12 in a virtual environment (Python 3.11 to 3.14)",
         source: Source::Pip { packages: &["confluent-kafka==2.16.1", "kafka-python==3.0.12"] },
         needs: &["python"],
         nightly: false,
@@ -152,9 +157,9 @@ impl Component {
     pub fn lock_strength(&self) -> Option<Strength> {
         match self.source {
             // Signed by the distribution; pinned by the lock file inside the published package.
-            Source::System { .. } | Source::Cargo { .. } => None,
+            Source::System(_) | Source::Cargo { .. } => None,
             Source::Maven { .. } | Source::MavenJar { .. } => Some(Strength::Exact),
-            Source::Pip { .. } => Some(Strength::ByName),
+            Source::Pip { .. } => Some(Strength::OneOfEach),
         }
     }
 
@@ -185,11 +190,15 @@ pub fn ensure(name: &str) -> Result<PathBuf> {
         ensure(needed).with_context(|| format!("{name} needs {needed}"))?;
     }
     let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let answer = known.entry(component.name).or_insert_with(|| fetch::obtain(component).map_err(Arc::new));
+    let answer = known.entry(component.name).or_insert_with(|| obtain(component).map_err(Arc::new));
     match answer {
         Ok(path) => Ok(path.clone()),
         Err(err) => bail!("{err:#}"),
     }
+}
+
+fn obtain(component: &Component) -> Result<PathBuf> {
+    Store::of_user()?.obtain(component)
 }
 
 #[cfg(test)]
@@ -221,15 +230,15 @@ mod tests {
                     assert!(packages.iter().all(|package| package.contains("==")), "{}", component.name);
                 }
                 Source::Cargo { .. } => assert_eq!(component.version.split('.').count(), 3, "{}", component.name),
-                Source::System { apt, .. } => assert!(!apt.is_empty(), "{}", component.name),
+                Source::System(program) => assert!(!program.apt.is_empty(), "{}", component.name),
             }
         }
     }
 
     #[test]
-    fn every_exact_component_is_in_the_committed_lock() {
+    fn every_fetched_component_is_in_the_committed_lock() {
         let lock = crate::lockfile::committed().unwrap();
-        for component in ALL.iter().filter(|component| component.lock_strength() == Some(Strength::Exact)) {
+        for component in ALL.iter().filter(|component| component.lock_strength().is_some()) {
             assert!(lock.get(component.name, component.version).is_some(), "{} {}", component.name, component.version);
         }
     }

@@ -2,59 +2,124 @@
 //!
 //! A component is made complete in a directory of its own and then renamed, so a fetch that was interrupted leaves
 //! nothing that looks finished. On every later use the files are hashed again and compared with what was fetched and
-//! with the committed lock: a broken disk or a helpful hand is found before a test blames gafka.
+//! with the committed lock: a broken disk or a helpful hand is found before a test blames gafka. What is installed from
+//! them is sealed ([`crate::seal`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
 
 use crate::cache;
 use crate::components::{Component, Source, offline};
 use crate::lockfile::{self, Lock, Sums};
-use crate::process::{run, tethered};
-use crate::progress::step;
+use crate::process::{run, scratch_dir, tethered};
+use crate::progress::{say, step};
+use crate::seal::{self, Made, remove_if_there, sums_of};
+use crate::system::Machine;
 
+/// Pythons whose wheels are in the lock; another one is refused.
+const PYTHONS: [&str; 4] = ["3.11", "3.12", "3.13", "3.14"];
+const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// A slow registry is slow, not absent.
 const FETCH_WITHIN: Duration = Duration::from_secs(900);
 /// Building a tool from source on two busy cores.
 const BUILD_WITHIN: Duration = Duration::from_secs(2_400);
-const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// Maven resolves a plugin's newest version unless told otherwise.
 const MAVEN_DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:2.8";
 
-/// Makes the component present and verified. [`crate::components::ensure`] is what callers want.
-pub(crate) fn obtain(component: &Component) -> Result<PathBuf> {
-    if let Source::System { program, version_args, major_min, apt } = component.source {
-        return system(component, program, version_args, major_min, apt);
+/// One user's components, and whether more may be fetched. Tests have stores of their own.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+    offline: bool,
+}
+
+impl Store {
+    /// The one that `GAFKA_CACHE` and `GAFKA_OFFLINE` say.
+    pub fn of_user() -> Result<Self> {
+        Ok(Self { dir: cache::components_dir()?, offline: offline() })
     }
-    let (dir, sums) = cached_or_fetched(component)?;
-    verify(&lockfile::committed()?, component, &sums)?;
-    if let Source::Pip { .. } = component.source {
-        let _held = cache::exclusive(&dir.with_extension("venv-lock"))?;
-        if !venv_works(&dir) {
-            step("installing Python clients into a virtual environment", || venv(&dir))?;
+
+    pub fn at(dir: &Path, offline: bool) -> Self {
+        Self { dir: dir.to_owned(), offline }
+    }
+
+    /// Makes the component present and verified. [`crate::components::ensure`] is what callers want.
+    pub fn obtain(&self, component: &Component) -> Result<PathBuf> {
+        let lock = lockfile::committed()?;
+        let accept = |sums: &Sums| verify(&lock, component, sums);
+        let dir = match component.source {
+            Source::System(program) => return Machine::this().obtain(&program),
+            _ => self.cached_or_fetched(component, accept, |dir| fetch(component, dir))?.0,
+        };
+        if let Source::Pip { packages } = component.source {
+            let _held = cache::exclusive(&dir.with_extension("venv-lock"))?;
+            venv(&dir, packages, lock.get(component.name, component.version).context("verified against the lock")?)?;
         }
+        Ok(dir)
     }
-    Ok(dir)
+
+    /// Its directory and the sums of its files, from here or from afar. Whatever `accept` refuses gets no name, and
+    /// what is here but changed or refused is fetched again, saying why.
+    fn cached_or_fetched(
+        &self,
+        component: &Component,
+        accept: impl Fn(&Sums) -> Result<()>,
+        fetch: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<(PathBuf, Sums)> {
+        let all = &self.dir;
+        let dir = all.join(component.dir_name());
+        let sums_path = all.join(format!("{}.sums", component.dir_name()));
+        let _held = cache::exclusive(&all.join(format!("{}.lock", component.dir_name())))?;
+        if dir.is_dir() && sums_path.is_file() {
+            match unchanged(&dir, &sums_path).and_then(|sums| accept(&sums).map(|()| sums)) {
+                Ok(sums) => return Ok((dir, sums)),
+                Err(why) if self.offline => {
+                    return Err(why.context("it would be fetched again, but offline was asked for"));
+                }
+                Err(why) => say(&format!("  {} {} is fetched again: {why:#}", component.name, component.version)),
+            }
+        } else if self.offline {
+            bail!("{} {} is not in the cache, and offline was asked for", component.name, component.version);
+        }
+        let building = all.join(format!(".{}.{}", component.dir_name(), std::process::id()));
+        remove_if_there(&building)?;
+        remove_if_there(&dir)?;
+        fs::create_dir_all(building.join("files"))?;
+        let what = format!("fetching {} {}", component.name, component.version);
+        let fetched = step(&what, || fetch(&building)).context(what);
+        let sums =
+            fetched.and_then(|()| sums_of(&building.join("files"))).and_then(|sums| accept(&sums).map(|()| sums));
+        if sums.is_err() {
+            remove_if_there(&building)?;
+        }
+        let sums = sums?;
+        fs::write(&sums_path, seal::to_text(&sums))?;
+        fs::rename(&building, &dir)?;
+        Ok((dir, sums))
+    }
 }
 
 /// Fetches whatever is not in the cache and writes what is there into `lock`.
 pub fn record(component: &Component, lock: &mut Lock) -> Result<()> {
-    if component.lock_strength().is_some() {
-        let (_, sums) = cached_or_fetched(component)?;
-        lock.set(component.name, component.version, sums);
+    if component.lock_strength().is_none() {
+        return Ok(());
     }
+    let sums = match component.source {
+        Source::Pip { packages } => wheels_of_all_machines(packages)?,
+        _ => Store::of_user()?.cached_or_fetched(component, |_| Ok(()), |dir| fetch(component, dir))?.1,
+    };
+    lock.set(component.name, component.version, sums);
     Ok(())
 }
 
 /// Whether a component is in the cache (not verified), for listings.
 pub fn is_cached(component: &Component) -> bool {
     match component.source {
-        Source::System { program, version_args, major_min, .. } => {
-            major_version(program, version_args).is_ok_and(|major| major >= major_min)
-        }
+        Source::System(program) => Machine::this().has(&program),
         _ => cache::root().is_ok_and(|root| root.join("components").join(component.dir_name()).is_dir()),
     }
 }
@@ -64,42 +129,24 @@ fn verify(lock: &Lock, component: &Component, sums: &Sums) -> Result<()> {
     lock.verify(component.name, component.version, sums, strength)
 }
 
-fn cached_or_fetched(component: &Component) -> Result<(PathBuf, Sums)> {
-    let all = cache::components_dir()?;
-    let dir = all.join(component.dir_name());
-    let sums_path = all.join(format!("{}.sums", component.dir_name()));
-    let _held = cache::exclusive(&all.join(format!("{}.lock", component.dir_name())))?;
-    if dir.is_dir() && sums_path.is_file() {
-        let recorded = parse_sums(&fs::read_to_string(&sums_path)?)?;
-        let found = hash_all(&dir.join("files"))?;
-        if recorded == found {
-            return Ok((dir, found));
-        }
-        bail!("{} changed since it was fetched; remove it and run again", dir.display());
+/// The sums, if they are still those of what was fetched.
+fn unchanged(dir: &Path, sums_path: &Path) -> Result<Sums> {
+    let recorded = seal::parse(&fs::read_to_string(sums_path)?)?;
+    let found = sums_of(&dir.join("files"))?;
+    match seal::difference(&recorded, &found) {
+        None => Ok(found),
+        Some(what) => bail!("{} changed since it was fetched: {what}", dir.display()),
     }
-    if offline() {
-        bail!("{} {} is not in the cache, and offline was asked for", component.name, component.version);
+}
+
+fn fetch(component: &Component, dir: &Path) -> Result<()> {
+    match component.source {
+        Source::Maven { artifacts } => maven(artifacts, true, dir),
+        Source::MavenJar { artifact } => maven(&[artifact], false, dir),
+        Source::Pip { packages } => pip(packages, &[], &dir.join("files")),
+        Source::Cargo { package } => cargo_install(package, component.version, dir),
+        Source::System(_) => bail!("{} is not fetched but installed", component.name),
     }
-    let building = all.join(format!(".{}.{}", component.dir_name(), std::process::id()));
-    remove_if_there(&building)?;
-    remove_if_there(&dir)?;
-    fs::create_dir_all(building.join("files"))?;
-    let what = format!("fetching {} {}", component.name, component.version);
-    let fetched = step(&what, || match component.source {
-        Source::Maven { artifacts } => maven(artifacts, true, &building),
-        Source::MavenJar { artifact } => maven(&[artifact], false, &building),
-        Source::Pip { packages } => pip(packages, &building),
-        Source::Cargo { package } => cargo_install(package, component.version, &building),
-        Source::System { .. } => Ok(()),
-    });
-    if let Err(err) = fetched {
-        remove_if_there(&building)?;
-        return Err(err.context(what));
-    }
-    let sums = hash_all(&building.join("files"))?;
-    fs::write(&sums_path, sums_text(&sums))?;
-    fs::rename(&building, &dir)?;
-    Ok((dir, sums))
 }
 
 fn maven(artifacts: &[&str], with_needs: bool, dir: &Path) -> Result<()> {
@@ -107,7 +154,7 @@ fn maven(artifacts: &[&str], with_needs: bool, dir: &Path) -> Result<()> {
     let mut command = tethered("mvn");
     command
         .current_dir(dir)
-        .args(["-B", "-q", "-f", "pom.xml"])
+        .args(["-B", "-q", "--strict-checksums", "-f", "pom.xml"])
         .arg(format!("{MAVEN_DEPENDENCY_PLUGIN}:copy-dependencies"))
         .args(["-DincludeScope=runtime", "-DoutputDirectory=files"]);
     run(command, FETCH_WITHIN).map(drop)
@@ -145,154 +192,165 @@ fn cargo_install(package: &str, version: &str, dir: &Path) -> Result<()> {
     remove_if_there(&dir.join("target"))
 }
 
-fn pip(packages: &[&str], dir: &Path) -> Result<()> {
+fn pip(packages: &[&str], more: &[&str], files: &Path) -> Result<()> {
     let mut command = tethered("python3");
     command
         .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "--dest"])
-        .arg(dir.join("files"))
+        .arg(files)
+        .args(more)
         .args(packages);
     run(command, FETCH_WITHIN).map(drop)
 }
 
-/// A virtual environment breaks when the Python it was made with goes away; the mark is written last.
-fn venv_works(dir: &Path) -> bool {
-    let mut command = tethered(dir.join("venv/bin/python"));
-    command.args(["-c", "pass"]);
-    dir.join("venv/complete").is_file() && run(command, ASK_WITHIN).is_ok()
+/// For the lock: the wheels of every Python and processor that may run the tests.
+fn wheels_of_all_machines(packages: &[&str]) -> Result<Sums> {
+    let dir = scratch_dir("wheels")?;
+    for python in PYTHONS {
+        for processor in ["x86_64", "aarch64"] {
+            let platforms = ["manylinux_2_17", "manylinux_2_28"].map(|glibc| format!("{glibc}_{processor}"));
+            let [old, new] = &platforms;
+            let more = ["--no-deps", "--python-version", python, "--platform", old, "--platform", new];
+            step(&format!("wheels for Python {python} on {processor}"), || pip(packages, &more, dir.path()))?;
+        }
+    }
+    sums_of(dir.path())
 }
 
-/// Made where it stays, because it knows its own path.
-fn venv(dir: &Path) -> Result<()> {
-    remove_if_there(&dir.join("venv"))?;
-    let mut make = tethered("python3");
-    make.args(["-m", "venv"]).arg(dir.join("venv"));
-    run(make, FETCH_WITHIN)?;
-    let wheels: Vec<PathBuf> =
-        fs::read_dir(dir.join("files"))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
-    let mut install = tethered(dir.join("venv/bin/python"));
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]);
-    install.args(wheels);
-    run(install, FETCH_WITHIN)?;
-    fs::write(dir.join("venv/complete"), "")?;
+/// Made where it stays, because it knows its own path. pip is told the hashes of the lock once more; afterwards the
+/// environment is sealed, and made anew when it changed or the Python it was made with went away.
+fn venv(dir: &Path, packages: &[&str], locked: &Sums) -> Result<()> {
+    let venv = dir.join("venv");
+    let requirements = requirements(packages, locked);
+    let basis = cache::hex(&Sha256::digest(&requirements));
+    let make = |venv: &Path| {
+        step("installing Python clients into a virtual environment", || install(dir, venv, &requirements))
+    };
+    if let Made::Anew(why) = seal::made(&venv, &basis, make)? {
+        say(&format!("  the Python clients were installed again: {why}"));
+    }
+    let mut works = tethered(venv.join("bin/python"));
+    works.args(["-I", "-B", "-c", "import confluent_kafka, kafka"]);
+    if let Err(why) = run(works, ASK_WITHIN) {
+        say(&format!("  the Python clients are installed again: they do not start: {why:#}"));
+        remove_if_there(&venv)?;
+        seal::made(&venv, &basis, make)?;
+    }
     Ok(())
 }
 
-fn system(
-    component: &Component,
-    program: &str,
-    version_args: &[&str],
-    major_min: u32,
-    apt: &[&str],
-) -> Result<PathBuf> {
-    let first = major_version(program, version_args);
-    if let Ok(major) = first
-        && major >= major_min
-    {
-        return Ok(program.into());
-    }
-    let packages = apt.join(" ");
-    let why = match &first {
-        Ok(major) => format!("{program} is version {major}, {major_min} or newer is needed"),
-        Err(err) => format!("{program} is missing ({err:#})"),
+/// `-B` everywhere: nothing is written beside the modules, so that the seal holds.
+fn install(dir: &Path, venv: &Path, requirements: &str) -> Result<()> {
+    let mut make = tethered("python3");
+    make.args(["-B", "-m", "venv"]).arg(venv);
+    make.env("PYTHONDONTWRITEBYTECODE", "1");
+    run(make, FETCH_WITHIN)?;
+    let wanted = dir.join("requirements.txt");
+    fs::write(&wanted, requirements)?;
+    let mut install = tethered(venv.join("bin/python"));
+    install.args(["-I", "-B", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    install.args(["--no-index", "--no-deps", "--no-cache-dir", "--only-binary", ":all:", "--require-hashes"]);
+    install.arg("--find-links").arg(dir.join("files")).arg("--requirement").arg(wanted);
+    run(install, FETCH_WITHIN).map(drop)
+}
+
+/// `name==version --hash=sha256:…` for each wheel that the lock has of it.
+fn requirements(packages: &[&str], locked: &Sums) -> String {
+    let line = |package: &&str| {
+        let wheel = package.replace('-', "_").replace("==", "-") + "-";
+        let of_it = locked.iter().filter(|(file, _)| file.starts_with(&wheel));
+        let hashes: String = of_it.map(|(_, sum)| format!(" --hash=sha256:{sum}")).collect();
+        format!("{package}{hashes}\n")
     };
-    let how = format!("{why}; get it with `apt-get install {packages}`");
-    if offline() || !rustix::process::geteuid().is_root() || which("apt-get").is_none() {
-        bail!("{how}");
-    }
-    step(&format!("installing {packages}"), || apt_install(apt)).with_context(|| how.clone())?;
-    match major_version(program, version_args) {
-        Ok(major) if major >= major_min => Ok(program.into()),
-        _ => bail!("{} {how} (installing it did not help)", component.name),
-    }
-}
-
-fn apt_install(packages: &[&str]) -> Result<()> {
-    let install = || {
-        let mut command = tethered("apt-get");
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(["install", "-y", "-q", "--no-install-recommends"])
-            .args(packages);
-        run(command, FETCH_WITHIN).map(drop)
-    };
-    // A fresh machine has no package lists; a used one does not need them again.
-    if install().is_ok() {
-        return Ok(());
-    }
-    let mut update = tethered("apt-get");
-    update.args(["update", "-q"]);
-    run(update, FETCH_WITHIN)?;
-    install()
-}
-
-/// The first number in what the program says about its version.
-fn major_version(program: &str, args: &[&str]) -> Result<u32> {
-    let found = which(program).with_context(|| format!("no {program} in PATH"))?;
-    let mut command = std::process::Command::new("sh");
-    // Some print their version on stderr.
-    command.args(["-c", "\"$0\" \"$@\" 2>&1"]).arg(found).args(args);
-    let said = run(command, ASK_WITHIN)?;
-    first_version(&String::from_utf8_lossy(&said)).with_context(|| format!("{program} says no version"))
-}
-
-/// The major number of the first `N.` in a text: `javac 17.0.15`, `Version 1.7.1`, `Apache Maven 3.8.7 (…)`.
-fn first_version(text: &str) -> Option<u32> {
-    text.split(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .filter_map(|word| word.split_once('.'))
-        .find_map(|(major, _)| major.parse().ok())
-}
-
-fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| candidate.is_file())
-}
-
-fn remove_if_there(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-            Err(err).with_context(|| format!("cannot remove {}", dir.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn hash_all(files: &Path) -> Result<Sums> {
-    let mut sums = Sums::new();
-    for entry in fs::read_dir(files).with_context(|| format!("cannot list {}", files.display()))? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).context("a component file has a plain name")?;
-        sums.insert(name.to_owned(), cache::sha256_of(&path)?);
-    }
-    Ok(sums)
-}
-
-fn sums_text(sums: &Sums) -> String {
-    sums.iter().map(|(file, sum)| format!("{sum}  {file}\n")).collect()
-}
-
-fn parse_sums(text: &str) -> Result<Sums> {
-    text.lines()
-        .map(|line| line.split_once("  ").map(|(sum, file)| (file.to_owned(), sum.to_owned())))
-        .collect::<Option<Sums>>()
-        .context("a damaged list of checksums in the cache")
+    packages.iter().map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const JAR: Component = Component {
+        name: "jar",
+        version: "1",
+        about: "",
+        source: Source::MavenJar { artifact: "g:jar:1" },
+        needs: &[],
+        nightly: false,
+    };
+    const WHEEL: Component = Component { name: "python-clients", source: Source::Pip { packages: &[] }, ..JAR };
+
+    fn fetches(content: &'static str) -> impl FnOnce(&Path) -> Result<()> {
+        move |dir| Ok(fs::write(dir.join("files/a.jar"), content)?)
+    }
+
+    fn unasked(_: &Path) -> Result<()> {
+        panic!("fetched without need")
+    }
+
+    fn anything(_: &Sums) -> Result<()> {
+        Ok(())
+    }
+
     #[test]
-    fn versions_are_found_in_what_programs_say() {
-        let rows = [
-            ("javac 17.0.15\n", Some(17)),
-            ("openjdk version \"25.0.1\" 2025-10-21\n", Some(25)),
-            ("kcat - Apache Kafka producer and consumer tool\nVersion 1.7.1 (JSON, librdkafka 2.0.2 builtin)", Some(1)),
-            ("Apache Maven 3.8.7\nMaven home: /usr/share/maven", Some(3)),
-            ("nothing here", None),
-        ];
-        for (said, expected) in rows {
-            assert_eq!(first_version(said), expected, "{said}");
+    fn what_was_fetched_is_not_fetched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path(), false);
+        let (files, sums) = store.cached_or_fetched(&JAR, anything, fetches("a")).unwrap();
+        assert_eq!(fs::read_to_string(files.join("files/a.jar")).unwrap(), "a");
+        assert_eq!(store.cached_or_fetched(&JAR, anything, unasked).unwrap(), (files, sums));
+    }
+
+    #[test]
+    fn a_changed_byte_in_the_cache_is_noticed_and_fetched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, offline) = (Store::at(dir.path(), false), Store::at(dir.path(), true));
+        let (files, _) = store.cached_or_fetched(&JAR, anything, fetches("a")).unwrap();
+        let jar = files.join("files/a.jar");
+        for hand in ["changed", "added"] {
+            let file = if hand == "added" { files.join("files/b.jar") } else { jar.clone() };
+            fs::write(&file, "b").unwrap();
+            let err = format!("{:#}", offline.cached_or_fetched(&JAR, anything, unasked).unwrap_err());
+            assert!(err.contains("offline was asked for") && err.contains("changed since"), "{err}");
+            store.cached_or_fetched(&JAR, anything, fetches("a")).unwrap();
+            assert_eq!(fs::read_to_string(&jar).unwrap(), "a");
+            assert!(!files.join("files/b.jar").exists());
         }
+    }
+
+    #[test]
+    fn who_changed_the_recorded_sums_too_still_does_not_pass_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path(), false);
+        let (files, good) = store.cached_or_fetched(&JAR, anything, fetches("a")).unwrap();
+        let mut lock = Lock::default();
+        lock.set("jar", "1", good);
+        let accept = |sums: &Sums| verify(&lock, &JAR, sums);
+        fs::write(files.join("files/a.jar"), "b").unwrap();
+        let sums = sums_of(&files.join("files")).unwrap();
+        fs::write(dir.path().join("jar-1.sums"), seal::to_text(&sums)).unwrap();
+        let offline = Store::at(dir.path(), true);
+        let err = format!("{:#}", offline.cached_or_fetched(&JAR, accept, unasked).unwrap_err());
+        assert!(err.contains("a.jar: fetched") && err.contains("locked"), "{err}");
+        store.cached_or_fetched(&JAR, accept, fetches("a")).unwrap();
+        assert_eq!(fs::read_to_string(files.join("files/a.jar")).unwrap(), "a");
+    }
+
+    #[test]
+    fn a_wheel_outside_the_lock_is_refused_and_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lock = Lock::default();
+        lock.set("python-clients", "1", [("a-1-cp311.whl".to_owned(), "00".to_owned())].into());
+        let accept = |sums: &Sums| verify(&lock, &WHEEL, sums);
+        let fetches = |dir: &Path| Ok(fs::write(dir.join("files/a-1-cp399.whl"), "unknown")?);
+        let err = format!("{:#}", Store::at(dir.path(), false).cached_or_fetched(&WHEEL, accept, fetches).unwrap_err());
+        assert!(err.contains("a-1-cp399.whl: not in components.lock"), "{err}");
+        assert!(!dir.path().join(WHEEL.dir_name()).exists());
+    }
+
+    #[test]
+    fn offline_fetches_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let err = Store::at(dir.path(), true).cached_or_fetched(&JAR, anything, unasked).unwrap_err().to_string();
+        assert_eq!(err, "jar 1 is not in the cache, and offline was asked for");
     }
 
     #[test]
@@ -307,8 +365,16 @@ mod tests {
     }
 
     #[test]
-    fn checksum_lists_survive_a_round_trip() {
-        let sums: Sums = [("a b.jar".to_owned(), "00".to_owned())].into();
-        assert_eq!(parse_sums(&sums_text(&sums)).unwrap(), sums);
+    fn pip_is_told_every_hash_the_lock_has_of_a_package() {
+        let locked: Sums = [
+            ("a_b-1.0-cp311.whl", "11"),
+            ("a_b-1.0-cp312.whl", "12"),
+            ("a_b-1.0.1-cp311.whl", "13"),
+            ("c-2-py3.whl", "2"),
+        ]
+        .map(|(file, sum)| (file.to_owned(), sum.to_owned()))
+        .into();
+        let text = requirements(&["a-b==1.0", "c==2"], &locked);
+        assert_eq!(text, "a-b==1.0 --hash=sha256:11 --hash=sha256:12\nc==2 --hash=sha256:2\n");
     }
 }

@@ -1,9 +1,9 @@
 //! The Java client, the reference implementation, from the jars of the broker under test.
 //!
-//! `java/Client.java` is compiled once per version of itself and of Kafka, into the cache.
+//! `java/Client.java` is compiled once per version of itself and of Kafka, into the cache, and sealed there ([`crate::seal`]).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 
 use crate::limits::CLIENT_WITHIN;
 use crate::process::{run, run_with_input, tethered};
+use crate::progress::say;
 use crate::record::{Record, parse_lines, to_lines};
+use crate::seal::{self, Made};
 use crate::{cache, components};
 
 const SOURCE: &str = include_str!("../java/Client.java");
@@ -24,22 +26,19 @@ fn classpath() -> Result<String> {
     let digest = cache::hex(&Sha256::digest(format!("{version}\n{SOURCE}")));
     let dir = cache::components_dir()?.join(format!("java-client-{}", &digest[..16]));
     let _held = cache::exclusive(&dir.with_extension("lock"))?;
-    if !dir.is_dir() {
-        compile(&jars, &dir)?;
+    if let Made::Anew(why) = seal::made(&dir, &digest, |dir| compile(&jars, dir))? {
+        say(&format!("  the Java client was compiled again: {why}"));
     }
     Ok(format!("{}:{}", dir.display(), jars.display()))
 }
 
 fn compile(jars: &Path, dir: &Path) -> Result<()> {
-    let building: PathBuf = dir.with_extension(format!("building-{}", std::process::id()));
-    fs::create_dir_all(&building)?;
-    let source = building.join("Client.java");
+    fs::create_dir_all(dir)?;
+    let source = dir.join("Client.java");
     fs::write(&source, SOURCE)?;
     let mut command = tethered("javac");
-    command.arg("-d").arg(&building).arg("-cp").arg(jars).arg(&source);
-    run(command, CLIENT_WITHIN).context("compiling the Java client")?;
-    fs::rename(&building, dir)?;
-    Ok(())
+    command.arg("-d").arg(dir).arg("-cp").arg(jars).arg(&source);
+    run(command, CLIENT_WITHIN).context("compiling the Java client").map(drop)
 }
 
 fn ask(words: &[&str], input: &str) -> Result<Vec<u8>> {

@@ -9,7 +9,7 @@
 //! acknowledged was lost, doubled or reordered.
 //!
 //! Invariants:
-//! - Every child is killed by its id when its handle drops, and by the kernel when this process dies.
+//! - Every child and all that came from it are killed when its handle drops, and when this process dies.
 //! - Every component is named by package and version; what was fetched is checked against `components.lock`.
 //! - Every wait has a deadline and says what it waited for.
 
@@ -31,4 +31,7 @@ pub mod process;
 pub mod progress;
 pub mod python;
 pub mod record;
+pub mod seal;
+pub mod system;
+pub mod tether;
 pub mod wait;

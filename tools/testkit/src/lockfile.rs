@@ -8,8 +8,8 @@
 //!
 //! Two strengths, because the sources differ:
 //! - *exact*: the fetched set must be the locked set (jars are the same for every machine);
-//! - *by name*: a fetched file that the lock names must match; one that it does not name is a build for another
-//!   machine or Python, and is taken on the word of the package index (pip checks its hashes).
+//! - *one of each*: the lock has a file per Python and processor; every fetched file must be one of them, and there
+//!   must be one of every package (`confluent_kafka` of `confluent_kafka-2.16.1-cp311-…`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,7 +22,7 @@ pub type Sums = BTreeMap<String, String>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strength {
     Exact,
-    ByName,
+    OneOfEach,
 }
 
 /// The whole file: (component, version) to its files.
@@ -79,27 +79,23 @@ impl Lock {
 
     /// Is what was fetched what the lock says? The error names the first few differences.
     pub fn verify(&self, component: &str, version: &str, fetched: &Sums, strength: Strength) -> Result<()> {
-        let empty = Sums::new();
-        let locked = match (self.get(component, version), strength) {
-            (Some(locked), _) => locked,
-            (None, Strength::ByName) => &empty,
-            (None, Strength::Exact) => {
-                bail!("components.lock has no {component} {version}; run `cargo xtask components --lock`")
-            }
-        };
+        let locked = self.get(component, version).with_context(|| {
+            format!("components.lock has no {component} {version}; run `cargo xtask components --lock`")
+        })?;
         let mut differences = Vec::new();
         for (file, sum) in fetched {
             match locked.get(file) {
                 Some(wanted) if wanted == sum => {}
                 Some(wanted) => differences.push(format!("{file}: fetched {sum}, locked {wanted}")),
-                None if strength == Strength::Exact => differences.push(format!("{file}: not in components.lock")),
-                None => {}
+                None => differences.push(format!("{file}: not in components.lock")),
             }
         }
-        if strength == Strength::Exact {
-            let missing = locked.keys().filter(|file| !fetched.contains_key(*file));
-            differences.extend(missing.map(|file| format!("{file}: locked but not fetched")));
-        }
+        let is_there = |file: &String| match strength {
+            Strength::Exact => fetched.contains_key(file),
+            Strength::OneOfEach => fetched.keys().any(|other| package_of(other) == package_of(file)),
+        };
+        let missing = locked.keys().filter(|file| !is_there(file));
+        differences.extend(missing.map(|file| format!("{file}: locked but not fetched")));
         if differences.is_empty() {
             return Ok(());
         }
@@ -110,6 +106,10 @@ impl Lock {
             differences.join("\n")
         )
     }
+}
+
+fn package_of(file: &str) -> &str {
+    file.split('-').next().unwrap_or(file)
 }
 
 #[cfg(test)]
@@ -148,9 +148,19 @@ mod tests {
     }
 
     #[test]
-    fn by_name_lets_another_platforms_file_pass_but_not_a_changed_one() {
-        check(&[("other-platform.whl", A)], Strength::ByName, None);
-        check(&[("a.jar", B)], Strength::ByName, Some("a.jar: fetched e3b0"));
+    fn of_each_package_one_file_of_the_lock_and_no_other() {
+        let mut lock = Lock::default();
+        lock.set("w", "1", sums(&[("a-1-cp311.whl", A), ("a-1-cp312.whl", B), ("b-1-any.whl", A)]));
+        let check = |fetched: &[(&str, &str)], expected: &str| {
+            let found = lock.verify("w", "1", &sums(fetched), Strength::OneOfEach).map_err(|err| err.to_string());
+            let said = found.err().unwrap_or_else(|| "passed".to_owned());
+            assert!(said.contains(expected), "{fetched:?}: {said}, expected {expected}");
+        };
+        check(&[("a-1-cp311.whl", A), ("b-1-any.whl", A)], "passed");
+        check(&[("a-1-cp312.whl", B), ("b-1-any.whl", A)], "passed");
+        check(&[("a-1-cp312.whl", A), ("b-1-any.whl", A)], "a-1-cp312.whl: fetched ba78");
+        check(&[("a-1-cp313.whl", A), ("b-1-any.whl", A)], "a-1-cp313.whl: not in components.lock");
+        check(&[("a-1-cp311.whl", A)], "b-1-any.whl: locked but not fetched");
     }
 
     #[test]

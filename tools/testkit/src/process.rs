@@ -1,11 +1,12 @@
 //! Child processes that cannot outlive the test run.
 //!
-//! Three nets, because a test may pass, fail, panic, time out or be killed with SIGKILL:
-//! 1. [`Process`] kills its child by id on drop, also while a panic unwinds.
+//! Four nets, because a test may pass, fail, panic, time out or be killed with SIGKILL:
+//! 1. [`Process`] kills its child and all that came from it on drop, also while a panic unwinds.
 //! 2. The kernel kills the child when we die: it is started through `setpriv --pdeathsig KILL` (util-linux), which
 //!    sets the flag and then becomes the program, so the process id stays the same. `pre_exec` would do the same but
 //!    needs `unsafe`.
-//! 3. Directories left behind by a killed run are removed by the next one ([`scratch_dir`]).
+//! 3. A guard kills what the child started in turn, which the kernel's flag does not reach ([`crate::tether`]).
+//! 4. Directories left behind by a killed run are removed by the next one ([`scratch_dir`]).
 //!
 //! The kernel's flag is tied to the *thread* that forked, so every child is started from one thread that lives as
 //! long as the process; otherwise a component shared by several tests would die with the first test's thread.
@@ -24,10 +25,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::limits::LOG_TAIL_BYTES;
+use crate::tether::Tether;
 
 const SCRATCH_PREFIX: &str = "gafka-testkit-";
 
-type Job = (Command, Sender<std::io::Result<Child>>);
+type Job = (Command, Sender<std::io::Result<Family>>);
 
 /// The one thread that forks.
 static SPAWNER: LazyLock<Mutex<Sender<Job>>> = LazyLock::new(|| {
@@ -36,7 +38,7 @@ static SPAWNER: LazyLock<Mutex<Sender<Job>>> = LazyLock::new(|| {
         .name("testkit-spawner".into())
         .spawn(move || {
             for (mut command, answer) in inbox {
-                let _ = answer.send(command.spawn());
+                let _ = answer.send(Family::start(&mut command));
             }
         })
         .expect("a process that cannot start a thread cannot test anything");
@@ -63,8 +65,65 @@ pub fn tethered(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// A child and everything that comes from it. Drop kills whoever of them still runs.
+#[derive(Debug)]
+pub struct Family {
+    child: Child,
+    tether: Tether,
+    ended: Option<ExitStatus>,
+}
+
+impl Family {
+    fn start(command: &mut Command) -> std::io::Result<Self> {
+        let tether = Tether::mark(command)?;
+        Ok(Self { child: command.spawn()?, tether, ended: None })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How the child ended, if it did. What it left running then is killed too.
+    pub fn try_wait(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        if self.ended.is_none()
+            && let Some(status) = self.child.try_wait()?
+        {
+            self.ended = Some(status);
+            self.tether.kill_all();
+        }
+        Ok(self.ended)
+    }
+
+    /// SIGKILL for all of them; reaps the child. Harmless when they already ended.
+    pub fn kill9(&mut self) {
+        if self.ended.is_none() {
+            let _ = self.child.kill();
+            self.tether.kill_all();
+            self.ended = self.child.wait().ok();
+        }
+    }
+
+    pub fn take_stdin(&mut self) -> Option<std::process::ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    pub fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    pub fn take_stderr(&mut self) -> Option<std::process::ChildStderr> {
+        self.child.stderr.take()
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
 /// Starts `command` on the spawner thread.
-pub fn spawn(command: Command) -> Result<Child> {
+pub fn spawn(command: Command) -> Result<Family> {
     let shown = shown(&command);
     let (answer, child) = mpsc::channel();
     SPAWNER
@@ -101,10 +160,10 @@ pub fn run_with_input(mut command: Command, input: &[u8], within: Duration) -> R
     let line = shown(&command);
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = Process { name: line.clone(), child: spawn(command)?, log: None, quiet: true };
-    let mut stdout = process.child.stdout.take().context("stdout was asked for")?;
-    let mut stderr = process.child.stderr.take().context("stderr was asked for")?;
-    if let Some(mut stdin) = process.child.stdin.take() {
+    let mut process = Process { name: line.clone(), family: spawn(command)?, log: None, quiet: true };
+    let mut stdout = process.family.take_stdout().context("stdout was asked for")?;
+    let mut stderr = process.family.take_stderr().context("stderr was asked for")?;
+    if let Some(mut stdin) = process.family.take_stdin() {
         let input = input.to_vec();
         // A program that ends without reading all of it is judged by its exit code.
         std::thread::spawn(move || stdin.write_all(&input));
@@ -134,7 +193,7 @@ pub fn run_with_input(mut command: Command, input: &[u8], within: Duration) -> R
 #[derive(Debug)]
 pub struct Process {
     name: String,
-    child: Child,
+    family: Family,
     log: Option<PathBuf>,
     quiet: bool,
 }
@@ -153,7 +212,7 @@ impl Process {
         } else {
             command.stdout(file);
         }
-        Ok(Self { name: name.to_owned(), child: spawn(command)?, log: Some(log.to_owned()), quiet: false })
+        Ok(Self { name: name.to_owned(), family: spawn(command)?, log: Some(log.to_owned()), quiet: false })
     }
 
     pub fn name(&self) -> &str {
@@ -161,23 +220,23 @@ impl Process {
     }
 
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.family.id()
     }
 
     pub fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
-        self.child.stdout.take()
+        self.family.take_stdout()
     }
 
     pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        matches!(self.family.try_wait(), Ok(None))
     }
 
     /// Sends a signal to exactly this child; a child that is gone is an error.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
+        if let Some(status) = self.family.try_wait()? {
             bail!("{} is not running any more: {status}", self.name);
         }
-        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("no such process id")?;
+        let pid = Pid::from_raw(i32::try_from(self.family.id())?).context("no such process id")?;
         kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
@@ -185,7 +244,7 @@ impl Process {
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.family.try_wait()? {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
@@ -195,10 +254,9 @@ impl Process {
         }
     }
 
-    /// SIGKILL, and reaps it. Harmless when it already ended.
+    /// SIGKILL for it and all that came from it. Harmless when it already ended.
     pub fn kill9(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.family.kill9();
     }
 
     /// SIGTERM, then how it ended and how long that took.

@@ -3,7 +3,7 @@
 //! The limit is what tells a hang from slow work: a step that exceeds it is killed and named, with what it said last.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,8 @@ pub fn run(name: &str, mut command: Command, limit: Duration, mut each: impl FnM
     let started = Instant::now();
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let line = shown(&command);
-    let mut child = Running(spawn(command)?);
-    let stdout = child.0.stdout.take().context("stdout was piped")?;
+    let mut family = spawn(command)?;
+    let stdout = family.take_stdout().context("stdout was piped")?;
     let (sender, output) = mpsc::sync_channel(1_000);
     let reader = std::thread::spawn(move || {
         for text in BufReader::new(stdout).split(b'\n') {
@@ -56,13 +56,17 @@ pub fn run(name: &str, mut command: Command, limit: Duration, mut each: impl FnM
                 lines.push(text);
             }
             // The reader ends with the program's last copy of stdout.
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => match family.try_wait()? {
+                Some(_) => break,
+                None => std::thread::sleep(Duration::from_millis(5)),
+            },
+            // Noticing its end also ends whoever it left behind with its stdout.
+            Err(RecvTimeoutError::Timeout) => drop(family.try_wait()?),
         }
         if started.elapsed() > limit {
             hung = true;
             say(&format!("✗ {name} hung: killed after {limit:?}: {line}"));
-            let _ = child.0.kill();
+            family.kill9();
             break;
         }
         if told.elapsed() > STILL_EVERY {
@@ -71,22 +75,14 @@ pub fn run(name: &str, mut command: Command, limit: Duration, mut each: impl FnM
             say(&format!("  … {name}: {} s so far{last}", started.elapsed().as_secs()));
         }
     }
-    let status = child.0.wait()?;
+    let ended = family.try_wait()?;
+    let success = ended.is_some_and(|status| status.success());
+    let status = ended.map_or_else(|| "killed".to_owned(), |status| status.to_string());
     drop(output);
     if !hung {
         let _ = reader.join();
     }
-    Ok(Ended { success: status.success() && !hung, hung, status: status.to_string(), lines, took: started.elapsed() })
-}
-
-/// Kills on drop, so that an error on our side leaves nothing running.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    Ok(Ended { success: success && !hung, hung, status, lines, took: started.elapsed() })
 }
 
 /// A line for people; of cargo's messages for machines only what was compiled.
@@ -125,6 +121,13 @@ mod tests {
         assert_eq!(short(r#"{"reason":"compiler-artifact","target":{"name":"serde"}}"#), "serde is built");
         assert_eq!(short("plain"), "plain");
         assert_eq!(short(&"é".repeat(300)).chars().count(), 101);
+    }
+
+    #[test]
+    fn a_program_that_leaves_somebody_behind_with_its_output_does_not_hang_the_run() {
+        let ended = run("x", sh("sleep 600 & echo done"), Duration::from_secs(60), |_| {}).unwrap();
+        assert!(ended.success);
+        assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
     }
 
     #[test]

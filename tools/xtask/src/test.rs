@@ -12,6 +12,7 @@ use testkit::progress::say;
 use testkit::{components, limits};
 
 use crate::args::Args;
+use crate::deny;
 use crate::report::{Counts, Report, parse_result, parse_skip};
 use crate::step::{self, Ended};
 use crate::suite::{self, Binary, cargo};
@@ -46,12 +47,9 @@ impl Options {
 
 pub fn run(words: &[String]) -> Result<ExitCode> {
     let mut args = Args::new(words);
-    let (list, nightly, offline) = (args.flag("--list"), args.flag("--nightly"), args.flag("--offline"));
+    let (list, nightly) = (args.flag("--list"), args.flag("--nightly"));
     let options = Options { list, nightly, skip_is_failure: in_ci(), filter: args.word() };
     args.finish()?;
-    if offline {
-        return again_offline(words);
-    }
     let mut report = Report::default();
     checks(&options, &mut report)?;
     let binaries = build(&options, &mut report)?;
@@ -83,14 +81,6 @@ fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false" && value != "0")
 }
 
-/// The same run with a changed environment: children see it too, and setting one's own is `unsafe`.
-fn again_offline(words: &[String]) -> Result<ExitCode> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("test").args(words.iter().filter(|word| *word != "--offline"));
-    let status = command.env("GAFKA_OFFLINE", "1").env("CARGO_NET_OFFLINE", "true").status()?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
 fn checks(options: &Options, report: &mut Report) -> Result<()> {
     if options.list {
         return Ok(());
@@ -106,14 +96,9 @@ fn checks(options: &Options, report: &mut Report) -> Result<()> {
         check(CLIPPY, command, CLIPPY_WITHIN, report)?;
     }
     if options.wants(DENY) {
-        match components::ensure("cargo-deny") {
-            Ok(dir) => {
-                let mut command = testkit::process::tethered(dir.join("files").join("cargo-deny"));
-                // Not the advisories: their database is not in a package registry.
-                command.args(["--offline", "--log-level", "error", "check", "licenses", "bans", "sources"]);
-                check(DENY, command, DENY_WITHIN, report)?;
-            }
-            Err(err) => report.skipped_check(DENY, &format!("{err:#}")),
+        match deny::ready() {
+            Ok(command) => check(DENY, command, DENY_WITHIN, report)?,
+            Err(err) => report.skipped_check(DENY, &format!("{err:#}").replace('\n', "; ")),
         }
     }
     Ok(())

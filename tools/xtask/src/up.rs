@@ -12,7 +12,8 @@ use testkit::kafka::{Cluster, KafkaOptions, SASL_MECHANISMS, SASL_PASSWORD, SASL
 use crate::args::{Args, usage};
 
 const NODES_MAX: usize = 5;
-const CHOICES: &str = "kafka, kafka3 (three nodes), kafka39 (3.9 with ZooKeeper), zookeeper";
+const CHOICES: &str =
+    "kafka, kafka3 (three nodes), kafka39 (3.9 with ZooKeeper), kafka2 (2.7, without topic ids), zookeeper";
 
 pub fn run(words: &[String]) -> Result<ExitCode> {
     let mut args = Args::new(words);
@@ -29,8 +30,8 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
     match args.word().as_deref() {
         Some("kafka") => options.nodes = nodes.unwrap_or(1),
         Some("kafka3") => options.nodes = nodes.unwrap_or(3),
-        Some("kafka39") => {
-            options.version = Version::WithZookeeper;
+        Some(old @ ("kafka39" | "kafka2")) => {
+            options.version = if old == "kafka2" { Version::WithoutTopicIds } else { Version::WithZookeeper };
             options.nodes = nodes.unwrap_or(1);
         }
         Some("zookeeper") => {
@@ -41,8 +42,8 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
         None => return Err(usage(format!("up what? There is {CHOICES}"))),
     }
     args.finish()?;
-    if options.version == Version::WithZookeeper && options.sasl {
-        return Err(usage("kafka39 is without SASL"));
+    if options.version.has_zookeeper() && options.sasl {
+        return Err(usage("with ZooKeeper there is no SASL here"));
     }
     if options.nodes.is_multiple_of(2) || options.nodes > NODES_MAX {
         return Err(usage(format!("--nodes: an odd number up to {NODES_MAX}, for a majority")));

@@ -32,7 +32,7 @@ logger.server.name=kafka.server.KafkaRaftServer
 logger.server.level=info
 ";
 
-/// The same for Kafka 3.9, which logs through log4j 1.
+/// The same for Kafka 3.9 and 2.7, which log through log4j 1.
 pub const LOG4J_1: &str = "\
 log4j.rootLogger=WARN, out
 log4j.appender.out=org.apache.log4j.ConsoleAppender

@@ -35,6 +35,26 @@ pub enum Version {
     Newest,
     /// 3.9, the last that runs with ZooKeeper; no SASL.
     WithZookeeper,
+    /// 2.7, whose brokers know no topic ids (those came with 2.8, KIP-516), with ZooKeeper; no SASL.
+    WithoutTopicIds,
+}
+
+impl Version {
+    fn component(self) -> &'static str {
+        match self {
+            Self::Newest => "kafka",
+            Self::WithZookeeper => zookeeper::COMPONENT,
+            Self::WithoutTopicIds => "kafka2",
+        }
+    }
+
+    /// SCRAM users are made in KRaft's storage only, so these have no SASL here.
+    pub fn has_zookeeper(self) -> bool {
+        match self {
+            Self::Newest => false,
+            Self::WithZookeeper | Self::WithoutTopicIds => true,
+        }
+    }
 }
 
 /// What kind of cluster.
@@ -118,14 +138,8 @@ impl Cluster {
     /// Starts the cluster and waits until every broker is visible.
     pub fn start(options: KafkaOptions) -> Result<Self> {
         assert!(options.nodes % 2 == 1 && options.nodes <= 5, "a quorum of {} nodes makes no sense", options.nodes);
-        let component = match options.version {
-            Version::Newest => "kafka",
-            Version::WithZookeeper => {
-                assert!(!options.sasl, "SCRAM users are made in KRaft's storage only");
-                zookeeper::COMPONENT
-            }
-        };
-        let jars = components::ensure(component)?.join("files");
+        assert!(!(options.sasl && options.version.has_zookeeper()), "SCRAM users are made in KRaft's storage only");
+        let jars = components::ensure(options.version.component())?.join("files");
         let what = format!("starting Kafka with {} node(s)", options.nodes);
         step(&what, || Self::start_with(options, jars)).context(what)
     }
@@ -145,10 +159,7 @@ impl Cluster {
             nodes.push(Node { id, ports, dir: node_dir, process: None });
         }
         let ca_pem = if options.tls { Some(tls::make_keystore(dir.path())?) } else { None };
-        let zookeeper = match options.version {
-            Version::Newest => None,
-            Version::WithZookeeper => Some(Zookeeper::start()?),
-        };
+        let zookeeper = if options.version.has_zookeeper() { Some(Zookeeper::start()?) } else { None };
         let disk = options.own_disk.map(|node| {
             let data = nodes[node - 1].data();
             fs::create_dir(&data).map(|()| Disk::make(&data))

@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod idle;
 mod kit;
+mod old_kafka;
 mod publish;
 mod quickstart;
 mod serve;
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
         ("admin", admin::CASES),
         ("serve", serve::CASES),
         ("idle", idle::CASES),
+        ("old_kafka", old_kafka::CASES),
         ("faults", &faults::CASES),
     ];
     let code = harness::run(&subjects);
