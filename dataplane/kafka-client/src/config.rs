@@ -30,6 +30,8 @@ pub struct ClientConfig {
     pub connect_timeout: Duration,
     /// Metadata is asked again at least this often, so that new partitions are noticed.
     pub metadata_max_age: Duration,
+    /// An unused connection to a bootstrap address is closed after this, once the real brokers are known.
+    pub bootstrap_idle_max: Duration,
     /// Largest record batch we build, 61-byte header included. Not above what brokers accept.
     pub batch_bytes_max: usize,
     /// Bytes of batches in one Produce request; a single batch always goes.
@@ -51,6 +53,7 @@ impl Default for ClientConfig {
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             metadata_max_age: Duration::from_secs(5 * 60),
+            bootstrap_idle_max: limits::BOOTSTRAP_IDLE_MAX,
             batch_bytes_max: limits::BATCH_BYTES_MAX,
             request_bytes_max: limits::REQUEST_BYTES_MAX,
             queue_bytes_max: limits::QUEUE_BYTES_MAX,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Client;
 use crate::accumulator::{Place, Slot};
 use crate::connection::{InFlight, Owner};
-use crate::limits::{BOOTSTRAP_IDLE_MAX, CONNECTION_IDLE_MAX, EXPIRY_PAUSE, OPENING_PATIENCE, PRODUCE_STALL};
+use crate::limits::{CONNECTION_IDLE_MAX, EXPIRY_PAUSE, OPENING_PATIENCE, PRODUCE_STALL};
 use crate::types::{ConnId, Outcome, ProduceError, RequestError, RequestToken};
 
 /// A connection without an answer for longer does not count as reachable.
@@ -244,7 +244,7 @@ impl Client {
 
     fn idle_end(&self, conn: &crate::connection::Connection) -> Instant {
         let is_bootstrap = self.cluster.broker(conn.broker).node.is_none() && self.cluster.generation > 0;
-        conn.last_used + if is_bootstrap { BOOTSTRAP_IDLE_MAX } else { CONNECTION_IDLE_MAX }
+        conn.last_used + if is_bootstrap { self.config.bootstrap_idle_max } else { CONNECTION_IDLE_MAX }
     }
 
     /// The earliest time after this flush at which something is due. What is due already waits for an event, not for
