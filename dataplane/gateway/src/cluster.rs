@@ -42,6 +42,9 @@ pub struct Cluster {
 struct Link {
     conn: ConnId,
     writable: Notify,
+    /// Rung when the link is closed while it is being opened.
+    given_up: Notify,
+    /// From the first moment there is a socket, so also during the TLS handshake.
     stream: RefCell<Option<Closer>>,
     closed: Cell<bool>,
 }
@@ -120,6 +123,7 @@ impl Cluster {
             let link = Rc::new(Link {
                 conn: connect.conn,
                 writable: Notify::new(),
+                given_up: Notify::new(),
                 stream: RefCell::new(None),
                 closed: Cell::new(false),
             });
@@ -183,6 +187,7 @@ impl Cluster {
 impl Link {
     fn close(&self) {
         self.closed.set(true);
+        self.given_up.notify();
         self.writable.notify();
         if let Some(stream) = self.stream.borrow().as_ref() {
             stream.shutdown();
@@ -223,19 +228,17 @@ async fn keep_time(shard: Rc<Shard>, index: usize) {
 
 async fn run_link(shard: Rc<Shard>, index: usize, connect: Connect, link: Rc<Link>) {
     let cluster = Rc::clone(&shard.clusters[index]);
-    let why = match open(&cluster, &connect).await {
+    let why = match open_in_time(&cluster, &connect, &link).await {
         Err(why) => {
-            tracing::warn!(cluster = %cluster.name, broker = %connect.host, port = connect.port, why, "cannot connect to a broker");
+            if !cluster.stopped.get() {
+                tracing::warn!(cluster = %cluster.name, broker = %connect.host, port = connect.port, why, "cannot connect to a broker");
+            }
             cluster.links.borrow_mut().remove(&link.conn);
             cluster.client.borrow_mut().on_connect_failed(link.conn, why, Instant::now());
             cluster.wake();
             return;
         }
         Ok(stream) => {
-            if link.closed.get() {
-                stream.shutdown();
-            }
-            *link.stream.borrow_mut() = Some(stream.closer());
             let (reader, writer) = stream.split();
             cluster.client.borrow_mut().on_connected(link.conn, Instant::now());
             cluster.wake();
@@ -253,8 +256,22 @@ async fn run_link(shard: Rc<Shard>, index: usize, connect: Connect, link: Rc<Lin
     cluster.wake();
 }
 
-async fn open(cluster: &Cluster, connect: &Connect) -> Result<Stream, String> {
+/// Name, TCP and TLS together within `Connect::timeout`, and no longer than the client wants the connection.
+async fn open_in_time(cluster: &Cluster, connect: &Connect, link: &Link) -> Result<Stream, String> {
+    let opening = runtime::time::timeout(connect.timeout, open(cluster, connect, link));
+    match runtime::race(opening, link.given_up.notified()).await {
+        runtime::Either::First(Ok(opened)) if !link.closed.get() => opened,
+        runtime::Either::First(Err(_)) => {
+            link.close(); // a read of the handshake may be in the kernel's hands: that ends it
+            Err(format!("no connection within {} ms", connect.timeout.as_millis()))
+        }
+        runtime::Either::First(Ok(_)) | runtime::Either::Second(()) => Err("not wanted any more".to_owned()),
+    }
+}
+
+async fn open(cluster: &Cluster, connect: &Connect, link: &Link) -> Result<Stream, String> {
     let stream = net::connect(&connect.host, connect.port, connect.timeout).await.map_err(|err| err.to_string())?;
+    *link.stream.borrow_mut() = Some(stream.closer());
     if !connect.tls {
         return Ok(stream);
     }
