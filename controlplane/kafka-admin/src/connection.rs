@@ -169,6 +169,32 @@ mod tests {
         assert!(matches!(happened.recv().await, Some((_, Event::ConnectFailed(_)))));
     }
 
+    /// Went wrong in the gateway: somebody who accepts and never speaks kept a task and a descriptor for each attempt.
+    #[tokio::test]
+    async fn a_handshake_that_nobody_answers_ends_in_time_or_with_its_task() {
+        for (what, timeout, abort) in
+            [("timeout", Duration::from_millis(50), false), ("given up", Duration::from_secs(60), true)]
+        {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let tls =
+                connector(AdminTls { ca_pem: Some(echo_server().await.1.into()), ..AdminTls::default() }).unwrap();
+            let connect = Connect { conn: ConnId(1), host: "localhost".to_owned(), port, tls: true, timeout };
+            let (events, mut happened) = mpsc::channel(16);
+            let (_chains, inbox) = mpsc::channel(1);
+            let task = tokio::spawn(run(connect, Some(tls), events, inbox));
+            let (mut silent, _) = listener.accept().await.unwrap();
+            if abort {
+                task.abort(); // as the driver does when the client gives the connection up
+            } else {
+                assert!(matches!(happened.recv().await, Some((_, Event::ConnectFailed(_)))), "{what}");
+            }
+            let mut hello = Vec::new();
+            let end = silent.read_to_end(&mut hello);
+            tokio::time::timeout(Duration::from_secs(5), end).await.expect(what).expect(what);
+        }
+    }
+
     #[test]
     fn certificates_of_no_use_are_refused_at_the_start() {
         let refused = |tls: AdminTls| connector(tls).err().expect("refused").to_string();

@@ -5,10 +5,11 @@
 //! tasks that were already runnable. That order is what makes batching fall out of load: the first publish of a burst
 //! wakes the drive task, which runs behind the other connections' publishes of the same burst.
 
+use crate::prober::Prober;
 use crate::shard::Shard;
 use bytes::BytesMut;
 use foldhash::HashMap;
-use kafka_client::{Client, ClientConfig, ConnId, Connect};
+use kafka_client::{Client, ClientConfig, ConnId, Connect, RequestError, RequestToken, Response};
 use runtime::net::tls::ClientTls;
 use runtime::net::{self, Closer, ReadHalf, Stream, WriteHalf};
 use runtime::notify::Notify;
@@ -28,6 +29,8 @@ pub struct Cluster {
     pub index: usize,
     pub client: RefCell<Client>,
     tls: Option<ClientTls>,
+    /// On one shard of the process.
+    prober: Option<RefCell<Prober>>,
     links: RefCell<HashMap<ConnId, Rc<Link>>>,
     wake: Notify,
     timer: Notify,
@@ -39,6 +42,9 @@ pub struct Cluster {
 struct Link {
     conn: ConnId,
     writable: Notify,
+    /// Rung when the link is closed while it is being opened.
+    given_up: Notify,
+    /// From the first moment there is a socket, so also during the TLS handshake.
     stream: RefCell<Option<Closer>>,
     closed: Cell<bool>,
 }
@@ -50,6 +56,7 @@ impl Cluster {
         config: ClientConfig,
         tls: Option<ClientTls>,
         seed: u64,
+        probes: bool,
         now: Instant,
     ) -> Cluster {
         Cluster {
@@ -57,6 +64,7 @@ impl Cluster {
             index,
             client: RefCell::new(Client::new(config, seed, now)),
             tls,
+            prober: probes.then(|| RefCell::new(Prober::new(now))),
             links: RefCell::default(),
             wake: Notify::new(),
             timer: Notify::new(),
@@ -91,6 +99,7 @@ impl Cluster {
         let cluster = &shard.clusters[index];
         let now = shard.tick();
         shard.subscriptions.tick(shard, index, now);
+        cluster.probe(now);
         cluster.client.borrow_mut().flush(now);
         loop {
             let Some(outcome) = cluster.client.borrow_mut().poll_outcome() else { break };
@@ -99,11 +108,14 @@ impl Cluster {
         let mut replied = false;
         loop {
             let Some((token, reply)) = cluster.client.borrow_mut().poll_reply() else { break };
-            shard.subscriptions.on_reply(shard, index, token, reply, now);
             replied = true;
+            if !cluster.is_probe(token, &reply, now) {
+                shard.subscriptions.on_reply(shard, index, token, reply, now);
+            }
         }
         if replied {
             shard.subscriptions.tick(shard, index, now);
+            cluster.probe(now);
             cluster.client.borrow_mut().flush(now);
         }
         loop {
@@ -111,6 +123,7 @@ impl Cluster {
             let link = Rc::new(Link {
                 conn: connect.conn,
                 writable: Notify::new(),
+                given_up: Notify::new(),
                 stream: RefCell::new(None),
                 closed: Cell::new(false),
             });
@@ -130,13 +143,39 @@ impl Cluster {
                 link.writable.notify();
             }
         }
+        cluster.tell_health(shard);
         cluster.arm(shard, now);
+    }
+
+    fn probe(&self, now: Instant) {
+        if let Some(prober) = &self.prober {
+            prober.borrow_mut().tick(&mut self.client.borrow_mut(), now);
+        }
+    }
+
+    fn is_probe(&self, token: RequestToken, reply: &Result<Response, RequestError>, now: Instant) -> bool {
+        let Some(prober) = &self.prober else { return false };
+        prober.borrow_mut().on_reply(&mut self.client.borrow_mut(), token, reply, now)
+    }
+
+    /// The result of a probe, for `/readyz` and the metric of the whole process.
+    fn tell_health(&self, shard: &Shard) {
+        let Some(health) = self.prober.as_ref().and_then(|prober| prober.borrow_mut().take_verdict()) else { return };
+        shard.metrics.cluster_up(&self.name, health.up);
+        let (up, detail) = (health.up, health.detail.clone());
+        if shard.shared.report(&self.name, health) {
+            match up {
+                true => tracing::info!(cluster = %self.name, detail, "the cluster answers"),
+                false => tracing::warn!(cluster = %self.name, detail, "no broker of the cluster answers"),
+            }
+        }
     }
 
     fn arm(&self, shard: &Shard, now: Instant) {
         let client = self.client.borrow().next_deadline();
         let subscriptions = shard.subscriptions.next_deadline(self.index);
-        let Some(next) = client.into_iter().chain(subscriptions).min() else { return };
+        let probe = self.prober.as_ref().map(|prober| prober.borrow().next_deadline());
+        let Some(next) = client.into_iter().chain(subscriptions).chain(probe).min() else { return };
         let next = next.max(now);
         if self.armed.get().is_none_or(|armed| next + TIMER_SLACK < armed) {
             self.armed.set(Some(next));
@@ -148,6 +187,7 @@ impl Cluster {
 impl Link {
     fn close(&self) {
         self.closed.set(true);
+        self.given_up.notify();
         self.writable.notify();
         if let Some(stream) = self.stream.borrow().as_ref() {
             stream.shutdown();
@@ -188,19 +228,17 @@ async fn keep_time(shard: Rc<Shard>, index: usize) {
 
 async fn run_link(shard: Rc<Shard>, index: usize, connect: Connect, link: Rc<Link>) {
     let cluster = Rc::clone(&shard.clusters[index]);
-    let why = match open(&cluster, &connect).await {
+    let why = match open_in_time(&cluster, &connect, &link).await {
         Err(why) => {
-            tracing::warn!(cluster = %cluster.name, broker = %connect.host, port = connect.port, why, "cannot connect to a broker");
+            if !cluster.stopped.get() {
+                tracing::warn!(cluster = %cluster.name, broker = %connect.host, port = connect.port, why, "cannot connect to a broker");
+            }
             cluster.links.borrow_mut().remove(&link.conn);
             cluster.client.borrow_mut().on_connect_failed(link.conn, why, Instant::now());
             cluster.wake();
             return;
         }
         Ok(stream) => {
-            if link.closed.get() {
-                stream.shutdown();
-            }
-            *link.stream.borrow_mut() = Some(stream.closer());
             let (reader, writer) = stream.split();
             cluster.client.borrow_mut().on_connected(link.conn, Instant::now());
             cluster.wake();
@@ -210,12 +248,30 @@ async fn run_link(shard: Rc<Shard>, index: usize, connect: Connect, link: Rc<Lin
     };
     link.close();
     cluster.links.borrow_mut().remove(&link.conn);
-    cluster.client.borrow_mut().on_closed(link.conn, why, Instant::now());
+    let now = Instant::now();
+    cluster.client.borrow_mut().on_closed(link.conn, why, now);
+    if let Some(prober) = &cluster.prober {
+        prober.borrow_mut().suspect(now);
+    }
     cluster.wake();
 }
 
-async fn open(cluster: &Cluster, connect: &Connect) -> Result<Stream, String> {
+/// Name, TCP and TLS together within `Connect::timeout`, and no longer than the client wants the connection.
+async fn open_in_time(cluster: &Cluster, connect: &Connect, link: &Link) -> Result<Stream, String> {
+    let opening = runtime::time::timeout(connect.timeout, open(cluster, connect, link));
+    match runtime::race(opening, link.given_up.notified()).await {
+        runtime::Either::First(Ok(opened)) if !link.closed.get() => opened,
+        runtime::Either::First(Err(_)) => {
+            link.close(); // a read of the handshake may be in the kernel's hands: that ends it
+            Err(format!("no connection within {} ms", connect.timeout.as_millis()))
+        }
+        runtime::Either::First(Ok(_)) | runtime::Either::Second(()) => Err("not wanted any more".to_owned()),
+    }
+}
+
+async fn open(cluster: &Cluster, connect: &Connect, link: &Link) -> Result<Stream, String> {
     let stream = net::connect(&connect.host, connect.port, connect.timeout).await.map_err(|err| err.to_string())?;
+    *link.stream.borrow_mut() = Some(stream.closer());
     if !connect.tls {
         return Ok(stream);
     }

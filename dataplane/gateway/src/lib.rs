@@ -3,7 +3,7 @@
 //! Reading order, the way a publish goes: [`shard`] (what a shard owns, accept), [`conn`] (one connection), `input`
 //! (bytes to requests), [`router`], [`endpoints`] (admit, then `publish` or `subscribe`), [`cluster`] (the Kafka
 //! client's driver), [`slots`] and [`reply`] (answers, in order). [`subscriptions`] is the other half of a poll: which
-//! shard owns a group and how polls and answers travel to it.
+//! shard owns a group and how polls and answers travel to it. `prober` asks the clusters whether they answer.
 //!
 //! Invariants:
 //! - A connection, its buffers and its waiting answers belong to one shard for life.
@@ -24,6 +24,7 @@ mod gateway;
 mod input;
 pub mod limits;
 pub mod metrics;
+mod prober;
 mod repeated;
 pub mod reply;
 pub mod router;

@@ -48,6 +48,19 @@ pub const DISCARD_BYTES_MAX: u64 = 256 << 10;
 pub const REPEATED_HEAD_BYTES_MAX: usize = 2 << 10;
 /// What a queued publish costs beyond its bytes, for the budget: waiter, slot, run.
 pub const PUBLISH_OVERHEAD_BYTES: usize = 512;
+/// A cluster that answered is asked again after this (`prober.rs`).
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// A cluster that has not answered by then is down.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// When the broker asked first is silent for so long, another one is asked as well. The Kafka client holds a connection
+/// for slow after one second; this is a little more.
+pub const PROBE_PATIENCE: Duration = Duration::from_millis(1050);
+/// A cluster that is down is asked again after this; the question itself waits for the first broker that comes up.
+pub const PROBE_PAUSE: Duration = Duration::from_millis(250);
+/// After an error the next question of the round.
+pub const PROBE_RETRY: Duration = Duration::from_millis(100);
+/// Questions of one round.
+pub const PROBE_QUESTIONS_MAX: usize = 8;
 /// Messages between shards that may queue up; a full mailbox answers 503.
 pub const MAILBOX_DEPTH: usize = 4096;
 
@@ -95,6 +108,9 @@ pub const GROUPS_PER_APP_MAX: u32 = 1_000;
 pub const GROUPS_MAX: usize = 10_000;
 
 const _: () = assert!(MESSAGE_BYTES_CEILING < LINGER_BYTES_MAX);
+const _: () = assert!(PROBE_INTERVAL.as_millis() < kafka_client::limits::BOOTSTRAP_IDLE_MAX.as_millis());
+const _: () = assert!(2 * PROBE_PATIENCE.as_millis() < PROBE_TIMEOUT.as_millis());
+const _: () = assert!(PROBE_RETRY.as_millis() < PROBE_PATIENCE.as_millis());
 const _: () = assert!(2 * RECEIPTS_PIECE_BYTES as u64 <= WRITE_BYTES_FREE);
 const _: () = assert!(RAW_TOPICS_PER_APP_MAX as usize <= RAW_TOPICS_MAX);
 const _: () = assert!(ZSTD_WINDOW_LOG_MIN < ZSTD_WINDOW_LOG_MAX);

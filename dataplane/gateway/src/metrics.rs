@@ -38,6 +38,10 @@ label_set! {
 }
 
 label_set! {
+    pub struct ClusterLabels { cluster: Arc<str> }
+}
+
+label_set! {
     pub struct OutcomeLabels { outcome: &'static str }
 }
 
@@ -63,6 +67,7 @@ pub struct GatewayMetrics {
     publishes_waiting: Family<GaugeKind, ()>,
     subscriptions: Family<GaugeKind, ()>,
     budget_used: Family<GaugeKind, ()>,
+    cluster_up: Family<GaugeKind, ClusterLabels>,
     not_idempotent: Family<GaugeKind, ()>,
     refused: Family<CounterKind, ReasonLabels>,
     access_log_dropped: Family<GaugeKind, ()>,
@@ -99,6 +104,7 @@ impl Default for GatewayMetrics {
             publishes_waiting: registry.gauge("gateway_publishes_waiting", "Publishes that wait for Kafka."),
             subscriptions: registry.gauge("gateway_subscriptions", "Groups this gateway is a member of."),
             budget_used: registry.gauge("gateway_memory_reserved_bytes", "Bytes reserved for requests."),
+            cluster_up: registry.gauges("gateway_cluster_up", "1 when a cluster answered its last probe, else 0."),
             not_idempotent: registry.gauge(
                 "gateway_clusters_without_idempotence",
                 "Clusters whose brokers refuse us a producer id, summed over shards: what they leave unanswered is 504.",
@@ -147,6 +153,7 @@ impl GatewayMetrics {
             publishes_waiting: self.publishes_waiting.local(),
             subscriptions: self.subscriptions.local(),
             budget_used: self.budget_used.local(),
+            cluster_up: RefCell::new(self.cluster_up.shard()),
             not_idempotent: self.not_idempotent.local(),
             refused: RefCell::new(self.refused.shard()),
             access_log_dropped: self.access_log_dropped.local(),
@@ -177,6 +184,7 @@ pub struct ShardMetrics {
     publishes_waiting: Gauge,
     subscriptions: Gauge,
     budget_used: Gauge,
+    cluster_up: RefCell<ShardFamily<GaugeKind, ClusterLabels>>,
     not_idempotent: Gauge,
     refused: RefCell<ShardFamily<CounterKind, ReasonLabels>>,
     access_log_dropped: Gauge,
@@ -261,6 +269,11 @@ impl ShardMetrics {
 
     pub fn mailbox_full(&self) {
         self.refuse("mailbox_full");
+    }
+
+    /// What a probe found, by the shard that probes.
+    pub fn cluster_up(&self, cluster: &str, up: bool) {
+        self.cluster_up.borrow_mut().get(&ClusterLabels { cluster: cluster.into() }).set(i64::from(up));
     }
 
     /// Gauges, a few times a second.

@@ -11,7 +11,7 @@ use crate::destination::Routes;
 use crate::limits::{CONNECTIONS_MAX, SWEEP_INTERVAL, SWEEP_INTERVAL_FIRST};
 use crate::metrics::{GatewayMetrics, ShardMetrics};
 use crate::reply::Failure;
-use crate::shared::{ClusterHealth, Shared};
+use crate::shared::Shared;
 use crate::slots::{Answer, Delivery};
 use crate::subscriptions::{PollAnswer, PollRequest, Subscriptions};
 use crate::waiters::Waiters;
@@ -35,6 +35,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+/// It asks the clusters whether they answer, for the whole process.
+const PROBING_SHARD: usize = 0;
 
 /// What other threads send to a shard. Values only; a poll or an answer travels, a connection never does after its
 /// first byte.
@@ -122,7 +125,7 @@ pub async fn run(parts: ShardParts) {
             .enumerate()
             .map(|(index, spec)| {
                 let seed = runtime::clock::seed();
-                Rc::new(Cluster::new(&spec.name, index, spec.client, spec.tls, seed, now))
+                Rc::new(Cluster::new(&spec.name, index, spec.client, spec.tls, seed, id == PROBING_SHARD, now))
             })
             .collect(),
         snapshot: RefCell::new(snapshot),
@@ -205,8 +208,8 @@ async fn accept(shard: Rc<Shard>, side: Side, listener: std::net::TcpListener) {
     }
 }
 
-/// Ends connections past their deadline, and reports health once a sweep. The first ones come sooner: whoever started
-/// this node waits for its first word about the clusters.
+/// Ends connections past their deadline and sets the gauges. The first sweeps come sooner, for whoever started this node
+/// and looks at its metrics.
 async fn sweep(shard: Rc<Shard>) {
     let mut pause = SWEEP_INTERVAL_FIRST;
     loop {
@@ -215,10 +218,6 @@ async fn sweep(shard: Rc<Shard>) {
         let now = shard.tick();
         for (_, conn) in shard.conns.borrow().iter() {
             conn.sweep(now);
-        }
-        for cluster in &shard.clusters {
-            let health = cluster.client.borrow().health(now);
-            shard.shared.report(&cluster.name, shard.id, ClusterHealth { up: health.reachable, detail: health.detail });
         }
         shard.subscriptions.sweep(&shard, now);
         shard.access_log.hand_over();

@@ -7,6 +7,7 @@ use model::login_limiter::LoginLimiter;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// Old snapshots waiting to be dropped away from the shards.
 const GRAVEYARD_DEPTH: usize = 64;
@@ -16,8 +17,8 @@ pub struct Shared {
     draining: AtomicBool,
     /// Generation of the snapshot each shard works with.
     applied: Vec<AtomicU64>,
-    /// `clusters[cluster][shard]`: what that shard last saw.
-    clusters: Mutex<BTreeMap<String, Vec<ClusterHealth>>>,
+    /// What the last probe of each cluster found; written by the shard that probes.
+    clusters: Mutex<BTreeMap<String, ClusterHealth>>,
     /// Open client connections per shard.
     pub connections: Vec<AtomicUsize>,
     /// Failures only pass here, so a lock is fine: right credentials never take it.
@@ -25,11 +26,13 @@ pub struct Shared {
     graveyard: ArrayQueue<Arc<Snapshot>>,
 }
 
-/// A shard's view of one cluster.
+/// What the last probe of a cluster found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterHealth {
     pub up: bool,
     pub detail: String,
+    /// `None`: no probe has ended yet.
+    pub probed_at: Option<Instant>,
 }
 
 /// The answer of `/readyz`.
@@ -43,11 +46,11 @@ pub struct Readiness {
 
 impl Shared {
     pub fn new(shard_count: usize, cluster_names: impl Iterator<Item = String>, logins: LoginLimiter) -> Shared {
-        let unknown = ClusterHealth { up: false, detail: "not contacted yet".to_owned() };
+        let unknown = ClusterHealth { up: false, detail: "not asked yet".to_owned(), probed_at: None };
         Shared {
             draining: AtomicBool::new(false),
             applied: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
-            clusters: Mutex::new(cluster_names.map(|name| (name, vec![unknown.clone(); shard_count])).collect()),
+            clusters: Mutex::new(cluster_names.map(|name| (name, unknown.clone())).collect()),
             connections: (0..shard_count).map(|_| AtomicUsize::new(0)).collect(),
             logins: Arc::new(Mutex::new(logins)),
             graveyard: ArrayQueue::new(GRAVEYARD_DEPTH),
@@ -62,25 +65,18 @@ impl Shared {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// A shard reports what it sees of a cluster.
-    pub fn report(&self, cluster: &str, shard: usize, health: ClusterHealth) {
+    /// What a probe found. True when it is news: the first word about the cluster, or another than the last.
+    pub fn report(&self, cluster: &str, health: ClusterHealth) -> bool {
         let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = clusters.get_mut(cluster).and_then(|shards| shards.get_mut(shard)) {
-            *entry = health;
-        }
+        let Some(entry) = clusters.get_mut(cluster) else { return false };
+        let is_news = entry.probed_at.is_none() || entry.up != health.up;
+        *entry = health;
+        is_news
     }
 
-    /// A cluster is up when any shard reaches it; its detail is that of a shard that does not.
+    /// Ready: not draining, and one cluster answered its last probe.
     pub fn readiness(&self) -> Readiness {
-        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
-        let clusters: BTreeMap<String, ClusterHealth> = clusters
-            .iter()
-            .map(|(name, shards)| {
-                let up = shards.iter().any(|health| health.up);
-                let detail = shards.iter().find(|health| !health.up).map(|health| health.detail.clone());
-                (name.clone(), ClusterHealth { up, detail: detail.unwrap_or_default() })
-            })
-            .collect();
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let draining = self.is_draining();
         let generation = self.applied_generation();
         let any_up = clusters.is_empty() || clusters.values().any(|health| health.up);
@@ -132,6 +128,9 @@ impl Readiness {
                 let mut entry = serde_json::json!({ "up": health.up });
                 if !health.up {
                     entry["detail"] = health.detail.clone().into();
+                }
+                if let Some(at) = health.probed_at {
+                    entry["probed_ms_ago"] = (at.elapsed().as_millis() as u64).into();
                 }
                 (name.clone(), entry)
             })

@@ -148,6 +148,8 @@ fn check_impostor(what: &str, address: SocketAddr) {
     assert!(begun.elapsed() < TIMEOUT + SLACK, "{what}: the poll took {:?}", begun.elapsed());
     let ready = scene.publisher().call(&Request::get("/readyz")).expect("an answer");
     assert_eq!(ready.status, 503, "{what}: {}", ready.text());
+    let alive = scene.publisher().call(&Request::get("/alive")).expect("an answer");
+    assert_eq!(alive.status, 200, "{what}: {}", alive.text());
     scene.wait_idle(0);
     assert_eq!(scene.metric("gateway_requests_total", &["status=\"500\""]), 0, "{what}");
 }

@@ -437,8 +437,10 @@ fn health_endpoints_need_no_credentials_and_name_the_clusters() {
     let ready = scene.publisher().call(&Request::get("/readyz")).expect("an answer").json().expect("JSON");
     assert_eq!(ready["clusters"]["main"]["up"], true);
     scene.gateway.announce_drain();
-    let answer = scene.publisher().call(&Request::get("/readyz")).expect("an answer");
-    assert_eq!(answer.status, 503);
+    for (target, status) in [("/alive", 503), ("/readyz", 503), ("/healthz", 200)] {
+        let answer = scene.publisher().call(&Request::get(target)).expect("an answer");
+        assert_eq!(answer.status, status, "{target} while draining");
+    }
     assert_eq!(scene.publish("/v1/msgs/orders/v1", "still served").status, 201);
 }
 

@@ -30,6 +30,8 @@ pub struct ClientConfig {
     pub connect_timeout: Duration,
     /// Metadata is asked again at least this often, so that new partitions are noticed.
     pub metadata_max_age: Duration,
+    /// An unused connection to a bootstrap address is closed after this, once the real brokers are known.
+    pub bootstrap_idle_max: Duration,
     /// Record batches of several records stay below it, 61-byte header included. A larger record goes alone.
     pub batch_bytes_max: usize,
     /// Largest record we take, as a batch of its own. Whether the broker does is up to the topic.
@@ -55,6 +57,7 @@ impl Default for ClientConfig {
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             metadata_max_age: Duration::from_secs(5 * 60),
+            bootstrap_idle_max: limits::BOOTSTRAP_IDLE_MAX,
             batch_bytes_max: limits::BATCH_BYTES_MAX,
             record_bytes_max: limits::LARGE_RECORD_BYTES_MAX,
             request_bytes_max: limits::REQUEST_BYTES_MAX,

@@ -100,7 +100,7 @@ pub const EXPIRY_PAUSE: Duration = Duration::from_millis(2);
 /// An unused connection is closed before the broker does it (`connections.max.idle.ms` is 10 minutes).
 pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(9 * 60);
 
-/// An unused connection to a bootstrap address, once the real brokers are known.
+/// Default of [`crate::ClientConfig::bootstrap_idle_max`].
 pub const BOOTSTRAP_IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// Brokers that refuse us a producer id are asked again after so long: permissions and brokers change.

@@ -84,7 +84,10 @@ pub fn run(
         .thread_name("control")
         .build()
         .context("cannot start the control plane")?;
-    runtime.block_on(live(config, seed, ready))
+    let ended = runtime.block_on(live(config, seed, ready));
+    // A name that the system's resolver still looks up, for half a minute maybe, is waited for by nobody.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn live(

@@ -238,8 +238,10 @@ const READY: &[ResponseDoc] = &[
             example: Some(r#"{"ready":true,"draining":false,"generation":7,"clusters":{"main":{"up":true}}}"#),
         }],
     ),
-    ResponseDoc::bare(503, "draining, or every cluster is down"),
+    ResponseDoc::bare(503, "draining, or no cluster answered its last probe"),
 ];
+
+const ALIVE: &[ResponseDoc] = &[OK[0], ResponseDoc::bare(503, "draining")];
 
 const fn probe(
     listener: Listener,
@@ -340,7 +342,7 @@ pub const ENDPOINTS: &[EndpointDoc] = &[
         request: &[],
         responses: SUBSCRIBE_RESPONSES,
     },
-    probe(Listener::Publish, "/alive", "alivePublish", "Whether the load balancer may send traffic here", READY),
+    probe(Listener::Publish, "/alive", "alivePublish", "Whether the load balancer may send traffic here", ALIVE),
     probe(Listener::Publish, "/healthz", "healthzPublish", "Whether the process lives", OK),
     probe(
         Listener::Publish,
@@ -349,7 +351,7 @@ pub const ENDPOINTS: &[EndpointDoc] = &[
         "Whether this gateway may take traffic, cluster by cluster",
         READY,
     ),
-    probe(Listener::Subscribe, "/alive", "aliveSubscribe", "Whether the load balancer may send traffic here", READY),
+    probe(Listener::Subscribe, "/alive", "aliveSubscribe", "Whether the load balancer may send traffic here", ALIVE),
     probe(Listener::Subscribe, "/healthz", "healthzSubscribe", "Whether the process lives", OK),
     probe(
         Listener::Subscribe,

@@ -1,8 +1,8 @@
 //! `GET /alive`, `/healthz`, `/readyz`: no credentials, no body.
 //!
-//! `/healthz` says the process lives. `/readyz` and `/alive` (the 2017 load balancer's word for it) say whether this
-//! node wants traffic: not while draining, and not when every cluster is down. One cluster of many down is still
-//! ready, and named.
+//! `/healthz` says the process lives. `/alive`, the 2017 load balancer's word, fails only while draining: a gateway
+//! taken out for its clusters' sake could not even say 503. `/readyz` says whether this node wants traffic: not while
+//! draining, and not before a cluster has answered its last probe (`prober.rs`); those that did not are named.
 
 use crate::conn::{Conn, RequestMeta};
 use crate::reply::{self, Failure};
@@ -17,9 +17,8 @@ pub fn alive(
     begun: Instant,
     now: Instant,
 ) -> Result<(), Failure> {
-    let readiness = shard.shared.readiness();
-    if !readiness.ready {
-        return Err(Failure::new(503, "not_ready", readiness.reason()));
+    if shard.shared.is_draining() {
+        return Err(Failure::new(503, "not_ready", "this gateway is draining"));
     }
     answer(shard, conn, sequence, meta, b"{\"ok\":1}", begun, now);
     Ok(())

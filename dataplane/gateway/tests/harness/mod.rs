@@ -72,22 +72,35 @@ pub fn scene_at(
     access_log: Option<PathBuf>,
     adjust: impl FnOnce(&mut SnapshotDoc),
 ) -> Scene {
+    let spec = |(name, address): &(&str, SocketAddr)| cluster(name, &[*address]);
+    scene_of(clusters.iter().map(spec).collect(), config, access_log, adjust)
+}
+
+/// A cluster with these bootstrap addresses, whose brokers have 2 s to answer.
+pub fn cluster(name: &str, bootstrap: &[SocketAddr]) -> ClusterSpec {
+    let client = ClientConfig {
+        bootstrap: bootstrap.iter().map(SocketAddr::to_string).collect(),
+        request_timeout: Duration::from_secs(2),
+        ..ClientConfig::default()
+    };
+    ClusterSpec { name: name.to_owned(), client, tls: None }
+}
+
+/// With any clusters. Not ready before one answers.
+pub fn scene_of(
+    clusters: Vec<ClusterSpec>,
+    config: GatewayConfig,
+    access_log: Option<PathBuf>,
+    adjust: impl FnOnce(&mut SnapshotDoc),
+) -> Scene {
     let mut doc = doc();
     adjust(&mut doc);
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let listeners = Listeners::bind(local, local, config.shard_count).expect("free ports");
     let (publish, subscribe) = (listeners.publish_addr, listeners.subscribe_addr);
-    let spec = |(name, address): &(&str, SocketAddr)| {
-        let client = ClientConfig {
-            bootstrap: vec![address.to_string()],
-            request_timeout: Duration::from_secs(2),
-            ..ClientConfig::default()
-        };
-        ClusterSpec { name: (*name).to_owned(), client, tls: None }
-    };
     let gateway = Gateway::start(GatewayParts {
         config,
-        clusters: clusters.iter().map(spec).collect(),
+        clusters,
         listeners,
         snapshot: Arc::new(Snapshot::build(doc.clone()).expect("a valid snapshot")),
         access_log,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Client;
 use crate::connection::{InFlight, Owner};
-use crate::limits::{BOOTSTRAP_IDLE_MAX, CONNECTION_IDLE_MAX, EXPIRY_PAUSE, OPENING_PATIENCE, PRODUCE_STALL};
+use crate::limits::{CONNECTION_IDLE_MAX, EXPIRY_PAUSE, OPENING_PATIENCE, PRODUCE_STALL};
 use crate::queue::{Place, Queue, Slot};
 use crate::types::{ConnId, Outcome, ProduceError, RequestError, RequestToken};
 
@@ -243,7 +243,7 @@ impl Client {
 
     fn idle_end(&self, conn: &crate::connection::Connection) -> Instant {
         let is_bootstrap = self.cluster.broker(conn.broker).node.is_none() && self.cluster.generation > 0;
-        conn.last_used + if is_bootstrap { BOOTSTRAP_IDLE_MAX } else { CONNECTION_IDLE_MAX }
+        conn.last_used + if is_bootstrap { self.config.bootstrap_idle_max } else { CONNECTION_IDLE_MAX }
     }
 
     /// The earliest time after this flush at which something is due. What is due already waits for an event, not for

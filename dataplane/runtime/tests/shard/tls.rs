@@ -224,6 +224,33 @@ fn plain_text_where_tls_was_expected_is_an_error_in_time() {
     });
 }
 
+/// Went wrong: a frozen load balancer accepted, said nothing, and kept a descriptor of ours for each attempt.
+#[test]
+fn a_handshake_that_is_given_up_closes_its_connection() {
+    on_every_driver(|driver| async move {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("accept");
+            socket.set_read_timeout(Some(Duration::from_secs(20))).expect("option");
+            socket.read_to_end(&mut Vec::new()).map(drop) // says nothing, and waits for our end
+        });
+        let authority = Authority::new();
+        let client = tls::ClientTls::new(Some(authority.pem().as_bytes()), None).expect("configuration");
+        let stream = net::connect("127.0.0.1", port, Duration::from_secs(20)).await.expect("connects");
+        let handshake = time::timeout(Duration::from_millis(20), client.connect(stream, "broker.test")).await;
+        assert!(handshake.is_err(), "{driver}: nobody answered");
+        for _ in 0..500 {
+            if server.is_finished() {
+                break;
+            }
+            time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(server.is_finished(), "{driver}: the connection is still open");
+        server.join().expect("server").expect("closed, not timed out");
+    });
+}
+
 #[test]
 fn bad_certificate_files_are_named() {
     for (ca, expected) in [
