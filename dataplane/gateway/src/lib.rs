@@ -34,6 +34,7 @@ mod standing;
 mod streaming;
 pub mod subscribe;
 pub mod subscriptions;
+mod timestamp;
 mod waiters;
 
 pub use config::{ClusterSpec, GatewayConfig};
