@@ -2,27 +2,57 @@
 //! nothing.
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
 use model::ids::{AppId, TopicName, TopicVersion};
+use model::requests;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::ApiError;
 use crate::limits::BODY_BYTES_MAX;
 
-/// The query as `T`, which should deny unknown fields.
+/// Refuses query names that the endpoint does not describe, with the nearest one that it does.
+pub(crate) fn check_query_names(query: Option<&str>, known: &[&'static str]) -> Result<(), ApiError> {
+    for (_, name) in raw_pairs(query)? {
+        requests::parameter(&name, known).map_err(|err| ApiError::bad_request("unknown_parameter", err.to_string()))?;
+    }
+    Ok(())
+}
+
+/// The query without the names of 2017 that change nothing.
+pub(crate) fn with_effect(query: Option<&str>) -> Result<String, ApiError> {
+    let pairs = raw_pairs(query)?.into_iter();
+    let pairs = pairs.filter(|(_, name)| !requests::WITHOUT_EFFECT.contains(&name.as_str()));
+    Ok(pairs.map(|(raw, _)| raw).collect::<Vec<_>>().join("&"))
+}
+
+/// The pairs of a query as sent, each with its decoded name.
+fn raw_pairs(query: Option<&str>) -> Result<Vec<(&str, String)>, ApiError> {
+    let query = query.unwrap_or_default();
+    let decoded = decode::<Vec<(String, String)>>(query)?;
+    let raw = query.split('&').filter(|pair| !pair.is_empty());
+    Ok(raw.zip(decoded.into_iter().map(|(name, _)| name)).collect())
+}
+
+fn decode<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
+    let uri = format!("/?{query}").parse::<Uri>();
+    let uri = uri.map_err(|_| ApiError::bad_request("bad_query", "the query cannot be decoded"))?;
+    match axum::extract::Query::<T>::try_from_uri(&uri) {
+        Ok(query) => Ok(query.0),
+        Err(rejection) => Err(ApiError::bad_request("bad_query", rejection.body_text())),
+    }
+}
+
+/// The query as `T`, which should deny unknown fields. Names of 2017 that change nothing do not reach it.
 pub(crate) struct Query<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
-            Ok(query) => Ok(Query(query.0)),
-            Err(rejection) => Err(ApiError::bad_request("bad_query", rejection.body_text())),
-        }
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        decode(&with_effect(parts.uri.query())?).map(Query)
     }
 }
 
@@ -62,7 +92,7 @@ pub(crate) async fn read_body(request: Request) -> Result<axum::body::Bytes, Api
 }
 
 pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes)
+    serde_json::from_slice(requests::without_bom(bytes))
         .map_err(|err| ApiError::bad_request("bad_json", format!("the body is not what is expected: {err}")))
 }
 
@@ -102,17 +132,14 @@ pub(crate) async fn path<T: DeserializeOwned + Send, S: Send + Sync>(
     found.map_err(|_| ApiError::bad_request("bad_path", "the path cannot be decoded"))
 }
 
-/// `1`, `true`, `0`, `false`; the bare name counts as 1.
+/// `1`, `true`, `0`, `false`. The bare name is refused: here flags decide about deleting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flag(pub(crate) bool);
 
 impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "" | "1" | "true" => Ok(Flag(true)),
-            "0" | "false" => Ok(Flag(false)),
-            _ => Err(serde::de::Error::custom(format_args!("{text:?} is neither 1 nor 0"))),
-        }
+        let refused = || serde::de::Error::custom(format_args!("{text:?} is none of {}", requests::FLAG_VALUES));
+        requests::flag(&text).map(Flag).ok_or_else(refused)
     }
 }

@@ -78,10 +78,12 @@ pub fn router(state: ManagerState) -> Router {
     let state: Shared = Arc::new(state);
     let mut router = Router::new();
     for endpoint in endpoints::all() {
+        let known: Arc<[&str]> = endpoint.doc.query_params().collect();
+        let route = endpoint.route.route_layer(axum::middleware::from_fn_with_state(known, shell::check_query));
         let guarded = match endpoint.doc.auth {
-            Auth::None => endpoint.route,
+            Auth::None => route,
             Auth::Admin | Auth::Publisher | Auth::Subscriber => {
-                endpoint.route.route_layer(axum::middleware::from_fn_with_state(Arc::clone(&state), auth::admin))
+                route.route_layer(axum::middleware::from_fn_with_state(Arc::clone(&state), auth::admin))
             }
         };
         router = router.route(&axum_path(endpoint.doc.path), guarded);
@@ -89,6 +91,7 @@ pub fn router(state: ManagerState) -> Router {
     router
         .method_not_allowed_fallback(shell::method_not_allowed)
         .fallback(shell::not_found)
+        .layer(axum::middleware::from_fn(shell::check_head))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), shell::wrap))
         .with_state(state)
 }

@@ -1,19 +1,22 @@
-//! What every request of this listener goes through: request id, CORS, access log, and answers for paths and methods
-//! that are not routed.
+//! What every request of this listener goes through: request id, CORS, access log, what its head and query must be, and
+//! answers for paths and methods that are not routed.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, UPGRADE, VARY,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use model::requests;
 
 use crate::Shared;
 use crate::error::ApiError;
+use crate::input::check_query_names;
 use crate::limits::REQUEST_ID_BYTES_MAX;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,6 +47,50 @@ pub(crate) async fn wrap(State(state): State<Shared>, request: Request, next: Ne
     );
     response.headers_mut().insert(X_REQUEST_ID, request_id);
     response
+}
+
+/// What hyper lets pass and the other two listeners do not: a missing or repeated Host (RFC 9112 section 3.2), a body
+/// in HTTP/1.0 of which nobody can tell the end, and a wish for WebSocket.
+pub(crate) async fn check_head(request: Request, next: Next) -> Response {
+    match head_mistake(&request) {
+        Some((mistake, closes)) => {
+            let mut response = mistake.into_response();
+            if closes {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+        None => next.run(request).await,
+    }
+}
+
+/// The answer, and whether nothing more can be read of the connection.
+fn head_mistake(request: &Request) -> Option<(ApiError, bool)> {
+    let (headers, is_1_0) = (request.headers(), request.version() == Version::HTTP_10);
+    let mut hosts = headers.get_all(HOST).iter();
+    if hosts.next().is_none() && !is_1_0 {
+        return Some((ApiError::bad_request("missing_host", "an HTTP/1.1 request needs a Host header"), true));
+    }
+    if hosts.next().is_some() {
+        return Some((ApiError::bad_request("duplicate_header", "the header host must not be repeated"), true));
+    }
+    let has_body = matches!(*request.method(), Method::POST | Method::PUT);
+    if is_1_0 && has_body && !headers.contains_key(CONTENT_LENGTH) {
+        let message = "a POST or PUT in HTTP/1.0 needs a Content-Length, which may be 0";
+        return Some((ApiError::new(StatusCode::LENGTH_REQUIRED, "length_required", message), true));
+    }
+    if requests::asks_for_websocket(headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes)) {
+        return Some((ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_supported_yet", requests::NO_WEBSOCKET), false));
+    }
+    None
+}
+
+/// Before every endpoint, behind its login: the names of its query are those it describes.
+pub(crate) async fn check_query(State(known): State<Arc<[&'static str]>>, request: Request, next: Next) -> Response {
+    match check_query_names(request.uri().query(), &known) {
+        Ok(()) => next.run(request).await,
+        Err(err) => err.into_response(),
+    }
 }
 
 pub(crate) async fn not_found(request: Request) -> ApiError {

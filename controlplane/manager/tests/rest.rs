@@ -235,7 +235,7 @@ async fn what_cannot_be_done_says_why() {
         ("POST /v1/topics/shop/new/v1?retention.hours=NaN", "", 400, "illegal_retention"),
         ("POST /v1/topics/shop/new/v1?retention.bytes=0", "", 400, "illegal_retention"),
         ("POST /v1/topics/shop/new/v1?compression=best", "", 400, "illegal_option"),
-        ("POST /v1/topics/shop/new/v1?partition=3", "", 400, "bad_query"),
+        ("POST /v1/topics/shop/new/v1?partition=3", "", 400, "unknown_parameter"),
         ("POST /v1/topics/shop/new/v1?cluster=other", "", 404, "no_such_cluster"),
         ("PUT /v1/topics/shop/orders/v9?partitions=5", "", 404, "no_such_version"),
         ("GET /v1/topics/shop/ghosts/v1", "", 404, "no_such_topic"),
@@ -431,4 +431,103 @@ async fn the_client_tells_refused_from_unreachable() {
 async fn clusters_have_the_shape_of_2017() {
     let manager = Manager::start().await;
     manager.check("GET /v1/clusters", "", r#"200 [{"name":"main","nickname":"main"}]"#).await;
+}
+
+/// One row: a request as sent, `|` for CR LF and `{auth}` for the admin's headers, and "status code" of the answer.
+async fn check_heads(manager: &Manager, rows: &[(&str, &str)]) {
+    for (row, expected) in rows {
+        let text =
+            row.replace("{auth}", &format!("Appid: admin|Pubkey: {KEY}|Connection: close|")).replace('|', "\r\n");
+        let answer = manager.send_bytes(text.as_bytes()).await;
+        let code = serde_json::from_str::<Value>(&answer.body).ok();
+        let code = code.as_ref().and_then(|body| body["code"].as_str()).unwrap_or_default();
+        assert_eq!(format!("{} {code}", answer.status).trim_end(), *expected, "{row}: {}", answer.body);
+    }
+}
+
+/// hyper passes requests without Host, drops bodies of HTTP/1.0 whose end nobody can tell, and knows no WebSocket.
+#[tokio::test]
+async fn heads_are_held_to_the_same_rules_as_on_the_other_listeners() {
+    let manager = with_shop().await;
+    check_heads(
+        &manager,
+        &[
+            ("GET /v1/apps HTTP/1.1|Host: m|{auth}|", "200"),
+            ("GET /v1/apps HTTP/1.1|{auth}|", "400 missing_host"),
+            ("GET /healthz HTTP/1.1|Connection: close||", "400 missing_host"),
+            ("GET /nowhere HTTP/1.1|Connection: close||", "400 missing_host"),
+            ("GET /v1/apps HTTP/1.1|Host: m|Host: n|{auth}|", "400 duplicate_header"),
+            ("GET /v1/apps HTTP/1.0|{auth}|", "200"),
+            ("GET /healthz HTTP/1.0||", "200"),
+            ("POST /v1/apps HTTP/1.0|{auth}|{\"appid\":\"lost\"}", "411 length_required"),
+            ("PUT /v1/apps/shop HTTP/1.0|Connection: keep-alive|Appid: x||", "411 length_required"),
+            ("POST /v1/apps HTTP/1.0|{auth}Content-Length: 17||{\"appid\":\"found\"}", "201"),
+            ("DELETE /v1/apps/found HTTP/1.0|{auth}|", "200"),
+            ("DELETE /v1/apps/audit HTTP/1.1|Host: m|{auth}Upgrade: websocket||", "501 not_supported_yet"),
+            ("GET /healthz HTTP/1.1|Host: m|{auth}Upgrade: h2c, WebSocket||", "501 not_supported_yet"),
+            ("GET /v1/apps/audit HTTP/1.1|Host: m|{auth}Upgrade: h2c||", "200"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn every_route_refuses_unknown_query_names_and_takes_those_of_2017() {
+    let manager = with_shop().await;
+    for endpoint in manager::endpoints() {
+        let path: Vec<&str> = endpoint.path.split('/').map(|s| if s.starts_with(':') { "none" } else { s }).collect();
+        let line = format!("{} {}", endpoint.method.as_str(), path.join("/"));
+        let answer = manager.raw(&format!("{line}?mux=1&nonsense=1"), &[], "").await;
+        let code = answer.json()["code"].clone();
+        assert_eq!((answer.status, code), (400, json!("unknown_parameter")), "{line}: {}", answer.body);
+        let answer = manager.raw(&format!("{line}?mux=1&use=&limit=7&h%68=n&&"), &[], "").await;
+        assert!(!answer.body.contains("query"), "{line}: {}", answer.body);
+    }
+    // Nobody who is not logged in learns what there is.
+    assert_eq!(manager.send("GET /v1/apps?nonsense=1", &[], "").await.status, 401);
+    manager
+        .check(
+            "DELETE /v1/apps/shop?casscade=1",
+            "",
+            r#"400 {"code":"unknown_parameter","errmsg":"there is no query parameter casscade here, the nearest is cascade"}"#,
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn flags_are_four_words_and_an_empty_one_is_refused() {
+    let manager = with_shop().await;
+    for (value, status, enabled) in [
+        ("0", 200, false),
+        ("1", 200, true),
+        ("false", 200, false),
+        ("true", 200, true),
+        ("", 400, true),
+        ("no", 400, true),
+        ("False", 400, true),
+    ] {
+        let line = format!("PUT /v1/topics/shop/orders/v1?enabled={value}");
+        assert_eq!(manager.raw(&line, &[], "").await.status, status, "{line}");
+        let topic = manager.raw("GET /v1/topics/shop/orders/v1", &[], "").await.json();
+        assert_eq!(topic["enabled"], json!(enabled), "{line}");
+    }
+    for line in ["DELETE /v1/topics/shop/orders/v1?delete_data", "DELETE /v1/apps/shop?cascade="] {
+        assert_eq!(manager.raw(line, &[], "").await.status, 400, "{line}");
+    }
+    assert_eq!(manager.raw("GET /v1/topics/shop/orders/v1", &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_json_is_skipped() {
+    let manager = with_shop().await;
+    let grant = r#"{"kind":"subscribe","appid":"audit","owner":"shop","topic":"orders"}"#;
+    for (line, body, status) in [
+        ("POST /v1/apps", r#"{"appid":"marked"}"#, 201),
+        ("PUT /v1/apps/marked", r#"{"enabled":false}"#, 200),
+        ("POST /v1/grants", grant, 201),
+        ("DELETE /v1/grants", grant, 200),
+    ] {
+        let answer = manager.raw(line, &[], &format!("\u{feff}{body}")).await;
+        assert_eq!(answer.status, status, "{line}: {}", answer.body);
+    }
 }

@@ -192,6 +192,11 @@ impl EndpointDoc {
     pub fn path_params(&self) -> impl Iterator<Item = &'static str> {
         self.path.split('/').filter_map(|segment| segment.strip_prefix(':'))
     }
+
+    /// Names of its query parameters, in order.
+    pub fn query_params(&self) -> impl Iterator<Item = &'static str> {
+        self.params.iter().filter(|param| param.place == In::Query).map(|param| param.name)
+    }
 }
 
 /// What is wrong with a list of endpoints: every mistake, as a sentence. Routers' tests expect none.

@@ -19,6 +19,7 @@ pub mod login_limiter;
 pub mod naming;
 pub mod openapi;
 pub mod presented;
+pub mod requests;
 pub mod scram;
 pub mod secrets;
 mod siphash;

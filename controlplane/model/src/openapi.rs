@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api_doc::{Auth, ContentDoc, EndpointDoc, In, Kind, Listener, ParamDoc, ResponseDoc};
+use crate::api_doc::{Auth, ContentDoc, EndpointDoc, In, Kind, Listener, Method, ParamDoc, ResponseDoc};
 
 /// The document for these endpoints. `version` is the product's.
 pub fn document(endpoints: &[&EndpointDoc], version: &str) -> Value {
@@ -128,23 +128,32 @@ fn contents(contents: &[ContentDoc]) -> Value {
     Value::Object(media.collect())
 }
 
-/// What was described, and what follows from the endpoint asking for credentials.
+/// What was described, and what follows from its being HTTP, its method, and the endpoint asking for credentials.
 fn responses(doc: &EndpointDoc) -> Value {
-    const IMPLIED: [ResponseDoc; 4] = [
-        ResponseDoc::bare(400, "a parameter, header or body is malformed"),
+    const EVERYWHERE: [ResponseDoc; 2] = [
+        ResponseDoc::bare(400, "a parameter is unknown, or a parameter, header or body is malformed"),
+        ResponseDoc::bare(501, "`Upgrade: websocket`, or something else that is not supported yet"),
+    ];
+    const WITH_BODY: [ResponseDoc; 1] = [ResponseDoc::bare(411, "HTTP/1.0 without Content-Length")];
+    const WITH_LOGIN: [ResponseDoc; 3] = [
         ResponseDoc::bare(401, "not authenticated")
             .and_headers(&[("WWW-Authenticate", "the way to authenticate that browsers know")]),
         ResponseDoc::bare(403, "not granted, or disabled"),
         ResponseDoc::bare(429, "too many failed logins from this address for this app id")
             .and_headers(&[("Retry-After", "seconds until the count starts afresh")]),
     ];
-    let implied: &[ResponseDoc] = match doc.auth {
+    let with_login: &[ResponseDoc] = match doc.auth {
         Auth::None => &[],
-        Auth::Admin | Auth::Publisher | Auth::Subscriber => &IMPLIED,
+        Auth::Admin | Auth::Publisher | Auth::Subscriber => &WITH_LOGIN,
     };
+    let with_body: &[ResponseDoc] = match doc.method {
+        Method::Post | Method::Put => &WITH_BODY,
+        Method::Get | Method::Delete => &[],
+    };
+    let implied = EVERYWHERE.iter().chain(with_body).chain(with_login);
     let said = |status: u16| doc.responses.iter().any(|r| r.status == status);
     let mut all: Vec<&ResponseDoc> = doc.responses.iter().collect();
-    all.extend(implied.iter().filter(|r| !said(r.status)));
+    all.extend(implied.filter(|r| !said(r.status)));
     all.sort_by_key(|r| r.status);
     Value::Object(all.into_iter().map(|r| (r.status.to_string(), response(r))).collect())
 }
@@ -240,7 +249,7 @@ mod tests {
         assert_eq!(put["parameters"][2]["schema"]["default"], 1);
         assert_eq!(put["parameters"][0]["required"], true);
         let statuses: Vec<&String> = put["responses"].as_object().unwrap().keys().collect();
-        assert_eq!(statuses, ["200", "400", "401", "403", "404", "429"]);
+        assert_eq!(statuses, ["200", "400", "401", "403", "404", "411", "429", "501"]);
         assert_eq!(
             put["responses"]["404"]["content"]["application/json"]["schema"]["$ref"],
             "#/components/schemas/Error"

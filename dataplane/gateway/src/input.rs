@@ -19,6 +19,7 @@ use crate::shard::Shard;
 use crate::streaming::{Progress, Streaming};
 use bytes::{Buf, BytesMut};
 use gafka_http::{BodyKind, ChunkedDecoder, Head, HeadLimits, parse_head};
+use model::requests::{NO_WEBSOCKET, asks_for_websocket};
 use runtime::budget::Reservation;
 use runtime::net::ReadHalf;
 use runtime::pool::PooledBuf;
@@ -351,6 +352,9 @@ fn begin(
     begun: Instant,
     now: Instant,
 ) -> Result<Begins, Failure> {
+    if head.known.upgrade.is_some() && asks_for_websocket(head.values("upgrade")) {
+        return Err(Failure::new(501, "not_supported_yet", NO_WEBSOCKET));
+    }
     if endpoints::may_stream(conn, head)
         && let Some(streaming) = endpoints::open_stream(shard, conn, meta, head, begun, now)?
     {

@@ -35,6 +35,7 @@ mod standing;
 mod streaming;
 pub mod subscribe;
 pub mod subscriptions;
+mod timestamp;
 mod waiters;
 
 pub use config::{ClusterSpec, GatewayConfig};

@@ -450,9 +450,9 @@ fn queries_are_form_decoded_strictly_and_the_first_of_a_repeated_parameter_count
         POST /v1/msgs/orders/v1?null=1 HTTP/1.1|{auth}Content-Length: 1||x
             400 null_with_body, kept
         POST /v1/msgs/orders/v1?&&&=&=&a=b=c& HTTP/1.1|{auth}Content-Length: 1||x
-            201, kept
+            400 unknown_parameter, kept
         POST /v1/msgs/orders/v1?unknown=%25 HTTP/1.1|{auth}Content-Length: 1||x
-            201, kept
+            400 unknown_parameter, kept
     "#]],
     );
 }

@@ -128,7 +128,7 @@ pub struct Head<'b> {
     pub path: &'b str,
     /// What stands behind the first `?`, undecoded.
     pub query: Option<&'b str>,
-    /// 0 or 1: HTTP/1.0 or HTTP/1.1.
+    /// 0 or 1: HTTP/1.0 or HTTP/1.1. A later 1.x counts as 1.1.
     pub minor_version: u8,
     /// How the body is delimited.
     pub body: BodyKind,
@@ -220,27 +220,77 @@ pub fn parse_head<'b>(buf: &'b [u8], limits: &HeadLimits) -> Result<Option<Head<
     let table = &mut table[..limits.headers_max.min(HEADERS_MAX)];
     let mut request = httparse::Request::new(&mut []);
     let status = httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, window, table);
-    let head_bytes = match status {
-        Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
-        Ok(httparse::Status::Partial) => return incomplete(buf, limits),
-        Err(err) => return Err(explain(window, err, limits)),
-    };
-    let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version) else {
+    match status {
+        Ok(httparse::Status::Complete(head_bytes)) => {
+            let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version)
+            else {
+                return Err(HeadError::bad("malformed_head", "the request head is not HTTP/1.1"));
+            };
+            let line = RequestLine { method, target, minor_version };
+            check_head(&line, request.headers, &window[..head_bytes], limits).map(Some)
+        }
+        Ok(httparse::Status::Partial) => incomplete(buf, limits),
+        Err(httparse::Error::Version) => later_minor(buf, limits),
+        Err(err) => Err(explain(window, err, limits)),
+    }
+}
+
+/// The request line, its three parts.
+struct RequestLine<'b> {
+    method: &'b str,
+    target: &'b str,
+    minor_version: u8,
+}
+
+/// HTTP/1.2 to HTTP/1.9 is served as 1.1, the highest we speak (RFC 9110 section 6.2); httparse knows no such version.
+#[cold]
+fn later_minor<'b>(buf: &'b [u8], limits: &HeadLimits) -> Result<Option<Head<'b>>, HeadError> {
+    let window = &buf[..buf.len().min(limits.head_bytes_max)];
+    if let Some(mistake) = diagnose::first_mistake(window, limits) {
+        return Err(mistake);
+    }
+    // What has no mistake begins with empty lines, then the request line: method, target and version.
+    let text_at = window.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(window.len());
+    let Some(line_bytes) = memchr::memchr(b'\n', &window[text_at..]) else { return incomplete(buf, limits) };
+    let lines_at = text_at + line_bytes + 1;
+    let line = std::str::from_utf8(&window[text_at..lines_at]).unwrap_or_default();
+    let mut parts = line.split(' ');
+    let (Some(method), Some(target)) = (parts.next(), parts.next()) else {
         return Err(HeadError::bad("malformed_head", "the request head is not HTTP/1.1"));
     };
+    let mut table = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let table = &mut table[..limits.headers_max.min(HEADERS_MAX)];
+    match httparse::parse_headers(&window[lines_at..], table) {
+        Ok(httparse::Status::Complete((headers_bytes, headers))) => {
+            let line = RequestLine { method, target, minor_version: 1 };
+            check_head(&line, headers, &window[..lines_at + headers_bytes], limits).map(Some)
+        }
+        Ok(httparse::Status::Partial) => incomplete(buf, limits),
+        Err(err) => Err(explain(window, err, limits)),
+    }
+}
+
+/// Everything httparse tolerates and we do not, of a head that is whole.
+fn check_head<'b>(
+    line: &RequestLine<'b>,
+    headers: &[httparse::Header<'b>],
+    head: &'b [u8],
+    limits: &HeadLimits,
+) -> Result<Head<'b>, HeadError> {
+    let RequestLine { method, target, minor_version } = *line;
     if target.len() > limits.uri_bytes_max {
         return Err(uri_too_long(limits));
     }
-    let block = header_block(&window[..head_bytes])?;
+    let block = header_block(head)?;
     check_target_bytes(target)?;
     let Some(method) = Method::from_token(method) else {
         return Err(HeadError::new(501, "method_not_implemented", "this server does not know the request method"));
     };
     let (path, query) = split_target(method, target)?;
-    let fields = fields(request.headers)?;
-    let body = fields.body(minor_version)?;
+    let fields = fields(headers)?;
+    let body = fields.body(method, minor_version)?;
     fields.check_host(minor_version)?;
-    Ok(Some(Head {
+    Ok(Head {
         method,
         path,
         query,
@@ -248,10 +298,10 @@ pub fn parse_head<'b>(buf: &'b [u8], limits: &HeadLimits) -> Result<Option<Head<
         body,
         keep_alive: fields.keep_alive(minor_version),
         expect_continue: fields.expect_continue(minor_version, body)?,
-        head_bytes,
+        head_bytes: head.len(),
         known: fields.known,
         block,
-    }))
+    })
 }
 
 /// No complete head yet: wait, unless what is there is already more than a head may be.
@@ -420,8 +470,14 @@ impl<'b> Fields<'b> {
         !self.close && (minor_version >= 1 || self.persist)
     }
 
-    fn body(&self, minor_version: u8) -> Result<BodyKind, HeadError> {
+    fn body(&self, method: Method, minor_version: u8) -> Result<BodyKind, HeadError> {
         match (self.content_length, self.transfer_encoding) {
+            // There a body could only end with the connection, and nobody could tell a whole one from half of one.
+            (None, None) if minor_version == 0 && matches!(method, Method::Post | Method::Put) => Err(HeadError::new(
+                411,
+                "length_required",
+                "a POST or PUT in HTTP/1.0 needs a Content-Length, which may be 0",
+            )),
             (None, None) => Ok(BodyKind::None),
             (Some(length), None) => content_length(length).map(BodyKind::Length),
             (Some(_), Some(_)) => Err(HeadError::bad(
@@ -605,8 +661,8 @@ mod diagnose {
             let Some(found) = line.get(at) else { return Ok(None) };
             match (at, found) {
                 _ if found == expected => {}
-                (7, b'0') => {}
-                (5 | 7, b'0'..=b'9') => return Err(unsupported()),
+                (7, b'0'..=b'9') => {}
+                (5, b'0'..=b'9') => return Err(unsupported()),
                 (8, b'\n') => return Err(bare_line_feed()),
                 _ => return Err(malformed()),
             }

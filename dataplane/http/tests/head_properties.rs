@@ -66,6 +66,7 @@ const PIECES: &[&str] = &[
     "http://h/p",
     "HTTP/1.1",
     "HTTP/1.0",
+    "HTTP/1.7",
     "HTTP/2.0",
     "\r\n",
     "\r\n",
@@ -99,7 +100,10 @@ const PIECES: &[&str] = &[
 fn arbitrary_head() -> impl Strategy<Value = Vec<u8>> {
     let pieces = || prop::collection::vec(prop::sample::select(PIECES), 0..8);
     let well_begun = (
-        prop::sample::select(&["GET / HTTP/1.1\r\n", "POST /a?b HTTP/1.0\r\n", "PUT http://h HTTP/1.1\r\n", ""][..]),
+        prop::sample::select(
+            &["GET / HTTP/1.1\r\n", "POST /a?b HTTP/1.0\r\n", "PUT http://h HTTP/1.1\r\n", "POST /a HTTP/1.2\r\n", ""]
+                [..],
+        ),
         prop::sample::select(&["Host: a\r\n", "", "host:\t[::1]:80 \r\n"][..]),
         pieces(),
         prop::sample::select(&["\r\n", "\r\n\r\n", "\n\n", ""][..]),

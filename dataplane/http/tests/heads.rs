@@ -16,6 +16,71 @@ fn check(rows: &[&str], expected: Expect) {
     expected.assert_eq(&table);
 }
 
+/// Bytes behind an HTTP/1.0 POST without a length were thrown away and the empty message stored.
+#[test]
+fn a_post_or_put_in_http_1_0_needs_a_length_and_no_other_request_does() {
+    check(
+        &[
+            "POST / HTTP/1.0||hello",
+            "PUT / HTTP/1.0|Connection: keep-alive||hello",
+            "POST / HTTP/1.0|Content-Length: 0||",
+            "POST / HTTP/1.0|Content-Length: 5||hello",
+            "GET / HTTP/1.0||",
+            "DELETE / HTTP/1.0||",
+            "POST / HTTP/1.1|Host: a||",
+            "PUT / HTTP/1.2|Host: a||",
+        ],
+        expect![[r#"
+            POST / HTTP/1.0||hello
+                411 length_required: a POST or PUT in HTTP/1.0 needs a Content-Length, which may be 0
+            PUT / HTTP/1.0|Connection: keep-alive||hello
+                411 length_required: a POST or PUT in HTTP/1.0 needs a Content-Length, which may be 0
+            POST / HTTP/1.0|Content-Length: 0||
+                POST / 1.0 length=0 close [Content-Length=0]
+            POST / HTTP/1.0|Content-Length: 5||hello
+                POST / 1.0 length=5 close [Content-Length=5] +5 bytes
+            GET / HTTP/1.0||
+                GET / 1.0 close
+            DELETE / HTTP/1.0||
+                DELETE / 1.0 close
+            POST / HTTP/1.1|Host: a||
+                POST /
+            PUT / HTTP/1.2|Host: a||
+                PUT /
+        "#]],
+    );
+}
+
+#[test]
+fn a_later_minor_version_is_read_as_http_1_1() {
+    let heads = [
+        "GET / HTTP/1.1|Host: a||",
+        "POST /v1/msgs/t/v1?key=a HTTP/1.1|Host: a|Content-Length: 5|X-Tag: \t t \t||hello",
+        "||GET http://h/p?q HTTP/1.1|Host: a|Connection: close||GET / HTTP/1.1|Host: a||",
+        "OPTIONS * HTTP/1.1|Host: a|X-Header-A: é||",
+        "POST / HTTP/1.1|Host: a|Expect: 100-continue|Transfer-Encoding: chunked||",
+        "GET / HTTP/1.1||",
+        "GET / HTTP/1.1|Host: a|Host: b||",
+        "GET / HTTP/1.1|Host: a|Bad Name: b||",
+        "GET / HTTP/1.1|Host: a\n|",
+        "GET / HTTP/1.1\nHost: a||",
+        "GET /# HTTP/1.1|Host: a||",
+        "BREW / HTTP/1.1|Host: a||",
+        "GET  / HTTP/1.1|Host: a||",
+        "GET / HTTP/1.1 |Host: a||",
+        "GET / HTTP/1.1|Host: a|",
+        "GET / HTTP/1.1",
+    ];
+    for row in heads {
+        let bytes = row.replace('|', "\r\n");
+        let expected = head_outcome(bytes.as_bytes(), &SMALL);
+        for later in ["HTTP/1.2", "HTTP/1.9"] {
+            let bytes = bytes.replacen("HTTP/1.1", later, 1);
+            assert_eq!(head_outcome(bytes.as_bytes(), &SMALL), expected, "{bytes:?}");
+        }
+    }
+}
+
 #[test]
 fn what_clients_send_is_understood() {
     check(
@@ -410,7 +475,7 @@ fn request_lines_are_read_strictly() {
             PRI * HTTP/2.0||SM||
                 505 version_not_supported: this server speaks HTTP/1.1 and HTTP/1.0
             GET / HTTP/1.2|Host: a||
-                505 version_not_supported: this server speaks HTTP/1.1 and HTTP/1.0
+                GET /
             GET / HTTP/0.9|Host: a||
                 505 version_not_supported: this server speaks HTTP/1.1 and HTTP/1.0
             GET / HTTP/1.10|Host: a||

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::create_grant::{BODY, Grant};
 use super::{OK_EXAMPLE, endpoint as tie};
 use crate::error::ApiError;
-use crate::input::{Query, parse_json, read_body};
+use crate::input::{Query, parse_json, read_body, with_effect};
 use crate::{Endpoint, Shared};
 
 const DOC: EndpointDoc = EndpointDoc {
@@ -45,7 +45,7 @@ pub(crate) fn endpoint() -> Endpoint {
 async fn handle(State(state): State<Shared>, request: Request) -> Result<Json<Value>, ApiError> {
     let (mut parts, body) = request.into_parts();
     let Query(query) = Query::<Grant>::from_request_parts(&mut parts, &state).await?;
-    let has_query = parts.uri.query().is_some_and(|query| !query.is_empty());
+    let has_query = !with_effect(parts.uri.query())?.is_empty();
     let body = read_body(Request::from_parts(parts, body)).await?;
     let grant: Grant = match (body.is_empty(), has_query) {
         (false, false) => parse_json(&body)?,

@@ -90,8 +90,13 @@ impl Manager {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+        self.send_bytes(request.as_bytes()).await
+    }
+
+    /// A request as it goes over the line; it should ask for the connection to be closed.
+    pub async fn send_bytes(&self, request: &[u8]) -> RawAnswer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request).await.unwrap();
         let mut answer = Vec::new();
         // The server may close before it has read all of a body it refuses.
         let _ = stream.read_to_end(&mut answer).await;

@@ -9,7 +9,8 @@
 //!
 //! `null` where a field may be absent means absent, except for `value_json`, whose `null` is four bytes of JSON. A line
 //! that is not JSON ends the batch: it is a record cut in two, or no NDJSON at all, and what follows would be guessing.
-//! JSON that is no acceptable record is an error of that record alone.
+//! JSON that is no acceptable record is an error of that record alone. A byte order mark before the first line is
+//! skipped.
 //!
 //! Cost of a 150-byte line: one memchr for the line feed, one UTF-8 check, one pass eight bytes at a time; no copy
 //! unless a string has escapes or base64, no allocation up to four headers.
@@ -18,6 +19,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use kafka_wire::record_batch::HeaderRef;
+use model::requests::{BOM, without_bom};
 
 use super::json::{self, Nesting, NotJson, Quoted, Scanner};
 use super::limits::{BatchLimits, NAME_SHOWN_CHARS, SCRATCH_KEEP_BYTES};
@@ -38,6 +40,8 @@ pub struct NdjsonParser {
     carry_is_done: bool,
     /// The line at hand is longer than any record can need; its rest is thrown away.
     skipping: bool,
+    /// No line feed has come yet: a byte order mark may stand in front.
+    is_first_line: bool,
     broken: bool,
     record_count: u64,
     scratch: Scratch,
@@ -57,6 +61,7 @@ impl NdjsonParser {
             carry: Vec::new(),
             carry_is_done: false,
             skipping: false,
+            is_first_line: true,
             broken: false,
             record_count: 0,
             scratch: Scratch::default(),
@@ -82,6 +87,7 @@ impl NdjsonParser {
         if std::mem::take(&mut self.skipping) {
             return Some(self.parse(Line::TooLong));
         }
+        self.skip_carried_bom();
         if is_blank(&self.carry) {
             return None;
         }
@@ -109,9 +115,12 @@ impl NdjsonParser {
                 self.keep(std::mem::take(input));
                 return None;
             };
-            let (piece, rest) = (&input[..end], &input[end + 1..]);
+            let (mut piece, rest) = (&input[..end], &input[end + 1..]);
             *input = rest;
             if self.carry.is_empty() && !self.skipping && piece.len() <= self.limits.line_bytes_max() {
+                if std::mem::take(&mut self.is_first_line) {
+                    piece = without_bom(piece);
+                }
                 if is_blank(piece) {
                     continue;
                 }
@@ -119,14 +128,23 @@ impl NdjsonParser {
             }
             self.keep(piece);
             if std::mem::take(&mut self.skipping) {
+                self.is_first_line = false;
                 return Some(Line::TooLong);
             }
+            self.skip_carried_bom();
             if is_blank(&self.carry) {
                 self.carry.clear();
                 continue;
             }
             self.carry_is_done = true;
             return Some(Line::Carried);
+        }
+    }
+
+    /// Takes the byte order mark off a first line that came in pieces.
+    fn skip_carried_bom(&mut self) {
+        if std::mem::take(&mut self.is_first_line) && self.carry.starts_with(BOM) {
+            self.carry.drain(..BOM.len());
         }
     }
 

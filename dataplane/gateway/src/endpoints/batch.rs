@@ -22,7 +22,8 @@ pub mod session;
 use crate::batch::{BatchLimits, BatchParser, ReceiptFormat};
 use crate::conn::{Conn, RequestMeta};
 use crate::destination::Destination;
-use crate::endpoints::publish::{bad_parameter, parse_acks, parse_timeout};
+use crate::endpoints::parameters::{self, bad_parameter};
+use crate::endpoints::publish::{parse_acks, parse_timeout};
 use crate::limits::BATCH_OVERHEAD_BYTES;
 use crate::reply::Failure;
 use crate::shard::Shard;
@@ -80,20 +81,18 @@ pub fn open(
     Ok(Feed::new(session, parser, standing, shard.borrow_snapshot().generation, params.acks, params.timeout))
 }
 
-const PARAMETERS: [&str; 5] = ["ack", "async", "timeout", "receipts", "stream"];
+pub(super) const PARAMETERS: [&str; 5] = ["ack", "async", "timeout", "receipts", "stream"];
 
 fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Failure> {
     let mut params = Params { acks: Acks::All, timeout: timeout_max, summary: false, streams: false };
     let mut seen = 0_u8;
     for pair in query::pairs(text.unwrap_or_default()) {
-        let (name, value) =
-            pair.map_err(|_| Failure::bad_request("bad_query", "the query has a malformed percent escape"))?;
-        if let Some(bit) = PARAMETERS.iter().position(|known| *known == name) {
-            if seen & 1 << bit != 0 {
-                return Err(Failure::bad_request("bad_parameter", format!("{name} is given twice")));
-            }
-            seen |= 1 << bit;
+        let (name, value) = pair.map_err(|_| parameters::malformed())?;
+        let Some(bit) = parameters::position(&name, &PARAMETERS)? else { continue };
+        if seen & 1 << bit != 0 {
+            return Err(Failure::bad_request("bad_parameter", format!("{name} is given twice")));
         }
+        seen |= 1 << bit;
         let value = query::text(value)
             .map_err(|_| Failure::bad_request("bad_query", format!("parameter {name} is not UTF-8")))?;
         match &*name {
@@ -103,14 +102,10 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Fail
                 "summary" => params.summary = true,
                 _ => return Err(bad_parameter("receipts", &value, "summary")),
             },
-            "stream" => params.streams = parse_flag("stream", &value)?,
+            "stream" => params.streams = parameters::flag("stream", &value)?,
             // Behaves as without until hinted handoff exists (CONTRACT.md).
-            "async" => drop(parse_flag("async", &value)?),
-            _ => {
-                let shown: String = name.chars().take(40).collect();
-                let message = format!("a batch has no parameter {shown}; {} exist", PARAMETERS.join(", "));
-                return Err(Failure::bad_request("unknown_parameter", message));
-            }
+            "async" => drop(parameters::flag("async", &value)?),
+            _ => unreachable!("a name of the list"),
         }
     }
     if params.summary && params.streams {
@@ -118,14 +113,6 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Fail
         return Err(Failure::bad_request("summary_with_stream", message));
     }
     Ok(params)
-}
-
-fn parse_flag(name: &str, value: &str) -> Result<bool, Failure> {
-    match value {
-        "1" => Ok(true),
-        "0" | "" => Ok(false),
-        _ => Err(bad_parameter(name, value, "0 or 1")),
-    }
 }
 
 #[cfg(test)]
@@ -149,13 +136,14 @@ mod tests {
             "ack=local&timeout=2s&receipts=summary&async=1",
             expect!["Params { acks: Leader, timeout: 2s, summary: true, streams: false }"],
         );
-        check("stream=1&timeout=90s", expect!["Params { acks: All, timeout: 30s, summary: false, streams: true }"]);
         check(
-            "key=k",
-            expect!["400 unknown_parameter: a batch has no parameter key; ack, async, timeout, receipts, stream exist"],
+            "stream=true&mux=1&limit=2&limit=3",
+            expect!["Params { acks: All, timeout: 30s, summary: false, streams: true }"],
         );
+        check("stream=1&timeout=90s", expect!["Params { acks: All, timeout: 30s, summary: false, streams: true }"]);
+        check("key=k", expect!["400 unknown_parameter: there is no query parameter key here, the nearest is ack"]);
         check("receipts=all", expect!["400 bad_parameter: receipts is `all`, expected summary"]);
-        check("stream=yes", expect!["400 bad_parameter: stream is `yes`, expected 0 or 1"]);
+        check("stream=yes", expect!["400 bad_parameter: stream is `yes`, expected 0, 1, true or false"]);
         check("ack=most", expect!["400 bad_parameter: ack is `most`, expected all, local or none"]);
         check(
             "stream=1&receipts=summary",

@@ -10,9 +10,11 @@ use crate::cluster::Cluster;
 use crate::conn::{Conn, RequestMeta};
 use crate::destination::Destination;
 use crate::endpoints::Body;
+use crate::endpoints::parameters::{self, bad_parameter};
 use crate::limits::{KEY_BYTES_MAX, RECORD_HEADERS_MAX, TAG_BYTES_MAX, VALUE_SHARED_BYTES_MIN};
 use crate::reply::{self, Failure};
 use crate::shard::Shard;
+use crate::timestamp;
 use crate::waiters::Waiter;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -70,11 +72,14 @@ pub fn start(
     if params.null && !body.is_empty() {
         return Err(Failure::bad_request("null_with_body", "null=1 stores a null value, but the request has a body"));
     }
+    let now_ms = shard.wall_clock_ms();
+    let timestamp_ms = params.timestamp_ms.map_or(Ok(now_ms), |given| timestamp::check(given, now_ms));
+    let timestamp_ms = timestamp_ms.map_err(|err| Failure::bad_request("timestamp_unit", err.to_string()))?;
     let headers = record_headers.refs();
     let route = destination.route;
     let cluster = &shard.clusters[route.cluster];
     let record = RecordRef {
-        timestamp_ms: params.timestamp_ms.unwrap_or_else(|| shard.wall_clock_ms()),
+        timestamp_ms,
         key: params.key.as_deref(),
         value: (!params.null).then(|| body.as_slice()),
         headers: &headers,
@@ -143,9 +148,8 @@ fn message_id(cluster: &str, topic: &str, partition: i32, offset: i64) -> SmallV
     out
 }
 
-/// `async=1` behaves as without until hinted handoff exists (CONTRACT.md); it, `hh` and unknown names are ignored, as
-/// 2017 did.
-const PARAMETERS: [&str; 6] = ["key", "partition", "ack", "timestamp", "timeout", "null"];
+/// `async=1` behaves as without until hinted handoff exists (CONTRACT.md).
+pub(super) const PARAMETERS: [&str; 7] = ["key", "partition", "ack", "timestamp", "timeout", "null", "async"];
 
 fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params<'_>, Failure> {
     let mut params =
@@ -153,10 +157,9 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params<'_>, 
     let Some(text) = text else { return Ok(params) };
     let mut seen = 0_u8;
     for pair in query::pairs(text) {
-        let (name, value) =
-            pair.map_err(|_| Failure::bad_request("bad_query", "the query has a malformed percent escape"))?;
+        let (name, value) = pair.map_err(|_| parameters::malformed())?;
         // A name given twice counts as first given, as in 2017.
-        let Some(bit) = PARAMETERS.iter().position(|known| *known == name) else { continue };
+        let Some(bit) = parameters::position(&name, &PARAMETERS)? else { continue };
         if seen & 1 << bit != 0 {
             continue;
         }
@@ -184,11 +187,8 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params<'_>, 
                 _ => return Err(bad_parameter("timestamp", &value, "milliseconds since 1970")),
             },
             "timeout" => params.timeout = Some(parse_timeout(&value)?.min(timeout_max)),
-            "null" => match &*value {
-                "1" => params.null = true,
-                "0" | "" => params.null = false,
-                _ => return Err(bad_parameter("null", &value, "0 or 1")),
-            },
+            "null" => params.null = parameters::flag("null", &value)?,
+            "async" => drop(parameters::flag("async", &value)?),
             _ => unreachable!("a name of the list"),
         }
     }
@@ -210,11 +210,6 @@ pub(super) fn parse_timeout(value: &str) -> Result<Duration, Failure> {
     crate::duration::parse(value)
         .filter(|timeout| !timeout.is_zero())
         .ok_or_else(|| bad_parameter("timeout", value, "a duration like 5s or 500ms"))
-}
-
-pub(super) fn bad_parameter(name: &str, value: &str, expected: &str) -> Failure {
-    let shown: String = value.chars().take(64).collect();
-    Failure::bad_request("bad_parameter", format!("{name} is `{shown}`, expected {expected}"))
 }
 
 /// The record headers a request asks for.
@@ -311,7 +306,7 @@ mod tests {
             ]],
         );
         check(
-            "timestamp=17&timeout=250ms&null=1&async=1&hh=n",
+            "timestamp=17&timeout=250ms&null=1&async=1&hh=n&mux=1&use=x&limit=5",
             expect![[
                 r#"Params { key: None, partition: None, acks: All, timestamp_ms: Some(17), timeout: Some(250ms), null: true }"#
             ]],
@@ -326,6 +321,9 @@ mod tests {
         check("ack=most", expect!["400 bad_parameter: ack is `most`, expected all, local or none"]);
         check("timestamp=x", expect!["400 bad_parameter: timestamp is `x`, expected milliseconds since 1970"]);
         check("timeout=0", expect!["400 bad_parameter: timeout is `0`, expected a duration like 5s or 500ms"]);
+        check("keey=a", expect!["400 unknown_parameter: there is no query parameter keey here, the nearest is key"]);
+        check("null=yes", expect!["400 bad_parameter: null is `yes`, expected 0, 1, true or false"]);
+        check("async=yes", expect!["400 bad_parameter: async is `yes`, expected 0, 1, true or false"]);
         check("key=%zz", expect!["400 bad_query: the query has a malformed percent escape"]);
         check(&format!("key={}", "k".repeat(257)), expect!["400 key_too_long: key is 257 bytes, the limit is 256"]);
     }

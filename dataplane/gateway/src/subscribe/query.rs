@@ -9,7 +9,7 @@
 //! | `reset` | `oldest` | `oldest`, `newest`, RFC 3339, epoch milliseconds |
 //! | `ack`, `q` | absent | refused with 501 for now |
 //!
-//! Names the gateway does not know are ignored: clients of 2017 send some (`mux`, `use`). A name given twice counts as
+//! Any other name is a 400, but for those of 2017 that change nothing (`mux`, `use`, …). A name given twice counts as
 //! first given, as it did then.
 
 use std::time::Duration;
@@ -17,10 +17,14 @@ use std::time::Duration;
 use gafka_http::query::{Pair, pairs};
 use kafka_client::group::Reset;
 use model::ids::GroupName;
+use model::requests;
 
 use super::Refusal;
 use super::limits::{BATCH_MAX, RESPONSE_BYTES_DEFAULT, RESPONSE_BYTES_MAX, WAIT_DEFAULT, WAIT_MAX};
 use crate::duration;
+
+/// Every name of the table.
+pub const PARAMETERS: [&str; 7] = ["group", "batch", "max_bytes", "wait", "reset", "ack", "q"];
 
 /// A poll as asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +76,10 @@ struct Found {
 
 impl Found {
     fn take(&mut self, (name, value): &Pair<'_>) -> Result<(), Refusal> {
+        let known = requests::parameter(name, &PARAMETERS).map_err(|err| bad("unknown_parameter", err.to_string()))?;
+        if known.is_none() {
+            return Ok(());
+        }
         let (slot, code) = match name.as_ref() {
             "group" => (&mut self.group, "illegal_group"),
             "batch" => (&mut self.batch, "illegal_batch"),
@@ -80,7 +88,7 @@ impl Found {
             "reset" => (&mut self.reset, "illegal_reset"),
             "ack" => (&mut self.ack, "illegal_ack"),
             "q" => (&mut self.q, "illegal_q"),
-            _ => return Ok(()),
+            _ => unreachable!("a name of the list"),
         };
         if slot.is_none() {
             let text = std::str::from_utf8(value).map_err(|_| bad(code, format!("{name} is not UTF-8")))?;
@@ -282,8 +290,27 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_ignored_and_the_first_of_two_counts() {
-        check("mux=1&group=a&use=x&group=b", expect!["group=a batch=1 max_bytes=4194304 wait=30s Oldest"]);
+    fn names_of_2017_change_nothing_and_the_first_of_two_counts() {
+        check(
+            "mux=1&group=a&use=x&limit=3&hh=n&group=b&limit=4",
+            expect!["group=a batch=1 max_bytes=4194304 wait=30s Oldest"],
+        );
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_nearest_known_one() {
+        check(
+            "group=g&bach=10",
+            expect!["400 unknown_parameter: there is no query parameter bach here, the nearest is batch"],
+        );
+        check(
+            "group=g&key=k",
+            expect!["400 unknown_parameter: there is no query parameter key here, the nearest is ack"],
+        );
+        check(
+            "Group=g",
+            expect!["400 unknown_parameter: there is no query parameter Group here, the nearest is group"],
+        );
     }
 
     #[test]

@@ -379,7 +379,7 @@ fn ndjson_lines_that_are_not_json_end_the_batch() {
             [1
                 400 malformed_record FATAL: the line is not a JSON value: it breaks JSON's grammar
             \u{feff}{\"value\":\"1\"}
-                400 malformed_record FATAL: the line is not a JSON value: it breaks JSON's grammar
+                value="1"
         "#]],
     );
     let not_utf8 = b"{\"value\":\"1\"}\n{\"value\":\"\xff\"}\n{}\n";
@@ -454,4 +454,39 @@ fn a_line_is_read_where_it_arrived_and_buffers_are_given_back() {
     assert!(parser.next(&mut &b"\"}\n"[..]).unwrap().is_ok());
     assert!(parser.next(&mut &b"{}\n{"[..]).unwrap().is_ok());
     assert!(parser.held_bytes() < 100_000, "{} bytes are still held", parser.held_bytes());
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped_before_the_first_line_and_nowhere_else() {
+    check_ndjson(
+        &[
+            "\u{feff}{\"value\":\"a\"}\n{\"value\":\"b\"}",
+            "\u{feff}{}",
+            "\u{feff}",
+            "\u{feff} \r\n{}\n",
+            "\u{feff}\u{feff}{}\n",
+            "\n\u{feff}{}\n",
+            "{}\n\u{feff}{}\n",
+            "{\"value\":\"\u{feff}\"}\n",
+        ],
+        expect![[r#"
+            \u{feff}{\"value\":\"a\"}\n{\"value\":\"b\"}
+                value="a"
+                value="b"
+            \u{feff}{}
+                value=null
+            \u{feff}
+            \u{feff} \r\n{}\n
+                value=null
+            \u{feff}\u{feff}{}\n
+                400 malformed_record FATAL: the line is not a JSON value: it breaks JSON's grammar
+            \n\u{feff}{}\n
+                400 malformed_record FATAL: the line is not a JSON value: it breaks JSON's grammar
+            {}\n\u{feff}{}\n
+                value=null
+                400 malformed_record FATAL: the line is not a JSON value: it breaks JSON's grammar
+            {\"value\":\"\u{feff}\"}\n
+                value="\xef\xbb\xbf"
+        "#]],
+    );
 }

@@ -12,6 +12,7 @@ use crate::limits::{BATCH_DEADLINE_SHARE, BATCH_UNANSWERED_RECORDS_MAX};
 use crate::reply::{self, Failure};
 use crate::shard::Shard;
 use crate::standing::Standing;
+use crate::timestamp;
 use kafka_client::{Acks, Client, ProduceError, TopicIdx};
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use model::ids::Generation;
@@ -108,6 +109,11 @@ impl Burst<'_> {
 
     /// Opens the receipt of what the parser yielded and hands it over; gives it back when it has to wait.
     fn take(&mut self, parsed: Parsed<'_>) -> Option<Held> {
+        let parsed =
+            parsed.and_then(|record| match record.timestamp_ms.map(|given| timestamp::check(given, self.now_ms)) {
+                Some(Err(err)) => Err(RecordError::new(400, "timestamp_unit", err.to_string())),
+                _ => Ok(record),
+            });
         match parsed {
             Ok(record) => {
                 let index = self.state.next_index();
