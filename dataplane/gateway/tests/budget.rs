@@ -353,7 +353,7 @@ fn keys_headers_and_the_records_of_a_batch_are_charged_while_they_wait_for_kafka
     };
     assert_eq!(scene.publish("/v1/msgs/orders/v1?partition=0", "warm").status, 201);
     let plain = reserved(Request::post("/v1/msgs/orders/v1?partition=0").body("x"));
-    let headers = Request::post("/v1/msgs/orders/v1?partition=0").header("X-Header-Large", &"h".repeat(5_000));
+    let headers = Request::post("/v1/msgs/orders/v1?partition=0").header("X-Header-Large", "h".repeat(5_000));
     let headers = reserved(headers.body("x"));
     assert!((5_000..5_100).contains(&(headers - plain)), "5,000 bytes of headers: {plain} became {headers}");
     let batch = Request::post("/v1/msgs/orders/v1/batch").header("Content-Type", "application/x-ndjson");

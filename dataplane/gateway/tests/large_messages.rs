@@ -35,7 +35,7 @@ fn a_message_of_the_configured_size_passes_and_the_topics_own_limit_is_413() {
             ("plain", 1_000_000, "201"),
         ] {
             let target = format!("/v1/msgs/{topic}/v1?key={}", "k".repeat(256));
-            let request = as_demo(Request::post(&target).header("X-Header-Note", &"n".repeat(8_000)));
+            let request = as_demo(Request::post(&target).header("X-Header-Note", "n".repeat(8_000)));
             let answer = scene.publisher().call(&request.body(vec![b'x'; bytes])).expect("an answer");
             assert_eq!(outcome(&answer), expected, "{topic}, {bytes} of {message_bytes_max}: {}", answer.text());
         }
