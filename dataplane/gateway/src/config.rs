@@ -1,8 +1,10 @@
 //! What a gateway is started with: checked values, no file format.
 
-use crate::limits::BODY_GRACE_HEADS;
+use crate::limits::{BODY_GRACE_HEADS, QUEUE_LEFTOVER_CONNECTIONS, RECORD_META_BYTES_MAX};
 use kafka_client::ClientConfig;
+use kafka_client::limits::BATCH_HEADER_BYTES;
 use runtime::Driver;
+use runtime::budget::BudgetLimits;
 use runtime::net::tls::ClientTls;
 use std::time::Duration;
 
@@ -50,6 +52,27 @@ impl GatewayConfig {
     pub fn body_grace(&self) -> Duration {
         self.head_timeout * BODY_GRACE_HEADS
     }
+
+    /// What a shard may hold for others, and one tenant or cluster of it.
+    pub fn budget(&self) -> BudgetLimits {
+        BudgetLimits::shared((self.memory_bytes / self.shard_count.max(1) as u64) as usize)
+    }
+
+    /// A shard's client of one cluster: `client` with the limits that follow from those of this gateway.
+    ///
+    /// - A message of `message_bytes_max` with its key and headers fits a batch, and that batch a request; whether the
+    ///   topic takes it is the broker's word.
+    /// - The client's queue is one pot for all tenants of the cluster, first come first served, so it must never be
+    ///   what runs out: the budget is, which knows tenants. It holds what the budget lets wait for a cluster, and what
+    ///   is not charged any more: batches on the wire whose records were answered 504 meanwhile.
+    pub fn client(&self, client: ClientConfig) -> ClientConfig {
+        let largest = self.message_bytes_max + RECORD_META_BYTES_MAX + BATCH_HEADER_BYTES;
+        let batch_bytes_max = client.batch_bytes_max.max(largest);
+        let request_bytes_max = client.request_bytes_max.max(batch_bytes_max);
+        let on_a_connection = client.in_flight_max * request_bytes_max;
+        let queue_bytes_max = self.budget().cluster_bytes_max + QUEUE_LEFTOVER_CONNECTIONS * on_a_connection;
+        ClientConfig { batch_bytes_max, request_bytes_max, queue_bytes_max, ..client }
+    }
 }
 
 /// One Kafka cluster; each shard makes its own client from it.
@@ -58,4 +81,40 @@ pub struct ClusterSpec {
     pub name: String,
     pub client: ClientConfig,
     pub tls: Option<ClientTls>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{MEMORY_BYTES_FLOOR, MESSAGE_BYTES_CEILING};
+
+    #[test]
+    fn the_clients_limits_follow_from_those_of_the_gateway_whatever_they_are() {
+        for shard_count in [1, 2, 64] {
+            for memory_bytes in [MEMORY_BYTES_FLOOR, 1 << 30, 64 << 30] {
+                for message_bytes_max in [1, 1_000_000, 1_100_000, MESSAGE_BYTES_CEILING] {
+                    let config =
+                        GatewayConfig { shard_count, memory_bytes, message_bytes_max, ..GatewayConfig::default() };
+                    let what = format!("{shard_count} shards, {memory_bytes} bytes, messages of {message_bytes_max}");
+                    let (budget, client) = (config.budget(), config.client(ClientConfig::default()));
+                    assert!(client.batch_bytes_max > message_bytes_max + RECORD_META_BYTES_MAX, "{what}");
+                    assert!(client.request_bytes_max >= client.batch_bytes_max, "{what}");
+                    assert!(
+                        budget.tenant_bytes_max * 2 <= budget.cluster_bytes_max,
+                        "{what}: two tenants fit a cluster"
+                    );
+                    assert!(budget.cluster_bytes_max * 2 <= budget.total_bytes_max, "{what}: two clusters fit a shard");
+                    let leftover = client.queue_bytes_max - budget.cluster_bytes_max;
+                    assert!(leftover >= client.in_flight_max * client.request_bytes_max, "{what}: one frozen broker");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn with_the_default_message_size_batches_stay_as_large_as_brokers_take_by_default() {
+        let client = GatewayConfig::default().client(ClientConfig::default());
+        assert_eq!(client.batch_bytes_max, kafka_client::limits::BATCH_BYTES_MAX);
+        assert_eq!(client.request_bytes_max, kafka_client::limits::REQUEST_BYTES_MAX);
+    }
 }

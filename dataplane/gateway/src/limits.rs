@@ -1,5 +1,7 @@
 //! Every limit of a gateway shard, in one place, with its reason.
 
+use gafka_http::limits::HEAD_BYTES_MAX;
+use kafka_client::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, RECORD_BYTES_MAX};
 use std::time::Duration;
 
 /// Largest `limits.message_bytes` an operator may set. Kafka brokers default to 1 MiB batches; topics for larger
@@ -46,8 +48,21 @@ pub const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 pub const DISCARD_BYTES_MAX: u64 = 256 << 10;
 /// A head that is remembered for the next publish of its connection is at most this long: idle connections keep it.
 pub const REPEATED_HEAD_BYTES_MAX: usize = 2 << 10;
-/// What a queued publish costs beyond its bytes, for the budget: waiter, slot, run.
+/// What a queued publish costs beyond its bytes, for the budget: waiter, slot, run; in the Kafka client's count up to 128
+/// while it waits for metadata, 61 of a batch's header and 40 of its own lengths; and a small key with a few headers.
 pub const PUBLISH_OVERHEAD_BYTES: usize = 512;
+/// Key and headers of a single publish up to this size are in [`PUBLISH_OVERHEAD_BYTES`]; larger ones are charged.
+pub const PUBLISH_META_BYTES_FREE: usize = 256;
+/// A record header's lengths, in its batch.
+pub const RECORD_HEADER_OVERHEAD_BYTES: usize = 8;
+/// Key, headers and lengths of one record at most. They come with a request's head, or are limited as if they did.
+pub const RECORD_META_BYTES_MAX: usize = HEAD_BYTES_MAX + RECORD_HEADERS_MAX * RECORD_HEADER_OVERHEAD_BYTES + 64;
+/// Beside what the budget lets wait for a cluster, the Kafka client's queue has room for the requests of so many
+/// connections to frozen brokers: their records were answered 504 and are not charged any more, but are still sent.
+pub const QUEUE_LEFTOVER_CONNECTIONS: usize = 4;
+/// What a record of a batch costs beyond its bytes while it is with the Kafka client, for the budget: up to 128 while it
+/// waits for metadata, its lengths in a batch, its run.
+pub const BATCH_RECORD_OVERHEAD_BYTES: usize = 160;
 /// A cluster that answered is asked again after this (`prober.rs`).
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// A cluster that has not answered by then is down.
@@ -108,6 +123,10 @@ pub const GROUPS_PER_APP_MAX: u32 = 1_000;
 pub const GROUPS_MAX: usize = 10_000;
 
 const _: () = assert!(MESSAGE_BYTES_CEILING < LINGER_BYTES_MAX);
+const _: () = assert!(RECORD_BYTES_MAX + RECORD_META_BYTES_MAX + BATCH_HEADER_BYTES <= BATCH_BYTES_MAX);
+const _: () = assert!(crate::batch::limits::META_BYTES_MAX <= RECORD_META_BYTES_MAX);
+const _: () = assert!(crate::batch::limits::HEADER_OVERHEAD_BYTES == RECORD_HEADER_OVERHEAD_BYTES);
+const _: () = assert!(128 + BATCH_HEADER_BYTES + 40 + PUBLISH_META_BYTES_FREE <= PUBLISH_OVERHEAD_BYTES);
 const _: () = assert!(PROBE_INTERVAL.as_millis() < kafka_client::limits::BOOTSTRAP_IDLE_MAX.as_millis());
 const _: () = assert!(2 * PROBE_PATIENCE.as_millis() < PROBE_TIMEOUT.as_millis());
 const _: () = assert!(PROBE_RETRY.as_millis() < PROBE_PATIENCE.as_millis());

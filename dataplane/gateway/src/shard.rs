@@ -21,7 +21,7 @@ use gafka_http::Head;
 use gafka_http::date::{DateCache, HttpDate};
 use model::presented::{BasicBuffer, Presented};
 use model::{App, CredentialCache, Credentials, Side, Snapshot, authenticate_cached};
-use runtime::budget::{Budget, BudgetLimits, Refused, Reservation};
+use runtime::budget::{Budget, Refused, Reservation};
 use runtime::clock::Clock;
 use runtime::mailbox::{Receiver, Sender};
 use runtime::net::{Listener, Stream};
@@ -116,7 +116,6 @@ pub struct ShardParts {
 pub async fn run(parts: ShardParts) {
     let ShardParts { id, config, shared, clusters, snapshot, mailboxes, inbox, listeners, metrics, access_log } = parts;
     let now = Instant::now();
-    let total = (config.memory_bytes / config.shard_count.max(1) as u64) as usize;
     let shard = Rc::new(Shard {
         id,
         cluster_index: clusters.iter().enumerate().map(|(index, spec)| (spec.name.clone(), index)).collect(),
@@ -125,7 +124,15 @@ pub async fn run(parts: ShardParts) {
             .enumerate()
             .map(|(index, spec)| {
                 let seed = runtime::clock::seed();
-                Rc::new(Cluster::new(&spec.name, index, spec.client, spec.tls, seed, id == PROBING_SHARD, now))
+                Rc::new(Cluster::new(
+                    &spec.name,
+                    index,
+                    config.client(spec.client),
+                    spec.tls,
+                    seed,
+                    id == PROBING_SHARD,
+                    now,
+                ))
             })
             .collect(),
         snapshot: RefCell::new(snapshot),
@@ -134,7 +141,7 @@ pub async fn run(parts: ShardParts) {
         waiters: Waiters::default(),
         subscriptions: Subscriptions::default(),
         pool: BufferPool::current(),
-        budget: Budget::new(BudgetLimits::shared(total)),
+        budget: Budget::new(config.budget()),
         metrics: metrics.shard(),
         access_log,
         conns: RefCell::default(),

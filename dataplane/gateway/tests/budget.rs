@@ -282,6 +282,86 @@ fn a_dead_cluster_takes_half_of_the_memory_at_most_and_a_tenant_a_quarter() {
     scene.wait_idle(0);
 }
 
+/// Went wrong: what waits in the Kafka client was one pot for the whole cluster, smaller than one tenant's share of the
+/// memory, and first come first served.
+#[test]
+fn a_tenant_whose_partition_lacks_replicas_is_refused_at_its_share_and_others_of_the_cluster_are_served() {
+    let config = GatewayConfig { shard_count: 1, memory_bytes: 320 << 20, ..GatewayConfig::default() };
+    let tenant_bytes = config.budget().tenant_bytes_max;
+    assert!(tenant_bytes > kafka_client::limits::QUEUE_BYTES_MAX, "more than the client's own idea of a full queue");
+    let mut scene = scene_with(config, |doc| {
+        doc.apps.push(app(10, "calm", "publish-secret-of-calm", "subscribe-secret-of-calm"));
+    });
+    scene.add_topic(APP, "held", &[("min.insync.replicas", "2")], |_| {});
+    scene.add_topic("calm", "orders", &[], |_| {});
+    let calm = |what: &str| {
+        let request = Request::post("/v1/msgs/orders/v1").header("Appid", "calm");
+        let request = request.header("Pubkey", "publish-secret-of-calm").body(vec![b'x'; 500_000]);
+        let begun = Instant::now();
+        let answer = scene.publisher().call(&request).expect("an answer");
+        assert_eq!(answer.status, 201, "{what}: {}", answer.text());
+        assert!(begun.elapsed() < Duration::from_secs(2), "{what}: after {:?}", begun.elapsed());
+    };
+    calm("before");
+    let fill = as_demo(Request::post("/v1/msgs/held/v1?partition=0&timeout=6s").body(vec![b'x'; 1_000_000]));
+    let fits = (tenant_bytes / 1_000_512) as u64;
+    let mut waiting: Vec<Connection> = Vec::new();
+    let until = Instant::now() + Duration::from_secs(5);
+    for sent in 1..=fits {
+        let mut connection = scene.publisher();
+        connection.send(&fill).expect("sent");
+        waiting.push(connection);
+        while scene.metric("gateway_publishes_waiting", &[]) < sent.saturating_sub(8) {
+            assert!(Instant::now() < until, "{sent} were sent");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    while scene.metric("gateway_publishes_waiting", &[]) < fits {
+        assert!(Instant::now() < until, "all of the tenant's share can wait");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let refused = scene.publisher().call(&fill).expect("an answer");
+    assert_eq!(summary(&refused), "503 overloaded", "{}", refused.text());
+    assert!(refused.text().contains("budget of the tenant"), "{}", refused.text());
+    calm("while the other's share is spent");
+    for connection in &mut waiting {
+        assert_eq!(summary(&connection.read().expect("an answer")), "503 kafka_unavailable");
+    }
+    drop(waiting);
+    scene.wait_idle(0);
+}
+
+#[test]
+fn keys_headers_and_the_records_of_a_batch_are_charged_while_they_wait_for_kafka() {
+    let scene = small();
+    let reserved = |request: Request| {
+        scene.hooks.inject(
+            kafka_wire::api_key::ApiKey::Produce,
+            embedded_kafka::Fault::Delay(Duration::from_millis(1500)),
+            1,
+        );
+        let mut connection = scene.publisher();
+        connection.send(&as_demo(request)).expect("sent");
+        let (until, mut most) = (Instant::now() + Duration::from_millis(1300), 0);
+        while Instant::now() < until {
+            most = most.max(scene.metric("gateway_memory_reserved_bytes", &[]));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(matches!(connection.read().expect("an answer").status, 200 | 201));
+        scene.wait_idle(1);
+        most
+    };
+    assert_eq!(scene.publish("/v1/msgs/orders/v1?partition=0", "warm").status, 201);
+    let plain = reserved(Request::post("/v1/msgs/orders/v1?partition=0").body("x"));
+    let headers = Request::post("/v1/msgs/orders/v1?partition=0").header("X-Header-Large", "h".repeat(5_000));
+    let headers = reserved(headers.body("x"));
+    assert!((5_000..5_100).contains(&(headers - plain)), "5,000 bytes of headers: {plain} became {headers}");
+    let batch = Request::post("/v1/msgs/orders/v1/batch").header("Content-Type", "application/x-ndjson");
+    let lines = "{\"partition\":0}\n".repeat(1_000);
+    let batch = reserved(batch.body(lines));
+    assert!(batch >= 1_000 * 160, "a thousand records of nothing hold {batch}");
+}
+
 #[test]
 fn an_app_can_keep_so_many_groups_and_others_are_served() {
     let (_listener, dead) = silent_cluster();

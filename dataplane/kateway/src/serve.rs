@@ -134,3 +134,190 @@ fn read_pem(files: &TlsFiles) -> Result<AdminTls> {
     };
     Ok(AdminTls { ca_pem: read(&files.ca_file)?, cert_pem: read(&files.cert_file)?, key_pem: read(&files.key_file)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::{CLUSTER_KEYS, KEYS};
+    use std::collections::BTreeSet;
+
+    /// What a file comes to: all that a running gateway is made from.
+    struct Built {
+        config: Config,
+        node: NodeConfig,
+    }
+
+    impl Built {
+        fn cluster(&self) -> &Cluster {
+            &self.node.clusters[0]
+        }
+
+        fn client(&self) -> &ClientConfig {
+            &self.cluster().spec.client
+        }
+
+        fn sasl(&self) -> Option<&Sasl> {
+            self.client().security.sasl.as_ref()
+        }
+    }
+
+    fn build(text: &str) -> Result<Built, String> {
+        let config = config::parse("test.toml", text, |_| None, |_| None)
+            .map_err(|mistakes| mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>())?;
+        let clusters = config.clusters.iter().map(|(name, cluster)| cluster_spec(name, cluster));
+        let clusters = clusters.collect::<Result<Vec<_>>>().map_err(|err| format!("{err:#}"))?;
+        let node = node_config(&config, clusters).map_err(|err| format!("{err:#}"))?;
+        Ok(Built { config, node })
+    }
+
+    type Row = (&'static str, &'static str, &'static str, fn(&Built) -> String, &'static str);
+
+    /// Key, a value other than the default, what else the key needs, who obeys it, and what that one has then.
+    const OBEYED: &[Row] = &[
+        ("data_dir", "'DIR/other'", "", |built| format!("{}", built.node.data_dir.ends_with("other")), "true"),
+        ("listen.pub", "'127.0.0.1:1'", "", |built| built.node.listen_pub.to_string(), "127.0.0.1:1"),
+        ("listen.sub", "'127.0.0.1:2'", "", |built| built.node.listen_sub.to_string(), "127.0.0.1:2"),
+        ("listen.man", "'127.0.0.1:3'", "", |built| built.node.listen_man.to_string(), "127.0.0.1:3"),
+        ("shards.count", "3", "", |built| built.node.gateway.shard_count.to_string(), "3"),
+        ("shards.pin", "false", "", |built| built.node.gateway.pin.to_string(), "false"),
+        ("shards.driver", "'epoll'", "", |built| format!("{:?}", built.node.gateway.driver), "Some(Epoll)"),
+        (
+            "limits.memory",
+            "'64MiB'",
+            "shards.count = 2",
+            |built| {
+                let queue_bytes = built.node.gateway.client(built.client().clone()).queue_bytes_max;
+                format!("{} {}", built.node.gateway.budget().tenant_bytes_max >> 20, queue_bytes >> 20)
+            },
+            "8 96",
+        ),
+        (
+            "limits.message_bytes",
+            "5000000",
+            "",
+            |built| {
+                let client = built.node.gateway.client(built.client().clone());
+                let fits = client.batch_bytes_max > 5_000_000 && client.request_bytes_max > 5_000_000;
+                format!("{} {fits}", built.node.gateway.message_bytes_max)
+            },
+            "5000000 true",
+        ),
+        ("limits.publish_timeout", "'7s'", "", |built| format!("{:?}", built.node.gateway.publish_timeout), "7s"),
+        ("limits.idle_timeout", "'8s'", "", |built| format!("{:?}", built.node.gateway.idle_timeout), "8s"),
+        ("limits.head_timeout", "'9s'", "", |built| format!("{:?}", built.node.gateway.head_timeout), "9s"),
+        ("limits.write_timeout", "'11s'", "", |built| format!("{:?}", built.node.gateway.write_timeout), "11s"),
+        ("drain.delay", "'2s'", "", |built| format!("{:?}", built.node.drain_delay), "2s"),
+        ("drain.limit", "'3s'", "", |built| format!("{:?}", built.node.drain_limit), "3s"),
+        (
+            "log.level",
+            "'warn,kateway=debug'",
+            "",
+            |built| logging::filter(&built.config.log_level).expect("a filter").to_string(),
+            "kateway=debug,warn",
+        ),
+        ("log.format", "'json'", "", |built| built.config.log_json.to_string(), "true"),
+        ("log.access", "'DIR/access.log'", "", |built| built.node.access_log.is_some().to_string(), "true"),
+        (
+            "cors.origins",
+            "['https://a.example']",
+            "",
+            |built| built.node.gateway.cors_origins.concat(),
+            "https://a.example",
+        ),
+        ("clusters.m.bootstrap", "['b:1', 'c:2']", "", |built| built.client().bootstrap.join(","), "b:1,c:2"),
+        (
+            "clusters.m.request_timeout",
+            "'4s'",
+            "",
+            |built| format!("{:?} {:?}", built.client().request_timeout, built.client().connect_timeout),
+            "4s 4s",
+        ),
+        (
+            "clusters.m.tls.enabled",
+            "true",
+            "clusters.m.tls.ca_file = 'DIR/cert.pem'",
+            |built| format!("{} {}", built.client().security.tls, built.cluster().spec.tls.is_some()),
+            "true true",
+        ),
+        (
+            "clusters.m.tls.ca_file",
+            "'DIR/cert.pem'",
+            "clusters.m.tls.enabled = true",
+            |built| built.cluster().admin_tls.as_ref().is_some_and(|tls| tls.ca_pem.is_some()).to_string(),
+            "true",
+        ),
+        (
+            "clusters.m.tls.cert_file",
+            "'DIR/cert.pem'",
+            "clusters.m.tls.enabled = true\nclusters.m.tls.ca_file = 'DIR/cert.pem'\nclusters.m.tls.key_file = 'DIR/key.pem'",
+            |built| built.cluster().admin_tls.as_ref().is_some_and(|tls| tls.cert_pem.is_some()).to_string(),
+            "true",
+        ),
+        (
+            "clusters.m.tls.key_file",
+            "'DIR/key.pem'",
+            "clusters.m.tls.enabled = true\nclusters.m.tls.ca_file = 'DIR/cert.pem'\nclusters.m.tls.cert_file = 'DIR/cert.pem'",
+            |built| built.cluster().admin_tls.as_ref().is_some_and(|tls| tls.key_pem.is_some()).to_string(),
+            "true",
+        ),
+        (
+            "clusters.m.sasl.mechanism",
+            "'SCRAM-SHA-512'",
+            "clusters.m.sasl.username = 'u'\nclusters.m.sasl.password = 'p'",
+            |built| format!("{:?}", built.sasl().map(|sasl| sasl.mechanism)),
+            "Some(ScramSha512)",
+        ),
+        (
+            "clusters.m.sasl.username",
+            "'u'",
+            "clusters.m.sasl.mechanism = 'PLAIN'\nclusters.m.sasl.password = 'p'",
+            |built| built.sasl().map_or(String::new(), |sasl| sasl.username.clone()),
+            "u",
+        ),
+        (
+            "clusters.m.sasl.password",
+            "'p'",
+            "clusters.m.sasl.mechanism = 'PLAIN'\nclusters.m.sasl.username = 'u'",
+            |built| built.sasl().map_or(String::new(), |sasl| sasl.password.clone()),
+            "p",
+        ),
+        (
+            "clusters.m.sasl.password_file",
+            "'DIR/password'",
+            "clusters.m.sasl.mechanism = 'PLAIN'\nclusters.m.sasl.username = 'u'",
+            |built| built.sasl().map_or(String::new(), |sasl| sasl.password.clone()),
+            "from a file",
+        ),
+    ];
+
+    /// Went wrong: `limits.message_bytes` was read, checked, documented, and never reached the Kafka client.
+    #[test]
+    fn every_configuration_key_reaches_whoever_obeys_it() {
+        let listed = KEYS.iter().map(|key| key.path.to_owned());
+        let listed = listed.chain(CLUSTER_KEYS.iter().map(|key| format!("clusters.m.{}", key.path)));
+        let rows: BTreeSet<String> = OBEYED.iter().map(|row| row.0.to_owned()).collect();
+        assert_eq!(listed.collect::<BTreeSet<_>>(), rows, "a row for each key");
+
+        let dir = tempfile::tempdir().expect("a directory");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        for (name, content) in [
+            ("cert.pem", made.cert.pem()),
+            ("key.pem", made.signing_key.serialize_pem()),
+            ("password", "from a file\nnot this".to_owned()),
+        ] {
+            fs::write(dir.path().join(name), content).expect("written");
+        }
+        let required = [("data_dir", "'DIR/data'"), ("clusters.m.bootstrap", "['a:1']")];
+        for (key, value, needs, obeyed, expected) in OBEYED {
+            let rest = required.iter().filter(|(required, _)| required != key);
+            let without: String = rest.map(|(key, value)| format!("{key} = {value}\n")).collect::<String>() + needs;
+            let in_dir = |text: String| text.replace("DIR", &dir.path().display().to_string());
+            let built = build(&in_dir(format!("{key} = {value}\n{without}\n")));
+            let built = built.unwrap_or_else(|why| panic!("{key} = {value}: {why}"));
+            assert_eq!(obeyed(&built), *expected, "{key} = {value}");
+            if let Ok(built) = build(&in_dir(without)) {
+                assert_ne!(obeyed(&built), *expected, "{key} makes no difference");
+            }
+        }
+    }
+}

@@ -11,7 +11,10 @@ use crate::conn::{Conn, RequestMeta};
 use crate::destination::Destination;
 use crate::endpoints::Body;
 use crate::endpoints::parameters::{self, bad_parameter};
-use crate::limits::{KEY_BYTES_MAX, RECORD_HEADERS_MAX, TAG_BYTES_MAX, VALUE_SHARED_BYTES_MIN};
+use crate::limits::{
+    KEY_BYTES_MAX, PUBLISH_META_BYTES_FREE, RECORD_HEADER_OVERHEAD_BYTES, RECORD_HEADERS_MAX, TAG_BYTES_MAX,
+    VALUE_SHARED_BYTES_MIN,
+};
 use crate::reply::{self, Failure};
 use crate::shard::Shard;
 use crate::timestamp;
@@ -64,7 +67,7 @@ pub fn start(
     record_headers: &RecordHeaders,
     destination: &Destination,
     body: Body<'_>,
-    reservation: Reservation,
+    mut reservation: Reservation,
     begun: Instant,
     now: Instant,
 ) -> Result<(), Failure> {
@@ -84,6 +87,10 @@ pub fn start(
         value: (!params.null).then(|| body.as_slice()),
         headers: &headers,
     };
+    let meta_bytes = params.key.as_deref().map_or(0, <[u8]>::len) + record_headers.weight();
+    if meta_bytes > PUBLISH_META_BYTES_FREE {
+        reservation.grow(meta_bytes).map_err(|refused| shard.refused(&refused))?;
+    }
     let (partition, acks) = (params.partition, params.acks);
     let deadline = now + params.timeout.unwrap_or(shard.config.publish_timeout);
     shard.waiters.add(|tag| {
@@ -256,6 +263,11 @@ impl RecordHeaders {
     /// Whether [`RecordHeaders::of`] would find none.
     pub fn are_none(head: &Head<'_>) -> bool {
         head.known.x_tag_count == 0 && head.known.x_header_count == 0 && head.known.traceparent.is_none()
+    }
+
+    /// Bytes they take in a record batch.
+    fn weight(&self) -> usize {
+        self.bytes.len() + self.spans.len() * RECORD_HEADER_OVERHEAD_BYTES
     }
 
     fn refs(&self) -> SmallVec<[HeaderRef<'_>; 8]> {

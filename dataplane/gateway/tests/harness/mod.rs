@@ -111,18 +111,24 @@ pub fn scene_of(
 
 /// The gateway never makes topics by asking for them; the manager does. Here a plain CreateTopics (4 partitions).
 fn create_topics(kafka: SocketAddr, names: &[&str]) {
+    names.iter().for_each(|name| create_topic(kafka, name, &[]));
+}
+
+/// One topic with these configurations.
+pub fn create_topic(kafka: SocketAddr, name: &str, configs: &[(&str, &str)]) {
     use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes, types};
     use std::io::{Read, Write};
-    let topics = names
-        .iter()
-        .map(|name| {
-            types::create_topics_request::CreatableTopic::default()
-                .with_name(StrBytes::from_string((*name).to_owned()).into())
-                .with_num_partitions(4)
-                .with_replication_factor(1)
-        })
-        .collect();
-    let request = types::CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(5000);
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    let config = |(name, value): &(&str, &str)| {
+        let config = types::create_topics_request::CreatableTopicConfig::default();
+        config.with_name(text(name)).with_value(Some(text(value)))
+    };
+    let topic = types::create_topics_request::CreatableTopic::default()
+        .with_name(text(name).into())
+        .with_num_partitions(4)
+        .with_replication_factor(1)
+        .with_configs(configs.iter().map(config).collect());
+    let request = types::CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5000);
     let frame = cold::encode_request_frame(&RequestKind::CreateTopics(request), 5, 1, "test").expect("encodes");
     let mut stream = std::net::TcpStream::connect(kafka).expect("connects");
     stream.write_all(&frame).expect("sent");
@@ -208,6 +214,22 @@ impl Scene {
 
     pub fn subscriber(&self) -> Connection {
         Connection::open(&self.subscribe.to_string()).expect("connects")
+    }
+
+    /// A topic of an app in Kafka, with these configurations, and for the gateway.
+    pub fn add_topic(&mut self, owner: &str, name: &str, configs: &[(&str, &str)], adjust: impl FnOnce(&mut TopicDoc)) {
+        let (kafka, _) = self._kafka.as_ref().expect("an embedded broker");
+        create_topic(kafka.addr(), &format!("{owner}.{name}.v1"), configs);
+        self.change(|doc| {
+            let mut topic = TopicDoc {
+                index: 100 + doc.topics.len() as u32,
+                owner: AppId::new(owner).expect("valid"),
+                name: TopicName::new(name).expect("valid"),
+                ..doc.topics[0].clone()
+            };
+            adjust(&mut topic);
+            doc.topics.push(topic);
+        });
     }
 
     /// Publishes one message on a fresh connection.

@@ -2,10 +2,13 @@
 //! [`Config`] the rest of the program takes. Every mistake is collected and printed with its line, so that one
 //! run of `--check-config` is enough.
 
+mod addresses;
 pub mod keys;
 mod value;
 
+use gateway::GatewayConfig;
 use keys::{CLUSTER_KEYS, KEYS, Key, Kind};
+use model::ids::ClusterName;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -306,6 +309,25 @@ fn build(
     if config.data_dir.as_os_str().is_empty() {
         mistake("data_dir", "is required; it keeps the auth DB and the last good snapshot");
     }
+    if let Some(why) = addresses::cannot_be_made(&config.data_dir) {
+        mistake("data_dir", &why);
+    }
+    let listeners =
+        [("listen.pub", config.listen_pub), ("listen.sub", config.listen_sub), ("listen.man", config.listen_man)];
+    for (at, (key, address)) in listeners.iter().enumerate() {
+        if let Some((other, taken)) = listeners[..at].iter().find(|(_, taken)| addresses::collide(*taken, *address)) {
+            mistake(key, &format!("{address} is taken by `{other}`, which listens on {taken}"));
+        }
+    }
+    let origins = config.cors_origins.iter();
+    let wrong: Vec<String> =
+        origins.filter_map(|origin| Some(format!("`{origin}`: {}", addresses::never_an_origin(origin)?))).collect();
+    if !wrong.is_empty() {
+        mistake("cors.origins", &format!("no browser sends the origin {}", wrong.join("; nor ")));
+    }
+    if let Err(why) = crate::logging::filter(&config.log_level) {
+        mistake("log.level", &why);
+    }
     if config.clusters.is_empty() {
         mistake("clusters", "at least one [clusters.NAME] with `bootstrap` is required");
     }
@@ -314,6 +336,18 @@ fn build(
     }
     if config.memory_bytes < gateway::limits::MEMORY_BYTES_FLOOR {
         mistake("limits.memory", "must be at least 16MiB");
+    }
+    let shard_count = crate::node::shard_count(config.shard_count);
+    let shares = GatewayConfig { memory_bytes: config.memory_bytes, shard_count, ..GatewayConfig::default() }.budget();
+    if shares.tenant_bytes_max < config.message_bytes_max + gateway::limits::PUBLISH_OVERHEAD_BYTES {
+        let (share, message) = (shares.tenant_bytes_max, config.message_bytes_max);
+        mistake(
+            "limits.memory",
+            &format!(
+                "an app may hold a quarter of a shard's memory, {share} bytes with {shard_count} shards, and a message \
+                 of limits.message_bytes ({message}) would never fit"
+            ),
+        );
     }
     if config.shard_count > 1024 {
         mistake("shards.count", "more than 1024 shards is surely a slip");
@@ -332,6 +366,9 @@ fn build(
 
 fn build_cluster(name: &str, keys: &Written, place: &str, mistakes: &mut Vec<Mistake>) -> ClusterConfig {
     let get = |path: &str| lookup(keys, CLUSTER_KEYS, path);
+    if let Err(err) = ClusterName::new(name) {
+        mistakes.push(Mistake { place: place.to_owned(), message: format!("`clusters.{name}`: {err}") });
+    }
     let mut mistake = |key: &str, message: String| {
         let place = keys.get(key).map_or_else(|| place.to_owned(), |(_, place)| place.clone());
         mistakes.push(Mistake { place, message: format!("`clusters.{name}.{key}`: {message}") });
@@ -341,9 +378,8 @@ fn build_cluster(name: &str, keys: &Written, place: &str, mistakes: &mut Vec<Mis
         mistake("bootstrap", "is required, for example [\"broker1:9092\", \"broker2:9092\"]".to_owned());
     }
     for broker in &bootstrap {
-        let port = broker.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
-        if port.and_then(|port| port.parse::<u16>().ok()).is_none_or(|port| port == 0) {
-            mistake("bootstrap", format!("expected host:port, found `{broker}`"));
+        if let Some(why) = addresses::no_broker(broker) {
+            mistake("bootstrap", format!("{why}, found `{broker}`"));
         }
     }
     let request_timeout = duration(get("request_timeout"));
@@ -514,6 +550,45 @@ tls.ca_file = "/does/not/exist.pem"
                 kateway.toml:12: `clusters.other.tls.ca_file`: has no effect while tls.enabled is false
             "#]],
         );
+    }
+
+    /// Went wrong: each of these was "good", and failed, or did nothing, once it served.
+    #[test]
+    fn what_cannot_work_is_a_mistake_before_anything_starts() {
+        check(
+            r#"data_dir = "/dev/null/gafka"
+[listen]
+pub = "0.0.0.0:9397"
+sub = "127.0.0.1:9397"
+man = "127.0.0.1:0"
+[shards]
+count = 16
+[limits]
+memory = "16MiB"
+[cors]
+origins = ["https://console.example/", "*", "https://Console.example", "https://a.example:443", "https://good:8443"]
+[log]
+level = "inf,=="
+[clusters."ma in"]
+bootstrap = ["127.0.0.1:9092", "[::1]:9092"]
+[clusters.main]
+bootstrap = ["PLAINTEXT://127.0.0.1:9092", "kafka-1.example:9092/"]
+"#,
+            expect![[r#"
+                kateway.toml:1: `data_dir`: cannot be made: /dev/null is no directory
+                kateway.toml:4: `listen.sub`: 127.0.0.1:9397 is taken by `listen.pub`, which listens on 0.0.0.0:9397
+                kateway.toml:9: `limits.memory`: an app may hold a quarter of a shard's memory, 262144 bytes with 16 shards, and a message of limits.message_bytes (1000000) would never fit
+                kateway.toml:11: `cors.origins`: no browser sends the origin `https://console.example/`: it ends with the host or the port, without a slash; nor `*`: expected one like https://console.example.org; nor `https://Console.example`: it is lower case, without blanks and wildcards; nor `https://a.example:443`: the usual port is left out
+                kateway.toml:13: `log.level`: `inf` is no level; did you mean `info`?
+                kateway.toml:14: `clusters.ma in`: cluster "ma in" holds ' ' at character 2, allowed are letters, digits, _ and -
+                kateway.toml:17: `clusters.main.bootstrap`: expected host:port without a scheme (tls.enabled and sasl.mechanism say how to speak), found `PLAINTEXT://127.0.0.1:9092`
+                kateway.toml:17: `clusters.main.bootstrap`: expected host:port, found `kafka-1.example:9092/`
+            "#]],
+        );
+        for level in ["info", "warn,kateway=info", "WARN", "kafka_client=trace", "off", "hyper"] {
+            crate::logging::filter(level).unwrap_or_else(|why| panic!("{level}: {why}"));
+        }
+        assert!(crate::logging::filter("info,==").is_err());
     }
 
     #[test]

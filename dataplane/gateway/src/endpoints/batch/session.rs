@@ -13,8 +13,8 @@ use crate::batch::{ReceiptFormat, Receipts, RecordError};
 use crate::conn::{Conn, RequestMeta};
 use crate::destination::Destination;
 use crate::limits::{
-    BATCH_RETRY_PAUSE, BATCH_UNANSWERED_BYTES_MAX, BATCH_UNANSWERED_RECORDS_MAX, BATCH_UNREAD_RECEIPTS_MAX,
-    RECEIPTS_PIECE_BYTES,
+    BATCH_RECORD_OVERHEAD_BYTES, BATCH_RETRY_PAUSE, BATCH_UNANSWERED_BYTES_MAX, BATCH_UNANSWERED_RECORDS_MAX,
+    BATCH_UNREAD_RECEIPTS_MAX, RECEIPTS_PIECE_BYTES,
 };
 use crate::reply::{self, Failure, ReceiptsLength};
 use crate::shard::Shard;
@@ -329,7 +329,8 @@ impl State {
         if self.unanswered == 0 {
             self.unanswered_bytes = 0;
         }
-        let held = self.fixed_bytes + self.unanswered_bytes + self.carried_bytes + self.receipts.held_bytes();
+        let records_bytes = self.unanswered_bytes + self.unanswered as usize * BATCH_RECORD_OVERHEAD_BYTES;
+        let held = self.fixed_bytes + records_bytes + self.carried_bytes + self.receipts.held_bytes();
         let reserved = self.reservation.bytes();
         if held < reserved {
             self.reservation.shrink(reserved - held);
