@@ -60,18 +60,17 @@ impl GatewayConfig {
 
     /// A shard's client of one cluster: `client` with the limits that follow from those of this gateway.
     ///
-    /// - A message of `message_bytes_max` with its key and headers fits a batch, and that batch a request; whether the
-    ///   topic takes it is the broker's word.
+    /// - A message of `message_bytes_max` with its key and headers goes, as a batch of its own where it is larger than
+    ///   what brokers take by default; whether the topic takes it is the broker's word.
     /// - The client's queue is one pot for all tenants of the cluster, first come first served, so it must never be
     ///   what runs out: the budget is, which knows tenants. It holds what the budget lets wait for a cluster, and what
     ///   is not charged any more: batches on the wire whose records were answered 504 meanwhile.
     pub fn client(&self, client: ClientConfig) -> ClientConfig {
         let largest = self.message_bytes_max + RECORD_META_BYTES_MAX + BATCH_HEADER_BYTES;
-        let batch_bytes_max = client.batch_bytes_max.max(largest);
-        let request_bytes_max = client.request_bytes_max.max(batch_bytes_max);
-        let on_a_connection = client.in_flight_max * request_bytes_max;
+        let record_bytes_max = client.batch_bytes_max.max(largest);
+        let on_a_connection = client.in_flight_max * client.request_bytes_max.max(record_bytes_max);
         let queue_bytes_max = self.budget().cluster_bytes_max + QUEUE_LEFTOVER_CONNECTIONS * on_a_connection;
-        ClientConfig { batch_bytes_max, request_bytes_max, queue_bytes_max, ..client }
+        ClientConfig { record_bytes_max, queue_bytes_max, ..client }
     }
 }
 
@@ -97,23 +96,26 @@ mod tests {
                         GatewayConfig { shard_count, memory_bytes, message_bytes_max, ..GatewayConfig::default() };
                     let what = format!("{shard_count} shards, {memory_bytes} bytes, messages of {message_bytes_max}");
                     let (budget, client) = (config.budget(), config.client(ClientConfig::default()));
-                    assert!(client.batch_bytes_max > message_bytes_max + RECORD_META_BYTES_MAX, "{what}");
-                    assert!(client.request_bytes_max >= client.batch_bytes_max, "{what}");
+                    assert!(client.record_bytes_max > message_bytes_max + RECORD_META_BYTES_MAX, "{what}");
                     assert!(
                         budget.tenant_bytes_max * 2 <= budget.cluster_bytes_max,
                         "{what}: two tenants fit a cluster"
                     );
                     assert!(budget.cluster_bytes_max * 2 <= budget.total_bytes_max, "{what}: two clusters fit a shard");
                     let leftover = client.queue_bytes_max - budget.cluster_bytes_max;
-                    assert!(leftover >= client.in_flight_max * client.request_bytes_max, "{what}: one frozen broker");
+                    assert!(
+                        leftover >= client.in_flight_max * client.request_bytes_max.max(client.record_bytes_max),
+                        "{what}: one frozen broker"
+                    );
                 }
             }
         }
     }
 
     #[test]
-    fn with_the_default_message_size_batches_stay_as_large_as_brokers_take_by_default() {
-        let client = GatewayConfig::default().client(ClientConfig::default());
+    fn larger_messages_do_not_make_batches_of_small_ones_larger_than_brokers_take_by_default() {
+        let config = GatewayConfig { message_bytes_max: MESSAGE_BYTES_CEILING, ..GatewayConfig::default() };
+        let client = config.client(ClientConfig::default());
         assert_eq!(client.batch_bytes_max, kafka_client::limits::BATCH_BYTES_MAX);
         assert_eq!(client.request_bytes_max, kafka_client::limits::REQUEST_BYTES_MAX);
     }

@@ -197,7 +197,7 @@ mod tests {
             "",
             |built| {
                 let client = built.node.gateway.client(built.client().clone());
-                let fits = client.batch_bytes_max > 5_000_000 && client.request_bytes_max > 5_000_000;
+                let fits = client.record_bytes_max > 5_000_000;
                 format!("{} {fits}", built.node.gateway.message_bytes_max)
             },
             "5000000 true",
