@@ -325,7 +325,9 @@ fn a_tenant_whose_partition_lacks_replicas_is_refused_at_its_share_and_others_of
     assert!(refused.text().contains("budget of the tenant"), "{}", refused.text());
     calm("while the other's share is spent");
     for connection in &mut waiting {
-        assert_eq!(summary(&connection.read().expect("an answer")), "503 kafka_unavailable");
+        let told = summary(&connection.read().expect("an answer"));
+        // Unknown for the one that is with the broker at that moment, once more.
+        assert!(["503 kafka_unavailable", "504 outcome_unknown"].contains(&told.as_str()), "{told}");
     }
     drop(waiting);
     scene.wait_idle(0);

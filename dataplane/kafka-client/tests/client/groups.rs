@@ -1,5 +1,6 @@
 //! Requests that are not Produce: where they go, and what is told when they cannot.
 
+use kafka_client::ClientConfig;
 use std::time::Duration;
 
 use kafka_client::{Lane, Request, RequestError, RequestToken, Response, Target};
@@ -162,4 +163,21 @@ fn unused_connections_are_closed_and_bootstrap_ones_soon() {
     world.run(Duration::from_secs(600));
     assert!(world.closes.len() > before, "produce connections are closed after nine minutes");
     assert!(world.client.health(world.now).reachable, "the periodic metadata keeps one alive");
+}
+
+/// Went wrong: connections that were closed because nobody used them counted as a cluster that is down.
+#[test]
+fn a_client_that_closed_all_its_unused_connections_still_counts_as_reachable() {
+    let day = Duration::from_secs(24 * 60 * 60);
+    let config = ClientConfig { metadata_max_age: day, bootstrap_idle_max: Duration::from_secs(1), ..config() };
+    let mut world = World::with(Cluster::new(2, 2), config, 1);
+    world.warm_up();
+    world.run(Duration::from_secs(20 * 60));
+    assert!(world.open_wires().is_empty(), "none is used");
+    assert!(world.client.health(world.now).reachable, "{:?}", world.client.health(world.now));
+    world.kill(1);
+    world.kill(2);
+    world.client.refresh_metadata(world.now);
+    world.run_ms(500);
+    assert!(!world.client.health(world.now).reachable, "once somebody has tried in vain");
 }
