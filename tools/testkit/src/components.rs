@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `jdk`, `maven`, `python`, `kcat` | the distribution's packages | must be there; installed when we may, else named |
 //! | `cargo-deny` | `cargo install` | licences, bans and sources of dependencies; minutes to build, once |
+//! | `cargo-mutants` | `cargo install` | what no test notices; for `cargo xtask mutants` only |
 //! | `kafka` 4.4.0 | Maven | KRaft broker and Java clients |
 //! | `kafka-tools` 4.3.0 | Maven | Kafka's own load tools, run on the jars of `kafka`; for `kbench versus-java` only |
 //! | `kafka-zk` 3.9.2 | Maven | the last line that runs with ZooKeeper, and ZooKeeper itself |
@@ -101,6 +102,14 @@ pub const ALL: &[Component] = &[
         source: Source::Cargo { package: "cargo-deny" },
         needs: &[],
         nightly: false,
+    },
+    Component {
+        name: "cargo-mutants",
+        version: "27.1.0",
+        about: "changes our code and sees whether a test notices; for `cargo xtask mutants`",
+        source: Source::Cargo { package: "cargo-mutants" },
+        needs: &[],
+        nightly: true,
     },
     Component {
         name: "kafka",

@@ -1,10 +1,11 @@
-//! Chores of this repository, for people and for CI: `cargo xtask up`, `test`, `components`.
+//! Chores of this repository, for people and for CI: `cargo xtask up`, `test`, `components`, `mutants`.
 //!
 //! Plain argument parsing instead of a crate: this is built before anything else, on every clean clone.
 
 mod args;
 mod components;
 mod deny;
+mod mutants;
 mod report;
 mod step;
 mod suite;
@@ -22,11 +23,13 @@ cargo xtask up kafka                     a real Kafka in the foreground, until C
 cargo xtask up kafka --nodes 3 --sasl    three nodes, SASL PLAIN and SCRAM
 cargo xtask components                   what the tests use, and what is here
 cargo xtask components --fetch           get all of it now
+cargo xtask mutants PATH/FILE.rs         changes of that file which no test notices
 
 COMMANDS
   test [--list] [--nightly] [FILTER]
   up kafka|kafka3|kafka39|kafka2|zookeeper [--nodes N] [--sasl] [--tls] [--port P] [--heap MB] [--no-auto-create] [--json]
   components [--fetch] [--nightly] [--lock]
+  mutants FILE [--shard K/N]
   every command takes --offline: fetch and install nothing, as with GAFKA_OFFLINE=1
 
 ENVIRONMENT
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         "test" => test::run(&words),
         "up" => up::run(&words),
         "components" => components::run(&words),
+        "mutants" => mutants::run(&words),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
