@@ -96,10 +96,30 @@ pub fn scene_at(
     Scene { publish, subscribe, gateway, hooks: Hooks::default(), doc, _kafka: None }
 }
 
+/// Asks Kafka itself, past the gateway.
+fn ask_kafka(
+    kafka: SocketAddr,
+    api: kafka_wire::api_key::ApiKey,
+    request: kafka_wire::cold::RequestKind,
+) -> kafka_wire::cold::ResponseKind {
+    use kafka_wire::cold;
+    use std::io::{Read, Write};
+    const VERSION: i16 = 5;
+    let frame = cold::encode_request_frame(&request, VERSION, 1, "test").expect("encodes");
+    let mut stream = std::net::TcpStream::connect(kafka).expect("connects");
+    stream.write_all(&frame).expect("sent");
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).expect("an answer");
+    let mut body = vec![0; i32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut body).expect("an answer");
+    let mut body = bytes::Bytes::from(body);
+    kafka_wire::header::decode_response_header(&mut body, api, VERSION).expect("a header");
+    cold::decode_response(api, VERSION, body).expect("a response")
+}
+
 /// The gateway never makes topics by asking for them; the manager does. Here a plain CreateTopics (4 partitions).
 fn create_topics(kafka: SocketAddr, names: &[&str]) {
-    use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes, types};
-    use std::io::{Read, Write};
+    use kafka_wire::cold::{RequestKind, ResponseKind, StrBytes, types};
     let topics = names
         .iter()
         .map(|name| {
@@ -110,17 +130,8 @@ fn create_topics(kafka: SocketAddr, names: &[&str]) {
         })
         .collect();
     let request = types::CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(5000);
-    let frame = cold::encode_request_frame(&RequestKind::CreateTopics(request), 5, 1, "test").expect("encodes");
-    let mut stream = std::net::TcpStream::connect(kafka).expect("connects");
-    stream.write_all(&frame).expect("sent");
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).expect("an answer");
-    let mut body = vec![0; i32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut body).expect("an answer");
-    let mut body = bytes::Bytes::from(body);
     let api = kafka_wire::api_key::ApiKey::CreateTopics;
-    kafka_wire::header::decode_response_header(&mut body, api, 5).expect("a header");
-    let ResponseKind::CreateTopics(response) = cold::decode_response(api, 5, body).expect("a response") else {
+    let ResponseKind::CreateTopics(response) = ask_kafka(kafka, api, RequestKind::CreateTopics(request)) else {
         panic!("not a CreateTopics response")
     };
     assert!(response.topics.iter().all(|topic| topic.error_code == 0), "{response:?}");
@@ -195,6 +206,26 @@ impl Scene {
 
     pub fn subscriber(&self) -> Connection {
         Connection::open(&self.subscribe.to_string()).expect("connects")
+    }
+
+    /// Makes a topic in Kafka.
+    pub fn create_topic(&self, name: &str) {
+        create_topics(self.kafka(), &[name]);
+    }
+
+    /// Deletes a topic in Kafka, behind the gateway's back.
+    pub fn delete_topic(&self, name: &str) {
+        use kafka_wire::cold::{RequestKind, ResponseKind, StrBytes, types};
+        let names = vec![StrBytes::from_string(name.to_owned()).into()];
+        let request = types::DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(5000);
+        let api = kafka_wire::api_key::ApiKey::DeleteTopics;
+        let answer = ask_kafka(self.kafka(), api, RequestKind::DeleteTopics(request));
+        let ResponseKind::DeleteTopics(response) = answer else { panic!("not a DeleteTopics response") };
+        assert!(response.responses.iter().all(|topic| topic.error_code == 0), "{response:?}");
+    }
+
+    fn kafka(&self) -> SocketAddr {
+        self._kafka.as_ref().expect("with the embedded broker").0.addr()
     }
 
     /// Publishes one message on a fresh connection.
