@@ -206,6 +206,7 @@ impl Broker {
             Some(Fault::ApplyThenDisconnect) => slot.set_afterwards(Afterwards::Close),
             Some(Fault::Disconnect) => return None,
             Some(Fault::Silence) => return Some(slot),
+            Some(Fault::Freeze(time)) => std::thread::sleep(time),
             Some(Fault::Garbage(bytes)) => {
                 slot.answer(Answer::Frame(vec![Bytes::from(bytes)]));
                 return Some(slot);
@@ -415,6 +416,7 @@ impl Broker {
     pub fn park_fetch(&mut self, fetch: WaitingFetch) {
         let looked_at: Vec<(String, i32)> = apis::fetch::partitions(&fetch.request);
         let key = self.fetches.park(fetch);
+        self.hooks.note_fetches_waiting(self.fetches.count());
         for (topic, index) in looked_at {
             if let Some(partition) = self.partition(&topic, index) {
                 partition.fetches.push(key);
@@ -430,6 +432,7 @@ impl Broker {
 
     fn take_fetch(&mut self, key: u64) -> Option<WaitingFetch> {
         let fetch = self.fetches.take(key)?;
+        self.hooks.note_fetches_waiting(self.fetches.count());
         for (topic, index) in apis::fetch::partitions(&fetch.request) {
             if let Some(partition) = self.partition(&topic, index) {
                 partition.fetches.retain(|waiting| *waiting != key);

@@ -37,6 +37,10 @@ impl Fetches {
         key
     }
 
+    pub fn count(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// Tells a fetch that so many bytes became readable. True: it has enough.
     pub fn feed(&mut self, key: u64, bytes: u64) -> bool {
         let Some(fetch) = self.by_key.get_mut(&key) else { return false };

@@ -24,6 +24,9 @@ pub enum Fault {
     ApplyThenDisconnect,
     /// Not applied and never answered; the connection stays open and answers nothing any more.
     Silence,
+    /// The whole broker stands still for so long, as one whose machine swaps or whose process was stopped; then the request
+    /// is applied as usual.
+    Freeze(Duration),
     /// Not applied; these bytes are sent as they are instead of an answer frame.
     Garbage(Vec<u8>),
 }
@@ -44,6 +47,7 @@ struct Shared {
     requests: [AtomicU64; API_KEYS],
     sync_failures: AtomicUsize,
     sync_delay_us: AtomicU64,
+    fetches_waiting: AtomicUsize,
 }
 
 impl Default for Shared {
@@ -54,6 +58,7 @@ impl Default for Shared {
             requests: [const { AtomicU64::new(0) }; API_KEYS],
             sync_failures: AtomicUsize::new(0),
             sync_delay_us: AtomicU64::new(0),
+            fetches_waiting: AtomicUsize::new(0),
         }
     }
 }
@@ -62,6 +67,15 @@ impl Hooks {
     /// No faults.
     pub fn new() -> Hooks {
         Hooks::default()
+    }
+
+    /// Fetches that wait at the broker for records.
+    pub fn fetches_waiting(&self) -> usize {
+        self.shared.fetches_waiting.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn note_fetches_waiting(&self, count: usize) {
+        self.shared.fetches_waiting.store(count, Ordering::SeqCst);
     }
 
     /// The next `times` requests of this API meet `fault`, after those injected before.

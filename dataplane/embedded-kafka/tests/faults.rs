@@ -114,10 +114,20 @@ fn a_consumer_that_goes_away_while_waiting_leaves_nothing_behind() {
     let broker = TestBroker::start();
     let mut client = broker.client();
     client.create("t", 1);
-    for _ in 0..50 {
-        let mut gone = broker.client();
-        gone.send_fetch(&fetch_request("t", 0, 0, 60_000));
+    let wait_for = |count: usize| {
+        let until = Instant::now() + Duration::from_secs(10);
+        while broker.hooks().fetches_waiting() != count {
+            assert!(Instant::now() < until, "{} fetches wait, not {count}", broker.hooks().fetches_waiting());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let mut going: Vec<_> = (0..50).map(|_| broker.client()).collect();
+    for consumer in &mut going {
+        consumer.send_fetch(&fetch_request("t", 0, 0, 60_000));
     }
+    wait_for(50);
+    drop(going);
+    wait_for(0);
     assert_eq!(client.produce("t", 0, &["a"]), 0);
     assert_eq!(client.read_all("t", 0).len(), 1);
 }

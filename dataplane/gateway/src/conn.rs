@@ -203,7 +203,7 @@ async fn run(shard: &Rc<Shard>, conn: &Rc<Conn>, input: &mut Input, reader: &mut
             let batch = conn.slots.borrow_mut().take_ready();
             let Some(batch) = batch else { break };
             let written = write(shard, conn, writer, batch.chunks).await;
-            for delivery in batch.deliveries {
+            if let Some(delivery) = batch.delivery {
                 shard.settle(delivery, written);
             }
             if !written {

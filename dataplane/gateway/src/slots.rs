@@ -75,7 +75,8 @@ pub struct Slots {
 #[derive(Debug, Default)]
 pub struct Batch {
     pub chunks: SmallVec<[Bytes; 1]>,
-    pub deliveries: Vec<Delivery>,
+    /// Of the last answer: one that hands out records ends its batch, so that it is known whether it was written whole.
+    pub delivery: Option<Delivery>,
     pub close: bool,
     /// Answers in this batch.
     pub count: u32,
@@ -121,7 +122,8 @@ impl Slots {
             .is_some_and(|slot| matches!(slot, Slot::Waiting))
     }
 
-    /// Takes the answers at the front that are ready, up to the first that is not, and what there is of that one.
+    /// Takes the answers at the front that are ready, up to the first that hands out records or is not ready, and what there
+    /// is of that one.
     pub fn take_ready(&mut self) -> Option<Batch> {
         if self.closed {
             return None;
@@ -134,7 +136,7 @@ impl Slots {
                     let answer = std::mem::take(answer);
                     batch.chunks.push(answer.bytes);
                     batch.chunks.extend(answer.body.filter(|body| !body.is_empty()));
-                    batch.deliveries.extend(answer.delivery);
+                    batch.delivery = answer.delivery;
                     answer.close
                 }
                 Slot::Growing(source) => {
@@ -152,6 +154,9 @@ impl Slots {
             self.slots.pop_front();
             self.first += 1;
             batch.count += 1;
+            if !close && batch.delivery.is_some() {
+                break;
+            }
             if close {
                 batch.close = true;
                 self.closed = true;
@@ -285,6 +290,20 @@ mod tests {
         assert_eq!(taken(&mut slots).as_deref(), Some("endc"));
         assert!(slots.is_empty());
         assert!(!slots.grow(b, words), "it is over");
+    }
+
+    #[test]
+    fn answers_with_records_are_written_one_at_a_time_so_that_each_is_settled_by_itself() {
+        let mut slots = Slots::default();
+        let delivery = |poll| Some(Delivery { shard: 0, cluster: 0, subscription: 0, poll });
+        for (text, poll) in [("a", None), ("b", Some(1)), ("c", Some(2)), ("d", None)] {
+            let sequence = slots.open();
+            slots.fill(sequence, Answer { delivery: poll.and_then(delivery), ..answer(text) });
+        }
+        let batches: Vec<_> = std::iter::from_fn(|| slots.take_ready())
+            .map(|batch| (batch.chunks.concat(), batch.delivery.map(|delivery| delivery.poll)))
+            .collect();
+        assert_eq!(batches, [(b"ab".to_vec(), Some(1)), (b"c".to_vec(), Some(2)), (b"d".to_vec(), None)]);
     }
 
     #[test]

@@ -328,6 +328,17 @@ impl Client {
         self.dirty = true;
     }
 
+    /// When the cluster last denied that the topic exists, unless it was seen since.
+    pub fn topic_denied_at(&self, topic: TopicIdx) -> Option<Instant> {
+        self.used_topic(topic)?.negative_at
+    }
+
+    /// KIP-516: the topic's id in the last metadata, when the cluster tells one. Another id is another topic.
+    pub fn topic_id(&self, topic: TopicIdx) -> Option<[u8; 16]> {
+        let id = self.used_topic(topic)?.id;
+        (id != [0; 16]).then_some(id)
+    }
+
     /// Bytes of records accepted and not yet answered.
     pub fn queued_bytes(&self) -> usize {
         self.records.queued_bytes

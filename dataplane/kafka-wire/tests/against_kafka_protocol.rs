@@ -178,10 +178,10 @@ fn fetch_request() -> impl Strategy<Value = fetch::FetchRequest> {
             }
         },
     );
-    let topic = (name(), proptest::collection::vec(partition, 0..3))
-        .prop_map(|(name, partitions)| fetch::FetchTopic { name, partitions });
-    let forgotten = (name(), proptest::collection::vec(any::<i32>(), 0..3))
-        .prop_map(|(name, partitions)| fetch::ForgottenTopic { name, partitions });
+    let topic = (name(), any::<[u8; 16]>(), proptest::collection::vec(partition, 0..3))
+        .prop_map(|(name, id, partitions)| fetch::FetchTopic { name, id, partitions });
+    let forgotten = (name(), any::<[u8; 16]>(), proptest::collection::vec(any::<i32>(), 0..3))
+        .prop_map(|(name, id, partitions)| fetch::ForgottenTopic { name, id, partitions });
     let numbers = (any::<i32>(), any::<i32>(), any::<i32>(), any::<i32>(), any::<i8>(), any::<i32>(), any::<i32>());
     let topics = proptest::collection::vec(topic, 0..3);
     (numbers, topics, proptest::collection::vec(forgotten, 0..3), name()).prop_map(
@@ -222,7 +222,22 @@ fn fetch_request_at(version: i16, mut request: fetch::FetchRequest) -> fetch::Fe
     if version < 11 {
         request.rack_id.clear();
     }
+    request.topics.iter_mut().for_each(|topic| name_or_id(version, &mut topic.name, &mut topic.id));
+    request.forgotten.iter_mut().for_each(|topic| name_or_id(version, &mut topic.name, &mut topic.id));
     request
+}
+
+/// The codec's type, which this crate does not name.
+fn their_id<U: TryFrom<Vec<u8>, Error: std::fmt::Debug>>(id: [u8; 16]) -> U {
+    U::try_from(id.to_vec()).expect("16 bytes")
+}
+
+/// Topics have a name before version 13, and an id from then on.
+fn name_or_id(version: i16, name: &mut Bytes, id: &mut [u8; 16]) {
+    match version {
+        ..13 => *id = [0; 16],
+        _ => name.clear(),
+    }
 }
 
 fn their_fetch_request(request: &fetch::FetchRequest) -> theirs::FetchRequest {
@@ -237,10 +252,16 @@ fn their_fetch_request(request: &fetch::FetchRequest) -> theirs::FetchRequest {
                 .with_log_start_offset(partition.log_start_offset)
                 .with_partition_max_bytes(partition.partition_max_bytes)
         });
-        FetchTopic::default().with_topic(TopicName(text(&topic.name))).with_partitions(partitions.collect())
+        FetchTopic::default()
+            .with_topic(TopicName(text(&topic.name)))
+            .with_topic_id(their_id(topic.id))
+            .with_partitions(partitions.collect())
     });
     let forgotten = request.forgotten.iter().map(|topic| {
-        ForgottenTopic::default().with_topic(TopicName(text(&topic.name))).with_partitions(topic.partitions.clone())
+        ForgottenTopic::default()
+            .with_topic(TopicName(text(&topic.name)))
+            .with_topic_id(their_id(topic.id))
+            .with_partitions(topic.partitions.clone())
     });
     theirs::FetchRequest::default()
         .with_replica_id(BrokerId(request.replica_id))
@@ -274,8 +295,8 @@ fn fetch_response() -> impl Strategy<Value = fetch::FetchResponse> {
             current_leader,
         }
     });
-    let topic = (name(), proptest::collection::vec(partition, 0..3))
-        .prop_map(|(name, partitions)| fetch::FetchedTopic { name, partitions });
+    let topic = (name(), any::<[u8; 16]>(), proptest::collection::vec(partition, 0..3))
+        .prop_map(|(name, id, partitions)| fetch::FetchedTopic { name, id, partitions });
     (any::<i32>(), any::<i16>(), any::<i32>(), proptest::collection::vec(topic, 0..3)).prop_map(
         |(throttle_time_ms, error, session_id, topics)| fetch::FetchResponse {
             throttle_time_ms,
@@ -301,6 +322,7 @@ fn fetch_response_at(version: i16, mut response: fetch::FetchResponse) -> fetch:
     if version < 7 {
         (response.error, response.session_id) = (ErrorCode::NONE, 0);
     }
+    response.topics.iter_mut().for_each(|topic| name_or_id(version, &mut topic.name, &mut topic.id));
     response
 }
 
@@ -325,7 +347,10 @@ fn their_fetch_response(response: &fetch::FetchResponse) -> theirs::FetchRespons
                     LeaderIdAndEpoch::default().with_leader_id(BrokerId(leader_id)).with_leader_epoch(leader_epoch),
                 )
         });
-        FetchableTopicResponse::default().with_topic(TopicName(text(&topic.name))).with_partitions(partitions.collect())
+        FetchableTopicResponse::default()
+            .with_topic(TopicName(text(&topic.name)))
+            .with_topic_id(their_id(topic.id))
+            .with_partitions(partitions.collect())
     });
     theirs::FetchResponse::default()
         .with_throttle_time_ms(response.throttle_time_ms)
@@ -615,6 +640,6 @@ fn versions_not_spoken_are_named() {
     assert!(produce::decode_request(2, Bytes::new()).unwrap_err().to_string().contains("3 to 12"));
     assert!(produce::decode_request(13, Bytes::new()).is_err());
     assert!(fetch::decode_request(3, Bytes::new()).is_err());
-    assert!(fetch::decode_response(13, Bytes::new()).is_err());
+    assert!(fetch::decode_response(14, Bytes::new()).is_err());
     assert!(api_versions::decode_request(5, Bytes::new()).unwrap_err().to_string().contains("0 to 4"));
 }

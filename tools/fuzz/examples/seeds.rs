@@ -93,6 +93,7 @@ fn produce() {
         let response = ProduceResponse {
             topics: vec![TopicResult {
                 name: Bytes::from_static(b"app1.orders.v1"),
+                id: *b"an id of a topic",
                 partitions: vec![PartitionResult::stored(0, 1234, -1, 0), refused],
             }],
             throttle_time_ms: 7,
@@ -112,6 +113,7 @@ fn fetch() {
             max_bytes: 1 << 20,
             topics: vec![FetchTopic {
                 name: Bytes::from_static(b"app1.orders.v1"),
+                id: *b"an id of a topic",
                 partitions: vec![FetchPartition::consumer(0, 5, 1 << 20)],
             }],
             ..FetchRequest::default()
@@ -130,7 +132,8 @@ fn fetch() {
             ..FetchedPartition::empty(0, ErrorCode::NONE)
         };
         let empty = FetchedPartition::empty(1, ErrorCode::OFFSET_OUT_OF_RANGE);
-        let topic = FetchedTopic { name: Bytes::from_static(b"app1.orders.v1"), partitions: vec![full, empty] };
+        let (name, id) = (Bytes::from_static(b"app1.orders.v1"), *b"an id of a topic");
+        let topic = FetchedTopic { name, id, partitions: vec![full, empty] };
         let response = FetchResponse { session_id: 3, topics: vec![topic], ..FetchResponse::default() };
         let frame = fetch::encode_response_frame(version, 2, &response).concat();
         let body = response_body(ApiKey::Fetch, version, &frame);

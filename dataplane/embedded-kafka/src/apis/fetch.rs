@@ -1,7 +1,10 @@
-//! Fetch v4 to v12: whole batches up to the high watermark, or a wait for them.
+//! Fetch v4 to v13: whole batches up to the high watermark, or a wait for them.
 //!
 //! A fetch that finds less than `min_bytes` is parked; an append to one of its partitions that becomes durable wakes
 //! it. No sessions (KIP-227): every answer carries session id 0, so clients send every request in full.
+//!
+//! From v13 topics are named by id. The id is looked up when the request comes and again when it is answered: a topic that
+//! was deleted meanwhile is UNKNOWN_TOPIC_ID, even if another one has its name by then.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchedPartition, FetchedTopic, VERSIONS, decode_request,
-    encode_response_frame,
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, FetchedTopic, NO_TOPIC_ID, VERSIONS,
+    decode_request, encode_response_frame,
 };
 use tracing::warn;
 
@@ -20,7 +23,8 @@ use crate::limits::{FETCH_BYTES_MAX, FETCH_PARTITION_BYTES_MAX, FETCH_WAIT_MAX, 
 use crate::slot::{Answer, Slot};
 
 pub fn handle(broker: &mut Broker, slot: &Rc<Slot>, body: Bytes, now: Now) -> bool {
-    let Some(request) = read(slot, body) else { return false };
+    let Some(mut request) = read(slot, body) else { return false };
+    name_topics(broker, &mut request);
     if request.session_id != 0 {
         let error = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
         answer(slot, &FetchResponse { error, ..FetchResponse::default() });
@@ -51,11 +55,26 @@ pub fn refuse(slot: &Rc<Slot>, body: Bytes, code: ErrorCode) -> bool {
         .iter()
         .map(|topic| FetchedTopic {
             name: topic.name.clone(),
+            id: topic.id,
             partitions: topic.partitions.iter().map(|wanted| FetchedPartition::empty(wanted.index, code)).collect(),
         })
         .collect();
     answer(slot, &FetchResponse { error: code, topics, ..FetchResponse::default() });
     true
+}
+
+/// Fills in the names of topics asked for by id; a topic that is not here keeps none.
+fn name_topics(broker: &Broker, request: &mut FetchRequest) {
+    for topic in request.topics.iter_mut().filter(|topic| topic.id != NO_TOPIC_ID) {
+        let named = broker.catalogue.topics().find(|known| known.id == topic.id);
+        topic.name = named.map(|known| Bytes::copy_from_slice(known.name.as_bytes())).unwrap_or_default();
+    }
+}
+
+/// Whether a topic asked for by name or id is still that one.
+fn is_here(broker: &Broker, topic: &FetchTopic) -> bool {
+    let name = std::str::from_utf8(&topic.name).unwrap_or_default();
+    topic.id == NO_TOPIC_ID || broker.catalogue.topic(name).is_some_and(|known| known.id == topic.id)
 }
 
 /// The partitions a fetch looks at.
@@ -77,18 +96,23 @@ fn collect(broker: &mut Broker, request: &FetchRequest) -> (FetchResponse, u64, 
     let mut asked = 0;
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
+        let is_here = is_here(broker, topic);
         for wanted in &topic.partitions {
             asked += 1;
             // The first batch of an answer may exceed every limit, or a consumer could never get past it (KIP-74).
             let may_read = left > 0 || bytes == 0;
             let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(FETCH_PARTITION_BYTES_MAX);
-            let fetched = fetch_one(broker, &topic.name, wanted, may_read.then_some(limit.min(left)), bytes == 0);
+            let fetched = if is_here {
+                fetch_one(broker, &topic.name, wanted, may_read.then_some(limit.min(left)), bytes == 0)
+            } else {
+                FetchedPartition::empty(wanted.index, ErrorCode::UNKNOWN_TOPIC_ID)
+            };
             settled |= !fetched.error.is_none();
             left = left.saturating_sub(fetched.records.len());
             bytes += fetched.records.len() as u64;
             partitions.push(fetched);
         }
-        topics.push(FetchedTopic { name: topic.name.clone(), partitions });
+        topics.push(FetchedTopic { name: topic.name.clone(), id: topic.id, partitions });
     }
     settled |= asked == 0;
     (FetchResponse { topics, ..FetchResponse::default() }, bytes, settled)

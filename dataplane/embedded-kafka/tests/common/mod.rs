@@ -15,7 +15,7 @@ use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes};
 use kafka_wire::compression::Compression;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::header::decode_response_header;
-use kafka_wire::messages::fetch::{self, FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use kafka_wire::messages::fetch::{self, FetchPartition, FetchRequest, FetchResponse, FetchTopic, NO_TOPIC_ID};
 use kafka_wire::messages::produce::{self, OutPartition, OutTopic, PartitionResult, ProduceResponse};
 use kafka_wire::record_batch::{BatchBuilder, RecordRef, SealedBatch, batches};
 
@@ -256,7 +256,7 @@ pub fn fetch_request(topic: &str, partition: i32, offset: i64, max_wait_ms: i32)
         max_wait_ms,
         min_bytes: 1,
         max_bytes: 10 * 1024 * 1024,
-        topics: vec![FetchTopic { name: Bytes::copy_from_slice(topic.as_bytes()), partitions }],
+        topics: vec![FetchTopic { name: Bytes::copy_from_slice(topic.as_bytes()), id: NO_TOPIC_ID, partitions }],
         ..FetchRequest::default()
     }
 }

@@ -25,6 +25,9 @@ const _: () = assert!(RESPONSE_BYTES_MAX <= HANDED_OUT_BYTES_MAX);
 /// three seconds where brokers keep `group.initial.rebalance.delay.ms`, and a poll with `wait=0` would never see a record.
 pub const IDLE_MIN: Duration = Duration::from_secs(10);
 
+/// While polls wait for metadata about a topic that was missing, it is looked at so often.
+pub const MISSING_PAUSE: Duration = Duration::from_millis(20);
+
 /// Records looked at for one tick's polls before other subscriptions get their turn. Matters to tag filters only.
 pub const SCAN_RECORDS_MAX: usize = 20_000;
 

@@ -14,11 +14,12 @@
 use std::time::{Duration, Instant};
 
 use kafka_client::group::{GroupConfig, GroupMember, MemberState};
-use kafka_client::{Client, RequestError, RequestToken, Response};
+use kafka_client::limits::TOPIC_MISSING_REASK;
+use kafka_client::{Client, ProduceError, RequestError, RequestToken, Response, TopicState};
 
 use super::Refusal;
 use super::desk::{Answer, Desk, Poll};
-use super::limits::IDLE_MIN;
+use super::limits::{IDLE_MIN, MISSING_PAUSE};
 
 /// See the module.
 #[derive(Debug)]
@@ -35,6 +36,9 @@ pub struct Subscription {
     draining: bool,
     /// The desk stopped for the sake of other subscriptions.
     more: bool,
+    /// While polls wait and the topic is said not to exist: when metadata was asked for, and when to look at it.
+    missing_asked_at: Option<Instant>,
+    missing_look_at: Option<Instant>,
     ticked_at: Instant,
 }
 
@@ -50,6 +54,8 @@ impl Subscription {
             idle_since: Some(now),
             draining: false,
             more: false,
+            missing_asked_at: None,
+            missing_look_at: None,
             ticked_at: now,
         }
     }
@@ -67,8 +73,9 @@ impl Subscription {
         self.ticked_at = now;
         self.member.tick(client, now);
         self.serve();
+        self.answer_missing(client, now);
         if self.desk.next_deadline().is_some_and(|at| at <= now) {
-            let refusal = unreachable(client, &self.member, now);
+            let refusal = missing(client, &self.member).or_else(|| unreachable(client, &self.member, now));
             self.desk.expire(now, refusal.as_ref());
         }
         self.follow_member(client, now);
@@ -160,7 +167,8 @@ impl Subscription {
     pub fn next_deadline(&self) -> Option<Instant> {
         let at_once = self.more.then_some(self.ticked_at);
         let idle = self.idle_since.filter(|_| self.may_leave()).map(|since| since + self.idle_limit());
-        [at_once, idle, self.desk.next_deadline(), self.member.next_deadline()].into_iter().flatten().min()
+        let others = [self.desk.next_deadline(), self.missing_look_at, self.member.next_deadline()];
+        [at_once, idle].into_iter().chain(others).flatten().min()
     }
 
     fn serve(&mut self) {
@@ -182,6 +190,23 @@ impl Subscription {
         for (partition, next_offset) in self.desk.take_delivered() {
             self.member.delivered(partition, next_offset);
         }
+    }
+
+    /// Polls of a topic that does not exist are told so, as publishers are. A denial that is not fresh is asked about first.
+    fn answer_missing(&mut self, client: &mut Client, now: Instant) {
+        self.missing_look_at = None;
+        let refusal = if self.desk.waiting_count() > 0 { missing(client, &self.member) } else { None };
+        let Some(refusal) = refusal else { return };
+        let fresh = |at: Instant| now < at + TOPIC_MISSING_REASK;
+        let denied_at = self.member.topic().and_then(|topic| client.topic_denied_at(topic));
+        if denied_at.is_some_and(fresh) {
+            return self.desk.answer_all(&Answer::Error(refusal));
+        }
+        if !self.missing_asked_at.is_some_and(fresh) {
+            self.missing_asked_at = Some(now);
+            client.refresh_metadata(now);
+        }
+        self.missing_look_at = Some(now + MISSING_PAUSE);
     }
 
     /// A member that failed ends its polls; one that left makes place for a new one when somebody polls.
@@ -220,6 +245,14 @@ impl Subscription {
     fn idle_limit(&self) -> Duration {
         (self.longest_wait * 2).max(IDLE_MIN)
     }
+}
+
+/// What polls are told when the cluster says that the topic does not exist.
+fn missing(client: &Client, member: &GroupMember) -> Option<Refusal> {
+    let topic = member.topic().filter(|topic| client.topic_state(*topic) == TopicState::Missing)?;
+    // Without a name it is one too many to know, not one that is missing.
+    let refusal = || Refusal::new(404, "no_such_topic", ProduceError::TopicUnknown.to_string());
+    (!client.topic_name(topic).is_empty()).then(refusal)
 }
 
 /// Why a poll whose time is over gets 503 instead of 204: nobody could have read for it.

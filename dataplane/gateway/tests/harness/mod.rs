@@ -109,6 +109,27 @@ pub fn scene_of(
     Scene { publish, subscribe, gateway, hooks: Hooks::default(), doc, _kafka: None }
 }
 
+/// Asks Kafka itself, past the gateway.
+fn ask_kafka(
+    kafka: SocketAddr,
+    api: kafka_wire::api_key::ApiKey,
+    request: kafka_wire::cold::RequestKind,
+) -> kafka_wire::cold::ResponseKind {
+    use kafka_wire::cold;
+    use std::io::{Read, Write};
+    const VERSION: i16 = 5;
+    let frame = cold::encode_request_frame(&request, VERSION, 1, "test").expect("encodes");
+    let mut stream = std::net::TcpStream::connect(kafka).expect("connects");
+    stream.write_all(&frame).expect("sent");
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).expect("an answer");
+    let mut body = vec![0; i32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut body).expect("an answer");
+    let mut body = bytes::Bytes::from(body);
+    kafka_wire::header::decode_response_header(&mut body, api, VERSION).expect("a header");
+    cold::decode_response(api, VERSION, body).expect("a response")
+}
+
 /// The gateway never makes topics by asking for them; the manager does. Here a plain CreateTopics (4 partitions).
 fn create_topics(kafka: SocketAddr, names: &[&str]) {
     names.iter().for_each(|name| create_topic(kafka, name, &[]));
@@ -116,8 +137,7 @@ fn create_topics(kafka: SocketAddr, names: &[&str]) {
 
 /// One topic with these configurations.
 pub fn create_topic(kafka: SocketAddr, name: &str, configs: &[(&str, &str)]) {
-    use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes, types};
-    use std::io::{Read, Write};
+    use kafka_wire::cold::{RequestKind, ResponseKind, StrBytes, types};
     let text = |text: &str| StrBytes::from_string(text.to_owned());
     let config = |(name, value): &(&str, &str)| {
         let config = types::create_topics_request::CreatableTopicConfig::default();
@@ -129,17 +149,8 @@ pub fn create_topic(kafka: SocketAddr, name: &str, configs: &[(&str, &str)]) {
         .with_replication_factor(1)
         .with_configs(configs.iter().map(config).collect());
     let request = types::CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5000);
-    let frame = cold::encode_request_frame(&RequestKind::CreateTopics(request), 5, 1, "test").expect("encodes");
-    let mut stream = std::net::TcpStream::connect(kafka).expect("connects");
-    stream.write_all(&frame).expect("sent");
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).expect("an answer");
-    let mut body = vec![0; i32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut body).expect("an answer");
-    let mut body = bytes::Bytes::from(body);
     let api = kafka_wire::api_key::ApiKey::CreateTopics;
-    kafka_wire::header::decode_response_header(&mut body, api, 5).expect("a header");
-    let ResponseKind::CreateTopics(response) = cold::decode_response(api, 5, body).expect("a response") else {
+    let ResponseKind::CreateTopics(response) = ask_kafka(kafka, api, RequestKind::CreateTopics(request)) else {
         panic!("not a CreateTopics response")
     };
     assert!(response.topics.iter().all(|topic| topic.error_code == 0), "{response:?}");
@@ -230,6 +241,26 @@ impl Scene {
             adjust(&mut topic);
             doc.topics.push(topic);
         });
+    }
+
+    /// Makes a topic in Kafka.
+    pub fn create_topic(&self, name: &str) {
+        create_topics(self.kafka(), &[name]);
+    }
+
+    /// Deletes a topic in Kafka, behind the gateway's back.
+    pub fn delete_topic(&self, name: &str) {
+        use kafka_wire::cold::{RequestKind, ResponseKind, StrBytes, types};
+        let names = vec![StrBytes::from_string(name.to_owned()).into()];
+        let request = types::DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(5000);
+        let api = kafka_wire::api_key::ApiKey::DeleteTopics;
+        let answer = ask_kafka(self.kafka(), api, RequestKind::DeleteTopics(request));
+        let ResponseKind::DeleteTopics(response) = answer else { panic!("not a DeleteTopics response") };
+        assert!(response.responses.iter().all(|topic| topic.error_code == 0), "{response:?}");
+    }
+
+    fn kafka(&self) -> SocketAddr {
+        self._kafka.as_ref().expect("with the embedded broker").0.addr()
     }
 
     /// Publishes one message on a fresh connection.

@@ -234,7 +234,7 @@ impl Client {
         let client_id = &self.config.client_id;
         let give_up = now + timeout.max(self.config.request_timeout);
         let sent = match request {
-            Request::Fetch(request) => connection.version(ApiKey::Fetch, fetch::VERSIONS).map(|version| {
+            Request::Fetch(request) => connection.version(ApiKey::Fetch, request.versions()).map(|version| {
                 connection.send_fetch(&request, version, client_id, Owner::User(token), give_up, now);
             }),
             Request::Cold(mut request) => api_of(&request)

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use kafka_wire::messages::fetch::TopicId;
+
 use crate::{Client, Lane, Request, RequestToken, Target, TopicIdx, TopicState};
 
 pub(super) trait Cluster {
@@ -21,7 +23,9 @@ pub(super) trait Cluster {
     fn topic(&mut self, name: &str) -> TopicIdx;
     fn topic_state(&self, topic: TopicIdx) -> TopicState;
     fn partition_count(&self, topic: TopicIdx) -> Option<i32>;
+    fn topic_id(&self, topic: TopicIdx) -> Option<TopicId>;
     fn leader(&self, topic: TopicIdx, partition: i32) -> Option<i32>;
+    fn leader_epoch(&self, topic: TopicIdx, partition: i32) -> Option<i32>;
 }
 
 impl Cluster for Client {
@@ -55,5 +59,11 @@ impl Cluster for Client {
     }
     fn leader(&self, topic: TopicIdx, partition: i32) -> Option<i32> {
         Client::leader(self, topic, partition)
+    }
+    fn topic_id(&self, topic: TopicIdx) -> Option<TopicId> {
+        Client::topic_id(self, topic)
+    }
+    fn leader_epoch(&self, topic: TopicIdx, partition: i32) -> Option<i32> {
+        Client::leader_epoch(self, topic, partition)
     }
 }

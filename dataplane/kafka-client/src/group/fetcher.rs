@@ -12,6 +12,7 @@
 //! Isolation is read_committed: records of open transactions wait, those of aborted ones never appear.
 //!
 //! Invariants:
+//! - A fetch names the topic by its id where the brokers have ids: a position is never read from another topic.
 //! - A partition's `epoch` grows whenever its position is set anew; a reply for an older epoch or another position changes
 //!   nothing, and within one epoch a partition is named by at most one request on its way.
 //! - Records of one partition come out in offset order, each once per assignment.
@@ -24,7 +25,9 @@ use kafka_wire::cold::types::list_offsets_request::{ListOffsetsPartition, ListOf
 use kafka_wire::cold::types::{ListOffsetsRequest, ListOffsetsResponse};
 use kafka_wire::cold::{RequestKind, ResponseKind};
 use kafka_wire::error_code::ErrorCode;
-use kafka_wire::messages::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition};
+use kafka_wire::messages::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, NO_TOPIC_ID, TopicId,
+};
 
 use super::cluster::Cluster;
 use super::limits::{
@@ -63,14 +66,26 @@ struct Partition {
     backoff: Backoff,
     bytes_max: usize,
     queue: Queue,
+    /// While starting over: where it was, outside of the log.
+    left: Option<i64>,
 }
 
 #[derive(Debug)]
 struct Flight {
     node: i32,
     kind: Kind,
+    topic_id: Option<TopicId>,
     /// Partition, epoch and position or timestamp it was asked with.
     asked: Vec<(i32, u64, i64)>,
+}
+
+/// A starting point that a reset found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Started {
+    pub partition: i32,
+    pub offset: i64,
+    /// The position went back: offsets that were handed out will come again as other records.
+    pub back: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -98,7 +113,7 @@ pub(super) struct Fetcher {
     /// How long the next fetch beside a held-back partition waits; doubles until somebody polls.
     crowded_wait: Duration,
     /// New starting points since the owner asked last.
-    started: Vec<(i32, i64)>,
+    started: Vec<Started>,
     rng: Rng,
 }
 
@@ -137,8 +152,13 @@ impl Fetcher {
                 backoff: Backoff::default(),
                 bytes_max,
                 queue: Queue::default(),
+                left: None,
             });
         }
+        self.forget_flights(cluster);
+    }
+
+    fn forget_flights(&mut self, cluster: &mut impl Cluster) {
         // A request that only asks for what is gone holds its broker's place for nothing.
         let partitions = &self.partitions;
         self.flights.retain(|token, flight| {
@@ -149,6 +169,22 @@ impl Fetcher {
             }
             wanted
         });
+    }
+
+    /// The topic is another one, with so many partitions. It begins at offset 0: asking for its beginning might be answered
+    /// by a broker that still has the old one. A share beyond its partitions waits for the next assignment.
+    pub(super) fn begin_anew(&mut self, partition_count: i32, cluster: &mut impl Cluster) {
+        self.started.clear();
+        let indexes: Vec<i32> = self.partitions.keys().copied().collect();
+        for index in indexes {
+            self.start_at(index, 0);
+            let partition = self.partitions.get_mut(&index).expect("listed above");
+            partition.retry_at = None;
+            if index >= partition_count {
+                partition.position = Position::Unknown;
+            }
+        }
+        self.forget_flights(cluster);
     }
 
     pub(super) fn clear(&mut self, cluster: &mut impl Cluster) {
@@ -170,7 +206,7 @@ impl Fetcher {
     }
 
     /// Positions that a reset has found, once each.
-    pub(super) fn take_started(&mut self) -> Vec<(i32, i64)> {
+    pub(super) fn take_started(&mut self) -> Vec<Started> {
         std::mem::take(&mut self.started)
     }
 
@@ -224,7 +260,13 @@ impl Fetcher {
     }
 
     /// Sends whatever can be asked for.
-    pub(super) fn tick(&mut self, topic: TopicIdx, cluster: &mut impl Cluster, now: Instant) {
+    pub(super) fn tick(
+        &mut self,
+        topic: TopicIdx,
+        topic_id: Option<TopicId>,
+        cluster: &mut impl Cluster,
+        now: Instant,
+    ) {
         self.recover_faults(now);
         for partition in self.partitions.values_mut() {
             partition.retry_at = partition.retry_at.filter(|at| *at > now);
@@ -244,7 +286,7 @@ impl Fetcher {
         let leader_count = by_leader.len();
         for (node, indexes) in by_leader {
             self.send_resets(node, &indexes, cluster, now);
-            self.send_fetch(node, leader_count, &indexes, cluster, now);
+            self.send_fetch(node, leader_count, &indexes, (topic, topic_id), cluster, now);
         }
     }
 
@@ -294,6 +336,7 @@ impl Fetcher {
         node: i32,
         leader_count: usize,
         indexes: &[i32],
+        (topic, topic_id): (TopicIdx, Option<TopicId>),
         cluster: &mut impl Cluster,
         now: Instant,
     ) {
@@ -324,7 +367,12 @@ impl Fetcher {
             partition.asked = true;
             asked.push((*index, partition.epoch, offset));
             let partition_max_bytes = i32::try_from(partition.bytes_max).unwrap_or(i32::MAX);
-            partitions.push(FetchPartition::consumer(*index, offset, partition_max_bytes));
+            // KIP-320: a leader of another epoch refuses, so that we ask who leads now, and what.
+            let current_leader_epoch = cluster.leader_epoch(topic, *index).unwrap_or(-1);
+            partitions.push(FetchPartition {
+                current_leader_epoch,
+                ..FetchPartition::consumer(*index, offset, partition_max_bytes)
+            });
         }
         if asked.is_empty() {
             return;
@@ -338,12 +386,16 @@ impl Fetcher {
             min_bytes: 1,
             max_bytes: i32::try_from(bytes_max).unwrap_or(i32::MAX),
             isolation_level: READ_COMMITTED,
-            topics: vec![FetchTopic { name: self.topic.clone().into(), partitions }],
+            topics: vec![FetchTopic {
+                name: self.topic.clone().into(),
+                id: topic_id.unwrap_or(NO_TOPIC_ID),
+                partitions,
+            }],
             ..FetchRequest::default()
         };
         let token =
             cluster.request(Target::Broker(node), Lane::Fetch, Request::Fetch(request), wait + REPLY_GRACE, now);
-        self.flights.insert(token, Flight { node, kind: Kind::Fetch, asked });
+        self.flights.insert(token, Flight { node, kind: Kind::Fetch, topic_id, asked });
     }
 
     fn send_resets(&mut self, node: i32, indexes: &[i32], cluster: &mut impl Cluster, now: Instant) {
@@ -373,7 +425,7 @@ impl Fetcher {
             .with_topics(vec![topic]);
         let request = Request::Cold(RequestKind::ListOffsets(list));
         let token = cluster.request(Target::Broker(node), Lane::Control, request, COORDINATOR_TIMEOUT, now);
-        self.flights.insert(token, Flight { node, kind: Kind::Resets, asked });
+        self.flights.insert(token, Flight { node, kind: Kind::Resets, topic_id: None, asked });
     }
 
     fn look_for_leaders(&mut self, leaderless: bool, cluster: &mut impl Cluster, now: Instant) {
@@ -393,7 +445,11 @@ impl Fetcher {
             tracing::warn!(topic = self.topic, node = flight.node, code = response.error.name(), "fetch refused");
             return self.all_wait(flight, now);
         }
-        let ours = response.topics.into_iter().find(|topic| topic.name[..] == *self.topic.as_bytes());
+        let named = |name: &[u8], id| match flight.topic_id {
+            Some(asked) if name.is_empty() => id == asked,
+            _ => name == self.topic.as_bytes(),
+        };
+        let ours = response.topics.into_iter().find(|topic| named(&topic.name, topic.id));
         let mut found: HashMap<i32, FetchedPartition> =
             ours.into_iter().flat_map(|topic| topic.partitions).map(|found| (found.index, found)).collect();
         for (index, epoch, offset) in &flight.asked {
@@ -461,7 +517,8 @@ impl Fetcher {
                 .find(|found| found.partition_index == *index);
             match found.map(|found| (ErrorCode(found.error_code), found.offset)) {
                 Some((ErrorCode::NONE, offset @ 0..)) => {
-                    self.started.push((*index, offset));
+                    let back = partition.left.take().is_some_and(|left| offset < left);
+                    self.started.push(Started { partition: *index, offset, back });
                     self.start_at(*index, offset);
                 }
                 // No record is that young: begin with the next one that is written.
@@ -506,6 +563,7 @@ impl Fetcher {
         partition.asked = false;
         partition.queue.restart(offset);
         partition.position = Position::At(offset);
+        partition.left = None;
     }
 
     fn start_over(&mut self, index: i32, reset: Reset) {
@@ -527,7 +585,14 @@ impl Fetcher {
             Some(partition) if partition.queue.has_record() => {
                 partition.retry_at = Some(partition.backoff.failed(now, &mut self.rng));
             }
-            _ => self.start_over(index, self.reset),
+            Some(Partition { position: Position::At(left), .. }) => {
+                let left = *left;
+                self.start_over(index, self.reset);
+                if let Some(partition) = self.partitions.get_mut(&index) {
+                    partition.left = Some(left);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -36,6 +36,13 @@ const _: () = assert!(HEARTBEAT_INTERVAL.as_secs() * 3 <= SESSION_TIMEOUT.as_sec
 /// A dirty position is committed at most this much later.
 pub const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// After a topic was made anew, so long a committed offset that does not say which topic it is of counts as the old
+/// one's. Brokers forget the offsets of a deleted topic when they hear of it, which takes them seconds at most.
+pub const OLD_OFFSETS_DOUBTED: Duration = Duration::from_secs(60);
+/// A committed offset of a topic that is not ours as far as we know is believed to be the older one's when metadata
+/// still says so after this time; before, it is we who may be behind.
+pub const OTHER_TOPIC_WAIT: Duration = Duration::from_secs(1);
+
 /// Pause before the next try on a partition whose data or rights are broken: only a person can help.
 pub const BACKOFF_BROKEN: Duration = Duration::from_secs(5);
 

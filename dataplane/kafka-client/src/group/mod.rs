@@ -13,17 +13,22 @@
 //! - Records are handed out only while the membership is stable, so never beside another owner's as far as we can know:
 //!   a coordinator silent for a session timeout ends the membership here too.
 //! - A commit carries the contiguous delivered watermark of the current generation and nothing else.
+//! - Positions, records and watermarks are of one making of the topic ([`incarnation`]): when it was deleted and made
+//!   again, all of them go, and the group reads the new one from its beginning.
 
 pub mod assignor;
 mod cluster;
 pub mod consumer_protocol;
 mod coordinator;
 mod fetcher;
+mod incarnation;
 pub mod limits;
 mod member;
 mod offsets;
 mod queue;
 pub mod shape;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -39,6 +44,7 @@ pub use self::queue::record_bytes;
 
 use self::cluster::Cluster;
 use self::fetcher::Fetcher;
+use self::incarnation::Incarnation;
 use self::member::{Event, Membership, Phase};
 use self::offsets::Offsets;
 use crate::{Client, RequestError, RequestToken, Response, TopicIdx};
@@ -135,6 +141,7 @@ pub struct GroupMember {
     membership: Membership,
     offsets: Offsets,
     fetcher: Fetcher,
+    incarnation: Incarnation,
     topic_name: String,
     topic: Option<TopicIdx>,
     assignment: Vec<i32>,
@@ -159,6 +166,7 @@ impl GroupMember {
             membership: Membership::new(&config, seed, now),
             offsets: Offsets::new(&config, seed ^ 1),
             fetcher: Fetcher::new(&config, seed ^ 2),
+            incarnation: Incarnation::default(),
             topic_name: config.topic,
             topic: None,
             assignment: Vec::new(),
@@ -270,6 +278,11 @@ impl GroupMember {
         }
     }
 
+    /// The topic, as the client knows it; `None` before the first tick.
+    pub fn topic(&self) -> Option<TopicIdx> {
+        self.topic
+    }
+
     /// Our partitions, in order.
     pub fn assignment(&self) -> &[i32] {
         &self.assignment
@@ -284,12 +297,12 @@ impl GroupMember {
     fn step(&mut self, cluster: &mut impl Cluster, now: Instant) {
         self.due = false;
         self.ticked_at = now;
-        let topic = *self.topic.get_or_insert_with(|| cluster.topic(&self.topic_name));
+        let topic = self.look_at_topic(cluster, now);
         let event = self.membership.tick(cluster, now);
         self.apply(event, cluster, now);
 
         if let Some((member_id, generation)) = self.membership.identity() {
-            self.offsets.tick(member_id, generation, cluster, now);
+            self.offsets.tick(member_id, generation, &self.incarnation, cluster, now);
         }
         let committed = |until: Instant, offsets: &Offsets| offsets.settled() || until <= now;
         match self.membership.phase() {
@@ -303,7 +316,7 @@ impl GroupMember {
                 self.membership.join(cluster, now);
             }
             Phase::Stable if self.leave_until.is_none() => {
-                self.fetcher.tick(topic, cluster, now);
+                self.fetcher.tick(topic, self.incarnation.id(), cluster, now);
             }
             Phase::Left | Phase::Failed(_) => {
                 self.leave_until = None;
@@ -324,17 +337,23 @@ impl GroupMember {
         cluster: &mut impl Cluster,
         now: Instant,
     ) -> bool {
+        if !self.owns(token) {
+            return false;
+        }
+        // Before the answer is judged: it may be of a topic that is no more.
+        self.look_at_topic(cluster, now);
         let mut result = Some(result);
         if let Some(event) = self.membership.on_reply(token, &mut result, cluster, now) {
             self.apply(event, cluster, now);
-        } else if let Some(event) = self.offsets.on_reply(token, &mut result, cluster, now) {
+        } else if let Some(event) = self.offsets.on_reply(token, &mut result, &self.incarnation, cluster, now) {
             self.apply_offsets(event, cluster, now);
         } else if self.fetcher.on_reply(token, &mut result, cluster, now) {
-            for (partition, offset) in self.fetcher.take_started() {
-                self.offsets.started(partition, offset, now);
+            for started in self.fetcher.take_started() {
+                if started.back {
+                    self.revoked.push(started.partition); // offsets of before say nothing about those to come
+                }
+                self.offsets.started(started.partition, started.offset, now);
             }
-        } else {
-            return false;
         }
         self.step(cluster, now);
         true
@@ -391,6 +410,20 @@ impl GroupMember {
         self.offsets.assign(&partitions, cluster, now);
         self.fetcher.assign(&partitions, cluster);
         self.assignment = partitions;
+    }
+
+    /// Notices when the topic was made anew: what we hold of it is then worth nothing.
+    fn look_at_topic(&mut self, cluster: &mut impl Cluster, now: Instant) -> TopicIdx {
+        let topic = *self.topic.get_or_insert_with(|| cluster.topic(&self.topic_name));
+        if self.incarnation.is_anew(topic, cluster, now) {
+            tracing::warn!(topic = self.topic_name, "topic was deleted and made again, reading it from its beginning");
+            let count = cluster.partition_count(topic).unwrap_or(0);
+            self.revoked.extend(&self.assignment);
+            self.partition_count_before = self.partition_count_before.map(|_| 0);
+            self.offsets.begin_anew(count, cluster, now);
+            self.fetcher.begin_anew(count, cluster);
+        }
+        topic
     }
 
     fn release_all(&mut self, cluster: &mut impl Cluster) {

@@ -3,6 +3,9 @@
 //! Per partition one number counts: the offset of the next record that was not delivered, below which everything was.
 //! Only that watermark is committed, so a commit never covers a record somebody may still have to see.
 //!
+//! A commit says which topic it is of ([`super::incarnation`]). An offset that turns out to be of a topic of that name
+//! that was deleted is no position in this one: the group begins at the beginning of the new topic.
+//!
 //! Invariants:
 //! - At most one commit and one fetch of offsets are on their way.
 //! - A watermark never moves back within one assignment.
@@ -15,12 +18,13 @@ use std::time::{Duration, Instant};
 use kafka_wire::cold::types::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_wire::cold::types::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_wire::cold::types::{OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse};
-use kafka_wire::cold::{RequestKind, ResponseKind};
+use kafka_wire::cold::{RequestKind, ResponseKind, StrBytes};
 use kafka_wire::error_code::ErrorCode;
 
 use super::cluster::Cluster;
 use super::coordinator::{Verdict, verdict};
-use super::limits::COORDINATOR_TIMEOUT;
+use super::incarnation::{Incarnation, Worth};
+use super::limits::{COORDINATOR_TIMEOUT, OTHER_TOPIC_WAIT};
 use super::{GroupConfig, text};
 use crate::backoff::Backoff;
 use crate::rng::Rng;
@@ -43,6 +47,14 @@ struct Mark {
     /// Next offset not delivered; `None` until the position is known.
     delivered: Option<i64>,
     committed: Option<i64>,
+}
+
+/// As the coordinator tells it.
+#[derive(Debug)]
+struct Committed {
+    offset: i64,
+    /// The text committed with it.
+    label: String,
 }
 
 #[derive(Debug)]
@@ -73,6 +85,8 @@ pub(super) struct Offsets {
     /// Partitions whose committed offset is still to be asked for.
     unknown: Vec<i32>,
     lookup: Lookup,
+    /// Since when the coordinator tells offsets of another topic than we know.
+    other_since: Option<Instant>,
     commit: Option<Commit>,
     /// When the next commit may leave, once something is dirty.
     commit_at: Option<Instant>,
@@ -90,6 +104,7 @@ impl Offsets {
             marks: BTreeMap::new(),
             unknown: Vec::new(),
             lookup: Lookup::Done,
+            other_since: None,
             commit: None,
             commit_at: None,
             backoff: Backoff::default(),
@@ -109,10 +124,23 @@ impl Offsets {
         self.commit_at = self.dirty().then_some(now);
     }
 
+    /// The topic is another one, with so many partitions: what was delivered and committed was of the old one.
+    pub(super) fn begin_anew(&mut self, partition_count: i32, cluster: &mut impl Cluster, now: Instant) {
+        self.forget_requests(cluster);
+        self.unknown.clear();
+        self.other_since = None;
+        for (partition, mark) in &mut self.marks {
+            let exists = *partition < partition_count;
+            *mark = Mark { delivered: exists.then_some(0), committed: None };
+        }
+        self.commit_at = Some(now);
+    }
+
     /// Nothing is ours any more.
     pub(super) fn clear(&mut self, cluster: &mut impl Cluster) {
         self.marks.clear();
         self.unknown.clear();
+        self.other_since = None;
         self.commit_at = None;
         self.forget_requests(cluster);
     }
@@ -160,14 +188,21 @@ impl Offsets {
     }
 
     /// Sends what is due, as `member` of `generation`.
-    pub(super) fn tick(&mut self, member_id: &str, generation: i32, cluster: &mut impl Cluster, now: Instant) {
+    pub(super) fn tick(
+        &mut self,
+        member_id: &str,
+        generation: i32,
+        incarnation: &Incarnation,
+        cluster: &mut impl Cluster,
+        now: Instant,
+    ) {
         if matches!(self.lookup, Lookup::Due { at } if at <= now) {
             self.look_up(cluster, now);
         }
         if self.commit.is_none() && self.commit_at.is_some_and(|at| at <= now) {
             self.commit_at = None;
             if self.dirty() {
-                self.send_commit(member_id, generation, cluster, now);
+                self.send_commit(member_id, generation, incarnation, cluster, now);
             }
         }
     }
@@ -191,12 +226,13 @@ impl Offsets {
         &mut self,
         token: RequestToken,
         result: &mut Option<Result<Response, RequestError>>,
+        incarnation: &Incarnation,
         cluster: &mut impl Cluster,
         now: Instant,
     ) -> Option<Event> {
         if matches!(self.lookup, Lookup::Sent { token: sent } if sent == token) {
             let reply = result.take()?;
-            return Some(self.looked_up(reply, cluster, now));
+            return Some(self.looked_up(reply, incarnation, cluster, now));
         }
         if let Some(commit) = self.commit.take_if(|commit| commit.token == token) {
             let reply = result.take()?;
@@ -219,7 +255,13 @@ impl Offsets {
         self.lookup = Lookup::Sent { token };
     }
 
-    fn looked_up(&mut self, reply: Result<Response, RequestError>, cluster: &mut impl Cluster, now: Instant) -> Event {
+    fn looked_up(
+        &mut self,
+        reply: Result<Response, RequestError>,
+        incarnation: &Incarnation,
+        cluster: &mut impl Cluster,
+        now: Instant,
+    ) -> Event {
         let found = match reply {
             Ok(Response::Cold(ResponseKind::OffsetFetch(response))) => read_positions(response, &self.topic),
             Ok(_) => Err(ErrorCode::UNKNOWN_SERVER_ERROR),
@@ -236,22 +278,51 @@ impl Offsets {
                 return Event::Nothing;
             }
         };
+        let worth = |committed: &Committed| incarnation.worth(&committed.label, now);
+        if found.values().any(|committed| committed.offset >= 0 && worth(committed) == Worth::Other) {
+            let since = *self.other_since.get_or_insert(now);
+            if now < since + OTHER_TOPIC_WAIT {
+                cluster.refresh_metadata(now);
+                self.lookup = Lookup::Due { at: self.backoff.failed(now, &mut self.rng) };
+                return Event::Nothing;
+            }
+        }
+        self.other_since = None;
         self.backoff.succeeded();
         self.lookup = Lookup::Done;
-        let positions: Vec<(i32, Option<i64>)> = std::mem::take(&mut self.unknown)
-            .into_iter()
-            .map(|partition| (partition, found.get(&partition).copied().filter(|offset| *offset >= 0)))
-            .collect();
-        for (partition, offset) in &positions {
-            if let Some(mark) = self.marks.get_mut(partition) {
-                mark.delivered = *offset;
-                mark.committed = *offset;
+        let mut positions = Vec::new();
+        for partition in std::mem::take(&mut self.unknown) {
+            let committed = found.get(&partition).filter(|committed| committed.offset >= 0);
+            let is_ours = committed.is_none_or(|committed| worth(committed) == Worth::Ours);
+            let offset = committed.map(|committed| if is_ours { committed.offset } else { 0 });
+            if !is_ours {
+                tracing::warn!(
+                    group = self.group,
+                    topic = self.topic,
+                    partition,
+                    ?committed,
+                    "committed offset is of a deleted topic of that name, reading the new one from its beginning"
+                );
+                self.commit_at = Some(now);
             }
+            if let Some(mark) = self.marks.get_mut(&partition) {
+                mark.delivered = offset;
+                mark.committed = offset.filter(|_| is_ours);
+            }
+            positions.push((partition, offset));
         }
         Event::Positions(positions)
     }
 
-    fn send_commit(&mut self, member_id: &str, generation: i32, cluster: &mut impl Cluster, now: Instant) {
+    fn send_commit(
+        &mut self,
+        member_id: &str,
+        generation: i32,
+        incarnation: &Incarnation,
+        cluster: &mut impl Cluster,
+        now: Instant,
+    ) {
+        let label = incarnation.label();
         let sent: Vec<(i32, i64)> = self
             .marks
             .iter()
@@ -265,7 +336,7 @@ impl Offsets {
                     .with_partition_index(*partition)
                     .with_committed_offset(*offset)
                     .with_committed_leader_epoch(-1)
-                    .with_committed_metadata(Some(text("")))
+                    .with_committed_metadata(Some(text(&label)))
             })
             .collect();
         let topic = OffsetCommitRequestTopic::default().with_name(text(&self.topic).into()).with_partitions(partitions);
@@ -322,11 +393,12 @@ impl Offsets {
 }
 
 /// Offsets by partition in either shape of the response; an error of the whole or of any partition fails all.
-fn read_positions(response: OffsetFetchResponse, topic: &str) -> Result<BTreeMap<i32, i64>, ErrorCode> {
+fn read_positions(response: OffsetFetchResponse, topic: &str) -> Result<BTreeMap<i32, Committed>, ErrorCode> {
     let mut found = BTreeMap::new();
-    let mut take = |partition: i32, offset: i64, code: i16| match ErrorCode(code) {
+    let mut take = |partition: i32, offset: i64, label: &Option<StrBytes>, code: i16| match ErrorCode(code) {
         ErrorCode::NONE => {
-            found.insert(partition, offset);
+            let label = label.as_ref().map(|label| label.to_string()).unwrap_or_default();
+            found.insert(partition, Committed { offset, label });
             Ok(())
         }
         // The topic is gone or not yet known there: no committed offset.
@@ -336,14 +408,14 @@ fn read_positions(response: OffsetFetchResponse, topic: &str) -> Result<BTreeMap
     check(response.error_code)?;
     for found_topic in response.topics.iter().filter(|found| found.name.as_str() == topic) {
         for partition in &found_topic.partitions {
-            take(partition.partition_index, partition.committed_offset, partition.error_code)?;
+            take(partition.partition_index, partition.committed_offset, &partition.metadata, partition.error_code)?;
         }
     }
     for group in &response.groups {
         check(group.error_code)?;
         for found_topic in group.topics.iter().filter(|found| found.name.as_str() == topic) {
             for partition in &found_topic.partitions {
-                take(partition.partition_index, partition.committed_offset, partition.error_code)?;
+                take(partition.partition_index, partition.committed_offset, &partition.metadata, partition.error_code)?;
             }
         }
     }

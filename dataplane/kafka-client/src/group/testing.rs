@@ -18,7 +18,7 @@ use kafka_wire::cold::types::{
 use kafka_wire::cold::{RequestKind, ResponseKind};
 use kafka_wire::compression::Compression;
 use kafka_wire::error_code::ErrorCode;
-use kafka_wire::messages::fetch::{FetchResponse, FetchedPartition, FetchedTopic};
+use kafka_wire::messages::fetch::{FetchResponse, FetchedPartition, FetchedTopic, NO_TOPIC_ID, TopicId};
 use kafka_wire::record_batch::{BatchBuilder, RecordRef, patch_base_offset, set_log_append_time};
 
 use super::cluster::Cluster;
@@ -99,6 +99,12 @@ pub(super) struct Sent {
     line: String,
 }
 
+impl Sent {
+    pub(super) fn is(&self, api: &str) -> bool {
+        self.line.starts_with(api)
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) sent: VecDeque<Sent>,
@@ -109,6 +115,11 @@ pub(super) struct Script {
     pub(super) topics: BTreeMap<String, i32>,
     /// Leaders other than node 1; `None`: nobody leads.
     pub(super) leaders: BTreeMap<i32, Option<i32>>,
+    /// As metadata tells them; none where brokers have no ids.
+    pub(super) topic_id: Option<TopicId>,
+    pub(super) leader_epoch: i32,
+    /// The cluster denies every topic, and is believed.
+    pub(super) missing: bool,
     names: Vec<String>,
     tokens: u64,
 }
@@ -138,10 +149,20 @@ impl Cluster for Script {
         TopicIdx(found as u32)
     }
     fn topic_state(&self, topic: TopicIdx) -> TopicState {
-        if self.partition_count(topic).is_some() { TopicState::Known } else { TopicState::Pending }
+        match self.partition_count(topic) {
+            _ if self.missing => TopicState::Missing,
+            Some(_) => TopicState::Known,
+            None => TopicState::Pending,
+        }
     }
     fn partition_count(&self, topic: TopicIdx) -> Option<i32> {
         self.topics.get(&self.names[topic.0 as usize]).copied()
+    }
+    fn topic_id(&self, _: TopicIdx) -> Option<TopicId> {
+        self.topic_id
+    }
+    fn leader_epoch(&self, _: TopicIdx, _: i32) -> Option<i32> {
+        Some(self.leader_epoch)
     }
     fn leader(&self, _: TopicIdx, partition: i32) -> Option<i32> {
         self.leaders.get(&partition).copied().unwrap_or(Some(1))
@@ -164,6 +185,9 @@ fn describe(target: Target<'_>, lane: Lane, request: &Request) -> String {
                 write!(line, " {}@{}", partition.index, partition.fetch_offset).unwrap();
             }
             write!(line, " wait {}", fetch.max_wait_ms).unwrap();
+            if fetch.topics[0].id != NO_TOPIC_ID {
+                write!(line, " of {}", fetch.topics[0].id[0] as char).unwrap();
+            }
         }
         Request::Cold(RequestKind::JoinGroup(join)) => {
             assert_eq!(lane, Lane::Group);
@@ -190,6 +214,10 @@ fn describe(target: Target<'_>, lane: Lane, request: &Request) -> String {
             write!(line, "OffsetCommit generation={}", commit.generation_id_or_member_epoch).unwrap();
             for partition in &commit.topics[0].partitions {
                 write!(line, " {}@{}", partition.partition_index, partition.committed_offset).unwrap();
+            }
+            let label = commit.topics[0].partitions[0].committed_metadata.as_deref().unwrap_or_default();
+            if let Some(id) = label.strip_prefix("gafka topic ") {
+                write!(line, " of {}", u8::from_str_radix(&id[..2], 16).unwrap() as char).unwrap();
             }
         }
         Request::Cold(RequestKind::LeaveGroup(leave)) => {
@@ -329,12 +357,30 @@ pub(super) fn left() -> Response {
     Response::Cold(ResponseKind::LeaveGroup(LeaveGroupResponse::default()))
 }
 
+/// What a commit carries that is of the topic with this id.
+pub(super) fn label(id: u8) -> String {
+    format!("gafka topic {}", format!("{id:02x}").repeat(16))
+}
+
 /// Version 8 shape.
 pub(super) fn offsets(committed: &[(i32, i64)]) -> Response {
+    offsets_of(committed, "")
+}
+
+/// With this text committed beside them.
+pub(super) fn offsets_of(committed: &[(i32, i64)], label: &str) -> Response {
+    offsets_each(committed.iter().map(|(index, offset)| (*index, (*offset, label.to_owned()))).collect())
+}
+
+/// Each with its own text.
+pub(super) fn offsets_each(committed: Vec<(i32, (i64, String))>) -> Response {
     let partitions = committed
-        .iter()
-        .map(|(index, offset)| {
-            OffsetFetchResponsePartitions::default().with_partition_index(*index).with_committed_offset(*offset)
+        .into_iter()
+        .map(|(index, (offset, label))| {
+            OffsetFetchResponsePartitions::default()
+                .with_partition_index(index)
+                .with_committed_offset(offset)
+                .with_metadata(Some(text(&label)))
         })
         .collect();
     let topic = OffsetFetchResponseTopics::default().with_name(text(TOPIC).into()).with_partitions(partitions);
@@ -385,7 +431,7 @@ pub(super) fn fetched(parts: &[(i32, ErrorCode, Bytes)]) -> Response {
             current_leader: None,
         })
         .collect();
-    let topics = vec![FetchedTopic { name: TOPIC.into(), partitions }];
+    let topics = vec![FetchedTopic { name: TOPIC.into(), id: NO_TOPIC_ID, partitions }];
     Response::Fetch(FetchResponse { topics, ..FetchResponse::default() })
 }
 

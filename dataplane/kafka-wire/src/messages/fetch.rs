@@ -1,14 +1,15 @@
-//! Fetch (API 1), versions 4 to 12.
+//! Fetch (API 1), versions 4 to 13.
 //!
-//! From 4 (Kafka 0.11) because it is the first that returns batches of magic 2; to 12 because 13 names topics by id
-//! (KIP-516). What changed on the way: 5 log start offset, 7 sessions (KIP-227), 9 leader epoch (KIP-320), 11 rack
-//! and preferred replica (KIP-392), 12 flexible.
+//! From 4 (Kafka 0.11) because it is the first that returns batches of magic 2; to 13 (Kafka 3.1) because it names topics
+//! by id (KIP-516): an offset of a deleted topic cannot be read from the topic made again under its name. What changed on
+//! the way: 5 log start offset, 7 sessions (KIP-227), 9 leader epoch (KIP-320), 11 rack and preferred replica (KIP-392),
+//! 12 flexible, 13 topic ids instead of names.
 //!
 //! Records are never copied: a client slices them out of the response frame, a broker links them into it.
 
 use std::ops::RangeInclusive;
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::api_key::ApiKey;
 use crate::chain::Chain;
@@ -19,9 +20,15 @@ use crate::primitive::{Reader, put_count, put_no_tags, put_string, share};
 use crate::wire_error::WireError;
 
 /// Versions spoken, as a client and as a broker.
-pub const VERSIONS: RangeInclusive<i16> = 4..=12;
+pub const VERSIONS: RangeInclusive<i16> = 4..=13;
 
 const FLEXIBLE_FROM: i16 = 12;
+const IDS_FROM: i16 = 13;
+
+/// KIP-516: all zero where the cluster gives topics none.
+pub type TopicId = [u8; 16];
+/// A cluster that gives topics no ids.
+pub const NO_TOPIC_ID: TopicId = [0; 16];
 const CURRENT_LEADER_TAG: u32 = 1;
 
 /// A request, received or to be sent.
@@ -63,10 +70,21 @@ impl Default for FetchRequest {
     }
 }
 
+impl FetchRequest {
+    /// The versions that can say this: only with every topic's id one that names topics by it.
+    pub fn versions(&self) -> RangeInclusive<i16> {
+        let by_id = self.topics.iter().all(|topic| topic.id != NO_TOPIC_ID);
+        let by_id = by_id && self.forgotten.iter().all(|topic| topic.id != NO_TOPIC_ID);
+        *VERSIONS.start()..=if by_id { *VERSIONS.end() } else { IDS_FROM - 1 }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchTopic {
-    /// UTF-8 checked.
+    /// UTF-8 checked; empty from version 13.
     pub name: Bytes,
+    /// From version 13, in place of the name.
+    pub id: TopicId,
     pub partitions: Vec<FetchPartition>,
 }
 
@@ -99,8 +117,10 @@ impl FetchPartition {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForgottenTopic {
-    /// UTF-8 checked.
+    /// UTF-8 checked; empty from version 13.
     pub name: Bytes,
+    /// From version 13, in place of the name.
+    pub id: TopicId,
     pub partitions: Vec<i32>,
 }
 
@@ -117,8 +137,10 @@ pub struct FetchResponse {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedTopic {
-    /// UTF-8 checked.
+    /// UTF-8 checked; empty from version 13.
     pub name: Bytes,
+    /// From version 13, in place of the name.
+    pub id: TopicId,
     pub partitions: Vec<FetchedPartition>,
 }
 
@@ -179,7 +201,7 @@ pub fn encode_request_frame(version: i16, correlation_id: i32, client_id: &str, 
     }
     put_count(out, flexible, request.topics.len());
     for topic in &request.topics {
-        put_string(out, flexible, &topic.name);
+        put_topic(out, version, &topic.name, &topic.id);
         put_count(out, flexible, topic.partitions.len());
         for partition in &topic.partitions {
             out.put_i32(partition.index);
@@ -201,7 +223,7 @@ pub fn encode_request_frame(version: i16, correlation_id: i32, client_id: &str, 
     if version >= 7 {
         put_count(out, flexible, request.forgotten.len());
         for topic in &request.forgotten {
-            put_string(out, flexible, &topic.name);
+            put_topic(out, version, &topic.name, &topic.id);
             put_count(out, flexible, topic.partitions.len());
             topic.partitions.iter().for_each(|index| out.put_i32(*index));
             put_no_tags(out, flexible);
@@ -212,6 +234,22 @@ pub fn encode_request_frame(version: i16, correlation_id: i32, client_id: &str, 
     }
     put_no_tags(out, flexible);
     chain.finish_plain()
+}
+
+fn put_topic(out: &mut BytesMut, version: i16, name: &[u8], id: &TopicId) {
+    if version >= IDS_FROM {
+        out.put_slice(id);
+    } else {
+        put_string(out, version >= FLEXIBLE_FROM, name);
+    }
+}
+
+fn read_topic(version: i16, reader: &mut Reader<'_>, body: &Bytes) -> Result<(Bytes, TopicId), WireError> {
+    if version >= IDS_FROM {
+        let id = reader.take(16, "topic id")?.try_into().expect("16 bytes were asked for");
+        return Ok((Bytes::new(), id));
+    }
+    Ok((share(body, reader.string(version >= FLEXIBLE_FROM, "topic name")?), NO_TOPIC_ID))
 }
 
 /// Reads a request body. Every byte must belong to it.
@@ -233,7 +271,7 @@ pub fn decode_request(version: i16, body: Bytes) -> Result<FetchRequest, WireErr
     let topic_count = reader.count(flexible, 3, "topics")?;
     request.topics.reserve(topic_count);
     for _ in 0..topic_count {
-        let name = share(&body, reader.string(flexible, "topic name")?);
+        let (name, id) = read_topic(version, &mut reader, &body)?;
         let partition_count = reader.count(flexible, 16, "partitions")?;
         let mut partitions = Vec::with_capacity(partition_count);
         for _ in 0..partition_count {
@@ -248,20 +286,20 @@ pub fn decode_request(version: i16, body: Bytes) -> Result<FetchRequest, WireErr
             reader.skip_tags(flexible)?;
         }
         reader.skip_tags(flexible)?;
-        request.topics.push(FetchTopic { name, partitions });
+        request.topics.push(FetchTopic { name, id, partitions });
     }
     if version >= 7 {
         let forgotten_count = reader.count(flexible, 3, "forgotten topics")?;
         request.forgotten.reserve(forgotten_count);
         for _ in 0..forgotten_count {
-            let name = share(&body, reader.string(flexible, "topic name")?);
+            let (name, id) = read_topic(version, &mut reader, &body)?;
             let partition_count = reader.count(flexible, 4, "partitions")?;
             let mut partitions = Vec::with_capacity(partition_count);
             for _ in 0..partition_count {
                 partitions.push(reader.i32("partition index")?);
             }
             reader.skip_tags(flexible)?;
-            request.forgotten.push(ForgottenTopic { name, partitions });
+            request.forgotten.push(ForgottenTopic { name, id, partitions });
         }
     }
     if version >= 11 {
@@ -289,7 +327,7 @@ pub fn encode_response_frame(version: i16, correlation_id: i32, response: &Fetch
     }
     put_count(&mut chain.buffer, flexible, response.topics.len());
     for topic in &response.topics {
-        put_string(&mut chain.buffer, flexible, &topic.name);
+        put_topic(&mut chain.buffer, version, &topic.name, &topic.id);
         put_count(&mut chain.buffer, flexible, topic.partitions.len());
         for partition in &topic.partitions {
             encode_partition(version, flexible, &mut chain, partition);
@@ -336,7 +374,7 @@ fn encode_partition(version: i16, flexible: bool, chain: &mut Chain, partition: 
 fn copied_bytes(response: &FetchResponse) -> usize {
     let mut bytes = 32;
     for topic in &response.topics {
-        bytes += 16 + topic.name.len();
+        bytes += 16 + topic.name.len().max(topic.id.len());
         for partition in &topic.partitions {
             let copied = Some(partition.records.len()).filter(|len| *len < BODY_LINK_BYTES_MIN).unwrap_or(0);
             bytes += 64 + copied + 17 * partition.aborted.len();
@@ -357,14 +395,14 @@ pub fn decode_response(version: i16, body: Bytes) -> Result<FetchResponse, WireE
     let topic_count = reader.count(flexible, 3, "topics")?;
     response.topics.reserve(topic_count);
     for _ in 0..topic_count {
-        let name = share(&body, reader.string(flexible, "topic name")?);
+        let (name, id) = read_topic(version, &mut reader, &body)?;
         let partition_count = reader.count(flexible, 24, "partitions")?;
         let mut partitions = Vec::with_capacity(partition_count);
         for _ in 0..partition_count {
             partitions.push(decode_partition(version, flexible, &mut reader, &body)?);
         }
         reader.skip_tags(flexible)?;
-        response.topics.push(FetchedTopic { name, partitions });
+        response.topics.push(FetchedTopic { name, id, partitions });
     }
     reader.skip_tags(flexible)?;
     Ok(response)

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use kafka_client::{Acks, ClientConfig, Lane, Request, Response, Target, TopicIdx};
-use kafka_wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use kafka_wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic, NO_TOPIC_ID};
 use kafka_wire::record_batch::batches;
 use rdkafka::types::RDKafkaApiKey as Api;
 
@@ -137,7 +137,7 @@ fn fetch(publisher: &mut Publisher, topic: TopicIdx, partition: i32) -> Vec<Lyin
     loop {
         let leader = publisher.client.leader(topic, partition).expect("a leader");
         let partitions = vec![FetchPartition::consumer(partition, offset, 1 << 20)];
-        let topics = vec![FetchTopic { name: TOPIC.as_bytes().to_vec().into(), partitions }];
+        let topics = vec![FetchTopic { name: TOPIC.as_bytes().to_vec().into(), id: NO_TOPIC_ID, partitions }];
         let request = Request::Fetch(FetchRequest { max_wait_ms: 50, topics, ..FetchRequest::default() });
         let token = publisher.client.request(Target::Broker(leader), Lane::Fetch, request, LONG, Instant::now());
         let mut answer = None;
