@@ -39,6 +39,9 @@ const LOST_ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// While draining, what was handed out gets so long to reach the network before its group commits and leaves.
 const DELIVERY_GRACE: Duration = Duration::from_millis(200);
 
+/// Says that the group had committed before: where it begins was decided, `reset` had no effect (CONTRACT.md).
+const RESET_IGNORED: (&str, &str) = ("X-Reset", "ignored");
+
 /// A poll on its way to the shard that owns its group.
 #[derive(Debug, Clone)]
 pub struct PollRequest {
@@ -54,7 +57,7 @@ pub struct PollRequest {
     pub max_bytes: usize,
     pub wait: Duration,
     pub deadline: Instant,
-    pub reset: Reset,
+    pub reset: Option<Reset>,
     pub filter: Option<TagFilter>,
     pub form: Form,
     pub strip_2017_tags: bool,
@@ -70,7 +73,7 @@ pub struct PollAnswer {
 #[derive(Debug)]
 pub enum PollOutcome {
     Records(Framed, Delivery),
-    Empty,
+    Empty { reset_ignored: bool },
     Refused(Refusal),
 }
 
@@ -102,6 +105,7 @@ struct Waiting {
     origin: usize,
     form: Form,
     strip_2017_tags: bool,
+    asks_reset: bool,
 }
 
 /// Cluster, group and topic, by their names in Kafka.
@@ -199,7 +203,11 @@ impl Subscriptions {
                 let reply = reply::records(&context, framed.content_type, &framed.headers, framed.body, delivery);
                 (200, reply, Some(delivery))
             }
-            PollOutcome::Empty => (204, reply::no_content(&context, &[("Cache-Control", "no-store")]), None),
+            PollOutcome::Empty { reset_ignored } => {
+                let headers = [("Cache-Control", "no-store"), RESET_IGNORED];
+                let headers = &headers[..1 + usize::from(reset_ignored)];
+                (204, reply::no_content(&context, headers), None)
+            }
             PollOutcome::Refused(refusal) => {
                 let failure = Failure::from(refusal);
                 (failure.status, reply::failure(&context, &failure), None)
@@ -278,7 +286,7 @@ impl Subscriptions {
     /// A poll for a subscription that lives here, from this shard or another.
     pub fn enqueue(&self, shard: &Rc<Shard>, request: PollRequest, now: Instant) {
         if self.draining.get() {
-            let answer = PollAnswer { poll: request.poll, outcome: PollOutcome::Empty };
+            let answer = PollAnswer { poll: request.poll, outcome: PollOutcome::Empty { reset_ignored: false } };
             return self.send_answer(shard, request.origin, answer, now);
         }
         let key = (request.cluster, request.group.clone(), request.topic.clone());
@@ -292,7 +300,12 @@ impl Subscriptions {
         };
         let mut entries = self.entries.borrow_mut();
         let entry = &mut entries[index];
-        let waiting = Waiting { origin: request.origin, form: request.form, strip_2017_tags: request.strip_2017_tags };
+        let waiting = Waiting {
+            origin: request.origin,
+            form: request.form,
+            strip_2017_tags: request.strip_2017_tags,
+            asks_reset: request.reset.is_some(),
+        };
         entry.polls.insert(request.poll, waiting);
         entry.dirty = true;
         self.by_poll.borrow_mut().insert(request.poll, index);
@@ -303,6 +316,7 @@ impl Subscriptions {
                 max_bytes: request.max_bytes,
                 deadline: request.deadline,
                 filter: request.filter,
+                reset: request.reset,
             },
             now,
         );
@@ -321,7 +335,10 @@ impl Subscriptions {
             return Err(Refusal::new(503, "too_many_groups", message));
         }
         *of_app += 1;
-        let config = GroupConfig { reset: request.reset, ..GroupConfig::new(request.group.as_str(), &*request.topic) };
+        let config = GroupConfig {
+            reset: request.reset.unwrap_or(Reset::Oldest),
+            ..GroupConfig::new(request.group.as_str(), &*request.topic)
+        };
         let seed = runtime::clock::seed();
         let entry = Entry {
             cluster: request.cluster,
@@ -400,15 +417,18 @@ impl Subscriptions {
                 while let Some((poll, answer)) = entry.subscription.poll_answer() {
                     self.by_poll.borrow_mut().remove(&poll);
                     let Some(waiting) = entry.polls.remove(&poll) else { continue };
+                    let reset_ignored = waiting.asks_reset && entry.subscription.has_committed();
                     let outcome = match answer {
                         Answer::Records(records) => {
                             let delivery = Delivery { shard: shard.id, cluster, subscription: index, poll };
-                            PollOutcome::Records(
-                                framing::frame(waiting.form, &records, waiting.strip_2017_tags),
-                                delivery,
-                            )
+                            let mut framed = framing::frame(waiting.form, &records, waiting.strip_2017_tags);
+                            if reset_ignored {
+                                let (name, value) = RESET_IGNORED;
+                                framed.headers.push((name.to_owned(), value.into()));
+                            }
+                            PollOutcome::Records(framed, delivery)
                         }
-                        Answer::Empty => PollOutcome::Empty,
+                        Answer::Empty => PollOutcome::Empty { reset_ignored },
                         Answer::Error(refusal) => PollOutcome::Refused(refusal),
                     };
                     answers.push((waiting.origin, PollAnswer { poll, outcome }));

@@ -104,6 +104,39 @@ fn every_refusal_has_its_status_and_code() {
 }
 
 #[test]
+fn a_reset_that_comes_too_late_says_so() {
+    // A group that had committed ignored `reset` without a word.
+    let scene = scene();
+    assert_eq!(scene.publish("/v1/msgs/orders/v1?partition=0", "before").status, 201);
+    let mut live = scene.subscriber();
+    for reset in ["newest", "oldest"] {
+        let target = format!("/v1/msgs/demo/orders/v1?group=g&reset={reset}&wait=20s");
+        live.send(&as_demo_reader(Request::get(&target))).expect("sent");
+    }
+    // Published until it comes: where the newest is, is found while the group joins.
+    let [first, second] = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| [live.read().expect("an answer"), live.read().expect("another")]);
+        while !reader.is_finished() {
+            scene.publish("/v1/msgs/orders/v1?partition=0", "after");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        reader.join().expect("the reader")
+    });
+    assert_eq!((first.status, first.text()), (200, "after".into()));
+    assert_eq!(summary(&second), "409 other_reset", "live, and nothing is committed");
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = scene.poll("/v1/msgs/demo/orders/v1?group=g&reset=oldest&wait=1s");
+        assert_ne!(answer.text(), "before", "it began at the newest");
+        if answer.header("x-reset") == Some("ignored") {
+            break;
+        }
+        assert!(Instant::now() < until, "committed by now: {}", summary(&answer));
+    }
+    assert_eq!(scene.poll("/v1/msgs/demo/orders/v1?group=g&wait=0").header("x-reset"), None, "nobody asked");
+}
+
+#[test]
 fn polls_are_refused_without_a_grant_and_allowed_with_one() {
     let scene = scene();
     let poll = |app: &str, key: &str, target: &str| {

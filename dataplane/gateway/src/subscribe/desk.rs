@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kafka_client::group::{FetchedRecord, record_bytes};
+use kafka_client::group::{FetchedRecord, Reset, record_bytes};
 
 use super::Refusal;
 use super::limits::{HANDED_OUT_BYTES_MAX, POLLS_WAITING_MAX, SCAN_RECORDS_MAX};
@@ -38,6 +38,8 @@ pub struct Poll {
     pub max_bytes: usize,
     pub deadline: Instant,
     pub filter: Option<TagFilter>,
+    /// Where the group should begin, if the client said.
+    pub reset: Option<Reset>,
 }
 
 /// What a poll gets.
@@ -241,6 +243,11 @@ impl Desk {
         self.waiting.iter().map(|poll| poll.deadline).min()
     }
 
+    /// Answers a poll that never came to wait.
+    pub fn refuse(&mut self, id: u64, refusal: Refusal) {
+        self.answer(id, Answer::Error(refusal));
+    }
+
     fn answer(&mut self, id: u64, answer: Answer) {
         self.answers.push_back((id, answer));
     }
@@ -386,7 +393,7 @@ mod tests {
         fn poll_with(&mut self, id: u64, batch: u32, max_bytes: usize, tags: Option<&str>) {
             let filter = tags.and_then(|tags| TagFilter::parse(tags.as_bytes()).unwrap());
             let deadline = self.now + Duration::from_secs(1);
-            self.desk.enqueue(Poll { id, batch, max_bytes, deadline, filter });
+            self.desk.enqueue(Poll { id, batch, max_bytes, deadline, filter, reset: None });
         }
 
         /// Serves and lists the answers since the last call: "1: 0@5 0@6".

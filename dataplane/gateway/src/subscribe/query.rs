@@ -6,7 +6,7 @@
 //! | `batch` | 1 | a number; above 4,000 means 4,000; 0 and less mean one message in a batch framing, as in 2017 |
 //! | `max_bytes` | 4 MiB | a number above 0; above 32 MiB means that |
 //! | `wait` | 30s | `30s`, `500ms`, `2m` or seconds; above 120s means that |
-//! | `reset` | `oldest` | `oldest`, `newest`, RFC 3339, epoch milliseconds |
+//! | `reset` | absent: `oldest` | `oldest`, `newest`, RFC 3339, epoch milliseconds |
 //! | `ack`, `q` | absent | refused with 501 for now |
 //!
 //! Any other name is a 400, but for those of 2017 that change nothing (`mux`, `use`, …). A name given twice counts as
@@ -38,7 +38,8 @@ pub struct SubscribeQuery {
     pub max_bytes: usize,
     /// Up to [`WAIT_MAX`].
     pub wait: Duration,
-    pub reset: Reset,
+    /// Where to begin, if it was asked for.
+    pub reset: Option<Reset>,
 }
 
 impl SubscribeQuery {
@@ -58,7 +59,7 @@ impl SubscribeQuery {
             framed,
             max_bytes: found.max_bytes.as_deref().map_or(Ok(RESPONSE_BYTES_DEFAULT), parse_max_bytes)?,
             wait: found.wait.as_deref().map_or(Ok(WAIT_DEFAULT), parse_wait)?,
-            reset: found.reset.as_deref().map_or(Ok(Reset::Oldest), parse_reset)?,
+            reset: found.reset.as_deref().map(parse_reset).transpose()?,
         })
     }
 }
@@ -194,14 +195,14 @@ mod tests {
 
     #[test]
     fn the_group_alone_is_enough() {
-        check("group=g1", expect!["group=g1 batch=1 max_bytes=4194304 wait=30s Oldest"]);
+        check("group=g1", expect!["group=g1 batch=1 max_bytes=4194304 wait=30s None"]);
     }
 
     #[test]
     fn every_name_has_its_values() {
         check(
             "group=g&batch=100&max_bytes=1000&wait=500ms&reset=newest",
-            expect!["group=g batch=100 framed max_bytes=1000 wait=500ms Newest"],
+            expect!["group=g batch=100 framed max_bytes=1000 wait=500ms Some(Newest)"],
         );
     }
 
@@ -220,17 +221,17 @@ mod tests {
 
     #[test]
     fn batch_is_capped_and_below_one_it_means_one_message_in_a_framing_as_in_2017() {
-        check("group=g&batch=4001", expect!["group=g batch=4000 framed max_bytes=4194304 wait=30s Oldest"]);
-        check("group=g&batch=99999999999", expect!["group=g batch=4000 framed max_bytes=4194304 wait=30s Oldest"]);
-        check("group=g&batch=0", expect!["group=g batch=1 framed max_bytes=4194304 wait=30s Oldest"]);
-        check("group=g&batch=-5", expect!["group=g batch=1 framed max_bytes=4194304 wait=30s Oldest"]);
+        check("group=g&batch=4001", expect!["group=g batch=4000 framed max_bytes=4194304 wait=30s None"]);
+        check("group=g&batch=99999999999", expect!["group=g batch=4000 framed max_bytes=4194304 wait=30s None"]);
+        check("group=g&batch=0", expect!["group=g batch=1 framed max_bytes=4194304 wait=30s None"]);
+        check("group=g&batch=-5", expect!["group=g batch=1 framed max_bytes=4194304 wait=30s None"]);
         check("group=g&batch=ten", expect![[r#"400 illegal_batch: batch is "ten", expected a number"#]]);
         check("group=g&batch=", expect![[r#"400 illegal_batch: batch is "", expected a number"#]]);
     }
 
     #[test]
     fn max_bytes_is_a_number_above_zero() {
-        check("group=g&max_bytes=99999999999", expect!["group=g batch=1 max_bytes=33554432 wait=30s Oldest"]);
+        check("group=g&max_bytes=99999999999", expect!["group=g batch=1 max_bytes=33554432 wait=30s None"]);
         check(
             "group=g&max_bytes=0",
             expect![[r#"400 illegal_max_bytes: max_bytes is "0", expected a number of bytes above 0"#]],
@@ -243,23 +244,23 @@ mod tests {
 
     #[test]
     fn wait_is_a_duration_or_seconds_and_capped_at_two_minutes() {
-        check("group=g&wait=0", expect!["group=g batch=1 max_bytes=4194304 wait=0ns Oldest"]);
-        check("group=g&wait=5", expect!["group=g batch=1 max_bytes=4194304 wait=5s Oldest"]);
-        check("group=g&wait=1h", expect!["group=g batch=1 max_bytes=4194304 wait=120s Oldest"]);
+        check("group=g&wait=0", expect!["group=g batch=1 max_bytes=4194304 wait=0ns None"]);
+        check("group=g&wait=5", expect!["group=g batch=1 max_bytes=4194304 wait=5s None"]);
+        check("group=g&wait=1h", expect!["group=g batch=1 max_bytes=4194304 wait=120s None"]);
         check("group=g&wait=soon", expect![[r#"400 illegal_wait: wait is "soon", expected as in 30, 30s or 500ms"#]]);
     }
 
     #[test]
     fn reset_is_an_end_of_the_log_or_a_time() {
         let at = |reset: &str, expected: Expect| check(&format!("group=g&reset={reset}"), expected);
-        at("oldest", expect!["group=g batch=1 max_bytes=4194304 wait=30s Oldest"]);
-        at("1717200000123", expect!["group=g batch=1 max_bytes=4194304 wait=30s Timestamp(1717200000123)"]);
-        at("2024-06-01T00:00:00Z", expect!["group=g batch=1 max_bytes=4194304 wait=30s Timestamp(1717200000000)"]);
+        at("oldest", expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Oldest)"]);
+        at("1717200000123", expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Timestamp(1717200000123))"]);
+        at("2024-06-01T00:00:00Z", expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Timestamp(1717200000000))"]);
         at(
             "2024-06-01T02:00:00%2B02:00",
-            expect!["group=g batch=1 max_bytes=4194304 wait=30s Timestamp(1717200000000)"],
+            expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Timestamp(1717200000000))"],
         );
-        at("2024-06-01T02:00:00+02:00", expect!["group=g batch=1 max_bytes=4194304 wait=30s Timestamp(1717200000000)"]);
+        at("2024-06-01T02:00:00+02:00", expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Timestamp(1717200000000))"]);
         at(
             "yesterday",
             expect![[
@@ -293,7 +294,7 @@ mod tests {
     fn names_of_2017_change_nothing_and_the_first_of_two_counts() {
         check(
             "mux=1&group=a&use=x&limit=3&hh=n&group=b&limit=4",
-            expect!["group=a batch=1 max_bytes=4194304 wait=30s Oldest"],
+            expect!["group=a batch=1 max_bytes=4194304 wait=30s None"],
         );
     }
 

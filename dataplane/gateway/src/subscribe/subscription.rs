@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_client::group::{GroupConfig, GroupMember, MemberState};
+use kafka_client::group::{GroupConfig, GroupMember, MemberState, Reset};
 use kafka_client::limits::TOPIC_MISSING_REASK;
 use kafka_client::{Client, ProduceError, RequestError, RequestToken, Response, TopicState};
 
@@ -34,6 +34,8 @@ pub struct Subscription {
     idle_since: Option<Instant>,
     /// The gateway is going down: no poll waits any more.
     draining: bool,
+    /// Nothing was committed yet, nobody else polls, and a client asks to begin elsewhere.
+    rejoin_with: Option<Reset>,
     /// The desk stopped for the sake of other subscriptions.
     more: bool,
     /// While polls wait and the topic is said not to exist: when metadata was asked for, and when to look at it.
@@ -53,6 +55,7 @@ impl Subscription {
             longest_wait: Duration::ZERO,
             idle_since: Some(now),
             draining: false,
+            rejoin_with: None,
             more: false,
             missing_asked_at: None,
             missing_look_at: None,
@@ -63,14 +66,29 @@ impl Subscription {
     /// A client asks for records.
     pub fn enqueue(&mut self, poll: Poll, now: Instant) {
         self.longest_wait = self.longest_wait.max(poll.deadline.saturating_duration_since(now));
+        self.more = true;
+        if let Some(reset) = poll.reset.filter(|reset| *reset != self.config.reset && !self.member.has_committed()) {
+            if self.desk.is_live() {
+                let message = "the group is being read from another `reset`, and has not committed yet; use that one, \
+                    none, or another group";
+                return self.desk.refuse(poll.id, Refusal::new(409, "other_reset", message));
+            }
+            self.rejoin_with = Some(reset);
+        }
         self.idle_since = None;
         self.desk.enqueue(poll);
-        self.more = true;
     }
 
     /// Does what is due: requests, answers, leaving.
     pub fn tick(&mut self, client: &mut Client, now: Instant) {
         self.ticked_at = now;
+        if let Some(reset) = self.rejoin_with.take() {
+            // Nobody has read anything: a new member begins where this poll asks for.
+            self.config.reset = reset;
+            if self.may_leave() {
+                self.member.leave(client, now);
+            }
+        }
         self.member.tick(client, now);
         self.serve();
         self.answer_missing(client, now);
@@ -145,6 +163,11 @@ impl Subscription {
     /// Since when nobody polls.
     pub fn idle_since(&self) -> Option<Instant> {
         self.idle_since
+    }
+
+    /// The group has committed: `reset` has no effect.
+    pub fn has_committed(&self) -> bool {
+        self.member.has_committed()
     }
 
     pub fn waiting_count(&self) -> usize {
@@ -288,7 +311,7 @@ mod tests {
 
         fn poll(&mut self, id: u64, wait_ms: u64) {
             let deadline = self.now + Duration::from_millis(wait_ms);
-            let poll = Poll { id, batch: 1, max_bytes: 1 << 20, deadline, filter: None };
+            let poll = Poll { id, batch: 1, max_bytes: 1 << 20, deadline, filter: None, reset: None };
             self.subscription.enqueue(poll, self.now);
             self.tick();
         }

@@ -283,6 +283,11 @@ impl GroupMember {
         self.topic
     }
 
+    /// The group has a committed offset in one of our partitions: where to begin was decided.
+    pub fn has_committed(&self) -> bool {
+        self.offsets.has_committed()
+    }
+
     /// Our partitions, in order.
     pub fn assignment(&self) -> &[i32] {
         &self.assignment

@@ -351,6 +351,11 @@ impl Offsets {
         self.commit = Some(Commit { token, sent });
     }
 
+    /// The group has committed in some partition of the topic, now or at any time before.
+    pub fn has_committed(&self) -> bool {
+        self.marks.values().any(|mark| mark.committed.is_some())
+    }
+
     fn committed(
         &mut self,
         sent: Vec<(i32, i64)>,
