@@ -116,7 +116,8 @@ impl World {
             1..=4 if !self.real.exists => {
                 let (incarnation, partitions) = (self.real.incarnation + 1, 1 + self.rng.below(3) as i32);
                 // Without ids what tells the new topic is its epoch, which begins anew.
-                self.real = View { incarnation, exists: true, epoch: 0, partitions };
+                let epoch = if self.ids && self.rng.below(2) == 0 { self.real.epoch } else { 0 };
+                self.real = View { incarnation, exists: true, epoch, partitions };
                 self.ends = vec![0; partitions as usize];
                 if self.rng.below(2) == 0 {
                     self.committed.clear(); // or later, see `handle`
@@ -354,6 +355,12 @@ fn run(seed: u64, trouble: bool) {
     let end = |world: &World| world.now + Duration::from_millis(CALM_MS);
     for _ in 0..STEPS {
         world.change();
+        if trouble && world.ids && world.rng.below(150) == 0 {
+            // The gateway is restarted; what the brokers were asked they do.
+            member = GroupMember::new(GroupConfig::new("g", TOPIC), seed, world.now);
+            world.told = world.real.clone();
+            world.told.exists = true;
+        }
         step(&mut world, &mut member);
     }
     world.trouble = false;
