@@ -291,25 +291,63 @@ async fn a_deleted_app_leaves_no_secret_grant_or_number_behind() {
     assert!(!fixture.opens("audit", &old.publish, Side::Publish).await);
 }
 
+/// Tells this program that it is one of two writers, and where; it makes apps named after its second part.
+const WRITER: &str = "AUTHDB_TEST_WRITER";
+const APPS_PER_WRITER: u64 = 30;
+
+/// The writer is this program again, with [`WRITER`] set; both write from the moment that the file `go` is there.
 #[tokio::test]
 async fn two_processes_share_one_file() {
+    if let Ok(task) = std::env::var(WRITER) {
+        let (path, name) = task.rsplit_once('|').unwrap();
+        return write_apps(path, name).await;
+    }
     let fixture = Fixture::new().await;
     let path = fixture.db.path().to_str().unwrap().to_owned();
-    let other = AuthDb::open(&path).await.unwrap();
     let before = fixture.generation().await;
-    let writers: Vec<_> = (0..20)
-        .map(|i| {
-            let db = if i % 2 == 0 { fixture.db.clone() } else { other.clone() };
-            tokio::spawn(async move { db.create_app(new_app(&format!("app{i}"))).await })
+    let writers: Vec<_> = ["left", "right"]
+        .map(|name| {
+            let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+            program.args(["--exact", "two_processes_share_one_file", "--nocapture"]);
+            program.env(WRITER, format!("{path}|{name}")).stdout(std::process::Stdio::piped()).spawn().unwrap()
         })
-        .collect();
-    for writer in writers {
-        writer.await.unwrap().unwrap();
+        .into();
+    let ready = |name: &str| fixture.dir.path().join(format!("ready-{name}")).exists();
+    for _ in 0..3_000 {
+        if ready("left") && ready("right") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    assert_eq!(fixture.generation().await, before + 20);
-    let (here, there) = (fixture.db.load().await.unwrap(), other.load().await.unwrap());
-    assert_eq!((here.generation, &here.apps), (there.generation, &there.apps));
-    assert_eq!(here.apps.len(), 20);
+    std::fs::write(fixture.dir.path().join("go"), "").unwrap();
+    for writer in writers {
+        let ended = writer.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+    }
+    // What each wrote is there, counted once, and seen by a process that was open all along.
+    assert_eq!(fixture.generation().await, before + 2 * APPS_PER_WRITER);
+    let seen = fixture.db.load().await.unwrap();
+    assert_eq!(seen.apps.len() as u64, 2 * APPS_PER_WRITER);
+    for name in ["left", "right"] {
+        let of_it = seen.apps.iter().filter(|app| app.id.as_str().starts_with(name)).count() as u64;
+        assert_eq!(of_it, APPS_PER_WRITER, "{name}");
+    }
+}
+
+async fn write_apps(path: &str, name: &str) {
+    let db = AuthDb::open(path).await.unwrap();
+    let dir = std::path::Path::new(path).parent().unwrap();
+    std::fs::write(dir.join(format!("ready-{name}")), "").unwrap();
+    // A judge that died leaves nobody waiting: its directory is swept, or the loop ends.
+    for _ in 0..3_000 {
+        if dir.join("go").exists() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    for n in 0..APPS_PER_WRITER {
+        db.create_app(new_app(&format!("{name}{n}"))).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Client, TestBroker, batch, batch_at, fetch_request, values};
+use common::{Client, TestBroker, batch, batch_at, fetch_request, today_ms, values};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::compression::Compression;
 use kafka_wire::error_code::ErrorCode;
@@ -78,19 +78,21 @@ fn timestamps_are_found_and_the_future_has_none() {
     let mut client = broker.client();
     client.create("t", 1);
     assert_eq!(client.offset_at("t", 0, -3), (-1, -1));
+    let base = today_ms();
     for first_ms in [1_000, 2_000, 3_000] {
-        client.produce_batch(-1, "t", 0, &batch_at(first_ms, &["a", "b", "c"]));
+        client.produce_batch(-1, "t", 0, &batch_at(base + first_ms, &["a", "b", "c"]));
     }
     for (asked, found) in [
-        (0, (0, 1_000)),
-        (1_000, (0, 1_000)),
-        (1_001, (1, 1_001)),
-        (1_003, (3, 2_000)),
-        (2_002, (5, 2_002)),
-        (3_002, (8, 3_002)),
-        (3_003, (-1, -1)),
+        (0, (0, base + 1_000)),
+        (base, (0, base + 1_000)),
+        (base + 1_000, (0, base + 1_000)),
+        (base + 1_001, (1, base + 1_001)),
+        (base + 1_003, (3, base + 2_000)),
+        (base + 2_002, (5, base + 2_002)),
+        (base + 3_002, (8, base + 3_002)),
+        (base + 3_003, (-1, -1)),
         (i64::MAX, (-1, -1)),
-        (-3, (8, 3_002)),
+        (-3, (8, base + 3_002)),
         (-2, (0, -1)),
         (-1, (9, -1)),
     ] {
@@ -238,12 +240,13 @@ fn compressed_batches_pass_through_and_their_timestamps_are_found() {
     let mut client = broker.client();
     client.create("t", 1);
     let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    let base = today_ms();
     for (at, codec) in codecs.into_iter().enumerate() {
         let mut builder = BatchBuilder::with_capacity(1024);
         for n in 0..50 {
             let value = format!("{codec:?} {n}");
             let record = RecordRef {
-                timestamp_ms: (at * 100 + n) as i64,
+                timestamp_ms: base + (at * 100 + n) as i64,
                 key: None,
                 value: Some(value.as_bytes()),
                 headers: &[],
@@ -254,7 +257,7 @@ fn compressed_batches_pass_through_and_their_timestamps_are_found() {
         assert_eq!(result.error, ErrorCode::NONE, "{codec:?}");
     }
     assert_eq!(client.read_all("t", 0).len(), 250);
-    assert_eq!(client.offset_at("t", 0, 320), (170, 320));
+    assert_eq!(client.offset_at("t", 0, base + 320), (170, base + 320));
 }
 
 #[test]

@@ -227,7 +227,13 @@ pub fn group_id(value: &str) -> GroupId {
 }
 
 pub fn batch(values: &[&str]) -> SealedBatch {
-    batch_at(1_700_000_000_000, values)
+    batch_at(today_ms(), values)
+}
+
+/// Records older than the retention are gone within a second, perhaps before the test reads them.
+pub fn today_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    since.as_millis() as i64
 }
 
 /// A batch whose n-th record has timestamp `first_ms + n`.

@@ -1,6 +1,6 @@
 //! Publish: what a request can say, how HTTP may carry it, what is refused, and that Kafka has it as said.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use testkit::gateway::{Quickstart, Tenant};
@@ -52,8 +52,11 @@ fn read_by_others() -> Result<()> {
     let quickstart = Quickstart::start(dir.path(), &["--bootstrap", &kafka.bootstrap()])?;
     same("kafka of the ready line", &quickstart.kafka, &kafka.bootstrap())?;
     let demo = &quickstart.demo;
+    // Not the time of storing, and not so old that retention takes it.
+    let an_hour_ago_ms =
+        (SystemTime::now() - Duration::from_secs(3_600)).duration_since(UNIX_EPOCH)?.as_millis() as i64;
     let request = demo
-        .publish("?key=a%20key&partition=2&timestamp=1700000000123")
+        .publish(&format!("?key=a%20key&partition=2&timestamp={an_hour_ago_ms}"))
         .header("X-Tag", "red;blue")
         .header("X-Header-trace-id", "caf%C3%A9")
         .body(value.clone());
@@ -61,7 +64,7 @@ fn read_by_others() -> Result<()> {
     let expected = Record {
         partition: 2,
         offset: number(&stored, "offset")?,
-        timestamp_ms: 1_700_000_000_123,
+        timestamp_ms: an_hour_ago_ms,
         ..Record::with_value(value.clone()).key("a key")
     };
     let mut headers = expected.header("tag", "red").header("tag", "blue").header("trace-id", "café");
