@@ -255,12 +255,18 @@ mod tests {
         let at = |reset: &str, expected: Expect| check(&format!("group=g&reset={reset}"), expected);
         at("oldest", expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Oldest)"]);
         at("1717200000123", expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Timestamp(1717200000123))"]);
-        at("2024-06-01T00:00:00Z", expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Timestamp(1717200000000))"]);
+        at(
+            "2024-06-01T00:00:00Z",
+            expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Timestamp(1717200000000))"],
+        );
         at(
             "2024-06-01T02:00:00%2B02:00",
             expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Timestamp(1717200000000))"],
         );
-        at("2024-06-01T02:00:00+02:00", expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Timestamp(1717200000000))"]);
+        at(
+            "2024-06-01T02:00:00+02:00",
+            expect!["group=g batch=1 max_bytes=4194304 wait=30s Some(Timestamp(1717200000000))"],
+        );
         at(
             "yesterday",
             expect![[
