@@ -73,6 +73,8 @@ pub(crate) struct Topic {
     pub state: TopicState,
     /// Version 10 of Metadata and later; all zero when not told.
     pub id: [u8; 16],
+    /// Its id before it was made again: a broker that lags behind may tell that one for a while.
+    pub id_before: [u8; 16],
     /// May be more than exist: see `partition_count`.
     pub partitions: Vec<Partition>,
     /// How many partitions there are, by the last metadata that was believed.
@@ -186,6 +188,7 @@ impl Accumulator {
             options: TopicOptions::default(),
             state: if overflow { TopicState::Missing } else { TopicState::Pending },
             id: [0; 16],
+            id_before: [0; 16],
             partitions: Vec::new(),
             partition_count: 0,
             older_since: None,
@@ -219,6 +222,7 @@ impl Accumulator {
         topic.older_since = None;
         topic.state = TopicState::Pending;
         topic.id = [0; 16];
+        topic.id_before = [0; 16];
         topic.batch_bytes_max = self.batch_bytes_max;
         topic.negative_at = None;
         topic.wanted = false;

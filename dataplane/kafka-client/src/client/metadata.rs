@@ -6,7 +6,7 @@
 //! brokers are asked meanwhile, records go to the leaders we know, or wait.
 //!
 //! Brokers lag behind, too: a leader with an older epoch than the one we know (KIP-320), or fewer partitions under the
-//! topic id we know, is old news and not taken. But no guard is for ever: a topic deleted and made again begins at
+//! topic id we know, or the topic id of before, is old news and not taken. But no guard is for ever: a topic deleted and made again begins at
 //! epoch 0, and brokers before 2.8 tell no topic ids. What looks older, said for `OLDER_NEWS_AFTER` (under the topic id
 //! we know `TOPIC_GONE_AFTER`) with nobody saying anything else, is taken for the truth: without topic ids the topic was
 //! made again. To believe that wrongly is safe, for sequences begin anew under another producer id, and a leader that is none
@@ -299,8 +299,9 @@ impl Client {
             (known, told) => (known == told, known != told),
         };
         let was_gone = topic.state == TopicState::Missing;
-        let older = topic.is_older(answer, count);
-        let mut recreated = other_id || (was_gone && !same_id);
+        let of_before = other_id && told_id == topic.id_before;
+        let older = of_before || topic.is_older(answer, count);
+        let mut recreated = (other_id && !of_before) || (was_gone && !same_id);
         let mut overruled = false; // what we know of the leaders
         if older && !recreated {
             let since = *topic.older_since.get_or_insert(now);
@@ -318,21 +319,25 @@ impl Client {
         if overruled || !older {
             topic.older_since = None;
         }
-        if told_id != NO_ID {
+        if told_id != NO_ID && (!of_before || recreated) {
             topic.id = told_id;
         }
         topic.asleep = false; // asked for before it was put to sleep
         topic.negative_at = None;
         // Partitions are never taken away from a topic: what is under way for them ends with its answer or deadline.
         let shrinks = recreated || overruled;
-        topic.partition_count = if shrinks { count } else { topic.partition_count.max(count) };
-        let length = topic.partitions.len().max(count as usize);
+        topic.partition_count = match (shrinks, of_before) {
+            (true, _) => count,
+            (false, true) => topic.partition_count,
+            (false, false) => topic.partition_count.max(count),
+        };
+        let length = topic.partitions.len().max(topic.partition_count as usize);
         topic.partitions.resize_with(length, Partition::default);
         for told in &answer.partitions {
             let Ok(partition) = usize::try_from(told.partition_index) else { continue };
-            let partition = &mut topic.partitions[partition];
+            let Some(partition) = topic.partitions.get_mut(partition) else { continue };
             let (known, said) = (partition.leader_epoch, told.leader_epoch);
-            if !overruled && !recreated && said >= 0 && said < known {
+            if !overruled && !recreated && (of_before || (said >= 0 && said < known)) {
                 continue; // old news
             }
             partition.leader = self.cluster.by_node(told.leader_id.0);
@@ -348,7 +353,7 @@ impl Client {
     fn begin_anew(&mut self, index: u32, count: u32) {
         let topic = &mut self.records.topics[index as usize];
         tracing::info!(topic = %topic.name, partitions = count, "topic was created anew");
-        topic.id = NO_ID;
+        topic.id_before = std::mem::replace(&mut topic.id, NO_ID);
         for partition in topic.partitions.iter_mut() {
             partition.leader = None;
             partition.leader_epoch = -1;

@@ -23,6 +23,12 @@ fn show(world: &mut World, hidden: Vec<PartitionModel>) {
     world.run_ms(50);
 }
 
+/// Metadata is asked for on one connection as long as it stands.
+fn ask_the_next_broker(world: &mut World) {
+    world.open_wires().into_iter().for_each(|conn| world.drop_wire(conn, "reset by peer"));
+    world.client.refresh_metadata(world.now);
+}
+
 /// A cluster that tells no topic ids, as brokers before 2.8.
 fn without_ids(nodes: i32, partitions: usize) -> World {
     let mut cluster = Cluster::new(nodes, partitions);
@@ -140,11 +146,33 @@ fn one_broker_with_old_news_is_not_believed_while_another_knows_better() {
     world.cluster.lag(2);
     (0..3).for_each(|_| world.cluster.move_leader("t", 0, 1));
     for n in 0..30 {
-        world.client.refresh_metadata(world.now);
+        ask_the_next_broker(&mut world);
         let tag = world.produce(topic, Some(0), &format!("v{n}"), Acks::All, 1_000);
         world.run_ms(1_000);
         assert_eq!(world.stored(tag).offset, n + 1);
     }
+}
+
+#[test]
+fn a_broker_that_still_tells_the_deleted_topic_does_not_bring_it_back() {
+    // Each change of mind would begin sequences anew, and have groups read the topic from its beginning again.
+    let (mut world, topic) = World::warm(2, 1);
+    let before = world.client.topic_id(topic);
+    world.cluster.lag(2);
+    world.cluster.create("t", 1);
+    world.cluster.topics.get_mut("t").unwrap().id = 77;
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        ask_the_next_broker(&mut world);
+        let _ = world.try_produce(topic, Some(0), "v", Acks::All, 900);
+        world.run_ms(1_000);
+        let id = world.client.topic_id(topic);
+        if ids.last() != Some(&id) {
+            ids.push(id);
+        }
+    }
+    ids.retain(|id| *id != before);
+    assert_eq!(ids.len(), 1, "{ids:?}");
 }
 
 #[test]
