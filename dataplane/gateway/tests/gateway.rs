@@ -143,7 +143,8 @@ fn polls_are_refused_without_a_grant_and_allowed_with_one() {
         let request = Request::get(target).header("Appid", app).header("Subkey", key);
         summary(&scene.subscriber().call(&request).expect("an answer"))
     };
-    assert_eq!(poll(OTHER, OTHER_SUBKEY, "/v1/msgs/demo/orders/v1?group=g&wait=0"), "204");
+    assert_eq!(scene.publish("/v1/msgs/orders/v1", "it").status, 201);
+    assert_eq!(poll(OTHER, OTHER_SUBKEY, "/v1/msgs/demo/orders/v1?group=g&wait=10s"), "200");
     assert_eq!(poll(OTHER, OTHER_SUBKEY, "/v1/msgs/demo/secret/v1?group=g&wait=0"), "403 not_granted");
     assert_eq!(poll(OTHER, OTHER_SUBKEY, "/v1/msgs/demo/nothing/v1?group=g"), "404 no_such_topic");
     assert_eq!(poll(OTHER, OTHER_SUBKEY, "/v1/msgs/nobody/orders/v1?group=g"), "404 no_such_app");

@@ -24,6 +24,8 @@ const DOC_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// One binary of unit tests should take seconds.
 const UNIT_WITHIN: Duration = Duration::from_secs(5 * 60);
 const E2E_WITHIN: Duration = Duration::from_secs(20 * 60);
+/// `--nightly` simulates for so long per program of tests that has a simulation.
+const SIMULATION_NIGHTLY: Duration = Duration::from_secs(20 * 60);
 const NIGHTLY_WITHIN: Duration = Duration::from_secs(3 * 60 * 60);
 const _: () = assert!(UNIT_WITHIN.as_secs() > limits::KAFKA_READY_WITHIN.as_secs());
 
@@ -161,6 +163,10 @@ fn run_binary(binary: &Binary, options: &Options, report: &mut Report) -> Result
         command.env("GAFKA_SKIP_IS_FAILURE", "1");
     }
     let mut limit = UNIT_WITHIN;
+    if options.nightly && !binary.is_e2e() {
+        limit += SIMULATION_NIGHTLY;
+        command.env("GAFKA_SIMULATION_SECONDS", SIMULATION_NIGHTLY.as_secs().to_string());
+    }
     if binary.is_e2e() {
         limit = if options.nightly { NIGHTLY_WITHIN } else { E2E_WITHIN };
         if options.nightly {

@@ -25,7 +25,7 @@ use crate::rng::Rng;
 use crate::{Lane, Request, Target, TopicState};
 
 const NONE: ErrorCode = ErrorCode::NONE;
-const SECONDS: u64 = 3;
+const SECONDS: u64 = 15;
 /// Events of one world before it calms down, and how long it then has, in virtual time.
 const STEPS: usize = 1_500;
 const CALM_MS: u64 = 40_000;

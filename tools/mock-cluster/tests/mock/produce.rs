@@ -233,7 +233,8 @@ fn what_goes_wrong_before_the_first_produce_delays_it_at_most() {
     // Brokers before 2.8 want a permission for it: acks=all goes without.
     table.row(Api::InitProducerId, &[Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED], Acks::All, "stored");
     assert!(!table.rows.last().expect("a row").client.is_idempotent(), "the answer was met");
-    let connects = table.rows.last().expect("a row").connects;
+    // A busy machine makes one more now and then; nothing makes fewer.
+    let connects = table.rows.iter().map(|row| row.connects).min().expect("rows");
     for answer in [
         Code::RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION,
         Code::RD_KAFKA_RESP_ERR_UNKNOWN,
