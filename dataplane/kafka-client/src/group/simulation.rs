@@ -8,7 +8,7 @@
 //! - In a world without trouble nothing is handed out twice.
 //!
 //! A failure prints its seed: `GAFKA_SIMULATION_SEED=n cargo test -p kafka-client --lib group::simulation`.
-//! `GAFKA_SIMULATION_SECONDS` makes it run for so long instead of its few seconds.
+//! `GAFKA_SIMULATION_SECONDS` makes it run for so long instead of for `WORLDS` worlds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -25,7 +25,8 @@ use crate::rng::Rng;
 use crate::{Lane, Request, Target, TopicState};
 
 const NONE: ErrorCode = ErrorCode::NONE;
-const SECONDS: u64 = 15;
+/// Worlds of every run; `GAFKA_SIMULATION_SECONDS` goes on for longer.
+const WORLDS: u64 = 2_000;
 /// Events of one world before it calms down, and how long it then has, in virtual time.
 const STEPS: usize = 1_500;
 const CALM_MS: u64 = 40_000;
@@ -377,7 +378,10 @@ fn run(seed: u64, trouble: bool) {
     assert_eq!(world.missing(), [], "never handed out");
     let count: i64 = world.ends.iter().sum();
     for (partition, end) in (0i32..).zip(&world.ends) {
-        assert_eq!(world.committed.get(&partition).map(|(offset, _)| *offset), Some(*end), "committed of {partition}");
+        let (offset, of) = world.committed.get(&partition).expect("committed");
+        // A commit for the deleted topic may come late, over a newer one: nobody believes it, for it says what it is of.
+        let is_old = trouble && world.ids && *of != label(world.real.incarnation);
+        assert!(offset == end || is_old, "committed of {partition}: {offset} of {of}, it ends at {end}");
     }
     if !trouble {
         assert_eq!(world.handed_out_count as i64, count, "each once");
@@ -409,7 +413,7 @@ fn setting(name: &str) -> Option<u64> {
 /// Seeds that found something once.
 #[test]
 fn seeds_that_failed_before_pass() {
-    for seed in [40, 59, 87] {
+    for seed in [40, 59, 87, 2_536] {
         announce(seed, true);
     }
 }
@@ -426,10 +430,9 @@ fn whatever_happens_no_record_of_the_topic_as_it_is_is_skipped() {
     if let Some(seed) = setting("GAFKA_SIMULATION_SEED") {
         return announce(seed, true);
     }
-    let seconds = setting("GAFKA_SIMULATION_SECONDS").unwrap_or(SECONDS);
-    let until = Instant::now() + Duration::from_secs(seconds);
+    let until = setting("GAFKA_SIMULATION_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut seed = 0;
-    while Instant::now() < until {
+    while until.map_or(seed < WORLDS, |until| Instant::now() < until) {
         announce(seed, true);
         seed += 1;
     }
