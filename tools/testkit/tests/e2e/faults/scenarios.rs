@@ -252,6 +252,8 @@ fn all_freeze(stage: &mut Stage) -> Result<()> {
         let since = Instant::now();
         for node in nodes.clone() {
             stage.kafka.pause(node)?;
+            // What is sent to this one meanwhile has nobody to answer it: at a single moment there may be nothing out.
+            std::thread::sleep(Duration::from_millis(100));
         }
         stage.hold(since);
         ensure!(stage.running.unknown() > 0, "nothing was in flight");
