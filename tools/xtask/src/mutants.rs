@@ -19,6 +19,8 @@ use crate::step;
 
 /// One slice; a larger file is done in shards.
 const SLICE_WITHIN: Duration = Duration::from_secs(50 * 60);
+/// Simulated worlds of each run of the tests: what a change breaks for good, few of them show.
+const WORLDS: &str = "150";
 const ACCEPTED: &str = "tools/xtask/mutants.txt";
 
 /// A change of the code, as cargo-mutants describes it, without line and column, which move.
@@ -47,6 +49,7 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
     command.args(["--file", &file, "--output"]).arg(scratch.path());
     // The copy is built here each time, so that the next slice finds our dependencies built.
     command.env("CARGO_TARGET_DIR", root.join("target/mutants"));
+    command.env("GAFKA_SIMULATION_WORLDS", WORLDS);
     if let Some(shard) = &shard {
         command.args(["--shard", shard]);
     }

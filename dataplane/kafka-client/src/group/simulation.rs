@@ -8,7 +8,7 @@
 //! - In a world without trouble nothing is handed out twice.
 //!
 //! A failure prints its seed: `GAFKA_SIMULATION_SEED=n cargo test -p kafka-client --lib group::simulation`.
-//! `GAFKA_SIMULATION_SECONDS` makes it run for so long instead of for `WORLDS` worlds.
+//! `GAFKA_SIMULATION_SECONDS` makes it run for so long instead of for `WORLDS` worlds, `GAFKA_SIMULATION_WORLDS` for as many.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -431,8 +431,9 @@ fn whatever_happens_no_record_of_the_topic_as_it_is_is_skipped() {
         return announce(seed, true);
     }
     let until = setting("GAFKA_SIMULATION_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let worlds = setting("GAFKA_SIMULATION_WORLDS").unwrap_or(WORLDS);
     let mut seed = 0;
-    while until.map_or(seed < WORLDS, |until| Instant::now() < until) {
+    while until.map_or(seed < worlds, |until| Instant::now() < until) {
         announce(seed, true);
         seed += 1;
     }

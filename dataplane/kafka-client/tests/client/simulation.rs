@@ -11,7 +11,8 @@
 //! - and when all is well again, every partition is written to within `WELL_AGAIN`.
 //!
 //! To run one seed again: `GAFKA_SIM_SEED=n cargo test -p kafka-client --test client simulation`. For longer:
-//! `GAFKA_SIMULATION_SECONDS=600`, which goes on with seeds that differ from day to day.
+//! `GAFKA_SIMULATION_SECONDS=600`, which goes on with seeds that differ from day to day; `GAFKA_SIMULATION_WORLDS=100` for
+//! fewer, as when many changes of the code are tried.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
@@ -379,12 +380,13 @@ fn what_publishers_are_told_is_true_whatever_happens() {
         simulate(seed.parse().expect("a number"));
         return;
     }
-    let longer = std::env::var("GAFKA_SIMULATION_SECONDS").ok().map(|seconds| seconds.parse().expect("a number"));
-    let end = longer.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let setting = |name| std::env::var(name).ok().map(|number| number.parse::<u64>().expect("a number"));
+    let seeds = setting("GAFKA_SIMULATION_WORLDS").unwrap_or(SEEDS);
+    let end = setting("GAFKA_SIMULATION_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
     let further = end.into_iter().flat_map(|end| (today * 1_000_000..).take_while(move |_| Instant::now() < end));
     let mut count = 0;
-    for seed in (1..=SEEDS).chain(further) {
+    for seed in (1..=seeds).chain(further) {
         let result = std::panic::catch_unwind(|| simulate(seed));
         if let Err(panic) = result {
             eprintln!("simulation failed with GAFKA_SIM_SEED={seed}");
