@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use gateway::batch::{BatchLimits, BatchParser, ReceiptFormat, Receipts};
+use gateway::publish::format::{BatchLimits, BatchParser, ReceiptFormat, Receipts};
 use kafka_client::{Acks, Client, TopicIdx};
 
 const RECORDS: u64 = 100;

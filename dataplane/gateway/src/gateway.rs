@@ -1,14 +1,15 @@
 //! The shards of one process, as the control plane handles them.
 
-use crate::access_log::{self, AccessLog};
 use crate::config::{ClusterSpec, GatewayConfig};
-use crate::limits::MAILBOX_DEPTH;
-use crate::metrics::GatewayMetrics;
-use crate::shard::{self, Message, ShardParts};
-use crate::shared::{Readiness, Shared};
+use crate::env::access_log::{self, AccessLog};
+use crate::env::board::{Board, Readiness};
+use crate::env::metrics::GatewayMetrics;
+use crate::limits::{ADOPT_DEPTH, MAILBOX_DEPTH};
+use crate::shard::control::{self, Control, ControlSender};
+use crate::shard::{self, Inboxes, ShardParts};
 use model::login_limiter::LoginLimiter;
 use model::{Side, Snapshot};
-use runtime::mailbox::{Sender, mailbox};
+use runtime::mailbox::mailbox;
 use runtime::{Driver, ShardOptions, spawn_shard};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -48,9 +49,9 @@ pub struct GatewayParts {
 
 /// Handle on the running shards. Dropping it does not stop them; [`Gateway::drain`] and [`Gateway::stop`] do.
 pub struct Gateway {
-    pub shared: Arc<Shared>,
+    pub board: Arc<Board>,
     pub metrics: Arc<GatewayMetrics>,
-    mailboxes: Vec<Sender<Message>>,
+    control: Vec<ControlSender>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     log_thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -64,8 +65,7 @@ impl Gateway {
         random[..8].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
         random[8..].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
         let names = clusters.iter().map(|spec| spec.name.clone());
-        let shared = Arc::new(Shared::new(shard_count, names, LoginLimiter::new(random)));
-        (0..shard_count).for_each(|id| shared.set_applied(id, snapshot.generation.0));
+        let board = Arc::new(Board::new(shard_count, names, LoginLimiter::new(random), snapshot));
         let metrics = Arc::new(GatewayMetrics::default());
         let log_writer = access_log
             .map(|path| {
@@ -75,17 +75,22 @@ impl Gateway {
             })
             .transpose()?;
         let (log_writer, log_thread) = log_writer.unzip();
-        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(MAILBOX_DEPTH)).unzip();
+        let (control, control_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| control::lane()).unzip();
+        let (mail, mail_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(MAILBOX_DEPTH)).unzip();
+        let (adopt, adopt_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(ADOPT_DEPTH)).unzip();
+        let inboxes = control_inboxes.into_iter().zip(mail_inboxes).zip(adopt_inboxes);
         let mut threads = Vec::with_capacity(shard_count);
         let mut publish = listeners.publish.into_iter();
         let mut subscribe = listeners.subscribe.into_iter();
-        for (id, inbox) in inboxes.into_iter().enumerate() {
+        for (id, ((control, mail_inbox), adopted)) in inboxes.enumerate() {
+            let inboxes = Inboxes { control, mail: mail_inbox, adopted };
             let shard_listeners = [(Side::Publish, publish.next()), (Side::Subscribe, subscribe.next())]
                 .into_iter()
                 .filter_map(|(side, listener)| Some((side, listener?)))
                 .collect();
-            let (config, shared, mailboxes) = (Arc::clone(&config), Arc::clone(&shared), mailboxes.clone());
-            let (clusters, snapshot, log_writer) = (clusters.clone(), Arc::clone(&snapshot), log_writer.clone());
+            let (config, board) = (Arc::clone(&config), Arc::clone(&board));
+            let (mail, adopt) = (mail.clone(), adopt.clone());
+            let (clusters, log_writer) = (clusters.clone(), log_writer.clone());
             let (pin, force) = (config.pin.then_some(id), config.driver);
             let options = ShardOptions { cpu: pin, force, ..ShardOptions::named(format!("shard-{id}")) };
             let metrics = Arc::clone(&metrics);
@@ -94,44 +99,45 @@ impl Gateway {
                 shard::run(ShardParts {
                     id,
                     config,
-                    shared,
+                    board,
                     clusters,
-                    snapshot,
-                    mailboxes,
-                    inbox,
                     listeners: shard_listeners,
                     metrics,
                     access_log: AccessLog::new(log_writer),
+                    mail,
+                    adopt,
+                    inboxes,
                 })
             };
             threads.push(spawn_shard(options, main)?);
         }
-        Ok(Gateway { shared, metrics, mailboxes, threads: Mutex::new(threads), log_thread: Mutex::new(log_thread) })
+        Ok(Gateway { board, metrics, control, threads: Mutex::new(threads), log_thread: Mutex::new(log_thread) })
     }
 
     /// Hands a new snapshot to every shard.
     pub fn publish_snapshot(&self, snapshot: &Arc<Snapshot>) {
-        self.broadcast(|| Message::Snapshot(Arc::clone(snapshot)));
-        self.shared.bury();
+        self.board.set_snapshot(Arc::clone(snapshot));
+        self.tell(Control::Snapshot);
+        self.board.drop_retired();
     }
 
     pub fn readiness(&self) -> Readiness {
-        self.shared.readiness()
+        self.board.readiness()
     }
 
     /// `/readyz` and `/alive` say no from now on; traffic is still served.
     pub fn announce_drain(&self) {
-        self.shared.set_draining();
+        self.board.set_draining();
     }
 
     /// Stops accepting, ends waiting polls, lets what is in flight finish.
     pub fn drain(&self) {
-        self.broadcast(|| Message::Drain);
+        self.tell(Control::Drain);
     }
 
     /// Ends what is still in flight with 503 or 504.
     pub fn stop(&self) {
-        self.broadcast(|| Message::Stop);
+        self.tell(Control::Stop);
     }
 
     /// True when every shard has ended.
@@ -164,24 +170,7 @@ impl Gateway {
         Ok(())
     }
 
-    fn broadcast(&self, message: impl Fn() -> Message) {
-        for (id, mailbox) in self.mailboxes.iter().enumerate() {
-            // The control plane may wait; a shard that does not read its mail for a second is stuck, and that is an
-            // error worth a page.
-            let mut pending = message();
-            for attempt in 0.. {
-                match mailbox.try_send(pending) {
-                    Ok(()) => break,
-                    Err(refused) if attempt < 100 => {
-                        pending = refused.into_inner();
-                        std::thread::sleep(std::time::Duration::from_millis(10));
-                    }
-                    Err(_) => {
-                        tracing::error!(shard = id, "mailbox full for a second: the shard does not read its mail");
-                        break;
-                    }
-                }
-            }
-        }
+    fn tell(&self, what: Control) {
+        self.control.iter().for_each(|shard| shard.tell(what));
     }
 }

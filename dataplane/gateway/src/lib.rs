@@ -1,43 +1,41 @@
 //! kateway's data plane: what one shard does with HTTP requests and a Kafka cluster.
 //!
-//! Reading order, the way a publish goes: [`shard`] (what a shard owns, accept), [`conn`] (one connection), `input`
-//! (bytes to requests), [`router`], [`endpoints`] (admit, then `publish` or `subscribe`), [`cluster`] (the Kafka
-//! client's driver), [`slots`] and [`reply`] (answers, in order). [`subscriptions`] is the other half of a poll: which
-//! shard owns a group and how polls and answers travel to it. `prober` asks the clusters whether they answer.
+//! Rooms, and what each may know of the others (a test proves it): arrows point downward only.
+//!
+//! ```text
+//! shard        one core's start-up list: accept, drive, mail, control, sweep, drain
+//!   serve      protocols: bytes to requests, answers to bytes
+//!     endpoints    the one list, one file each; what all of them work with (Services)
+//!       publish  subscribe      waiting requests of each kind
+//!         kafka  access         clusters and destinations; who may what
+//!           exchange            one request on its way to its answer; answers as values
+//!             env               configuration, time, memory, metrics, log
+//! ground: config, limits, duration, timestamp, tags, refusal
+//! ```
 //!
 //! Invariants:
 //! - A connection, its buffers and its waiting answers belong to one shard for life.
 //! - The request path never waits for the control plane: it reads the shard's own `Arc<Snapshot>`.
 //! - Memory is reserved before a body is read; a spent budget is a 503, never an allocation.
-//! - Only [`reply`] knows HTTP statuses of outcomes.
+//! - Only `kafka/outcome.rs` knows HTTP statuses of outcomes.
 
-pub mod access_log;
-pub mod batch;
-pub mod cluster;
+mod access;
 pub mod config;
-pub mod conn;
-mod content_encoding;
-mod destination;
 mod duration;
 pub mod endpoints;
+pub mod env;
+pub mod exchange;
 mod gateway;
-mod input;
+mod kafka;
 pub mod limits;
-pub mod metrics;
-mod prober;
-mod repeated;
-pub mod reply;
-pub mod router;
-pub mod shard;
-pub mod shared;
-pub mod slots;
-mod standing;
-mod streaming;
+pub mod publish;
+pub mod refusal;
+mod serve;
+mod shard;
 pub mod subscribe;
-pub mod subscriptions;
+mod tags;
 mod timestamp;
-mod waiters;
 
 pub use config::{ClusterSpec, GatewayConfig};
+pub use env::board::{Board, Readiness};
 pub use gateway::{Gateway, GatewayParts, Listeners};
-pub use shared::{Readiness, Shared};

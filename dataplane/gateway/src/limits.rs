@@ -76,8 +76,14 @@ pub const PROBE_PAUSE: Duration = Duration::from_millis(250);
 pub const PROBE_RETRY: Duration = Duration::from_millis(100);
 /// Questions of one round.
 pub const PROBE_QUESTIONS_MAX: usize = 8;
-/// Messages between shards that may queue up; a full mailbox answers 503.
+/// Letters between shards that may queue up; a poll that finds a full mailbox is answered 503, all else is kept.
 pub const MAILBOX_DEPTH: usize = 4096;
+/// What a full mailbox did not take is sent again after this.
+pub const MAIL_RETRY_PAUSE: Duration = Duration::from_millis(1);
+/// Fresh connections that may wait to be taken over by another shard; beyond it the shard that accepted keeps them.
+pub const ADOPT_DEPTH: usize = 1024;
+/// After accept failed, most likely for want of descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A body must arrive at least this fast on average, after its grace.
 pub const BODY_BYTES_PER_S_MIN: u64 = 8 << 10;
@@ -124,8 +130,6 @@ pub const GROUPS_MAX: usize = 10_000;
 
 const _: () = assert!(MESSAGE_BYTES_CEILING < LINGER_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX + RECORD_META_BYTES_MAX + BATCH_HEADER_BYTES <= BATCH_BYTES_MAX);
-const _: () = assert!(crate::batch::limits::META_BYTES_MAX <= RECORD_META_BYTES_MAX);
-const _: () = assert!(crate::batch::limits::HEADER_OVERHEAD_BYTES == RECORD_HEADER_OVERHEAD_BYTES);
 const _: () = assert!(128 + BATCH_HEADER_BYTES + 40 + PUBLISH_META_BYTES_FREE <= PUBLISH_OVERHEAD_BYTES);
 const _: () = assert!(PROBE_INTERVAL.as_millis() < kafka_client::limits::BOOTSTRAP_IDLE_MAX.as_millis());
 const _: () = assert!(2 * PROBE_PATIENCE.as_millis() < PROBE_TIMEOUT.as_millis());

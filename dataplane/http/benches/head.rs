@@ -8,7 +8,7 @@ use std::hint::black_box;
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gafka_http::date::HttpDate;
-use gafka_http::response::{Answer, Connection};
+use gafka_http::response::{Connection, ResponseWriter};
 use gafka_http::{ChunkedDecoder, HeadLimits, parse_head, pct, query};
 
 const PUBLISH: &[u8] = b"POST /v1/msgs/orders/v1?key=k-4711 HTTP/1.1\r\nHost: 127.0.0.1:9191\r\nAppid: app1\r\n\
@@ -52,7 +52,7 @@ fn answers(criterion: &mut Criterion) {
     criterion.bench_function("answer_201", |bencher| {
         bencher.iter(|| {
             out.clear();
-            Answer::start(&mut out, 201, Connection::KEEP, &date)
+            ResponseWriter::start(&mut out, 201, Connection::KEEP, &date)
                 .number("X-Partition", black_box(3))
                 .number("X-Offset", black_box(123_456_789))
                 .header("X-Msg-Id", b"bWFpbi9hcHAxLm9yZGVycy52MS8zLzEyMzQ1Njc4OQ")

@@ -1,7 +1,7 @@
 //! Answers, written straight into the send buffer without formatting machinery.
 //!
 //! ```text
-//! Answer::start(out, 201, conn, &date)      status line, Date, Connection when it must be said
+//! ResponseWriter::start(out, 201, conn, &date)      status line, Date, Connection when it must be said
 //!     .header("X-Offset", b"7")             any number
 //!     .body("application/json", b"{}")      exactly one ending; the types see to it
 //! ```
@@ -85,11 +85,11 @@ pub const fn reason(status: u16) -> &'static str {
 /// An answer whose head is being written. Must be ended by one of its consuming methods.
 #[must_use = "an answer that is not ended leaves half a head in the send buffer"]
 #[derive(Debug)]
-pub struct Answer<'o> {
+pub struct ResponseWriter<'o> {
     out: &'o mut BytesMut,
 }
 
-impl<'o> Answer<'o> {
+impl<'o> ResponseWriter<'o> {
     /// Status line, `Date`, and `Connection` where the default of the request's version does not say it already.
     pub fn start(out: &'o mut BytesMut, status: u16, connection: Connection, date: &HttpDate) -> Self {
         match status {
@@ -196,7 +196,7 @@ impl<'o> Answer<'o> {
 
 /// A whole answer in one call: the body is empty, any type, or absent for a 204.
 pub fn head(out: &mut BytesMut, status: u16, connection: Connection, date: &HttpDate, headers: &[(&str, &[u8])]) {
-    let mut answer = Answer::start(out, status, connection, date);
+    let mut answer = ResponseWriter::start(out, status, connection, date);
     for (name, value) in headers {
         answer = answer.header(name, value);
     }
@@ -205,7 +205,7 @@ pub fn head(out: &mut BytesMut, status: u16, connection: Connection, date: &Http
 
 /// A whole error answer in one call, for errors without headers of their own.
 pub fn error(out: &mut BytesMut, status: u16, code: &str, errmsg: &str, connection: Connection, date: &HttpDate) {
-    Answer::start(out, status, connection, date).error(errmsg, code);
+    ResponseWriter::start(out, status, connection, date).error(errmsg, code);
 }
 
 /// One chunk of a chunked body. An empty one writes nothing: it would end the body.

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use expect_test::{Expect, expect};
 use gafka_http::date::HttpDate;
-use gafka_http::response::{self, Answer, Connection};
+use gafka_http::response::{self, Connection, ResponseWriter};
 use proptest::prelude::*;
 
 fn check(write: impl FnOnce(&mut BytesMut, &HttpDate), expected: Expect) {
@@ -18,7 +18,7 @@ fn check(write: impl FnOnce(&mut BytesMut, &HttpDate), expected: Expect) {
 fn a_publish_is_answered_with_its_position() {
     check(
         |out, date| {
-            Answer::start(out, 201, Connection::KEEP, date)
+            ResponseWriter::start(out, 201, Connection::KEEP, date)
                 .number("X-Partition", 3)
                 .number("X-Offset", -1)
                 .header("X-Msg-Id", b"ZQ")
@@ -51,7 +51,7 @@ fn errors_say_their_sentence_and_code_and_whether_the_connection_stays() {
     );
     check(
         |out, date| {
-            Answer::start(out, 503, Connection::CLOSE, date)
+            ResponseWriter::start(out, 503, Connection::CLOSE, date)
                 .number("Retry-After", 1)
                 .error("the shard has no memory left for the body", "overloaded");
         },
@@ -71,7 +71,7 @@ fn errors_say_their_sentence_and_code_and_whether_the_connection_stays() {
 fn http_1_0_is_told_when_the_connection_stays() {
     let old = |keep_alive| Connection { keep_alive, minor_version: 0 };
     check(
-        |out, date| Answer::start(out, 200, old(true), date).body("text/plain", b"alive"),
+        |out, date| ResponseWriter::start(out, 200, old(true), date).body("text/plain", b"alive"),
         expect![[r#"
         HTTP/1.1 200 OK|
         Date: Sun, 06 Nov 1994 08:49:37 GMT|
@@ -82,7 +82,7 @@ fn http_1_0_is_told_when_the_connection_stays() {
         alive"#]],
     );
     check(
-        |out, date| Answer::start(out, 200, old(false), date).until_close("text/plain"),
+        |out, date| ResponseWriter::start(out, 200, old(false), date).until_close("text/plain"),
         expect![[r#"
         HTTP/1.1 200 OK|
         Date: Sun, 06 Nov 1994 08:49:37 GMT|
@@ -115,7 +115,7 @@ fn answers_without_a_body_have_the_length_their_status_allows() {
     "#]],
     );
     check(
-        |out, date| Answer::start(out, 200, Connection::KEEP, date).length("text/plain", 12),
+        |out, date| ResponseWriter::start(out, 200, Connection::KEEP, date).length("text/plain", 12),
         expect![[r#"
         HTTP/1.1 200 OK|
         Date: Sun, 06 Nov 1994 08:49:37 GMT|
@@ -125,7 +125,7 @@ fn answers_without_a_body_have_the_length_their_status_allows() {
     "#]],
     );
     check(
-        |out, date| Answer::start(out, 299, Connection::KEEP, date).empty(),
+        |out, date| ResponseWriter::start(out, 299, Connection::KEEP, date).empty(),
         expect![[r#"
         HTTP/1.1 299 |
         Date: Sun, 06 Nov 1994 08:49:37 GMT|
@@ -139,7 +139,7 @@ fn answers_without_a_body_have_the_length_their_status_allows() {
 fn a_chunked_answer_can_end_with_trailers() {
     check(
         |out, date| {
-            Answer::start(out, 200, Connection::KEEP, date)
+            ResponseWriter::start(out, 200, Connection::KEEP, date)
                 .header("Trailer", b"X-Failed")
                 .chunked("application/x-ndjson");
             response::chunk(out, b"0123456789abcdef");
@@ -166,7 +166,7 @@ fn a_chunked_answer_can_end_with_trailers() {
 fn data_cannot_break_a_header_line() {
     check(
         |out, date| {
-            Answer::start(out, 200, Connection::KEEP, date)
+            ResponseWriter::start(out, 200, Connection::KEEP, date)
                 .header("X-Key", b"a\r\nSet-Cookie: b\0\x7f\tc")
                 .x_header("trace", "é,\r\n".as_bytes())
                 .empty();

@@ -40,8 +40,8 @@ use crate::requests::{Requests, Waiting};
 use crate::rng::Rng;
 use crate::sasl::SaltedKeys;
 use crate::types::{
-    Acks, ConnId, Connect, Health, Lane, Outcome, ProduceError, Request, RequestError, RequestToken, Response, Target,
-    TopicIdx, TopicOptions, TopicState,
+    Acks, Asker, ConnId, Connect, Health, Lane, Outcome, ProduceError, Request, RequestError, RequestToken, Response,
+    Target, TopicIdx, TopicOptions, TopicState,
 };
 
 /// A Kafka client without I/O. One per (shard, cluster).
@@ -266,6 +266,11 @@ impl Client {
             generation: self.cluster.generation,
         });
         token
+    }
+
+    /// Requests from now on are this user's: their tokens say so.
+    pub fn ask_as(&mut self, asker: Asker) {
+        self.requests.asker = asker;
     }
 
     /// The next reply, oldest first.

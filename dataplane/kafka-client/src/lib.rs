@@ -38,6 +38,6 @@ pub use client::Client;
 pub use config::{ClientConfig, Mechanism, Sasl, Security};
 pub use partitioner::Partitioner;
 pub use types::{
-    Acks, ConnId, Connect, Health, Lane, Outcome, ProduceError, Request, RequestError, RequestToken, Response, Stored,
-    Target, TopicIdx, TopicOptions, TopicState,
+    Acks, Asker, ConnId, Connect, Health, Lane, Outcome, ProduceError, Request, RequestError, RequestToken, Response,
+    Stored, Target, TopicIdx, TopicOptions, TopicState,
 };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::RequestKind;
 
-use crate::types::{ConnId, Lane, Request, RequestToken, Target};
+use crate::types::{Asker, ConnId, Lane, Request, RequestToken, Target};
 
 /// [`Target`] with its own strings.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,12 +54,14 @@ pub(crate) struct Requests {
     pub waiting: VecDeque<Waiting>,
     pub sent: foldhash::HashMap<RequestToken, Sent>,
     token_next: u64,
+    /// Who makes the requests of now.
+    pub asker: Asker,
 }
 
 impl Requests {
     pub fn next_token(&mut self) -> RequestToken {
         self.token_next += 1;
-        RequestToken(self.token_next)
+        RequestToken::new(self.asker, self.token_next)
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {

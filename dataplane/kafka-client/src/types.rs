@@ -52,6 +52,43 @@ pub struct TopicIdx(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct RequestToken(pub u64);
 
+/// Which of the users of one client asks, in the upper bits of a token: a reply finds its way back without a search.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Asker(u32);
+
+const ASKER_SHIFT: u32 = 40;
+
+impl Asker {
+    /// Someone who knows its tokens itself.
+    pub const NOBODY: Asker = Asker(0);
+
+    /// The user at this place of its owner's table.
+    ///
+    /// # Panics
+    /// From 2^24 - 1 on.
+    pub fn of(index: usize) -> Asker {
+        assert!(index < (1 << (64 - ASKER_SHIFT)) - 1, "a table of users is smaller: {index}");
+        Asker(index as u32 + 1)
+    }
+
+    /// The place in its owner's table.
+    pub fn index(self) -> Option<usize> {
+        (self.0 as usize).checked_sub(1)
+    }
+}
+
+impl RequestToken {
+    pub(crate) fn new(asker: Asker, number: u64) -> RequestToken {
+        debug_assert!(number < 1 << ASKER_SHIFT, "a client lives for fewer requests");
+        RequestToken(u64::from(asker.0) << ASKER_SHIFT | number)
+    }
+
+    /// Who asked.
+    pub fn asker(self) -> Asker {
+        Asker((self.0 >> ASKER_SHIFT) as u32)
+    }
+}
+
 /// Which of a broker's connections. A broker works on one request per connection at a time, so requests that wait
 /// there (acks=all, long polls, joins) never stand before the others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -77,7 +77,7 @@ impl Manage {
             Box::pin(async move { agent.refresh().await.map(drop).map_err(|err| err.to_string()) })
         });
         let metrics = Arc::clone(&gateway.metrics);
-        let shared = Arc::clone(&gateway.shared);
+        let board = Arc::clone(&gateway.board);
         Ok(manager::router(ManagerState {
             db: db.clone(),
             admin: Admin {
@@ -89,14 +89,14 @@ impl Manage {
             metrics: Arc::new(move || metrics.render()),
             openapi: openapi().into(),
             readiness: Arc::new(move || {
-                let readiness = shared.readiness();
+                let readiness = board.readiness();
                 Readiness {
                     alive: !readiness.draining,
                     ready: readiness.ready,
                     detail: serde_json::from_str(&readiness.to_json()).unwrap_or_default(),
                 }
             }),
-            login_limiter: Arc::clone(&gateway.shared.logins),
+            login_limiter: Arc::clone(&gateway.board.logins),
             on_loopback,
             cors_origins: cors_origins.to_vec(),
         }))
@@ -106,7 +106,7 @@ impl Manage {
 /// `/openapi.json`: the three listeners, from their lists of endpoints.
 fn openapi() -> String {
     let mut endpoints = manager::endpoints();
-    endpoints.extend_from_slice(gateway::endpoints::docs::ENDPOINTS);
+    endpoints.extend_from_slice(&gateway::endpoints::docs::all());
     manager::openapi_json(&endpoints, env!("CARGO_PKG_VERSION"))
 }
 

@@ -341,10 +341,10 @@ impl FeedInner {
         gateway.publish_snapshot(&snapshot);
         let inner = Arc::clone(self);
         tokio::spawn(async move {
-            while gateway.shared.applied_generation() < generation.0 && !gateway.is_finished() {
+            while gateway.board.applied_generation() < generation.0 && !gateway.is_finished() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            gateway.shared.bury();
+            gateway.board.drop_retired();
             inner.applied.send_replace(generation);
         });
     }

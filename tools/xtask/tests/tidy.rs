@@ -261,13 +261,57 @@ fn state_machines_read_no_clock_no_socket_no_file_and_no_randomness() {
 fn outcomes_become_statuses_in_one_file() {
     let mut wrong = Vec::new();
     for (name, text) in sources() {
-        let answers = |line: &str| ["=> (4", "=> (5", "=> Failure"].iter().any(|words| line.contains(words));
+        let answers = |line: &str| ["=> (4", "=> (5", "=> Refusal"].iter().any(|words| line.contains(words));
         let judges = |line: &&str| line.contains("ProduceError::") && answers(line);
-        if name.starts_with("dataplane/gateway/src/") && !name.ends_with("/reply.rs") {
+        if name.starts_with("dataplane/gateway/src/") && !name.ends_with("/kafka/outcome.rs") {
             wrong.extend(without_tests(&text).lines().filter(judges).map(|line| format!("{name}: {line}")));
         }
     }
-    assert!(wrong.is_empty(), "only reply.rs says what an outcome is to a client:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "only kafka/outcome.rs says what an outcome is to a client:\n{}", wrong.join("\n"));
+}
+
+/// The gateway's rooms from the top: each knows those of the lines below it, none of its own line.
+const ROOMS: [&[&str]; 7] = [
+    &["shard"],
+    &["serve"],
+    &["endpoints"],
+    &["publish", "subscribe"],
+    &["kafka", "access"],
+    &["exchange"],
+    &["env"],
+];
+
+#[test]
+fn arrows_between_the_gateways_rooms_point_downward() {
+    const GATEWAY: &str = "dataplane/gateway/src/";
+    let floor_of = |room: &str| ROOMS.iter().position(|floor| floor.contains(&room));
+    let mut wrong = Vec::new();
+    let mut arrows = 0;
+    for (name, text) in sources() {
+        let Some(inside) = name.strip_prefix(GATEWAY) else { continue };
+        // The handle on the process is above all rooms; what lies beside it and is no room is the ground below.
+        let own = inside.split_once('/').map(|(room, _)| room);
+        if ["lib.rs", "gateway.rs"].contains(&inside) || inside.contains("/tests") {
+            continue;
+        }
+        let own_floor = own.map_or(Some(ROOMS.len()), floor_of);
+        let Some(own_floor) = own_floor else {
+            wrong.push(format!("{name}: a folder that is no room"));
+            continue;
+        };
+        for line in without_tests(&text).lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for rest in line.split("crate::").skip(1) {
+                let room: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                let Some(floor) = floor_of(&room) else { continue };
+                arrows += 1;
+                if own != Some(room.as_str()) && floor <= own_floor {
+                    wrong.push(format!("{name}: {}", line.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "arrows that do not point downward:\n{}", wrong.join("\n"));
+    assert!(arrows > 100, "the sources were read: {arrows}");
 }
 
 #[test]

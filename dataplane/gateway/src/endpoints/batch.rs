@@ -1,37 +1,24 @@
-//! `POST /v1/msgs/:topic/:ver/batch` and its raw twin: many records, stored and answered one by one.
-//!
-//! The body is never held: [`feed::Feed`] is given each run of bytes as it arrives, and hands every record that is
-//! complete to the Kafka client at once. [`session::Session`] is told the outcomes and becomes the answer. What bounds
-//! memory is the number of records with Kafka, not the size of the body: beyond it the body is not read on, which the
-//! client sees as TCP back-pressure.
-//!
-//! ```text
-//!   bytes ──► input/streaming ──► feed ──► Client::produce(tag = this request, index) ──► … ──► outcome
-//!                  ▲ not read on            │ open a receipt                                      │
-//!                  └──── too many unanswered└──────────────► session: receipts ◄──────────────────┘
-//!                                                              │ body over, all settled; or stream=1: at once
-//!                                                              └──► the connection's slot
-//! ```
-//!
-//! Cost of a record of 100 bytes: parse, one copy into the open record batch, a receipt of 16 bytes (none for the
-//! summary). Everything else is per run: of received bytes, and of records that shared a record batch.
+//! `POST /v1/msgs/:topic/:ver/batch` and its raw twin: many records, stored and answered one by one
+//! ([`crate::publish::batch`]).
 
-pub mod feed;
-pub mod session;
-
-use crate::batch::{BatchLimits, BatchParser, ReceiptFormat};
-use crate::conn::{Conn, RequestMeta};
-use crate::destination::Destination;
-use crate::endpoints::parameters::{self, bad_parameter};
-use crate::endpoints::publish::{parse_acks, parse_timeout};
+use crate::access::Grant;
+use crate::access::standing::Standing;
+use crate::endpoints::Services;
+use crate::endpoints::docs::{CLUSTER, CODING, PHYSICAL, REQUEST_ID, TOPIC, VER};
+use crate::endpoints::params::{self, bad_parameter, parse_acks, parse_timeout};
+use crate::exchange::conn::Conn;
+use crate::exchange::content_encoding::{Coding, Decoder, Window};
+use crate::exchange::meta::Meta;
+use crate::exchange::{Exchange, reserve};
 use crate::limits::BATCH_OVERHEAD_BYTES;
-use crate::reply::Failure;
-use crate::shard::Shard;
-use crate::standing::Standing;
-use feed::Feed;
+use crate::publish;
+use crate::publish::batch::feed::Feed;
+use crate::publish::batch::session::{Receiving, Session};
+use crate::publish::format::{BatchLimits, BatchParser, ReceiptFormat};
+use crate::refusal::Refusal;
 use gafka_http::{Head, query};
 use kafka_client::Acks;
-use session::Session;
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -47,24 +34,32 @@ struct Params {
 /// What [`BatchParser::for_content_type`] takes.
 const CONTENT_TYPES: &str = "application/x-ndjson, application/vnd.gafka.records";
 
-/// Validates the request by its head and opens it; its body is fed to what this gives.
-#[allow(clippy::too_many_arguments, reason = "the one call of the request path, all of it borrowed")]
+/// Validates the request by its head and opens it; its body is fed to what this gives. `Err`: nothing was opened, the
+/// request has no answer yet.
 pub fn open(
-    shard: &Shard,
+    services: &Services,
     conn: &Rc<Conn>,
-    meta: &RequestMeta,
+    meta: &Meta,
     head: &Head<'_>,
-    destination: Destination,
-    standing: Standing,
-    decoder_bytes: usize,
+    grant: &Grant<'_>,
     begun: Instant,
-) -> Result<Feed, Failure> {
-    let params = parse_query(head.query, shard.config.publish_timeout)?;
+) -> Result<(Feed, Option<Decoder>), Refusal> {
+    let env = &services.env;
+    let destination = publish::destination(&services.clusters, grant)?;
+    let standing = Standing::of(conn.side, head, grant)?;
+    let window = Window::within(env.budget.limits().tenant_bytes_max);
+    let coding = Coding::of(head.known.content_encoding)?;
+    let decoder_bytes = coding.map_or(0, |coding| window.decoder_bytes(coding));
+    let decoder = coding
+        .map(|coding| Decoder::new(coding, window))
+        .transpose()
+        .map_err(|err| Refusal::overloaded(&format!("cannot make a decoder: {err}")))?;
+    let params = parse_query(head.query, env.config.publish_timeout)?;
     let mut limits = BatchLimits::new(destination.message_bytes_max);
     if params.streams {
         if meta.minor_version == 0 {
             let message = "stream=1 is answered in chunks and needs HTTP/1.1";
-            return Err(Failure::bad_request("stream_needs_http_1_1", message));
+            return Err(Refusal::bad_request("stream_needs_http_1_1", message));
         }
         limits.records_max = u64::MAX;
     }
@@ -72,29 +67,32 @@ pub fn open(
     let parser = BatchParser::for_content_type(content_type, limits).ok_or_else(|| {
         let shown: String = String::from_utf8_lossy(content_type).chars().take(64).collect();
         let message = format!("Content-Type is `{shown}`, expected one of {CONTENT_TYPES}");
-        Failure::new(415, "unsupported_content_type", message).with("Accept", CONTENT_TYPES)
+        Refusal::new(415, "unsupported_content_type", message).with("Accept", CONTENT_TYPES)
     })?;
     let bytes = BATCH_OVERHEAD_BYTES + decoder_bytes;
-    let reservation = shard.reserve(destination.tenant, destination.route.cluster as u32, bytes)?;
+    let reservation = reserve(env, destination.tenant, destination.budget_cluster(), bytes)?;
+    let exchange = Exchange::open(conn, meta.clone(), begun);
     let format = ReceiptFormat::choose(params.summary, head.values("accept"));
-    let session = Session::open(shard, conn, meta, destination, format, params.streams, reservation, begun);
-    Ok(Feed::new(session, parser, standing, shard.borrow_snapshot().generation, params.acks, params.timeout))
+    let flow = if params.streams { Receiving::WhileSending } else { Receiving::AtTheEnd };
+    let session = Session::open(&services.publishing, exchange, destination, format, flow, reservation);
+    let generation = services.access.borrow_snapshot().generation;
+    Ok((Feed::new(session, parser, standing, generation, params.acks, params.timeout), decoder))
 }
 
 pub(super) const PARAMETERS: [&str; 5] = ["ack", "async", "timeout", "receipts", "stream"];
 
-fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Failure> {
+fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Refusal> {
     let mut params = Params { acks: Acks::All, timeout: timeout_max, summary: false, streams: false };
     let mut seen = 0_u8;
     for pair in query::pairs(text.unwrap_or_default()) {
-        let (name, value) = pair.map_err(|_| parameters::malformed())?;
-        let Some(bit) = parameters::position(&name, &PARAMETERS)? else { continue };
+        let (name, value) = pair.map_err(|_| params::malformed())?;
+        let Some(bit) = params::position(&name, &PARAMETERS)? else { continue };
         if seen & 1 << bit != 0 {
-            return Err(Failure::bad_request("bad_parameter", format!("{name} is given twice")));
+            return Err(Refusal::bad_request("bad_parameter", format!("{name} is given twice")));
         }
         seen |= 1 << bit;
         let value = query::text(value)
-            .map_err(|_| Failure::bad_request("bad_query", format!("parameter {name} is not UTF-8")))?;
+            .map_err(|_| Refusal::bad_request("bad_query", format!("parameter {name} is not UTF-8")))?;
         match &*name {
             "ack" => params.acks = parse_acks(&value)?,
             "timeout" => params.timeout = parse_timeout(&value)?.min(timeout_max),
@@ -102,18 +100,124 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Fail
                 "summary" => params.summary = true,
                 _ => return Err(bad_parameter("receipts", &value, "summary")),
             },
-            "stream" => params.streams = parameters::flag("stream", &value)?,
+            "stream" => params.streams = params::flag("stream", &value)?,
             // Behaves as without until hinted handoff exists (CONTRACT.md).
-            "async" => drop(parameters::flag("async", &value)?),
+            "async" => drop(params::flag("async", &value)?),
             _ => unreachable!("a name of the list"),
         }
     }
     if params.summary && params.streams {
         let message = "receipts=summary comes at the end, stream=1 wants receipts at once";
-        return Err(Failure::bad_request("summary_with_stream", message));
+        return Err(Refusal::bad_request("summary_with_stream", message));
     }
     Ok(params)
 }
+
+pub const DOCS: &[EndpointDoc] = &[EndpointDoc {
+    listener: Listener::Publish,
+    method: Method::Post,
+    path: "/v1/msgs/:topic/:ver/batch",
+    operation: "publishBatch",
+    tag: "publish",
+    summary: "Publish many messages",
+    details: concat!(
+        "Records are stored while the body arrives; each has its receipt. Without stream=1 the answer begins when the body has ended, and there are at most 1,000,000 records. After a record that cannot be delimited nothing is stored and the connection closes. Statuses not listed here are those of `publishMessage`.",
+        include_str!("statuses/batch.md"),
+    ),
+    auth: Auth::Publisher,
+    params: BATCH_PARAMS,
+    request: BATCH_REQUEST,
+    responses: BATCH_RESPONSES,
+}];
+
+pub const RAW_DOCS: &[EndpointDoc] = &[EndpointDoc {
+    listener: Listener::Publish,
+    method: Method::Post,
+    path: "/v1/raw/msgs/:cluster/:topic/batch",
+    operation: "publishRawBatch",
+    tag: "publish",
+    summary: "Publish many messages to a topic by its name in Kafka",
+    details: "For apps with that grant; otherwise, statuses included, as `publishBatch`.",
+    auth: Auth::Publisher,
+    params: RAW_BATCH_PARAMS,
+    request: BATCH_REQUEST,
+    responses: BATCH_RESPONSES,
+}];
+
+const BATCH_QUERY: [ParamDoc; 5] = [
+    ParamDoc::query("ack", Kind::Word(&["all", "local", "none"]), "who must have a record before its receipt")
+        .or("all"),
+    ParamDoc::query("timeout", Kind::Duration, "wait at most so long for each record; at most 30s").or("30s"),
+    ParamDoc::query("receipts", Kind::Word(&["summary"]), "one object with ranges instead of a receipt per record"),
+    ParamDoc::query(
+        "stream",
+        Kind::Bool,
+        "1: receipts flow while records still arrive, and there may be any number of them; needs HTTP/1.1",
+    ),
+    ParamDoc::query(
+        "async",
+        Kind::Bool,
+        "1: answer once it is safe on this gateway; until hinted handoff exists, as without",
+    ),
+];
+
+const RECEIPTS: ParamDoc = ParamDoc::header(
+    "Accept",
+    Kind::Text,
+    "application/vnd.gafka.receipts: 14 bytes per record, status u16, partition i32, offset i64, big endian",
+);
+
+const fn batch_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 10] {
+    let [ack, timeout, receipts, stream, asynchronous] = BATCH_QUERY;
+    [first, second, ack, timeout, receipts, stream, asynchronous, RECEIPTS, CODING, REQUEST_ID]
+}
+
+const BATCH_PARAMS: &[ParamDoc] = &batch_params(TOPIC, VER);
+const RAW_BATCH_PARAMS: &[ParamDoc] = &batch_params(CLUSTER, PHYSICAL);
+
+const BATCH_REQUEST: &[ContentDoc] = &[
+    ContentDoc {
+        media_type: "application/x-ndjson",
+        what: "a record per line: value, value_base64 or value_json, key or key_base64, headers, partition, timestamp",
+        example: Some("{\"key\":\"user-7\",\"value\":\"hello\",\"headers\":{\"source\":\"web\"}}"),
+    },
+    ContentDoc {
+        media_type: "application/vnd.gafka.records",
+        what: "length u32, attributes u8, [timestamp i64], [partition i32], [key_length u32, key], header_count u16, \
+               headers, value; big endian",
+        example: None,
+    },
+];
+
+const BATCH_RESPONSES: &[ResponseDoc] = &[
+    ResponseDoc::with(
+        200,
+        "at least one record was stored (with stream=1: was parsed); receipts in record order",
+        &[
+            ContentDoc {
+                media_type: "application/x-ndjson",
+                what: "a line per record: where it is, or status, errmsg and code",
+                example: Some(r#"{"partition":0,"offset":42}"#),
+            },
+            ContentDoc { media_type: "application/vnd.gafka.receipts", what: "14 bytes per record", example: None },
+            ContentDoc {
+                media_type: "application/json",
+                what: "receipts=summary",
+                example: Some(r#"{"ok":2,"failed":0,"ranges":[{"partition":0,"offset":42,"count":2}],"errors":[]}"#),
+            },
+        ],
+    )
+    .and_headers(&[
+        ("X-Failed", "records that were not stored; a trailer with stream=1"),
+        ("X-Request-Id", "the request's id"),
+    ]),
+    ResponseDoc::bare(400, "no record, a bad parameter, or no record was stored and the first is malformed"),
+    ResponseDoc::bare(404, "no such topic or version"),
+    ResponseDoc::bare(413, "no record was stored and the first is over the topic's limit"),
+    ResponseDoc::bare(415, "a Content-Type or Content-Encoding that is not spoken here"),
+    ResponseDoc::bare(503, "nothing was stored; the receipts say why, try again after Retry-After"),
+    ResponseDoc::bare(504, "no record is known to be stored; the first may be, a retry may store it twice"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -123,7 +227,7 @@ mod tests {
     fn check(query: &str, expected: Expect) {
         let shown = match parse_query(Some(query), Duration::from_secs(30)) {
             Ok(params) => format!("{params:?}"),
-            Err(failure) => format!("{} {}: {}", failure.status, failure.code, failure.message),
+            Err(refusal) => format!("{} {}: {}", refusal.status, refusal.code, refusal.message),
         };
         expected.assert_eq(&shown);
     }

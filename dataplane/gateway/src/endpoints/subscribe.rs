@@ -1,46 +1,63 @@
 //! `GET /v1/msgs/:appid/:topic/:ver?group=`: a poll of a consumer group.
 //!
 //! Here it is only read and sent on its way: the group lives on one shard of this gateway, and the poll travels there
-//! as a value ([`crate::subscriptions`]). The answer comes back as an owned buffer.
+//! as a value ([`crate::subscribe::subscriptions`]). The answer comes back as an owned buffer.
 
-use crate::conn::{Conn, RequestMeta};
-use crate::reply::Failure;
-use crate::shard::Shard;
-use crate::standing::Standing;
+use crate::access::Grant;
+use crate::access::standing::Standing;
+use crate::endpoints::Services;
+use crate::endpoints::docs::{NAME, REQUEST_ID, TOPIC, VER};
+use crate::exchange::Exchange;
+use crate::exchange::body::RequestBody;
+use crate::kafka::destination::Destination;
+use crate::refusal::Refusal;
 use crate::subscribe::framing::Form;
+use crate::subscribe::mail::PollRequest;
 use crate::subscribe::query::SubscribeQuery;
-use crate::subscribe::tags::TagFilter;
-use crate::subscriptions::PollRequest;
+use crate::tags::TagFilter;
 use gafka_http::Head;
-use model::{Permit, physical_group};
-use std::rc::Rc;
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, In, Kind, Listener, Method, ParamDoc, ResponseDoc};
+use model::physical_group;
 use std::time::Instant;
 
-#[allow(clippy::too_many_arguments, reason = "the one call of the request path, all of it borrowed")]
 pub fn start(
-    shard: &Rc<Shard>,
-    conn: &Rc<Conn>,
-    sequence: u64,
-    meta: &RequestMeta,
+    services: &Services,
+    exchange: Exchange,
     head: &Head<'_>,
-    permit: &Permit<'_>,
-    begun: Instant,
+    grant: &Grant<'_>,
+    _: RequestBody<'_>,
     now: Instant,
-) -> Result<(), Failure> {
+) -> Option<Destination> {
+    let Services { env, clusters, subscriptions, .. } = services;
+    match read(services, &exchange, head, grant, now) {
+        Ok((request, standing)) => subscriptions.begin(env, clusters, exchange, request, standing, now),
+        Err(refusal) => exchange.refuse(env, &refusal, now),
+    }
+    None
+}
+
+fn read(
+    services: &Services,
+    exchange: &Exchange,
+    head: &Head<'_>,
+    grant: &Grant<'_>,
+    now: Instant,
+) -> Result<(PollRequest, Standing), Refusal> {
+    let Services { env, clusters, subscriptions, .. } = services;
+    let Grant::Topic(permit) = grant else { unreachable!("a poll is granted a topic") };
     let query = SubscribeQuery::parse(head.query.unwrap_or_default())?;
     let filter = match head.known.x_tag {
         Some(value) => TagFilter::parse(value)?,
         None => None,
     };
-    if shard.is_draining() {
-        return Err(Failure::new(503, "draining", "this gateway is shutting down; poll another one"));
+    if env.is_draining() {
+        return Err(Refusal::new(503, "draining", "this gateway is shutting down; poll another one"));
     }
     let topic = permit.topic();
-    let cluster = shard.cluster_of(topic)?.index;
     let request = PollRequest {
-        poll: shard.subscriptions.next_poll_id(shard.id),
-        origin: shard.id,
-        cluster,
+        poll: subscriptions.next_poll_id(env),
+        origin: env.shard,
+        cluster: clusters.of_topic(topic)?.index,
         group: physical_group(&permit.app().id, &query.group),
         topic: topic.physical.clone(),
         batch: query.batch,
@@ -52,6 +69,84 @@ pub fn start(
         form: Form::choose(head.known.accept, query.framed),
         strip_2017_tags: topic.options.strip_2017_tags,
     };
-    let standing = Standing::of(shard, conn, head, permit)?;
-    shard.subscriptions.begin(shard, conn, sequence, meta, request, standing, begun, now)
+    Ok((request, Standing::of(exchange.conn.side, head, grant)?))
 }
+
+pub const DOCS: &[EndpointDoc] = &[EndpointDoc {
+    listener: Listener::Subscribe,
+    method: Method::Get,
+    path: "/v1/msgs/:appid/:topic/:ver",
+    operation: "pollMessages",
+    tag: "subscribe",
+    summary: "Poll messages as a consumer group",
+    details: concat!(
+        "Answers as soon as one message is there. `GET /topics/:appid/:topic/:ver` is the 2017 alias. Statuses not listed here are those of every request, at `publishMessage`.",
+        include_str!("statuses/subscribe.md"),
+    ),
+    auth: Auth::Subscriber,
+    params: SUBSCRIBE_PARAMS,
+    request: &[],
+    responses: SUBSCRIBE_RESPONSES,
+}];
+
+const SUBSCRIBE_PARAMS: &[ParamDoc] = &[
+    ParamDoc::path("appid", NAME, "app that owns the topic"),
+    TOPIC,
+    VER,
+    ParamDoc {
+        place: In::Query,
+        name: "group",
+        kind: NAME,
+        required: true,
+        default: None,
+        what: "consumer group of the calling app",
+    },
+    ParamDoc::query("batch", Kind::Integer { min: 1, max: 4000 }, "most messages in the answer").or("1"),
+    ParamDoc::query("max_bytes", Kind::Integer { min: 1, max: i32::MAX as i64 }, "most bytes in the answer")
+        .or("4194304"),
+    ParamDoc::query("wait", Kind::Duration, "long poll: 204 when nothing came; at most 120s").or("30s"),
+    ParamDoc::query(
+        "reset",
+        Kind::Text,
+        "oldest, newest, RFC 3339 time or epoch ms: where a group without committed offset begins",
+    )
+    .or("oldest"),
+    ParamDoc::header(
+        "X-Tag",
+        Kind::Text,
+        "only messages with at least one of these tags; the same for all of a live group",
+    ),
+    ParamDoc::header("Accept", Kind::Text, "a batch framing by name; makes the answer a batch even for one message"),
+    REQUEST_ID,
+];
+
+const SUBSCRIBE_RESPONSES: &[ResponseDoc] = &[
+    ResponseDoc::with(
+        200,
+        "messages; acknowledged when the answer was handed to the network",
+        &[
+            ContentDoc {
+                media_type: "text/plain; charset=utf8",
+                what: "batch=1: the message; its position in X-Partition, X-Offset",
+                example: None,
+            },
+            ContentDoc {
+                media_type: "application/octet-stream",
+                what: "2017 framing: partition i32, offset i64, length i32, value, big endian",
+                example: None,
+            },
+            ContentDoc { media_type: "application/x-ndjson", what: "one JSON object per line", example: None },
+            ContentDoc {
+                media_type: "application/json",
+                what: "an array of the same objects",
+                example: Some(r#"[{"partition":0,"offset":42,"timestamp":1795362345123,"value":"hello"}]"#),
+            },
+            ContentDoc { media_type: "application/vnd.gafka.records", what: "length-prefixed records", example: None },
+        ],
+    ),
+    ResponseDoc::bare(204, "no message in time"),
+    ResponseDoc::bare(400, "the request is malformed"),
+    ResponseDoc::bare(404, "no such app, topic or version"),
+    ResponseDoc::bare(409, "the live group polls with another tag filter"),
+    ResponseDoc::bare(503, "Kafka or this gateway cannot serve it now, try again after Retry-After"),
+];

@@ -25,7 +25,7 @@ use gafka_http::{json, pct};
 use kafka_client::group::{FetchedRecord, record_bytes};
 
 use super::limits::RESPONSE_HEADERS_BYTES_MAX;
-use super::tags::{TAG_HEADER, split, split_2017};
+use crate::tags::{TAG_HEADER, split, split_2017};
 
 /// Attempt of a message that is delivered at most once.
 const ATTEMPT: u16 = 1;
@@ -341,7 +341,7 @@ fn gafka_records(records: &[FetchedRecord], strip_2017_tags: bool) -> Bytes {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use expect_test::{Expect, expect};
     use kafka_wire::compression::Compression;

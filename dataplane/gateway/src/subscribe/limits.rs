@@ -31,9 +31,6 @@ pub const MISSING_PAUSE: Duration = Duration::from_millis(20);
 /// Records looked at for one tick's polls before other subscriptions get their turn. Matters to tag filters only.
 pub const SCAN_RECORDS_MAX: usize = 20_000;
 
-/// `X-Tag` of a poll, as in 2017.
-pub const FILTER_BYTES_MAX: usize = 1024;
-
 /// `X-Header-*` of one response together; clients and proxies refuse heads that grow without bound. What does not fit is
 /// counted in `X-Headers-Omitted`, and complete in every other framing.
 pub const RESPONSE_HEADERS_BYTES_MAX: usize = 16 << 10;

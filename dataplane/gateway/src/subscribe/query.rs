@@ -19,9 +19,9 @@ use kafka_client::group::Reset;
 use model::ids::GroupName;
 use model::requests;
 
-use super::Refusal;
 use super::limits::{BATCH_MAX, RESPONSE_BYTES_DEFAULT, RESPONSE_BYTES_MAX, WAIT_DEFAULT, WAIT_MAX};
 use crate::duration;
+use crate::refusal::Refusal;
 
 /// Every name of the table.
 pub const PARAMETERS: [&str; 7] = ["group", "batch", "max_bytes", "wait", "reset", "ack", "q"];

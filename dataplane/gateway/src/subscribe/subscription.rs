@@ -1,4 +1,4 @@
-//! One group's reading of one topic on one shard: the polls that wait ([`Desk`]) and the Kafka group member that feeds them.
+//! One group's reading of one topic on one shard: the polls that wait ([`PollQueue`]) and the Kafka group member that feeds them.
 //!
 //! The member joins with the first poll and leaves when nobody polled for twice the longest wait; a poll that comes while
 //! it is leaving, or later, makes a new one. Clients come and go without any rebalance.
@@ -8,7 +8,7 @@
 //! with records whether it reached the network.
 //!
 //! Invariants:
-//! - Partitions the member lost are forgotten at the desk before anything is reported as delivered.
+//! - Partitions the member lost are forgotten at the queue before anything is reported as delivered.
 //! - Every poll gets exactly one answer, unless it was cancelled.
 
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ use kafka_client::group::{GroupConfig, GroupMember, MemberState, Reset};
 use kafka_client::limits::TOPIC_MISSING_REASK;
 use kafka_client::{Client, ProduceError, RequestError, RequestToken, Response, TopicState};
 
-use super::Refusal;
-use super::desk::{Answer, Desk, Poll};
 use super::limits::{IDLE_MIN, MISSING_PAUSE};
+use super::poll_queue::{Poll, PollQueue, PollResult};
+use crate::refusal::Refusal;
 
 /// See the module.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Subscription {
     config: GroupConfig,
     seed: u64,
     member: GroupMember,
-    desk: Desk,
+    queue: PollQueue,
     /// Of any poll so far.
     longest_wait: Duration,
     /// Since when nobody polls.
@@ -36,7 +36,7 @@ pub struct Subscription {
     draining: bool,
     /// Nothing was committed yet, nobody else polls, and a client asks to begin elsewhere.
     rejoin_with: Option<Reset>,
-    /// The desk stopped for the sake of other subscriptions.
+    /// The queue stopped for the sake of other subscriptions.
     more: bool,
     /// While polls wait and the topic is said not to exist: when metadata was asked for, and when to look at it.
     missing_asked_at: Option<Instant>,
@@ -51,7 +51,7 @@ impl Subscription {
             member: GroupMember::new(config.clone(), seed, now),
             config,
             seed,
-            desk: Desk::new(strip_2017_tags),
+            queue: PollQueue::new(strip_2017_tags),
             longest_wait: Duration::ZERO,
             idle_since: Some(now),
             draining: false,
@@ -68,15 +68,15 @@ impl Subscription {
         self.longest_wait = self.longest_wait.max(poll.deadline.saturating_duration_since(now));
         self.more = true;
         if let Some(reset) = poll.reset.filter(|reset| *reset != self.config.reset && !self.member.has_committed()) {
-            if self.desk.is_live() {
+            if self.queue.is_live() {
                 let message = "the group is being read from another `reset`, and has not committed yet; use that one, \
                     none, or another group";
-                return self.desk.refuse(poll.id, Refusal::new(409, "other_reset", message));
+                return self.queue.refuse(poll.id, Refusal::new(409, "other_reset", message));
             }
             self.rejoin_with = Some(reset);
         }
         self.idle_since = None;
-        self.desk.enqueue(poll);
+        self.queue.enqueue(poll);
     }
 
     /// Does what is due: requests, answers, leaving.
@@ -92,13 +92,13 @@ impl Subscription {
         self.member.tick(client, now);
         self.serve();
         self.answer_missing(client, now);
-        if self.desk.next_deadline().is_some_and(|at| at <= now) {
+        if self.queue.next_deadline().is_some_and(|at| at <= now) {
             let refusal = missing(client, &self.member).or_else(|| unreachable(client, &self.member, now));
-            self.desk.expire(now, refusal.as_ref());
+            self.queue.expire(now, refusal.as_ref());
         }
         self.follow_member(client, now);
         if self.draining {
-            self.desk.answer_all(&Answer::Empty);
+            self.queue.answer_all(&PollResult::Empty);
         }
         self.leave_when_idle(client, now);
         self.member.tick(client, now); // what was taken made room
@@ -123,41 +123,41 @@ impl Subscription {
     }
 
     /// The next poll with an answer.
-    pub fn poll_answer(&mut self) -> Option<(u64, Answer)> {
-        self.desk.poll_answer()
+    pub fn poll_answer(&mut self) -> Option<(u64, PollResult)> {
+        self.queue.poll_answer()
     }
 
     /// The answer of poll `id` reached the network: its records are read.
     pub fn handed_over(&mut self, id: u64) {
         self.forget_revoked();
-        self.desk.handed_over(id);
+        self.queue.handed_over(id);
         self.report_delivered();
         self.more = true;
     }
 
     /// The client of poll `id` was gone before its answer reached the network: its records go to the next poll.
     pub fn returned(&mut self, id: u64) {
-        self.desk.returned(id);
+        self.queue.returned(id);
         self.more = true;
     }
 
     /// The client of poll `id` is gone, wherever the poll stands.
     pub fn cancel(&mut self, id: u64) {
-        self.desk.cancel(id);
+        self.queue.cancel(id);
         self.more = true;
     }
 
     /// Answers what waits, commits, leaves the group. Done when [`Subscription::is_finished`].
     pub fn drain(&mut self, client: &mut Client, now: Instant) {
         self.draining = true;
-        self.desk.answer_all(&Answer::Empty);
+        self.queue.answer_all(&PollResult::Empty);
         self.member.leave(client, now);
     }
 
     /// Nothing will happen any more; to be dropped after the last [`Subscription::poll_answer`]. Answers still on their way
     /// to clients change nothing: their group has committed and left.
     pub fn is_finished(&self) -> bool {
-        self.desk.waiting_count() == 0 && matches!(self.member.state(), MemberState::Left | MemberState::Failed(_))
+        self.queue.waiting_count() == 0 && matches!(self.member.state(), MemberState::Left | MemberState::Failed(_))
     }
 
     /// Since when nobody polls.
@@ -171,7 +171,7 @@ impl Subscription {
     }
 
     pub fn waiting_count(&self) -> usize {
-        self.desk.waiting_count()
+        self.queue.waiting_count()
     }
 
     pub fn state(&self) -> MemberState {
@@ -190,14 +190,14 @@ impl Subscription {
     pub fn next_deadline(&self) -> Option<Instant> {
         let at_once = self.more.then_some(self.ticked_at);
         let idle = self.idle_since.filter(|_| self.may_leave()).map(|since| since + self.idle_limit());
-        let others = [self.desk.next_deadline(), self.missing_look_at, self.member.next_deadline()];
+        let others = [self.queue.next_deadline(), self.missing_look_at, self.member.next_deadline()];
         [at_once, idle].into_iter().chain(others).flatten().min()
     }
 
     fn serve(&mut self) {
         self.forget_revoked();
         let member = &mut self.member;
-        self.more = self.desk.serve(&mut |records_max, bytes_max, out| {
+        self.more = self.queue.serve(&mut |records_max, bytes_max, out| {
             member.poll_records_into(records_max, bytes_max, out);
         });
         self.report_delivered();
@@ -205,12 +205,12 @@ impl Subscription {
 
     fn forget_revoked(&mut self) {
         for partition in self.member.take_revoked() {
-            self.desk.forget(partition);
+            self.queue.forget(partition);
         }
     }
 
     fn report_delivered(&mut self) {
-        for (partition, next_offset) in self.desk.take_delivered() {
+        for (partition, next_offset) in self.queue.take_delivered() {
             self.member.delivered(partition, next_offset);
         }
     }
@@ -218,12 +218,12 @@ impl Subscription {
     /// Polls of a topic that does not exist are told so, as publishers are. A denial that is not fresh is asked about first.
     fn answer_missing(&mut self, client: &mut Client, now: Instant) {
         self.missing_look_at = None;
-        let refusal = if self.desk.waiting_count() > 0 { missing(client, &self.member) } else { None };
+        let refusal = if self.queue.waiting_count() > 0 { missing(client, &self.member) } else { None };
         let Some(refusal) = refusal else { return };
         let fresh = |at: Instant| now < at + TOPIC_MISSING_REASK;
         let denied_at = self.member.topic().and_then(|topic| client.topic_denied_at(topic));
         if denied_at.is_some_and(fresh) {
-            return self.desk.answer_all(&Answer::Error(refusal));
+            return self.queue.answer_all(&PollResult::Error(refusal));
         }
         if !self.missing_asked_at.is_some_and(fresh) {
             self.missing_asked_at = Some(now);
@@ -237,9 +237,9 @@ impl Subscription {
         match self.member.state() {
             MemberState::Failed(why) => {
                 let refusal = Refusal::new(503, "group_unavailable", format!("the group cannot be joined: {why}"));
-                self.desk.answer_all(&Answer::Error(refusal));
+                self.queue.answer_all(&PollResult::Error(refusal));
             }
-            MemberState::Left if self.desk.waiting_count() > 0 && !self.draining => {
+            MemberState::Left if self.queue.waiting_count() > 0 && !self.draining => {
                 self.forget_revoked();
                 self.seed = self.seed.wrapping_add(1);
                 self.member = GroupMember::new(self.config.clone(), self.seed, now);
@@ -250,7 +250,7 @@ impl Subscription {
     }
 
     fn leave_when_idle(&mut self, client: &mut Client, now: Instant) {
-        if self.desk.is_live() {
+        if self.queue.is_live() {
             self.idle_since = None;
             return;
         }
@@ -340,7 +340,7 @@ mod tests {
         fn answers(&mut self) -> Vec<String> {
             std::iter::from_fn(|| self.subscription.poll_answer())
                 .map(|(id, answer)| match answer {
-                    Answer::Error(refusal) => format!("{id}: {} {}", refusal.status, refusal.code),
+                    PollResult::Error(refusal) => format!("{id}: {} {}", refusal.status, refusal.code),
                     other => format!("{id}: {other:?}"),
                 })
                 .collect()

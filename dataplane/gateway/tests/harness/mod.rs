@@ -305,7 +305,7 @@ impl Scene {
         let snapshot = Arc::new(Snapshot::build(self.doc.clone()).expect("a valid snapshot"));
         self.gateway.publish_snapshot(&snapshot);
         let until = Instant::now() + Duration::from_secs(5);
-        while self.gateway.shared.applied_generation() < self.doc.generation.0 {
+        while self.gateway.board.applied_generation() < self.doc.generation.0 {
             assert!(Instant::now() < until, "the shards did not take the snapshot");
             std::thread::sleep(Duration::from_millis(1));
         }

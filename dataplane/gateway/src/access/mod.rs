@@ -1,0 +1,134 @@
+//! Who is calling, and what they may: the snapshot in force and the credentials seen under it.
+
+pub mod standing;
+
+use crate::env::Env;
+use crate::exchange::conn::Conn;
+use crate::refusal::Refusal;
+use gafka_http::Head;
+use model::ids::PhysicalTopic;
+use model::presented::{BasicBuffer, Presented};
+use model::{
+    App, CredentialCache, Permit, RawPermit, SecretHash, Side, Snapshot, authenticate_cached, authorize_publish,
+    authorize_raw, authorize_subscribe,
+};
+use std::borrow::Cow;
+use std::cell::{Ref, RefCell};
+use std::sync::Arc;
+
+/// What an endpoint asks a caller to prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    /// Nothing: health, preflight.
+    Nothing,
+    /// To publish to an app's own topic: names are topic and version.
+    Publish,
+    /// To publish to a topic by its name in Kafka: names are cluster and topic.
+    Raw,
+    /// To read a topic: names are owner, topic and version.
+    Subscribe,
+}
+
+/// The proof.
+pub enum Grant<'s> {
+    Nothing,
+    Topic(Permit<'s>),
+    Raw(RawPermit<'s>),
+}
+
+/// One per shard.
+pub struct Access {
+    snapshot: RefCell<Arc<Snapshot>>,
+    credentials: RefCell<CredentialCache>,
+}
+
+impl Access {
+    pub fn new(snapshot: Arc<Snapshot>) -> Access {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
+        key[8..].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
+        Access { snapshot: RefCell::new(snapshot), credentials: RefCell::new(CredentialCache::new(key)) }
+    }
+
+    /// The snapshot in force, for the length of one synchronous call: no shared counter is touched.
+    pub fn borrow_snapshot(&self) -> Ref<'_, Arc<Snapshot>> {
+        self.snapshot.borrow()
+    }
+
+    /// The snapshot in force, to keep.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Puts a snapshot in force; the one before.
+    pub fn replace(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        self.snapshot.replace(snapshot)
+    }
+
+    /// Who calls, and whether they may.
+    pub fn authorize<'s>(
+        &self,
+        env: &Env,
+        conn: &Conn,
+        head: &Head<'_>,
+        snapshot: &'s Snapshot,
+        wants: Wants,
+        names: &[Cow<'_, str>; 3],
+    ) -> Result<Grant<'s>, Refusal> {
+        let [first, second, third] = names;
+        match wants {
+            Wants::Nothing => Ok(Grant::Nothing),
+            Wants::Publish => {
+                let app = self.authenticate(env, conn, head, snapshot)?;
+                Ok(Grant::Topic(authorize_publish(snapshot, app, first, second)?))
+            }
+            Wants::Raw => raw_permit(snapshot, self.authenticate(env, conn, head, snapshot)?, first, second),
+            Wants::Subscribe => {
+                let app = self.authenticate(env, conn, head, snapshot)?;
+                Ok(Grant::Topic(authorize_subscribe(snapshot, app, first, second, third)?))
+            }
+        }
+    }
+
+    /// Who is calling, by header or Basic; failures are counted across shards.
+    fn authenticate<'s>(
+        &self,
+        env: &Env,
+        conn: &Conn,
+        head: &Head<'_>,
+        snapshot: &'s Snapshot,
+    ) -> Result<&'s App, Refusal> {
+        let mut buffer = BasicBuffer::default();
+        let credentials = presented(conn.side, head).credentials(&mut buffer)?;
+        let cache = &mut *self.credentials.borrow_mut();
+        authenticate_cached(snapshot, cache, &credentials, conn.side).map_err(|denied| {
+            if !denied.is_failed_login() {
+                return Refusal::from(denied);
+            }
+            let mut logins = env.board.logins.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            Refusal::from(logins.failed(conn.peer.ip(), credentials.app, env.now()))
+        })
+    }
+}
+
+/// The presented secret, for what outlives the request.
+pub fn presented_secret(side: Side, head: &Head<'_>) -> Result<SecretHash, Refusal> {
+    let mut buffer = BasicBuffer::default();
+    Ok(SecretHash::of(presented(side, head).credentials(&mut buffer)?.key))
+}
+
+fn presented<'h>(side: Side, head: &Head<'h>) -> Presented<'h> {
+    let key = match side {
+        Side::Publish => head.known.pubkey,
+        Side::Subscribe => head.known.subkey,
+    };
+    Presented::new(head.known.appid, key, head.known.authorization)
+}
+
+/// A name that Kafka takes for no topic is the request's mistake, whatever is granted.
+fn raw_permit<'s>(snapshot: &'s Snapshot, app: &'s App, cluster: &str, topic: &str) -> Result<Grant<'s>, Refusal> {
+    authorize_raw(snapshot, app, cluster, topic).map(Grant::Raw).map_err(|denied| match PhysicalTopic::new(topic) {
+        Ok(_) => Refusal::from(denied),
+        Err(err) => Refusal::bad_request("bad_topic_name", err.to_string()),
+    })
+}

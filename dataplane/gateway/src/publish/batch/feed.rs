@@ -1,0 +1,400 @@
+//! The body of a batch on its way into the Kafka client: bytes in, records handed over.
+//!
+//! [`Feed::take`] is given whatever has arrived and stops in the middle of it when there is no room: too many records
+//! unanswered, the memory budget spent, the client's queue full, receipts not read. The bytes stay where they are and
+//! the connection does not read on. Room comes with outcomes, which wake the connection, or with time, for which
+//! [`Session::retry_soon`] does. A wait ends after the request's timeout; from then on records are refused with 503
+//! until one gets through.
+
+use crate::access::standing::Standing;
+use crate::env::Env;
+use crate::limits::{BATCH_DEADLINE_SHARE, BATCH_UNANSWERED_RECORDS_MAX};
+use crate::publish::batch::session::{Receiving, Session, State};
+use crate::publish::format::{BatchParser, Parsed, ParsedRecord, RecordError};
+use crate::publish::{Around, destination, record_error};
+use crate::refusal::Refusal;
+use crate::timestamp;
+use kafka_client::{Acks, Client, ProduceError, TopicIdx};
+use kafka_wire::record_batch::{HeaderRef, RecordRef};
+use model::ids::Generation;
+use smallvec::SmallVec;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Whether the body may be read on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    Open,
+    /// What was given is not used up. Come again when the connection is woken.
+    Blocked,
+}
+
+/// The side of a batch request that takes its body.
+pub struct Feed {
+    session: Rc<Session>,
+    parser: BatchParser,
+    standing: Standing,
+    /// Of the snapshot the request was last admitted under.
+    generation: Generation,
+    acks: Acks,
+    timeout: Duration,
+    deadline: Option<Instant>,
+    /// A record that found the client's queue full.
+    held: Option<Held>,
+    /// Since when nothing gets through.
+    stalled_since: Option<Instant>,
+    /// The parser was told that the body is over.
+    ended: bool,
+    /// Nothing more is stored; what still comes is thrown away.
+    broken_since: Option<Instant>,
+    drained_bytes: u64,
+}
+
+/// A record of which the input is gone.
+struct Held {
+    index: u32,
+    partition: Option<i32>,
+    timestamp_ms: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Held {
+    fn of(record: &ParsedRecord<'_>, index: u32, now_ms: i64) -> Held {
+        Held {
+            index,
+            partition: record.partition,
+            timestamp_ms: record.timestamp_ms.unwrap_or(now_ms),
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record.headers.iter().map(|h| (h.name.to_vec(), h.value.map(<[u8]>::to_vec))).collect(),
+        }
+    }
+}
+
+/// What one burst of records is handed over with.
+struct Burst<'a> {
+    env: &'a Env,
+    client: &'a mut Client,
+    state: &'a mut State,
+    topic: TopicIdx,
+    acks: Acks,
+    tag: u64,
+    deadline: Instant,
+    now: Instant,
+    now_ms: i64,
+    /// Waited long enough for room: a full queue is the record's error now.
+    given_up: bool,
+    accepted: u64,
+}
+
+impl Burst<'_> {
+    /// Hands a record over that has its receipt; false when the queue is full and it should wait.
+    fn give(&mut self, record: &RecordRef<'_>, partition: Option<i32>, index: (u64, u32)) -> bool {
+        let (topic, acks, tag, deadline) = (self.topic, self.acks, self.tag, self.deadline);
+        match self.client.produce(topic, partition, record, acks, tag, index.1, deadline, self.now) {
+            Ok(()) => {
+                self.state.unanswered += 1;
+                self.accepted += 1;
+                true
+            }
+            Err(ProduceError::QueueFull) if !self.given_up => false,
+            Err(err) => {
+                self.state.receipts.failed_run(index.0, 1, &record_error(&err));
+                self.env.metrics.batch_failed(1);
+                true
+            }
+        }
+    }
+
+    /// Opens the receipt of what the parser yielded and hands it over; gives it back when it has to wait.
+    fn take(&mut self, parsed: Parsed<'_>) -> Option<Held> {
+        let parsed =
+            parsed.and_then(|record| match record.timestamp_ms.map(|given| timestamp::check(given, self.now_ms)) {
+                Some(Err(err)) => Err(RecordError::new(400, "timestamp_unit", err.to_string())),
+                _ => Ok(record),
+            });
+        match parsed {
+            Ok(record) => {
+                let index = self.state.next_index();
+                if self.give(&record.as_record(self.now_ms), record.partition, index) {
+                    return None;
+                }
+                Some(Held::of(&record, index.1, self.now_ms))
+            }
+            Err(error) => {
+                self.state.close |= error.fatal;
+                self.state.refuse(self.env, &error);
+                None
+            }
+        }
+    }
+
+    /// Hands over a record that waited; false when it has to wait on.
+    fn take_held(&mut self, held: &Held) -> bool {
+        let headers: SmallVec<[HeaderRef<'_>; 4]> =
+            held.headers.iter().map(|(name, value)| HeaderRef { name, value: value.as_deref() }).collect();
+        let record = RecordRef {
+            timestamp_ms: held.timestamp_ms,
+            key: held.key.as_deref(),
+            value: held.value.as_deref(),
+            headers: &headers,
+        };
+        let index = self.state.receipts.record_count() - 1;
+        debug_assert_eq!(index as u32, held.index, "nothing is opened while a record waits");
+        self.give(&record, held.partition, (index, held.index))
+    }
+}
+
+impl Feed {
+    pub fn new(
+        session: Rc<Session>,
+        parser: BatchParser,
+        standing: Standing,
+        generation: Generation,
+        acks: Acks,
+        timeout: Duration,
+    ) -> Feed {
+        Feed {
+            session,
+            parser,
+            standing,
+            generation,
+            acks,
+            timeout,
+            deadline: None,
+            held: None,
+            stalled_since: None,
+            ended: false,
+            broken_since: None,
+            drained_bytes: 0,
+        }
+    }
+
+    /// Receipts flow while records arrive.
+    pub fn streams(&self) -> bool {
+        self.session.receiving == Receiving::WhileSending
+    }
+
+    /// The connection may be used after this request.
+    pub fn keeps_alive(&self) -> bool {
+        self.session.keep_alive() && self.broken_since.is_none()
+    }
+
+    /// Since when the body is only thrown away.
+    pub fn broken_since(&self) -> Option<Instant> {
+        self.broken_since
+    }
+
+    pub fn drained_bytes(&self) -> u64 {
+        self.drained_bytes
+    }
+
+    /// Asks again whether the caller may, if there is a new snapshot; if not, nothing after this is stored. True when
+    /// nothing of the request was taken yet, so that it can be answered without its body.
+    pub fn recheck(&mut self, around: Around<'_>, now: Instant) -> bool {
+        let Around { env, access, clusters, .. } = around;
+        let snapshot = access.borrow_snapshot();
+        let generation = snapshot.generation;
+        if self.broken_since.is_some() || std::mem::replace(&mut self.generation, generation) == generation {
+            return false;
+        }
+        let granted = self.standing.check(&snapshot).map_err(Refusal::from);
+        let refusal = match granted.and_then(|grant| destination(clusters, &grant)) {
+            Ok(destination) if destination.route == self.session.destination.route => return false,
+            Ok(_) => Refusal::new(503, "topic_moved", "the topic moved to another cluster meanwhile"),
+            Err(refusal) => refusal,
+        };
+        let message = format!("{}; nothing of what follows was stored", refusal.message);
+        self.fail(env, Refusal { message, ..refusal }, now);
+        self.session.state.borrow().refused.is_some()
+    }
+
+    /// Goes on once the shard's other tasks had their turn.
+    pub fn go_on_next_turn(&self) {
+        self.session.wake_next_turn();
+    }
+
+    /// Takes records off the front of `input`, as many as there is room for.
+    pub fn take(&mut self, around: Around<'_>, input: &mut &[u8], now: Instant) -> Flow {
+        if self.broken_since.is_some() {
+            self.drained_bytes += input.len() as u64;
+            *input = &[];
+            return Flow::Open;
+        }
+        self.burst(around, input, false, now)
+    }
+
+    /// The body has ended: its last record, then the answer. Call it again after [`Flow::Blocked`].
+    pub fn end(&mut self, around: Around<'_>, now: Instant) -> Flow {
+        if self.broken_since.is_none() && self.burst(around, &mut &[][..], true, now) == Flow::Blocked {
+            return Flow::Blocked;
+        }
+        self.session.end(around.env, around.publishing, now);
+        Flow::Open
+    }
+
+    /// The body cannot be followed any further, for a reason outside its records. Nothing after this is stored.
+    pub fn fail(&mut self, env: &Env, refusal: Refusal, now: Instant) {
+        if self.broken_since.replace(now).is_some() {
+            return;
+        }
+        let state = &mut *self.session.state.borrow_mut();
+        state.close = true;
+        // A record that waits for room is settled by giving it up.
+        if self.held.take().is_some() {
+            let why = "nothing was stored: too much waits for this cluster";
+            state.give_up_last(env, &RecordError::new(503, "overloaded", why));
+        }
+        if state.receipts.record_count() == 0 {
+            state.refused = Some(refusal);
+        } else {
+            state.refuse(env, &RecordError::from(refusal));
+        }
+    }
+
+    /// Nothing more will come, or be looked at: answers what there is.
+    pub fn cut(&mut self, around: Around<'_>, now: Instant) {
+        debug_assert!(self.broken_since.is_some(), "only a broken body ends before its end");
+        self.session.end(around.env, around.publishing, now);
+    }
+
+    /// The client is gone.
+    pub fn abandon(&mut self, around: Around<'_>) {
+        let env = around.env;
+        if self.held.take().is_some() {
+            let state = &mut *self.session.state.borrow_mut();
+            state.give_up_last(env, &RecordError::new(503, "overloaded", "the client is gone"));
+        }
+        self.session.abandon(env, around.publishing);
+    }
+
+    /// One burst of handing over: the record that waits, then what `input` and the end of the body give.
+    fn burst(&mut self, around: Around<'_>, input: &mut &[u8], at_end: bool, now: Instant) -> Flow {
+        let Around { env, clusters, .. } = around;
+        let session = Rc::clone(&self.session);
+        let state = &mut *session.state.borrow_mut();
+        state.starved = !state.has_room() && !input.is_empty();
+        if state.starved {
+            return Flow::Blocked;
+        }
+        let given_up = self.stalled_since.is_some_and(|since| now >= since + self.timeout);
+        let offered = input.len();
+        if let Err(refused) = state.reservation.grow(offered) {
+            if self.stalled_since.is_none() {
+                env.metrics.budget_refused(refused.scope);
+            }
+            if !given_up {
+                return self.stall(&session, state, now);
+            }
+            let refusal = Refusal::overloaded(&refused.to_string());
+            return self.refuse_all(env, &session, state, input, refusal, now);
+        }
+        let route = session.destination.route;
+        let cluster = clusters.at(route.cluster);
+        let mut client = cluster.client.borrow_mut();
+        let mut burst = Burst {
+            env,
+            client: &mut client,
+            state,
+            topic: route.topic,
+            acks: self.acks,
+            tag: session.tag(),
+            deadline: self.deadline(now),
+            now,
+            now_ms: env.wall_clock_ms(),
+            given_up,
+            accepted: 0,
+        };
+        if let Some(held) = self.held.take()
+            && !burst.take_held(&held)
+        {
+            self.held = Some(held);
+        }
+        while self.held.is_none() && burst.state.unanswered < BATCH_UNANSWERED_RECORDS_MAX {
+            let Some(parsed) = self.parser.next(input) else { break };
+            self.held = burst.take(parsed);
+        }
+        if at_end && self.held.is_none() && !self.ended {
+            self.ended = true;
+            if let Some(parsed) = self.parser.end() {
+                self.held = burst.take(parsed);
+            }
+        }
+        let accepted = burst.accepted;
+        drop(client);
+        if accepted > 0 {
+            self.stalled_since = None;
+            state.handed_over(offered - input.len());
+            cluster.wake();
+        }
+        self.settle_burst(&session, state, now);
+        if self.held.is_some() {
+            return self.stall(&session, state, now);
+        }
+        state.starved = !input.is_empty();
+        if state.starved { Flow::Blocked } else { Flow::Open }
+    }
+
+    /// After records were taken: what is held, whether the body still makes sense, whether the answer begins.
+    /// False when not even that is covered by the budget.
+    fn settle_burst(&mut self, session: &Rc<Session>, state: &mut State, now: Instant) -> bool {
+        state.set_carried(self.parser.held_bytes());
+        let covered = state.recharge();
+        if self.parser.is_broken() && self.broken_since.is_none() {
+            self.broken_since = Some(now);
+        }
+        session.begin_streaming(state);
+        covered
+    }
+
+    /// Waits for room that no outcome of this request may bring.
+    fn stall(&mut self, session: &Rc<Session>, state: &mut State, now: Instant) -> Flow {
+        self.stalled_since.get_or_insert(now);
+        state.starved = true;
+        session.retry_soon();
+        Flow::Blocked
+    }
+
+    /// Waited long enough: every record of `input` gets the same refusal.
+    fn refuse_all(
+        &mut self,
+        env: &Env,
+        session: &Rc<Session>,
+        state: &mut State,
+        input: &mut &[u8],
+        refusal: Refusal,
+        now: Instant,
+    ) -> Flow {
+        let overloaded = RecordError::from(refusal);
+        if self.held.take().is_some() {
+            state.give_up_last(env, &overloaded);
+        }
+        while let Some(parsed) = self.parser.next(input) {
+            let error = parsed.err().unwrap_or_else(|| overloaded.clone());
+            state.close |= error.fatal;
+            state.refuse(env, &error);
+        }
+        if !self.settle_burst(session, state, now) && self.broken_since.is_none() {
+            // There is no memory for the receipts either, of which a body may ask a million: it ends here.
+            let message = format!("{}; nothing of what follows was stored", overloaded.message).into();
+            self.broken_since = Some(now);
+            state.close = true;
+            state.refuse(env, &RecordError { message, ..overloaded });
+        }
+        Flow::Open
+    }
+
+    /// The deadline of records handed over now. It moves in steps, so that a burst shares one.
+    fn deadline(&mut self, now: Instant) -> Instant {
+        let exact = now + self.timeout;
+        match self.deadline {
+            Some(deadline) if exact < deadline + self.timeout / BATCH_DEADLINE_SHARE => deadline,
+            _ => {
+                self.deadline = Some(exact);
+                exact
+            }
+        }
+    }
+}

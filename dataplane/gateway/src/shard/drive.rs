@@ -1,0 +1,45 @@
+//! One cluster's turn: what everybody of this shard wants of its Kafka client, in one order.
+
+use crate::endpoints::Services;
+use crate::kafka::cluster::Cluster;
+use std::rc::Rc;
+
+/// Ticks whenever something changed, until the cluster is stopped.
+pub async fn drive(services: Rc<Services>, cluster: Rc<Cluster>) {
+    loop {
+        tick(&services, &cluster);
+        if !cluster.woken().await {
+            return;
+        }
+    }
+}
+
+/// The whole plan of a tick: decide, hand out results, open, close, write, set the alarm.
+fn tick(services: &Services, cluster: &Rc<Cluster>) {
+    let Services { env, clusters, publishing, subscriptions, .. } = services;
+    let now = env.tick();
+    let ask = || {
+        subscriptions.tick(env, clusters, cluster.index, now);
+        cluster.probe(now);
+        cluster.client.borrow_mut().flush(now);
+    };
+    ask();
+    loop {
+        let Some(outcome) = cluster.client.borrow_mut().poll_outcome() else { break };
+        publishing.complete(env, cluster, outcome, now);
+    }
+    let mut replied = false;
+    loop {
+        let Some((token, reply)) = cluster.client.borrow_mut().poll_reply() else { break };
+        replied = true;
+        if !cluster.is_probe(token, &reply, now) {
+            subscriptions.on_reply(cluster, token, reply, now);
+        }
+    }
+    if replied {
+        ask();
+    }
+    cluster.carry(now);
+    cluster.tell_health(env);
+    cluster.arm(subscriptions.next_deadline(cluster.index), now);
+}

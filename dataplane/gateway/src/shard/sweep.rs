@@ -1,0 +1,33 @@
+//! What is looked at a few times a second: connections past their deadline, lost answers, gauges.
+
+use crate::endpoints::Services;
+use crate::env::metrics::Gauges;
+use crate::limits::{SWEEP_INTERVAL, SWEEP_INTERVAL_FIRST};
+use crate::serve::conns::Conns;
+use std::rc::Rc;
+
+/// The first sweeps come sooner, for whoever started this node and looks at its metrics.
+pub async fn sweep(services: Rc<Services>, conns: Rc<Conns>) {
+    let Services { env, access, clusters, publishing, subscriptions } = &*services;
+    let mut pause = SWEEP_INTERVAL_FIRST;
+    loop {
+        runtime::time::sleep(pause).await;
+        pause = (pause * 2).min(SWEEP_INTERVAL);
+        let now = env.tick();
+        conns.sweep(now);
+        subscriptions.sweep(env, clusters, now);
+        env.access_log.hand_over();
+        env.metrics.set_gauges(&Gauges {
+            connections: conns.count(),
+            publishes_waiting: publishing.count(),
+            subscriptions: subscriptions.count(),
+            budget_used_bytes: env.budget.used_bytes(),
+            clusters_without_idempotence: clusters
+                .iter()
+                .filter(|cluster| !cluster.client.borrow().is_idempotent())
+                .count(),
+            access_log_dropped: env.access_log.dropped_total.get(),
+            generation: access.borrow_snapshot().generation.0,
+        });
+    }
+}
