@@ -29,7 +29,7 @@ COMMANDS
   test [--list] [--nightly] [FILTER]
   up kafka|kafka3|kafka39|kafka2|zookeeper [--nodes N] [--sasl] [--tls] [--port P] [--heap MB] [--no-auto-create] [--json]
   components [--fetch] [--nightly] [--lock]
-  mutants FILE [--shard K/N]
+  mutants FILE [--shard K/N] [--lib]
   every command takes --offline: fetch and install nothing, as with GAFKA_OFFLINE=1
 
 ENVIRONMENT
