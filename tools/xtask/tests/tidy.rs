@@ -271,15 +271,8 @@ fn outcomes_become_statuses_in_one_file() {
 }
 
 /// The gateway's rooms from the top: each knows those of the lines below it, none of its own line.
-const ROOMS: [&[&str]; 7] = [
-    &["shard"],
-    &["serve"],
-    &["endpoints"],
-    &["publish", "subscribe"],
-    &["kafka", "access"],
-    &["exchange"],
-    &["env"],
-];
+const ROOMS: [&[&str]; 7] =
+    [&["shard"], &["serve"], &["endpoints"], &["publish", "subscribe"], &["kafka", "access"], &["exchange"], &["env"]];
 
 #[test]
 fn arrows_between_the_gateways_rooms_point_downward() {

@@ -67,6 +67,15 @@ impl Env {
         }
     }
 
+    /// Of a shard that has no ring and no other shards.
+    #[cfg(test)]
+    pub fn alone(config: GatewayConfig, snapshot: Arc<model::Snapshot>) -> Env {
+        let logins = model::login_limiter::LoginLimiter::new([1; 16]);
+        let board = Arc::new(Board::new(1, ["main".to_owned()].into_iter(), logins, snapshot));
+        let metrics = metrics::GatewayMetrics::default().shard();
+        Env::new(0, BufferPool::default(), Arc::new(config), board, metrics, AccessLog::default())
+    }
+
     /// Takes the time for everything that happens in this burst.
     pub fn tick(&self) -> Instant {
         self.clock.tick()

@@ -181,3 +181,131 @@ fn in_block(env: &Env, meta: &Meta, capacity: usize, put: impl FnOnce(&mut Bytes
     }
     out.split().freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::GatewayConfig;
+    use crate::exchange::reply::{Header, Source};
+    use model::{Generation, Snapshot, SnapshotDoc};
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    fn env() -> Env {
+        let doc = SnapshotDoc {
+            generation: Generation(1),
+            made_at_ms: 0,
+            apps: Vec::new(),
+            topics: Vec::new(),
+            grants: Vec::new(),
+        };
+        Env::alone(GatewayConfig::default(), Arc::new(Snapshot::build(doc).expect("an empty snapshot")))
+    }
+
+    fn meta() -> Meta {
+        let id = SmallVec::from_slice(b"r1");
+        Meta { id, keep_alive: true, minor_version: 1, origin: None, head_only: false }
+    }
+
+    /// What is written now, with `|` for CR LF and without the date; `*` after what ends the connection.
+    fn taken(env: &Env, slots: &mut Slots) -> Option<String> {
+        let batch = take_ready(env, slots)?;
+        let text = String::from_utf8(batch.chunks.concat()).expect("text");
+        let lines: Vec<&str> = text.split("\r\n").filter(|line| !line.starts_with("Date: ")).collect();
+        Some(lines.join("|") + if batch.close { "*" } else { "" })
+    }
+
+    /// Gives one word per call, and ends after `end`.
+    struct Words(RefCell<VecDeque<&'static str>>);
+
+    impl Source for Words {
+        fn take(&self, out: &mut BytesMut) -> Grown {
+            let Some(word) = self.0.borrow_mut().pop_front() else { return Grown::Open };
+            out.extend_from_slice(word.as_bytes());
+            if word == "end" { Grown::End { close: false, trailer: 7 } } else { Grown::Open }
+        }
+
+        fn is_ready(&self) -> bool {
+            !self.0.borrow().is_empty()
+        }
+    }
+
+    fn growing(words: &Rc<Words>, length: Option<u64>, trailer: Option<&'static str>) -> Reply {
+        let source = Rc::<Words>::clone(words);
+        Reply::new(200, Body::Growing(Growing { content_type: "t", length, trailer, source }))
+    }
+
+    fn words(list: &[&'static str]) -> Rc<Words> {
+        Rc::new(Words(RefCell::new(list.iter().copied().collect())))
+    }
+
+    #[test]
+    fn an_answer_that_grows_leaves_in_pieces_and_holds_back_those_behind_it() {
+        let (env, mut slots) = (env(), Slots::default());
+        let (a, b, c) = (slots.open(), slots.open(), slots.open());
+        let list = words(&["x", "yy"]);
+        slots.fill(b, Answered::new(meta(), growing(&list, None, Some("X-Failed"))));
+        slots.fill(c, Answered::new(meta(), Reply::no_content()));
+        assert_eq!(taken(&env, &mut slots), None, "a comes first");
+        slots.fill(a, Answered::new(meta(), Reply::no_content()));
+        let head = "HTTP/1.1 200 OK|X-Request-Id: r1|Trailer: X-Failed|Content-Type: t|Transfer-Encoding: chunked||";
+        let empty = "HTTP/1.1 204 No Content|X-Request-Id: r1||";
+        assert_eq!(taken(&env, &mut slots), Some(format!("{empty}{head}1|x|")));
+        assert!(slots.is_front_ready());
+        assert_eq!(taken(&env, &mut slots).as_deref(), Some("2|yy|"));
+        assert!(!slots.is_front_ready());
+        assert_eq!(taken(&env, &mut slots), None);
+        list.0.borrow_mut().push_back("end");
+        assert_eq!(taken(&env, &mut slots), Some(format!("3|end|0|X-Failed: 7||{empty}")));
+        assert!(slots.is_empty());
+    }
+
+    #[test]
+    fn a_growing_body_is_framed_by_what_its_client_understands() {
+        let old = Meta { minor_version: 0, ..meta() };
+        for (what, meta, length, expected) in [
+            ("length told", meta(), Some(3), "HTTP/1.1 200 OK|X-Request-Id: r1|Content-Type: t|Content-Length: 3||end"),
+            (
+                "HTTP/1.0, length not known",
+                old,
+                None,
+                "HTTP/1.1 200 OK|Connection: close|X-Request-Id: r1|Content-Type: t||end*",
+            ),
+        ] {
+            let (env, mut slots) = (env(), Slots::default());
+            let sequence = slots.open();
+            slots.fill(sequence, Answered::new(meta, growing(&words(&["end"]), length, None)));
+            assert_eq!(taken(&env, &mut slots).as_deref(), Some(expected), "{what}");
+        }
+    }
+
+    #[test]
+    fn answers_with_records_are_written_one_at_a_time_so_that_each_is_settled_by_itself() {
+        let (env, mut slots) = (env(), Slots::default());
+        for poll in [None, Some(1), Some(2), None] {
+            let sequence = slots.open();
+            let mut reply = Reply::new(200, Body::Large("t", Bytes::from_static(b"records")));
+            reply.delivery = poll.map(|poll| Delivery { shard: 0, subscription: 0, poll });
+            slots.fill(sequence, Answered::new(meta(), reply));
+        }
+        let batches: Vec<_> = std::iter::from_fn(|| take_ready(&env, &mut slots))
+            .map(|batch| (batch.chunks.len(), batch.delivery.map(|delivery| delivery.poll)))
+            .collect();
+        assert_eq!(batches, [(4, Some(1)), (2, Some(2)), (2, None)]);
+    }
+
+    #[test]
+    fn nothing_is_written_behind_an_answer_that_closes_and_a_head_is_answered_without_a_body() {
+        let (env, mut slots) = (env(), Slots::default());
+        let (a, b) = (slots.open(), slots.open());
+        let head_only = Meta { head_only: true, ..meta() };
+        slots.fill(a, Answered::new(head_only, Reply { close: true, ..Reply::json(200, "bye") }));
+        slots.fill(b, Answered::new(meta(), Reply::no_content().with(Header::text("A", "b"))));
+        let expected = "HTTP/1.1 200 OK|Connection: close|X-Request-Id: r1|Cache-Control: no-store|\
+                        Content-Type: application/json|Content-Length: 3||*";
+        assert_eq!(taken(&env, &mut slots).as_deref(), Some(expected));
+        assert_eq!(taken(&env, &mut slots), None);
+    }
+}
