@@ -10,7 +10,7 @@
 //!         kafka  access         clusters and destinations; who may what
 //!           exchange            one request on its way to its answer; answers as values
 //!             env               configuration, time, memory, metrics, log
-//! ground: config, limits, duration, timestamp, tags, refusal
+//! ground: config, limits, codes, refusal, duration, timestamp, tags
 //! ```
 //!
 //! Invariants:
@@ -20,6 +20,7 @@
 //! - Only `kafka/outcome.rs` knows HTTP statuses of outcomes.
 
 mod access;
+pub mod codes;
 pub mod config;
 mod duration;
 pub mod endpoints;

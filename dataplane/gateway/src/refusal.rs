@@ -1,5 +1,6 @@
 //! Why a request is not served: a status, a stable code, a sentence. Every error answer and every error receipt is one.
 
+use crate::codes::{self, Code};
 use gafka_http::HeadError;
 use model::Denied;
 
@@ -20,23 +21,26 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
+    pub fn new(code: Code, message: impl Into<String>) -> Refusal {
+        Refusal::passed_on(code.status, code.name, message)
+    }
+
+    /// What another crate found wrong, in its words.
+    pub fn passed_on(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
+        #[cfg(any(test, debug_assertions))]
+        codes::assert_known(status, code);
         let retry_after_s = matches!(status, 429 | 503).then_some(1);
         Refusal { status, code, message: message.into(), header: None, retry_after_s, close: false }
     }
 
-    pub fn bad_request(code: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal::new(400, code, message)
-    }
-
     /// Nothing was stored, because a budget is spent.
     pub fn overloaded(what: &str) -> Refusal {
-        Refusal::new(503, "overloaded", format!("nothing was stored: {what}; try again after Retry-After"))
+        Refusal::new(codes::OVERLOADED, format!("nothing was stored: {what}; try again after Retry-After"))
     }
 
     /// The body is over the topic's limit; nothing was stored.
     pub fn too_large(limit: usize) -> Refusal {
-        Refusal::new(413, "message_too_large", format!("the message is over the limit of {limit} bytes"))
+        Refusal::new(codes::MESSAGE_TOO_LARGE, format!("the message is over the limit of {limit} bytes"))
     }
 
     /// With a header that says what would be right.
@@ -54,7 +58,10 @@ impl Refusal {
 impl From<&Denied> for Refusal {
     fn from(denied: &Denied) -> Refusal {
         let refusal = denied.refusal();
-        Refusal { retry_after_s: refusal.retry_after_s, ..Refusal::new(refusal.status, refusal.code, refusal.message) }
+        Refusal {
+            retry_after_s: refusal.retry_after_s,
+            ..Refusal::passed_on(refusal.status, refusal.code, refusal.message)
+        }
     }
 }
 
@@ -67,7 +74,7 @@ impl From<Denied> for Refusal {
 /// What follows cannot be told from the next request.
 impl From<&HeadError> for Refusal {
     fn from(error: &HeadError) -> Refusal {
-        Refusal::new(error.status, error.code, error.message.clone()).closing()
+        Refusal::passed_on(error.status, error.code, error.message.clone()).closing()
     }
 }
 

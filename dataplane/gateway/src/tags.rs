@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use kafka_wire::record_batch::Record;
 
+use crate::codes;
 use crate::limits::TAG_BYTES_MAX;
 use crate::refusal::Refusal;
 
@@ -29,7 +30,7 @@ impl TagFilter {
     pub fn parse(value: &[u8]) -> Result<Option<TagFilter>, Refusal> {
         if value.len() > TAG_BYTES_MAX {
             let message = format!("X-Tag has {} bytes, at most {TAG_BYTES_MAX} are allowed", value.len());
-            return Err(Refusal::new(400, "illegal_tag", message));
+            return Err(Refusal::new(codes::ILLEGAL_TAG, message));
         }
         let mut tags: Vec<Box<[u8]>> = split(value).map(Box::from).collect();
         tags.sort_unstable();

@@ -2,6 +2,7 @@
 
 pub mod standing;
 
+use crate::codes;
 use crate::env::Env;
 use crate::exchange::conn::Conn;
 use crate::refusal::Refusal;
@@ -129,6 +130,6 @@ fn presented<'h>(side: Side, head: &Head<'h>) -> Presented<'h> {
 fn raw_permit<'s>(snapshot: &'s Snapshot, app: &'s App, cluster: &str, topic: &str) -> Result<Grant<'s>, Refusal> {
     authorize_raw(snapshot, app, cluster, topic).map(Grant::Raw).map_err(|denied| match PhysicalTopic::new(topic) {
         Ok(_) => Refusal::from(denied),
-        Err(err) => Refusal::bad_request("bad_topic_name", err.to_string()),
+        Err(err) => Refusal::new(codes::BAD_TOPIC_NAME, err.to_string()),
     })
 }

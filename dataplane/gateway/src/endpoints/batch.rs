@@ -3,6 +3,7 @@
 
 use crate::access::Grant;
 use crate::access::standing::Standing;
+use crate::codes;
 use crate::endpoints::Services;
 use crate::endpoints::docs::{CLUSTER, CODING, PHYSICAL, REQUEST_ID, TOPIC, VER};
 use crate::endpoints::params::{self, bad_parameter, parse_acks, parse_timeout};
@@ -59,7 +60,7 @@ pub fn open(
     if params.streams {
         if meta.minor_version == 0 {
             let message = "stream=1 is answered in chunks and needs HTTP/1.1";
-            return Err(Refusal::bad_request("stream_needs_http_1_1", message));
+            return Err(Refusal::new(codes::STREAM_NEEDS_HTTP_1_1, message));
         }
         limits.records_max = u64::MAX;
     }
@@ -67,7 +68,7 @@ pub fn open(
     let parser = BatchParser::for_content_type(content_type, limits).ok_or_else(|| {
         let shown: String = String::from_utf8_lossy(content_type).chars().take(64).collect();
         let message = format!("Content-Type is `{shown}`, expected one of {CONTENT_TYPES}");
-        Refusal::new(415, "unsupported_content_type", message).with("Accept", CONTENT_TYPES)
+        Refusal::new(codes::UNSUPPORTED_CONTENT_TYPE, message).with("Accept", CONTENT_TYPES)
     })?;
     let bytes = BATCH_OVERHEAD_BYTES + decoder_bytes;
     let reservation = reserve(env, destination.tenant, destination.budget_cluster(), bytes)?;
@@ -88,11 +89,11 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Refu
         let (name, value) = pair.map_err(|_| params::malformed())?;
         let Some(bit) = params::position(&name, &PARAMETERS)? else { continue };
         if seen & 1 << bit != 0 {
-            return Err(Refusal::bad_request("bad_parameter", format!("{name} is given twice")));
+            return Err(Refusal::new(codes::BAD_PARAMETER, format!("{name} is given twice")));
         }
         seen |= 1 << bit;
-        let value = query::text(value)
-            .map_err(|_| Refusal::bad_request("bad_query", format!("parameter {name} is not UTF-8")))?;
+        let value =
+            query::text(value).map_err(|_| Refusal::new(codes::BAD_QUERY, format!("parameter {name} is not UTF-8")))?;
         match &*name {
             "ack" => params.acks = parse_acks(&value)?,
             "timeout" => params.timeout = parse_timeout(&value)?.min(timeout_max),
@@ -108,7 +109,7 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Refu
     }
     if params.summary && params.streams {
         let message = "receipts=summary comes at the end, stream=1 wants receipts at once";
-        return Err(Refusal::bad_request("summary_with_stream", message));
+        return Err(Refusal::new(codes::SUMMARY_WITH_STREAM, message));
     }
     Ok(params)
 }

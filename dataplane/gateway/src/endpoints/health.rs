@@ -5,6 +5,7 @@
 //! draining, and not before a cluster has answered its last probe (`prober.rs`); those that did not are named.
 
 use crate::access::Grant;
+use crate::codes;
 use crate::endpoints::{Services, params};
 use crate::exchange::Exchange;
 use crate::exchange::body::RequestBody;
@@ -27,7 +28,7 @@ pub fn alive(
     now: Instant,
 ) -> Option<Destination> {
     answer(services, exchange, head, now, || match services.env.board.is_draining() {
-        true => Err(Refusal::new(503, "not_ready", "this gateway is draining")),
+        true => Err(Refusal::new(codes::NOT_READY, "this gateway is draining")),
         false => Ok(yes()),
     })
 }

@@ -1,5 +1,6 @@
 //! Names and flags of a query, refused alike on every route of both listeners.
 
+use crate::codes;
 use crate::refusal::Refusal;
 use gafka_http::query;
 use kafka_client::Acks;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 /// Where `name` stands among those the endpoint knows; `None` when it is one of 2017 that changes nothing.
 pub fn position(name: &str, known: &[&'static str]) -> Result<Option<usize>, Refusal> {
-    requests::parameter(name, known).map_err(|err| Refusal::bad_request("unknown_parameter", err.to_string()))
+    requests::parameter(name, known).map_err(|err| Refusal::new(codes::UNKNOWN_PARAMETER, err.to_string()))
 }
 
 /// A flag; an empty one is off, as in 2017.
@@ -29,12 +30,12 @@ pub fn none(text: Option<&str>) -> Result<(), Refusal> {
 }
 
 pub fn malformed() -> Refusal {
-    Refusal::bad_request("bad_query", "the query has a malformed percent escape")
+    Refusal::new(codes::BAD_QUERY, "the query has a malformed percent escape")
 }
 
 pub fn bad_parameter(name: &str, value: &str, expected: &str) -> Refusal {
     let shown: String = value.chars().take(64).collect();
-    Refusal::bad_request("bad_parameter", format!("{name} is `{shown}`, expected {expected}"))
+    Refusal::new(codes::BAD_PARAMETER, format!("{name} is `{shown}`, expected {expected}"))
 }
 
 /// `ack` of the query.

@@ -1,6 +1,7 @@
 //! `POST /v1/msgs/:topic/:ver` and `POST /v1/raw/msgs/:cluster/:topic`: one message, one record ([`crate::publish::single`]).
 
 use crate::access::Grant;
+use crate::codes;
 use crate::endpoints::docs::{CLUSTER, CODING, PHYSICAL, REQUEST_ID, TOPIC, VER};
 use crate::endpoints::params::{self, bad_parameter, parse_acks, parse_timeout};
 use crate::endpoints::{Admission, Services};
@@ -160,16 +161,16 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Wishes<'_>, 
         seen |= 1 << bit;
         if name == "key" {
             if value.len() > KEY_BYTES_MAX {
-                return Err(Refusal::bad_request(
-                    "key_too_long",
+                return Err(Refusal::new(
+                    codes::KEY_TOO_LONG,
                     format!("key is {} bytes, the limit is {KEY_BYTES_MAX}", value.len()),
                 ));
             }
             wishes.key = (!value.is_empty()).then_some(value);
             continue;
         }
-        let value = query::text(value)
-            .map_err(|_| Refusal::bad_request("bad_query", format!("parameter {name} is not UTF-8")))?;
+        let value =
+            query::text(value).map_err(|_| Refusal::new(codes::BAD_QUERY, format!("parameter {name} is not UTF-8")))?;
         match &*name {
             "partition" => match value.parse() {
                 Ok(partition) if partition >= 0 => wishes.partition = Some(partition),

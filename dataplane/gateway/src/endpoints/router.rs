@@ -2,6 +2,7 @@
 //! answers, how it is documented. A new endpoint is a row here, a file beside this one, and its tests.
 
 use crate::access::{Grant, Wants};
+use crate::codes;
 use crate::endpoints::{Admission, Services, batch, health, publish, subscribe};
 use crate::exchange::Exchange;
 use crate::exchange::body::RequestBody;
@@ -130,7 +131,7 @@ pub fn route<'p>(side: Side, method: Method, path: &'p str) -> Result<Found<'p>,
     let mut names = [""; NAMES_MAX];
     let found = ENDPOINTS.iter().filter(|row| row.is_on(side)).find(|row| row.matches(path, &mut names));
     let Some(row) = found else {
-        return Err(Refusal::new(404, "no_such_path", "there is no such path on this listener"));
+        return Err(Refusal::new(codes::NO_SUCH_PATH, "there is no such path on this listener"));
     };
     let allow = row.allow;
     if method == Method::Options {
@@ -138,7 +139,7 @@ pub fn route<'p>(side: Side, method: Method, path: &'p str) -> Result<Found<'p>,
     }
     if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
         let message = format!("this path answers {allow}");
-        return Err(Refusal::new(405, "method_not_allowed", message).with("Allow", allow));
+        return Err(Refusal::new(codes::METHOD_NOT_ALLOWED, message).with("Allow", allow));
     }
     let [first, second, third] = names;
     Ok(Found::Endpoint(row, [decode(first)?, decode(second)?, decode(third)?]))
@@ -164,7 +165,7 @@ fn matches<'p>(pattern: &str, path: &'p str, names: &mut [&'p str; NAMES_MAX]) -
 fn decode(segment: &str) -> Result<Cow<'_, str>, Refusal> {
     gafka_http::query::segment(segment).map_err(|_| {
         let message = "the path has a malformed percent escape, or an encoded slash or control character";
-        Refusal::bad_request("bad_path", message)
+        Refusal::new(codes::BAD_PATH, message)
     })
 }
 

@@ -5,6 +5,7 @@
 
 use crate::access::Grant;
 use crate::access::standing::Standing;
+use crate::codes;
 use crate::endpoints::Services;
 use crate::endpoints::docs::{NAME, REQUEST_ID, TOPIC, VER};
 use crate::exchange::Exchange;
@@ -51,7 +52,7 @@ fn read(
         None => None,
     };
     if env.is_draining() {
-        return Err(Refusal::new(503, "draining", "this gateway is shutting down; poll another one"));
+        return Err(Refusal::new(codes::DRAINING, "this gateway is shutting down; poll another one"));
     }
     let topic = permit.topic();
     let request = PollRequest {

@@ -4,6 +4,7 @@
 //! pushed in with [`Decoder::feed`], and [`Decoder::read`] fills the caller's buffer and stops. How much the whole may
 //! become is the caller's limit.
 
+use crate::codes;
 use crate::limits::{ZSTD_WINDOW_LOG_MAX, ZSTD_WINDOW_LOG_MIN};
 use crate::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
@@ -30,7 +31,7 @@ impl Coding {
         } else {
             let shown: String = String::from_utf8_lossy(name).chars().take(40).collect();
             let message = format!("Content-Encoding is `{shown}`, expected gzip, zstd or none");
-            Err(Refusal::new(415, "unsupported_content_encoding", message).with("Accept-Encoding", "gzip, zstd"))
+            Err(Refusal::new(codes::UNSUPPORTED_CONTENT_ENCODING, message).with("Accept-Encoding", "gzip, zstd"))
         }
     }
 }
@@ -224,9 +225,9 @@ pub fn malformed(err: &io::Error) -> Refusal {
     // The only word of it that the zstd crate passes on.
     if err.to_string().contains("requires too much memory") {
         let message = "the zstd window is too large for this gateway; compress with a window of 1 MiB (wlog=20)";
-        return Refusal::new(413, "zstd_window_too_large", message);
+        return Refusal::new(codes::ZSTD_WINDOW_TOO_LARGE, message);
     }
-    Refusal::bad_request("malformed_content_encoding", format!("the body cannot be decoded: {err}"))
+    Refusal::new(codes::MALFORMED_CONTENT_ENCODING, format!("the body cannot be decoded: {err}"))
 }
 
 #[cfg(test)]

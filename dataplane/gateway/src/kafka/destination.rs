@@ -3,6 +3,7 @@
 //! A topic of an app is remembered by its index in the snapshot until the next snapshot. A raw topic is a name the
 //! client chose: the Kafka client never forgets a topic, so how many names an app may bring up is bounded here.
 
+use crate::codes;
 use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;
 use crate::limits::{RAW_TOPICS_MAX, RAW_TOPICS_PER_APP_MAX};
@@ -117,7 +118,7 @@ impl Clusters {
         let of_app = of_app.entry(permit.app().index).or_default();
         if raw.len() >= RAW_TOPICS_MAX || *of_app >= RAW_TOPICS_PER_APP_MAX {
             let message = format!("nothing was stored: this app uses {of_app} raw topics here; no more are taken");
-            return Err(Refusal::new(503, "too_many_raw_topics", message));
+            return Err(Refusal::new(codes::TOO_MANY_RAW_TOPICS, message));
         }
         *of_app += 1;
         let topic = cluster.client.borrow_mut().topic(permit.topic().as_str());
@@ -133,7 +134,7 @@ impl Clusters {
     fn named(&self, name: &str) -> Result<&Rc<Cluster>, Refusal> {
         self.by_name.get(name).map(|index| &self.list[*index]).ok_or_else(|| {
             let message = format!("nothing was stored: this gateway has no cluster {name} in its configuration");
-            Refusal::new(503, "cluster_not_configured", message)
+            Refusal::new(codes::CLUSTER_NOT_CONFIGURED, message)
         })
     }
 }

@@ -1,20 +1,21 @@
 //! What Kafka said of a record, as an answer: the only place where an outcome becomes a status.
 
+use crate::codes;
 use crate::refusal::Refusal;
 use kafka_client::ProduceError;
 
 impl From<&ProduceError> for Refusal {
     fn from(error: &ProduceError) -> Refusal {
-        let (status, code) = match error {
-            ProduceError::TopicUnknown => (404, "no_such_topic"),
-            ProduceError::PartitionUnknown { .. } => (400, "no_such_partition"),
-            ProduceError::RecordTooLarge { .. } => (413, "message_too_large"),
-            ProduceError::NotAuthorized { .. } => (503, "kafka_denied"),
-            ProduceError::Unavailable { .. } => (503, "kafka_unavailable"),
-            ProduceError::Unknown { .. } => (504, "outcome_unknown"),
-            ProduceError::Rejected { .. } => (400, "rejected_by_kafka"),
-            ProduceError::QueueFull => (503, "overloaded"),
+        let code = match error {
+            ProduceError::TopicUnknown => codes::NO_SUCH_TOPIC,
+            ProduceError::PartitionUnknown { .. } => codes::NO_SUCH_PARTITION,
+            ProduceError::RecordTooLarge { .. } => codes::MESSAGE_TOO_LARGE,
+            ProduceError::NotAuthorized { .. } => codes::KAFKA_DENIED,
+            ProduceError::Unavailable { .. } => codes::KAFKA_UNAVAILABLE,
+            ProduceError::Unknown { .. } => codes::OUTCOME_UNKNOWN,
+            ProduceError::Rejected { .. } => codes::REJECTED_BY_KAFKA,
+            ProduceError::QueueFull => codes::OVERLOADED,
         };
-        Refusal::new(status, code, error.to_string())
+        Refusal::new(code, error.to_string())
     }
 }

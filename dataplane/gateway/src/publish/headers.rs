@@ -1,5 +1,6 @@
 //! The record headers a publish asks for with headers of its own.
 
+use crate::codes;
 use crate::limits::{RECORD_HEADER_OVERHEAD_BYTES, RECORD_HEADERS_MAX, TAG_BYTES_MAX};
 use crate::refusal::Refusal;
 use crate::tags;
@@ -27,8 +28,8 @@ impl RecordHeaders {
         let mut headers = RecordHeaders::default();
         for tags in head.values("x-tag").take(usize::from(head.known.x_tag_count)) {
             if tags.len() > TAG_BYTES_MAX {
-                return Err(Refusal::bad_request(
-                    "tag_too_long",
+                return Err(Refusal::new(
+                    codes::TAG_TOO_LONG,
                     format!("X-Tag is {} bytes, the limit is {TAG_BYTES_MAX}", tags.len()),
                 ));
             }
@@ -38,8 +39,7 @@ impl RecordHeaders {
         }
         for (name, field) in head.x_headers() {
             for value in pct::values(field) {
-                let value =
-                    value.map_err(|err| Refusal::bad_request("bad_header", format!("X-Header-{name}: {err}")))?;
+                let value = value.map_err(|err| Refusal::new(codes::BAD_HEADER, format!("X-Header-{name}: {err}")))?;
                 headers.push(name, value.as_bytes())?;
             }
         }
@@ -71,8 +71,8 @@ impl RecordHeaders {
 
     fn push(&mut self, name: &str, value: &[u8]) -> Result<(), Refusal> {
         if self.spans.len() == RECORD_HEADERS_MAX {
-            return Err(Refusal::bad_request(
-                "too_many_headers",
+            return Err(Refusal::new(
+                codes::TOO_MANY_HEADERS,
                 format!("more than {RECORD_HEADERS_MAX} tags and X-Header-* together"),
             ));
         }

@@ -4,6 +4,7 @@
 //! Cost sketch per 1 KiB message: one copy of the body into the open batch, one slab entry, one answer; no allocation
 //! per header below eight.
 
+use crate::codes;
 use crate::env::Env;
 use crate::exchange::body::RequestBody;
 use crate::exchange::reply::{Reply, Stored};
@@ -93,11 +94,11 @@ fn hand_over(
 ) -> Result<(), Refusal> {
     let Message { wishes, headers, body } = message;
     if wishes.null && !body.is_empty() {
-        return Err(Refusal::bad_request("null_with_body", "null=1 stores a null value, but the request has a body"));
+        return Err(Refusal::new(codes::NULL_WITH_BODY, "null=1 stores a null value, but the request has a body"));
     }
     let now_ms = env.wall_clock_ms();
     let timestamp_ms = wishes.timestamp_ms.map_or(Ok(now_ms), |given| timestamp::check(given, now_ms));
-    let timestamp_ms = timestamp_ms.map_err(|err| Refusal::bad_request("timestamp_unit", err.to_string()))?;
+    let timestamp_ms = timestamp_ms.map_err(|err| Refusal::new(codes::TIMESTAMP_UNIT, err.to_string()))?;
     let key = wishes.key.as_deref();
     let meta_bytes = key.map_or(0, <[u8]>::len) + headers.weight();
     if let Some(held) = exchange.held.as_mut().filter(|_| meta_bytes > PUBLISH_META_BYTES_FREE) {

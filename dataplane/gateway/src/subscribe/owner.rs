@@ -4,6 +4,7 @@
 //! order of deadlines; requests to Kafka carry its index and their replies come back with it. So what a publish or a
 //! reply costs does not depend on how many groups and polls wait.
 
+use crate::codes;
 use crate::env::Env;
 use crate::exchange::reply::{Delivery, Value};
 use crate::kafka::Clusters;
@@ -119,7 +120,7 @@ impl Owner {
         if app_is_full || self.entries.borrow().len() >= GROUPS_MAX {
             env.metrics.groups_full(app_is_full);
             let message = "this gateway is a member of as many groups as it may be; groups that nobody polls are left";
-            return Err(Refusal::new(503, "too_many_groups", message));
+            return Err(Refusal::new(codes::TOO_MANY_GROUPS, message));
         }
         *of_app += 1;
         let config = GroupConfig {

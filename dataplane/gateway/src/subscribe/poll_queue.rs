@@ -24,6 +24,7 @@ use std::time::Instant;
 use kafka_client::group::{FetchedRecord, Reset, record_bytes};
 
 use super::limits::{HANDED_OUT_BYTES_MAX, POLLS_WAITING_MAX, SCAN_RECORDS_MAX};
+use crate::codes;
 use crate::refusal::Refusal;
 use crate::tags::TagFilter;
 
@@ -117,11 +118,11 @@ impl PollQueue {
     pub fn enqueue(&mut self, poll: Poll) {
         if self.is_live() && poll.filter != self.filter {
             let message = "the group is being read with another X-Tag filter; use that one or another group";
-            return self.answer(poll.id, PollResult::Error(Refusal::new(409, "other_filter", message)));
+            return self.answer(poll.id, PollResult::Error(Refusal::new(codes::OTHER_FILTER, message)));
         }
         if self.waiting.len() >= POLLS_WAITING_MAX {
             let message = format!("{POLLS_WAITING_MAX} polls of this group wait already, try again after Retry-After");
-            return self.answer(poll.id, PollResult::Error(Refusal::new(503, "too_many_polls", message)));
+            return self.answer(poll.id, PollResult::Error(Refusal::new(codes::TOO_MANY_POLLS, message)));
         }
         self.filter.clone_from(&poll.filter);
         self.waiting.push_back(poll);

@@ -20,6 +20,7 @@ use model::ids::GroupName;
 use model::requests;
 
 use super::limits::{BATCH_MAX, RESPONSE_BYTES_DEFAULT, RESPONSE_BYTES_MAX, WAIT_DEFAULT, WAIT_MAX};
+use crate::codes;
 use crate::duration;
 use crate::refusal::Refusal;
 
@@ -47,11 +48,11 @@ impl SubscribeQuery {
     pub fn parse(query: &str) -> Result<SubscribeQuery, Refusal> {
         let mut found = Found::default();
         for pair in pairs(query) {
-            found.take(&pair.map_err(|err| Refusal::new(400, err.code(), err.to_string()))?)?;
+            found.take(&pair.map_err(|err| Refusal::passed_on(400, err.code(), err.to_string()))?)?;
         }
         found.refuse_later_features()?;
-        let group = found.group.ok_or_else(|| bad("missing_group", "the query has no group"))?;
-        let group = GroupName::new(&group).map_err(|err| bad("illegal_group", err.to_string()))?;
+        let group = found.group.ok_or_else(|| Refusal::new(codes::MISSING_GROUP, "the query has no group"))?;
+        let group = GroupName::new(&group).map_err(|err| Refusal::new(codes::ILLEGAL_GROUP, err.to_string()))?;
         let (batch, framed) = found.batch.as_deref().map_or(Ok((1, false)), parse_batch)?;
         Ok(SubscribeQuery {
             group,
@@ -77,22 +78,23 @@ struct Found {
 
 impl Found {
     fn take(&mut self, (name, value): &Pair<'_>) -> Result<(), Refusal> {
-        let known = requests::parameter(name, &PARAMETERS).map_err(|err| bad("unknown_parameter", err.to_string()))?;
+        let known = requests::parameter(name, &PARAMETERS)
+            .map_err(|err| Refusal::new(codes::UNKNOWN_PARAMETER, err.to_string()))?;
         if known.is_none() {
             return Ok(());
         }
         let (slot, code) = match name.as_ref() {
-            "group" => (&mut self.group, "illegal_group"),
-            "batch" => (&mut self.batch, "illegal_batch"),
-            "max_bytes" => (&mut self.max_bytes, "illegal_max_bytes"),
-            "wait" => (&mut self.wait, "illegal_wait"),
-            "reset" => (&mut self.reset, "illegal_reset"),
-            "ack" => (&mut self.ack, "illegal_ack"),
-            "q" => (&mut self.q, "illegal_q"),
+            "group" => (&mut self.group, codes::ILLEGAL_GROUP),
+            "batch" => (&mut self.batch, codes::ILLEGAL_BATCH),
+            "max_bytes" => (&mut self.max_bytes, codes::ILLEGAL_MAX_BYTES),
+            "wait" => (&mut self.wait, codes::ILLEGAL_WAIT),
+            "reset" => (&mut self.reset, codes::ILLEGAL_RESET),
+            "ack" => (&mut self.ack, codes::ILLEGAL_ACK),
+            "q" => (&mut self.q, codes::ILLEGAL_Q),
             _ => unreachable!("a name of the list"),
         };
         if slot.is_none() {
-            let text = std::str::from_utf8(value).map_err(|_| bad(code, format!("{name} is not UTF-8")))?;
+            let text = std::str::from_utf8(value).map_err(|_| Refusal::new(code, format!("{name} is not UTF-8")))?;
             *slot = Some(text.to_owned());
         }
         Ok(())
@@ -102,18 +104,23 @@ impl Found {
         match self.ack.as_deref() {
             None | Some("") => {}
             Some(ack @ ("1" | "receipt")) => return Err(not_yet(format!("ack={ack}"))),
-            Some(ack) => return Err(bad("illegal_ack", format!("ack is {ack:?}, expected 1, receipt or nothing"))),
+            Some(ack) => {
+                return Err(Refusal::new(
+                    codes::ILLEGAL_ACK,
+                    format!("ack is {ack:?}, expected 1, receipt or nothing"),
+                ));
+            }
         }
         match self.q.as_deref() {
             None | Some("") => Ok(()),
             Some(q @ ("retry" | "dead")) => Err(not_yet(format!("q={q}"))),
-            Some(q) => Err(bad("illegal_q", format!("q is {q:?}, expected retry, dead or nothing"))),
+            Some(q) => Err(Refusal::new(codes::ILLEGAL_Q, format!("q is {q:?}, expected retry, dead or nothing"))),
         }
     }
 }
 
 fn parse_batch(text: &str) -> Result<(u32, bool), Refusal> {
-    let illegal = || bad("illegal_batch", format!("batch is {text:?}, expected a number"));
+    let illegal = || Refusal::new(codes::ILLEGAL_BATCH, format!("batch is {text:?}, expected a number"));
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
         None => (1, text),
@@ -131,13 +138,18 @@ fn parse_max_bytes(text: &str) -> Result<usize, Refusal> {
         Ok(bytes @ 1..) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
             Ok(usize::try_from(bytes).unwrap_or(usize::MAX).min(RESPONSE_BYTES_MAX))
         }
-        _ => Err(bad("illegal_max_bytes", format!("max_bytes is {text:?}, expected a number of bytes above 0"))),
+        _ => Err(Refusal::new(
+            codes::ILLEGAL_MAX_BYTES,
+            format!("max_bytes is {text:?}, expected a number of bytes above 0"),
+        )),
     }
 }
 
 fn parse_wait(text: &str) -> Result<Duration, Refusal> {
     let wait = duration::parse(text);
-    let wait = wait.ok_or_else(|| bad("illegal_wait", format!("wait is {text:?}, expected as in 30, 30s or 500ms")))?;
+    let wait = wait.ok_or_else(|| {
+        Refusal::new(codes::ILLEGAL_WAIT, format!("wait is {text:?}, expected as in 30, 30s or 500ms"))
+    })?;
     Ok(wait.min(WAIT_MAX))
 }
 
@@ -159,19 +171,15 @@ fn parse_reset(text: &str) -> Result<Reset, Refusal> {
     });
     match time {
         Ok(time) if time.as_millisecond() >= 0 => Ok(Reset::Timestamp(time.as_millisecond())),
-        _ => Err(bad(
-            "illegal_reset",
+        _ => Err(Refusal::new(
+            codes::ILLEGAL_RESET,
             format!("reset is {text:?}, expected oldest, newest, a time of RFC 3339 or milliseconds since 1970"),
         )),
     }
 }
 
-fn bad(code: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal::new(400, code, message)
-}
-
 fn not_yet(what: String) -> Refusal {
-    Refusal::new(501, "not_supported_yet", format!("{what} is not supported by this version of the gateway"))
+    Refusal::new(codes::NOT_SUPPORTED_YET, format!("{what} is not supported by this version of the gateway"))
 }
 
 #[cfg(test)]

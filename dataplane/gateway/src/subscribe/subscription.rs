@@ -19,6 +19,7 @@ use kafka_client::{Client, ProduceError, RequestError, RequestToken, Response, T
 
 use super::limits::{IDLE_MIN, MISSING_PAUSE};
 use super::poll_queue::{Poll, PollQueue, PollResult};
+use crate::codes;
 use crate::refusal::Refusal;
 
 /// See the module.
@@ -71,7 +72,7 @@ impl Subscription {
             if self.queue.is_live() {
                 let message = "the group is being read from another `reset`, and has not committed yet; use that one, \
                     none, or another group";
-                return self.queue.refuse(poll.id, Refusal::new(409, "other_reset", message));
+                return self.queue.refuse(poll.id, Refusal::new(codes::OTHER_RESET, message));
             }
             self.rejoin_with = Some(reset);
         }
@@ -236,7 +237,7 @@ impl Subscription {
     fn follow_member(&mut self, client: &mut Client, now: Instant) {
         match self.member.state() {
             MemberState::Failed(why) => {
-                let refusal = Refusal::new(503, "group_unavailable", format!("the group cannot be joined: {why}"));
+                let refusal = Refusal::new(codes::GROUP_UNAVAILABLE, format!("the group cannot be joined: {why}"));
                 self.queue.answer_all(&PollResult::Error(refusal));
             }
             MemberState::Left if self.queue.waiting_count() > 0 && !self.draining => {
@@ -274,7 +275,7 @@ impl Subscription {
 fn missing(client: &Client, member: &GroupMember) -> Option<Refusal> {
     let topic = member.topic().filter(|topic| client.topic_state(*topic) == TopicState::Missing)?;
     // Without a name it is one too many to know, not one that is missing.
-    let refusal = || Refusal::new(404, "no_such_topic", ProduceError::TopicUnknown.to_string());
+    let refusal = || Refusal::new(codes::NO_SUCH_TOPIC, ProduceError::TopicUnknown.to_string());
     (!client.topic_name(topic).is_empty()).then(refusal)
 }
 
@@ -284,7 +285,7 @@ fn unreachable(client: &Client, member: &GroupMember, now: Instant) -> Option<Re
         return None;
     }
     let health = client.health(now);
-    let refusal = || Refusal::new(503, "kafka_unavailable", format!("the cluster cannot be read: {}", health.detail));
+    let refusal = || Refusal::new(codes::KAFKA_UNAVAILABLE, format!("the cluster cannot be read: {}", health.detail));
     (!health.reachable).then(refusal)
 }
 

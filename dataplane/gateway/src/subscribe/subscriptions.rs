@@ -13,6 +13,7 @@
 
 use crate::access::Access;
 use crate::access::standing::Standing;
+use crate::codes;
 use crate::env::Env;
 use crate::exchange::Exchange;
 use crate::exchange::reply::{Delivery, Header, Reply, Value, no_store};
@@ -78,7 +79,7 @@ impl Subscriptions {
             && let Some(pending) = self.origin.take(poll)
         {
             env.metrics.mailbox_full();
-            let refusal = Refusal::new(503, "overloaded", "the shard that serves this group is busy");
+            let refusal = Refusal::new(codes::OVERLOADED, "the shard that serves this group is busy");
             pending.exchange.refuse(env, &refusal, now);
         }
     }

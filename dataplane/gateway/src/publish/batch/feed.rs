@@ -7,6 +7,7 @@
 //! until one gets through.
 
 use crate::access::standing::Standing;
+use crate::codes;
 use crate::env::Env;
 use crate::limits::{BATCH_DEADLINE_SHARE, BATCH_UNANSWERED_RECORDS_MAX};
 use crate::publish::batch::session::{Receiving, Session, State};
@@ -112,7 +113,7 @@ impl Burst<'_> {
     fn take(&mut self, parsed: Parsed<'_>) -> Option<Held> {
         let parsed =
             parsed.and_then(|record| match record.timestamp_ms.map(|given| timestamp::check(given, self.now_ms)) {
-                Some(Err(err)) => Err(RecordError::new(400, "timestamp_unit", err.to_string())),
+                Some(Err(err)) => Err(RecordError::new(codes::TIMESTAMP_UNIT, err.to_string())),
                 _ => Ok(record),
             });
         match parsed {
@@ -203,7 +204,7 @@ impl Feed {
         let granted = self.standing.check(&snapshot).map_err(Refusal::from);
         let refusal = match granted.and_then(|grant| destination(clusters, &grant)) {
             Ok(destination) if destination.route == self.session.destination.route => return false,
-            Ok(_) => Refusal::new(503, "topic_moved", "the topic moved to another cluster meanwhile"),
+            Ok(_) => Refusal::new(codes::TOPIC_MOVED, "the topic moved to another cluster meanwhile"),
             Err(refusal) => refusal,
         };
         let message = format!("{}; nothing of what follows was stored", refusal.message);
@@ -245,7 +246,7 @@ impl Feed {
         // A record that waits for room is settled by giving it up.
         if self.held.take().is_some() {
             let why = "nothing was stored: too much waits for this cluster";
-            state.give_up_last(env, &RecordError::new(503, "overloaded", why));
+            state.give_up_last(env, &RecordError::new(codes::OVERLOADED, why));
         }
         if state.receipts.record_count() == 0 {
             state.refused = Some(refusal);
@@ -265,7 +266,7 @@ impl Feed {
         let env = around.env;
         if self.held.take().is_some() {
             let state = &mut *self.session.state.borrow_mut();
-            state.give_up_last(env, &RecordError::new(503, "overloaded", "the client is gone"));
+            state.give_up_last(env, &RecordError::new(codes::OVERLOADED, "the client is gone"));
         }
         self.session.abandon(env, around.publishing);
     }

@@ -9,6 +9,7 @@
 //!   be given to another request while a record of it is with the client.
 //! - The reservation is what is held: bytes of unanswered records, the parser's beginning of a record, receipts.
 
+use crate::codes;
 use crate::env::Env;
 use crate::exchange::Exchange;
 use crate::exchange::reply::{Body, Growing, Grown, Header, Reply, Source, X_FAILED};
@@ -212,7 +213,7 @@ impl Session {
             return true;
         }
         let refused = state.refused.take().or_else(|| {
-            let empty = || Refusal::bad_request("empty_batch", "the batch has no record");
+            let empty = || Refusal::new(codes::EMPTY_BATCH, "the batch has no record");
             (state.receipts.record_count() == 0).then(empty)
         });
         if let Some(mut refusal) = refused {

@@ -28,6 +28,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+use crate::codes::{self, Code};
 use crate::refusal::Refusal;
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use smallvec::SmallVec;
@@ -80,38 +81,34 @@ pub struct RecordError {
 
 impl From<Refusal> for RecordError {
     fn from(refusal: Refusal) -> RecordError {
-        RecordError::new(refusal.status, refusal.code, refusal.message)
+        RecordError { status: refusal.status, code: refusal.code, message: refusal.message.into(), fatal: false }
     }
 }
 
 impl RecordError {
     /// An error of this record alone.
-    pub fn new(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> RecordError {
-        RecordError { status, code, message: message.into(), fatal: false }
-    }
-
-    fn bad(code: &'static str, message: impl Into<Cow<'static, str>>) -> RecordError {
-        RecordError::new(400, code, message)
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> RecordError {
+        RecordError { status: code.status, code: code.name, message: message.into(), fatal: false }
     }
 
     /// A record that cannot be delimited.
     fn undelimitable(message: impl Into<Cow<'static, str>>) -> RecordError {
-        RecordError { fatal: true, ..RecordError::bad("malformed_record", message) }
+        RecordError { fatal: true, ..RecordError::new(codes::MALFORMED_RECORD, message) }
     }
 
     fn value_too_large(limits: &BatchLimits) -> RecordError {
         let message = format!("the value is larger than {} bytes", limits.value_bytes_max);
-        RecordError::new(413, "message_too_large", message)
+        RecordError::new(codes::MESSAGE_TOO_LARGE, message)
     }
 
     fn meta_too_large(limits: &BatchLimits) -> RecordError {
         let message = format!("key and headers are larger than {} bytes", limits.meta_bytes_max);
-        RecordError::new(413, "record_metadata_too_large", message)
+        RecordError::new(codes::RECORD_METADATA_TOO_LARGE, message)
     }
 
     fn too_many(limits: &BatchLimits) -> RecordError {
         let message = format!("the batch has more than {} records", limits.records_max);
-        RecordError { fatal: true, ..RecordError::new(413, "too_many_records", message) }
+        RecordError { fatal: true, ..RecordError::new(codes::TOO_MANY_RECORDS, message) }
     }
 }
 

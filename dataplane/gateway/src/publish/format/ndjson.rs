@@ -24,6 +24,7 @@ use model::requests::{BOM, without_bom};
 use super::json::{self, Nesting, NotJson, Quoted, Scanner};
 use super::limits::{BatchLimits, NAME_SHOWN_CHARS, SCRATCH_KEEP_BYTES};
 use super::{Meta, Parsed, ParsedRecord, RecordError};
+use crate::codes;
 
 /// Standard alphabet, padding optional.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -328,7 +329,7 @@ impl Scratch {
             Fields { seen: 0, value: None, key: None, partition: None, timestamp_ms: None, meta: Meta { bytes: 0 } };
         if scanner.peek() != Some(b'{') {
             scanner.value(&mut self.nesting)?;
-            return Err(RecordError::bad("invalid_record", "a record must be a JSON object").into());
+            return Err(RecordError::new(codes::INVALID_RECORD, "a record must be a JSON object").into());
         }
         scanner.expect(b'{')?;
         let mut first_error = None;
@@ -372,7 +373,8 @@ impl Scratch {
             }
             Ok(_) => {
                 scanner.value(&mut self.nesting)?;
-                Err(RecordError::bad("repeated_field", format!("the field {} is repeated", shown(name.raw))).into())
+                Err(RecordError::new(codes::REPEATED_FIELD, format!("the field {} is repeated", shown(name.raw)))
+                    .into())
             }
             Err(error) => {
                 scanner.value(&mut self.nesting)?;
@@ -389,7 +391,7 @@ impl Scratch {
         } else {
             Field::from_name(name.raw)
         };
-        known.ok_or_else(|| RecordError::bad("unknown_field", format!("the field {} is unknown", shown(name.raw))))
+        known.ok_or_else(|| RecordError::new(codes::UNKNOWN_FIELD, format!("the field {} is unknown", shown(name.raw))))
     }
 
     fn take_field(
@@ -434,13 +436,13 @@ impl Scratch {
                 let number = scanner.value(&mut self.nesting)?;
                 let number = json::integer(number).and_then(|number| i32::try_from(number).ok());
                 fields.partition = Some(number.filter(|number| *number >= 0).ok_or_else(|| {
-                    RecordError::bad("invalid_field", "partition must be an integer from 0 to 2147483647")
+                    RecordError::new(codes::INVALID_FIELD, "partition must be an integer from 0 to 2147483647")
                 })?);
             }
             Field::Timestamp => {
                 let number = json::integer(scanner.value(&mut self.nesting)?);
                 fields.timestamp_ms = Some(number.filter(|number| *number >= 0).ok_or_else(|| {
-                    RecordError::bad("invalid_field", "timestamp must be an integer of epoch milliseconds")
+                    RecordError::new(codes::INVALID_FIELD, "timestamp must be an integer of epoch milliseconds")
                 })?);
             }
         }
@@ -451,7 +453,7 @@ impl Scratch {
     fn string(&mut self, scanner: &mut Scanner<'_>, line: &[u8], otherwise: &'static str) -> Result<Span, Failure> {
         if scanner.peek() != Some(b'"') {
             scanner.value(&mut self.nesting)?;
-            return Err(RecordError::bad("invalid_field", otherwise).into());
+            return Err(RecordError::new(codes::INVALID_FIELD, otherwise).into());
         }
         let string = scanner.string()?;
         Ok(self.decode(string, line)?)
@@ -461,7 +463,7 @@ impl Scratch {
     fn base64(&mut self, scanner: &mut Scanner<'_>, otherwise: &'static str) -> Result<Span, Failure> {
         if scanner.peek() != Some(b'"') {
             scanner.value(&mut self.nesting)?;
-            return Err(RecordError::bad("invalid_field", otherwise).into());
+            return Err(RecordError::new(codes::INVALID_FIELD, otherwise).into());
         }
         let string = scanner.string()?;
         Ok(self.decode_base64(string)?)
@@ -488,7 +490,7 @@ impl Scratch {
         let from = self.decoded.len();
         match BASE64.decode_vec(encoded, &mut self.decoded) {
             Ok(()) => Ok(Span::Decoded { from, to: self.decoded.len() }),
-            Err(_) => Err(RecordError::bad("invalid_base64", "a base64 field is not base64")),
+            Err(_) => Err(RecordError::new(codes::INVALID_BASE64, "a base64 field is not base64")),
         }
     }
 
@@ -510,8 +512,8 @@ impl Scratch {
         };
         result.map_err(|failure| match failure {
             Failure::Record(error) => error,
-            Failure::NotJson => RecordError::bad(
-                "invalid_field",
+            Failure::NotJson => RecordError::new(
+                codes::INVALID_FIELD,
                 r#"headers must be an object of strings, or an array of [name, string|null] and [name, {"base64": string}]"#,
             ),
         })
@@ -539,7 +541,7 @@ impl Scratch {
         }
         if self.has_repeated_header(line) {
             let message = "the object of headers repeats a name; repeated headers need the array form";
-            return Err(RecordError::bad("repeated_field", message).into());
+            return Err(RecordError::new(codes::REPEATED_FIELD, message).into());
         }
         Ok(())
     }
@@ -629,10 +631,13 @@ fn span_in(line: &[u8], part: &[u8]) -> Span {
 fn check_conflict(seen: u8, seen_before: u8) -> Result<(), RecordError> {
     let twice = |group: u8| (seen & group).count_ones() > 1 && (seen_before & group).count_ones() < 2;
     if twice(Field::VALUES) {
-        return Err(RecordError::bad("conflicting_fields", "only one of value, value_base64 and value_json may stand"));
+        return Err(RecordError::new(
+            codes::CONFLICTING_FIELDS,
+            "only one of value, value_base64 and value_json may stand",
+        ));
     }
     if twice(Field::KEYS) {
-        return Err(RecordError::bad("conflicting_fields", "only one of key and key_base64 may stand"));
+        return Err(RecordError::new(codes::CONFLICTING_FIELDS, "only one of key and key_base64 may stand"));
     }
     Ok(())
 }
@@ -642,7 +647,7 @@ fn not_json(why: &str) -> RecordError {
 }
 
 fn lone_surrogate() -> RecordError {
-    RecordError::bad("lone_surrogate", "a \\u escape is half of a surrogate pair")
+    RecordError::new(codes::LONE_SURROGATE, "a \\u escape is half of a surrogate pair")
 }
 
 /// A name from the wire, short enough for an error message.

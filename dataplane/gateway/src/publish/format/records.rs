@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::limits::{BatchLimits, RECORD_SKIP_BYTES_MAX, SCRATCH_KEEP_BYTES};
 use super::{Meta, Parsed, ParsedRecord, RecordError};
+use crate::codes;
 
 const LENGTH_BYTES: usize = 4;
 /// Attributes and header count: what every record has.
@@ -191,21 +192,21 @@ fn parse_record<'a>(record: &'a [u8], limits: &BatchLimits) -> Parsed<'a> {
     let [attributes] = cursor.array()?;
     if attributes & !(NULL_VALUE | HAS_TIMESTAMP | HAS_PARTITION | HAS_KEY) != 0 {
         let message = format!("attributes {attributes:#04x} has bits that must be 0");
-        return Err(RecordError::bad("invalid_record", message));
+        return Err(RecordError::new(codes::INVALID_RECORD, message));
     }
     let mut parsed = ParsedRecord::default();
     let mut meta = Meta { bytes: 0 };
     if attributes & HAS_TIMESTAMP != 0 {
         let timestamp_ms = i64::from_be_bytes(cursor.array()?);
         if timestamp_ms < 0 {
-            return Err(RecordError::bad("invalid_field", "timestamp must be epoch milliseconds, not negative"));
+            return Err(RecordError::new(codes::INVALID_FIELD, "timestamp must be epoch milliseconds, not negative"));
         }
         parsed.timestamp_ms = Some(timestamp_ms);
     }
     if attributes & HAS_PARTITION != 0 {
         let partition = i32::from_be_bytes(cursor.array()?);
         if partition < 0 {
-            return Err(RecordError::bad("invalid_field", "partition must not be negative"));
+            return Err(RecordError::new(codes::INVALID_FIELD, "partition must not be negative"));
         }
         parsed.partition = Some(partition);
     }
@@ -220,7 +221,7 @@ fn parse_record<'a>(record: &'a [u8], limits: &BatchLimits) -> Parsed<'a> {
     let value = cursor.rest;
     match (attributes & NULL_VALUE != 0, value.is_empty()) {
         (true, true) => {}
-        (true, false) => return Err(RecordError::bad("invalid_record", "a null value is followed by bytes")),
+        (true, false) => return Err(RecordError::new(codes::INVALID_RECORD, "a null value is followed by bytes")),
         (false, _) if value.len() > limits.value_bytes_max => return Err(RecordError::value_too_large(limits)),
         (false, _) => parsed.value = Some(value),
     }
@@ -238,13 +239,13 @@ fn parse_headers<'a>(
         let name_bytes = usize::from(u16::from_be_bytes(cursor.array()?));
         let name = cursor.bytes(name_bytes)?;
         if std::str::from_utf8(name).is_err() {
-            return Err(RecordError::bad("invalid_field", "a header name is not UTF-8"));
+            return Err(RecordError::new(codes::INVALID_FIELD, "a header name is not UTF-8"));
         }
         let value = match i32::from_be_bytes(cursor.array()?) {
             -1 => None,
             length => {
                 let length = usize::try_from(length)
-                    .map_err(|_| RecordError::bad("invalid_record", "a header value has a negative length"))?;
+                    .map_err(|_| RecordError::new(codes::INVALID_RECORD, "a header value has a negative length"))?;
                 Some(cursor.bytes(length)?)
             }
         };
@@ -255,5 +256,5 @@ fn parse_headers<'a>(
 }
 
 fn overrun() -> RecordError {
-    RecordError::bad("invalid_record", "a field reaches beyond the end of its record")
+    RecordError::new(codes::INVALID_RECORD, "a field reaches beyond the end of its record")
 }

@@ -7,6 +7,7 @@
 //! Nothing is copied on the way except what a decoder makes, and every stage can stop in the middle: bytes the feed
 //! has no room for stay in the read buffer.
 
+use crate::codes;
 use crate::endpoints::Services;
 use crate::env::Env;
 use crate::exchange::content_encoding::{self, Decoded, Decoder};
@@ -100,7 +101,7 @@ impl Streaming {
         }
         if services.env.is_draining() && self.feed.streams() && self.feed.broken_since().is_none() {
             let why = "this gateway is shutting down; nothing of what follows was stored";
-            self.feed.fail(&services.env, Refusal::new(503, "draining", why), now);
+            self.feed.fail(&services.env, Refusal::new(codes::DRAINING, why), now);
             self.feed.cut(services.around(), now);
             return Progress::Done { keep_alive: false };
         }
@@ -272,7 +273,7 @@ impl Decoding {
             let allowed = DECODED_BYTES_FREE.max(self.decoder.fed_bytes().saturating_mul(DECODED_RATIO_MAX));
             if self.decoder.decoded_bytes() > allowed {
                 let message = format!("the body decodes to more than {DECODED_RATIO_MAX} times what was sent");
-                return Err(Refusal::new(413, "decoded_body_too_large", message));
+                return Err(Refusal::new(codes::DECODED_BODY_TOO_LARGE, message));
             }
         }
         let mut run = &self.plain[self.rest.clone()];

@@ -10,6 +10,7 @@
 //!                  └────────────────────────────────────────────────────────────────────┘
 //! ```
 
+use crate::codes;
 use crate::endpoints::Services;
 use crate::env::Env;
 use crate::exchange::conn::Conn;
@@ -94,7 +95,7 @@ async fn run(services: &Services, conn: &Rc<Conn>, input: &mut Input, reader: &m
             if !input.is_between_requests() {
                 // In its turn: what was asked before it is answered first.
                 let why = "the request did not arrive in time; nothing of what follows was stored";
-                input.cut_short(services, conn, Refusal::new(408, "request_timeout", why), now);
+                input.cut_short(services, conn, Refusal::new(codes::REQUEST_TIMEOUT, why), now);
                 env.metrics.connection_ended("timeout");
             } else if idle {
                 env.metrics.connection_ended("timeout");
@@ -119,7 +120,7 @@ async fn run(services: &Services, conn: &Rc<Conn>, input: &mut Input, reader: &m
                     if !input.is_between_requests() {
                         // It may still read: earlier requests get their answers, and this one says why it has none.
                         let why = "the client stopped sending in the middle of the request";
-                        input.cut_short(services, conn, Refusal::bad_request("incomplete_request", why), now);
+                        input.cut_short(services, conn, Refusal::new(codes::INCOMPLETE_REQUEST, why), now);
                         env.metrics.connection_ended("early_close");
                     }
                     // Publishes in flight are still answered. Polls end empty, because a client that went away must

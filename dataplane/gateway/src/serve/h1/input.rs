@@ -9,6 +9,7 @@
 //! A request that is refused by its head has its body thrown away as it comes, if it is short, so that the connection
 //! can be used on. A client that asked with `Expect: 100-continue` may or may not send it: that connection ends.
 
+use crate::codes;
 use crate::endpoints::{self, Services, publish};
 use crate::env::Env;
 use crate::exchange::body::RequestBody;
@@ -346,7 +347,7 @@ fn begin(
     now: Instant,
 ) -> Result<Begins, Refusal> {
     if head.known.upgrade.is_some() && asks_for_websocket(head.values("upgrade")) {
-        return Err(Refusal::new(501, "not_supported_yet", NO_WEBSOCKET));
+        return Err(Refusal::new(codes::NOT_SUPPORTED_YET, NO_WEBSOCKET));
     }
     if endpoints::router::may_come_in_pieces(conn.side, head)
         && let Some((feed, decoder)) = endpoints::open(services, conn, meta, head, begun)?

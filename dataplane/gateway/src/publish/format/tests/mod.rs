@@ -115,5 +115,5 @@ fn the_fuzz_corpora_have_the_outcomes_they_had() {
 }
 
 fn error(status: u16, code: &'static str) -> RecordError {
-    RecordError::new(status, code, format!("what {code} means"))
+    RecordError { status, code, message: format!("what {code} means").into(), fatal: false }
 }

@@ -1,5 +1,6 @@
 //! Receipts in every format, and their limits.
 
+use crate::codes;
 use bytes::BytesMut;
 use expect_test::expect;
 
@@ -147,7 +148,7 @@ fn a_summary_is_cut_at_its_limits_and_says_so() {
 fn too_many_different_errors_share_a_sentence() {
     let mut receipts = Receipts::new(ReceiptFormat::Ndjson);
     for index in 0..1000 {
-        receipts.refuse(&RecordError::new(400, "unknown_field", format!("the field f{index} is unknown")));
+        receipts.refuse(&RecordError::new(codes::UNKNOWN_FIELD, format!("the field f{index} is unknown")));
     }
     let lines = written(&mut receipts);
     assert_eq!(lines.lines().count(), 1000);
