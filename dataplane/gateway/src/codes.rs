@@ -77,6 +77,7 @@ codes! {
     KAFKA_UNAVAILABLE = 503 "kafka_unavailable";
     NOT_READY = 503 "not_ready";
     OVERLOADED = 503 "overloaded";
+    TOO_MANY_CONNECTIONS = 503 "too_many_connections";
     TOO_MANY_GROUPS = 503 "too_many_groups";
     TOO_MANY_POLLS = 503 "too_many_polls";
     TOO_MANY_RAW_TOPICS = 503 "too_many_raw_topics";

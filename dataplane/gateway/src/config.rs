@@ -27,6 +27,10 @@ pub struct GatewayConfig {
     pub head_timeout: Duration,
     /// A client that takes nothing of its answer for so long is cut off.
     pub write_timeout: Duration,
+    /// Client connections of one address, all shards together; 0: any number.
+    pub connections_per_address: usize,
+    /// Client connections that use one app's credentials, all shards together; 0: any number.
+    pub connections_per_app: usize,
     pub cors_origins: Vec<String>,
 }
 
@@ -42,6 +46,8 @@ impl Default for GatewayConfig {
             idle_timeout: Duration::from_secs(300),
             head_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
+            connections_per_address: 0,
+            connections_per_app: 20_000,
             cors_origins: Vec::new(),
         }
     }

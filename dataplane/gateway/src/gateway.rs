@@ -4,7 +4,7 @@ use crate::config::{ClusterSpec, GatewayConfig};
 use crate::env::access_log::{self, AccessLog};
 use crate::env::board::{Board, Readiness};
 use crate::env::metrics::GatewayMetrics;
-use crate::limits::{ADOPT_DEPTH, MAILBOX_DEPTH};
+use crate::limits::{ADOPT_DEPTH, BROKER_DESCRIPTORS, CONNECTIONS_MAX, MAILBOX_DEPTH, OTHER_DESCRIPTORS};
 use crate::shard::control::{self, Control, ControlSender};
 use crate::shard::{self, Inboxes, ShardParts};
 use model::login_limiter::LoginLimiter;
@@ -61,11 +61,12 @@ impl Gateway {
         let GatewayParts { config, clusters, listeners, snapshot, access_log } = parts;
         let shard_count = config.shard_count;
         let config = Arc::new(config);
+        let connections_max = connections_max(runtime::descriptors::raise_limit(), shard_count, clusters.len());
         let mut random = [0; 16];
         random[..8].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
         random[8..].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
         let names = clusters.iter().map(|spec| spec.name.clone());
-        let board = Arc::new(Board::new(shard_count, names, LoginLimiter::new(random), snapshot));
+        let board = Arc::new(Board::new(&config, names, LoginLimiter::new(random), snapshot));
         let metrics = Arc::new(GatewayMetrics::default());
         let log_writer = access_log
             .map(|path| {
@@ -104,6 +105,7 @@ impl Gateway {
                     listeners: shard_listeners,
                     metrics,
                     access_log: AccessLog::new(log_writer),
+                    connections_max,
                     mail,
                     adopt,
                     inboxes,
@@ -172,5 +174,30 @@ impl Gateway {
 
     fn tell(&self, what: Control) {
         self.control.iter().for_each(|shard| shard.tell(what));
+    }
+}
+
+/// Client connections of one shard: clients take no descriptor that a broker's connection needs.
+fn connections_max(descriptors: usize, shard_count: usize, cluster_count: usize) -> usize {
+    let reserved = shard_count * cluster_count * BROKER_DESCRIPTORS + OTHER_DESCRIPTORS;
+    // Where there are too few for all, brokers get half.
+    let for_clients = descriptors.saturating_sub(reserved).max(descriptors / 2);
+    let connections_max = (for_clients / shard_count.max(1)).min(CONNECTIONS_MAX);
+    tracing::info!(descriptors, connections_max, "client connections of each shard");
+    connections_max
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_descriptors_to_the_brokers() {
+        for (descriptors, shard_count, cluster_count, expected) in
+            [(1_048_576, 2, 1, CONNECTIONS_MAX), (65_536, 2, 1, 32_512), (4_096, 2, 4, 1_408), (1_024, 2, 50, 256)]
+        {
+            let what = format!("{descriptors} for {shard_count} shards and {cluster_count} clusters");
+            assert_eq!(connections_max(descriptors, shard_count, cluster_count), expected, "{what}");
+        }
     }
 }

@@ -30,6 +30,12 @@ pub const TAG_BYTES_MAX: usize = 1024;
 pub const RECORD_HEADERS_MAX: usize = 64;
 /// Connections per shard and listener; further ones are closed at once and counted.
 pub const CONNECTIONS_MAX: usize = 100_000;
+/// A connection that never sent a byte is closed after this: its client has forgotten it, or means harm.
+pub const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(10);
+/// Descriptors that clients leave to the brokers of one cluster, on each shard,
+pub const BROKER_DESCRIPTORS: usize = 128;
+/// and to files, listeners, rings and the manager.
+pub const OTHER_DESCRIPTORS: usize = 256;
 /// An answer of this size must be taken within `limits.write_timeout`,
 pub const WRITE_BYTES_FREE: u64 = 128 << 10;
 /// and what it is larger, at least this fast: a poll's 32 MiB fit no 30 seconds of every line.

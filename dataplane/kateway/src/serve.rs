@@ -78,6 +78,8 @@ fn node_config(config: &Config, clusters: Vec<Cluster>) -> Result<NodeConfig> {
             idle_timeout: config.idle_timeout,
             head_timeout: config.head_timeout,
             write_timeout: config.write_timeout,
+            connections_per_address: config.connections_per_address,
+            connections_per_app: config.connections_per_app,
             cors_origins: config.cors_origins.clone(),
         },
         clusters,
@@ -206,6 +208,14 @@ mod tests {
         ("limits.idle_timeout", "'8s'", "", |built| format!("{:?}", built.node.gateway.idle_timeout), "8s"),
         ("limits.head_timeout", "'9s'", "", |built| format!("{:?}", built.node.gateway.head_timeout), "9s"),
         ("limits.write_timeout", "'11s'", "", |built| format!("{:?}", built.node.gateway.write_timeout), "11s"),
+        (
+            "limits.connections_per_address",
+            "12",
+            "",
+            |built| built.node.gateway.connections_per_address.to_string(),
+            "12",
+        ),
+        ("limits.connections_per_app", "13", "", |built| built.node.gateway.connections_per_app.to_string(), "13"),
         ("drain.delay", "'2s'", "", |built| format!("{:?}", built.node.drain_delay), "2s"),
         ("drain.limit", "'3s'", "", |built| format!("{:?}", built.node.drain_limit), "3s"),
         (

@@ -17,6 +17,7 @@
 pub mod budget;
 pub mod clock;
 mod context;
+pub mod descriptors;
 pub mod limits;
 pub mod mailbox;
 pub mod net;

@@ -102,14 +102,34 @@ impl Access {
         let mut buffer = BasicBuffer::default();
         let credentials = presented(conn.side, head).credentials(&mut buffer)?;
         let cache = &mut *self.credentials.borrow_mut();
-        authenticate_cached(snapshot, cache, &credentials, conn.side).map_err(|denied| {
+        let app = authenticate_cached(snapshot, cache, &credentials, conn.side).map_err(|denied| {
             if !denied.is_failed_login() {
                 return Refusal::from(denied);
             }
             let mut logins = env.board.logins.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             Refusal::from(logins.failed(conn.peer.ip(), credentials.app, env.now()))
-        })
+        })?;
+        count_for(env, conn, app)?;
+        Ok(app)
     }
+}
+
+/// Counts the connection for the app that uses it, once.
+fn count_for(env: &Env, conn: &Conn, app: &App) -> Result<(), Refusal> {
+    let counted = conn.app.get();
+    if counted == Some(app.index) {
+        return Ok(());
+    }
+    if !env.board.by_app.try_add(app.index) {
+        env.metrics.connections_full("connections_of_app");
+        let message = format!("app {} has as many connections as it may; use those it has", app.id.as_str());
+        return Err(Refusal::new(codes::TOO_MANY_CONNECTIONS, message).closing());
+    }
+    conn.app.set(Some(app.index));
+    if let Some(other) = counted {
+        env.board.by_app.remove(&other);
+    }
+    Ok(())
 }
 
 /// The presented secret, for what outlives the request.

@@ -1,10 +1,13 @@
 //! What the shards and the control plane share: readiness, health of the clusters, connection counts. Written rarely,
 //! never on the request path.
 
+use crate::config::GatewayConfig;
 use crossbeam_queue::ArrayQueue;
 use model::Snapshot;
 use model::login_limiter::LoginLimiter;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -26,6 +29,50 @@ pub struct Board {
     /// Failures only pass here, so a lock is fine: right credentials never take it.
     pub logins: Arc<Mutex<LoginLimiter>>,
     graveyard: ArrayQueue<Arc<Snapshot>>,
+    /// Client connections by where they come from.
+    pub by_address: Counted<IpAddr>,
+    /// And by whose credentials they use: [`model::App::index`].
+    pub by_app: Counted<u32>,
+}
+
+/// How many there are of each, and at most.
+#[derive(Debug)]
+pub struct Counted<K> {
+    /// 0: any number, and none is counted.
+    max: usize,
+    counts: Mutex<HashMap<K, usize>>,
+}
+
+impl<K: Eq + Hash> Counted<K> {
+    fn new(max: usize) -> Counted<K> {
+        Counted { max, counts: Mutex::default() }
+    }
+
+    /// One more; false: there are as many as may be.
+    pub fn try_add(&self, key: K) -> bool {
+        if self.max == 0 {
+            return true;
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(key).or_default();
+        let fits = *count < self.max;
+        *count += usize::from(fits);
+        fits
+    }
+
+    /// One that was added is gone.
+    pub fn remove(&self, key: &K) {
+        if self.max == 0 {
+            return;
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(key);
+            }
+        }
+    }
 }
 
 /// What the last probe of a cluster found.
@@ -48,11 +95,12 @@ pub struct Readiness {
 
 impl Board {
     pub fn new(
-        shard_count: usize,
+        config: &GatewayConfig,
         cluster_names: impl Iterator<Item = String>,
         logins: LoginLimiter,
         snapshot: Arc<Snapshot>,
     ) -> Board {
+        let shard_count = config.shard_count;
         let unknown = ClusterHealth { up: false, detail: "not asked yet".to_owned(), probed_at: None };
         Board {
             draining: AtomicBool::new(false),
@@ -62,6 +110,8 @@ impl Board {
             connections: (0..shard_count).map(|_| AtomicUsize::new(0)).collect(),
             logins: Arc::new(Mutex::new(logins)),
             graveyard: ArrayQueue::new(GRAVEYARD_DEPTH),
+            by_address: Counted::new(config.connections_per_address),
+            by_app: Counted::new(config.connections_per_app),
         }
     }
 

@@ -262,6 +262,11 @@ impl ShardMetrics {
         });
     }
 
+    /// A connection that one too many clients of an address or an app opened.
+    pub fn connections_full(&self, whose: &'static str) {
+        self.refuse(whose);
+    }
+
     pub fn groups_full(&self, of_app: bool) {
         self.refuse(if of_app { "groups_of_app" } else { "groups" });
     }

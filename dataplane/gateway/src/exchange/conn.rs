@@ -24,6 +24,8 @@ pub struct Conn {
     pub key: Cell<usize>,
     pub side: Side,
     pub peer: SocketAddr,
+    /// Whose credentials it uses, by [`model::App::index`]; counted on the board.
+    pub app: Cell<Option<u32>>,
     slots: RefCell<Slots>,
     /// Rung when there is something to write, or to look at.
     pub ready: Notify,
@@ -42,6 +44,7 @@ impl Conn {
             key: Cell::new(0),
             side,
             peer,
+            app: Cell::new(None),
             slots: RefCell::default(),
             ready: Notify::new(),
             deadline: Cell::new(None),

@@ -1,6 +1,6 @@
 //! Fresh connections: accepted here, or handed over by the shard that accepted them.
 
-use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX};
+use crate::limits::ACCEPT_PAUSE;
 use crate::serve::h1;
 use crate::shard::state::Shard;
 use model::Side;
@@ -36,6 +36,10 @@ pub async fn accept(shard: Rc<Shard>, side: Side, listener: std::net::TcpListene
             }
         };
         match accepted {
+            Ok((_, peer)) if !env.board.by_address.try_add(peer.ip()) => {
+                tracing::debug!(shard = env.shard, %peer, "as many connections as limits.connections_per_address allows");
+                env.metrics.connections_full("connections_of_address");
+            }
             Ok((stream, peer)) => shard.place(Adopted { stream, peer, side }),
             Err(err) => {
                 // Out of descriptors, most likely: wait for some to be closed instead of spinning.
@@ -86,8 +90,11 @@ impl Shard {
     fn serve(&self, fresh: Adopted) {
         let Adopted { stream, peer, side } = fresh;
         let env = &self.services.env;
-        let full = self.conns.count() >= CONNECTIONS_MAX;
-        let stream = if full { Err(std::io::Error::other("too many connections")) } else { Stream::from_std(stream) };
+        let stream = if self.conns.is_full() {
+            Err(std::io::Error::other("too many connections"))
+        } else {
+            Stream::from_std(stream)
+        };
         match stream {
             Ok(stream) => {
                 env.metrics.connection_opened(side);
@@ -97,7 +104,7 @@ impl Shard {
             Err(err) => {
                 tracing::warn!(shard = env.shard, %peer, %err, "connection refused");
                 env.metrics.connection_ended("refused");
-                self.conns.uncount();
+                self.conns.uncount(peer);
             }
         }
     }

@@ -46,6 +46,7 @@ pub struct ShardParts {
     pub listeners: Vec<(Side, std::net::TcpListener)>,
     pub metrics: Arc<GatewayMetrics>,
     pub access_log: AccessLog,
+    pub connections_max: usize,
     /// Of every shard, this one's too.
     pub mail: Vec<Sender<Mail>>,
     pub adopt: Vec<Sender<Adopted>>,
@@ -61,11 +62,23 @@ pub struct Inboxes {
 
 /// Runs a shard until it is told to stop.
 pub async fn run(parts: ShardParts) {
-    let ShardParts { id, config, board, clusters, listeners, metrics, access_log, mail, adopt, inboxes } = parts;
+    let ShardParts {
+        id,
+        config,
+        board,
+        clusters,
+        listeners,
+        metrics,
+        access_log,
+        connections_max,
+        mail,
+        adopt,
+        inboxes,
+    } = parts;
     let probing = if id == PROBING_SHARD { Probing::Asks } else { Probing::Relies };
     let clusters = Clusters::new(clusters, &config, probing, Instant::now());
     let shard = Rc::new(Shard {
-        conns: Rc::new(Conns::new(id, Arc::clone(&board))),
+        conns: Rc::new(Conns::new(id, connections_max, Arc::clone(&board))),
         services: Rc::new(Services {
             access: Access::new(board.snapshot()),
             env: Env::new(id, BufferPool::current(), config, board, metrics.shard(), access_log),

@@ -67,6 +67,18 @@ pub const KEYS: &[Key] = &[
         "from the first byte of a request to the end of its head; its body may take twice that to begin",
     ),
     key("limits.write_timeout", Kind::Duration, "30s", "a client that does not take its answer for so long is cut off"),
+    key(
+        "limits.connections_per_address",
+        Kind::Count,
+        "0",
+        "client connections of one address; 0: any number (behind a balancer all clients have one address)",
+    ),
+    key(
+        "limits.connections_per_app",
+        Kind::Count,
+        "20000",
+        "client connections that use one app's credentials; 0: any",
+    ),
     key("drain.delay", Kind::Duration, "1s", "from SIGTERM, while /readyz already fails, to the end of accepting"),
     key("drain.limit", Kind::Duration, "7s", "from SIGTERM until publishes still in flight are answered 503 or 504"),
     key("log.level", Kind::Text, "info", "tracing filter, for example info,kafka_client=debug"),

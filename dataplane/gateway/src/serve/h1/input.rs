@@ -17,7 +17,7 @@ use crate::exchange::conn::Conn;
 use crate::exchange::meta::Meta;
 use crate::exchange::{Exchange, reserve};
 use crate::kafka::destination::Destination;
-use crate::limits::{ANONYMOUS, BODY_BYTES_PER_S_MIN, READ_BUFFER_BYTES};
+use crate::limits::{ANONYMOUS, BODY_BYTES_PER_S_MIN, FIRST_BYTE_WITHIN, READ_BUFFER_BYTES};
 use crate::refusal::Refusal;
 use crate::serve::body::collecting::{self, Collecting, Framing};
 use crate::serve::body::streaming::{Progress, Streaming};
@@ -53,6 +53,8 @@ pub struct Input {
     /// For the buffer of a head that has not come whole: many clients that dribble theirs must not add up.
     head_charge: Option<Reservation>,
     send_continue: bool,
+    /// A byte has come on this connection.
+    received: bool,
     memory: Memory,
 }
 
@@ -237,6 +239,7 @@ impl Input {
 
     /// Reads once into wherever the next bytes belong. 0: the client sends no more.
     pub async fn fill(&mut self, env: &Env, reader: &mut ReadHalf) -> io::Result<usize> {
+        self.received = true;
         self.send_continue = false; // whoever sends the body does not wait any more
         if let State::Body(collecting) = &mut self.state
             && let Framing::Length(length) = collecting.framing
@@ -319,6 +322,7 @@ impl Input {
             }
             (State::Discard(_), Some(begun)) => Some(begun + env.config.body_grace()),
             (_, Some(begun)) => Some(begun + env.config.head_timeout),
+            (_, None) if !self.received => Some(now + FIRST_BYTE_WITHIN.min(env.config.idle_timeout)),
             (_, None) => idle.then(|| now + env.config.idle_timeout),
         }
     }
