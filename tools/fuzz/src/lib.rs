@@ -1,8 +1,10 @@
 //! What the fuzz targets share.
 
 /// The gateway's batch formats, by path: they are pure, and a fuzzer should not build the runtime under the gateway.
-#[path = "../../../dataplane/gateway/src/batch/mod.rs"]
+#[path = "../../../dataplane/gateway/src/publish/format/mod.rs"]
 pub mod batch;
+#[path = "../../../dataplane/gateway/src/codes.rs"]
+mod codes;
 
 use batch::{BatchLimits, BatchParser};
 

@@ -17,6 +17,7 @@ use crate::env::Env;
 use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::destination::Destination;
+use crate::limits::{RECORD_HEADER_OVERHEAD_BYTES, RECORD_META_BYTES_MAX};
 use crate::refusal::Refusal;
 use batch::session::Session;
 use format::RecordError;
@@ -127,3 +128,12 @@ pub fn destination(clusters: &Clusters, grant: &Grant<'_>) -> Result<Destination
 fn record_error(error: &ProduceError) -> RecordError {
     RecordError::from(Refusal::from(error))
 }
+
+impl From<Refusal> for RecordError {
+    fn from(refusal: Refusal) -> RecordError {
+        RecordError { status: refusal.status, code: refusal.code, message: refusal.message.into(), fatal: false }
+    }
+}
+
+const _: () = assert!(format::limits::META_BYTES_MAX <= RECORD_META_BYTES_MAX);
+const _: () = assert!(format::limits::HEADER_OVERHEAD_BYTES == RECORD_HEADER_OVERHEAD_BYTES);

@@ -56,6 +56,3 @@ impl BatchLimits {
         self.value_bytes_max + self.meta_bytes_max + 1 + 8 + 4 + 4 + 2
     }
 }
-
-const _: () = assert!(META_BYTES_MAX <= crate::limits::RECORD_META_BYTES_MAX);
-const _: () = assert!(HEADER_OVERHEAD_BYTES == crate::limits::RECORD_HEADER_OVERHEAD_BYTES);

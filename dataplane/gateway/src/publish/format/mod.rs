@@ -29,7 +29,6 @@ mod tests;
 use std::borrow::Cow;
 
 use crate::codes::{self, Code};
-use crate::refusal::Refusal;
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use smallvec::SmallVec;
 
@@ -77,12 +76,6 @@ pub struct RecordError {
     /// Where the next record begins is unknown, or there may be none: nothing after it is parsed, the rest of the body
     /// is to be drained and the connection closed.
     pub fatal: bool,
-}
-
-impl From<Refusal> for RecordError {
-    fn from(refusal: Refusal) -> RecordError {
-        RecordError { status: refusal.status, code: refusal.code, message: refusal.message.into(), fatal: false }
-    }
 }
 
 impl RecordError {
