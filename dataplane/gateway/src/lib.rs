@@ -20,7 +20,7 @@
 //! - Only `kafka/outcome.rs` knows HTTP statuses of outcomes.
 
 mod access;
-pub mod codes;
+mod codes;
 pub mod config;
 mod duration;
 pub mod endpoints;

@@ -4,6 +4,7 @@
 #[path = "../../../dataplane/gateway/src/publish/format/mod.rs"]
 pub mod batch;
 #[path = "../../../dataplane/gateway/src/codes.rs"]
+#[allow(dead_code, reason = "the formats use a part of the table")]
 mod codes;
 
 use batch::{BatchLimits, BatchParser};

@@ -388,6 +388,40 @@ fn target_roots() -> Vec<String> {
         .collect()
 }
 
+#[test]
+fn what_the_fuzz_targets_include_by_path_uses_only_what_they_depend_on() {
+    // They are a workspace of their own that CI does not build: they did not compile for a while and nobody saw it.
+    const LIB: &str = "tools/fuzz/src/lib.rs";
+    let all: BTreeMap<String, String> = sources().into_iter().collect();
+    let (lib, manifest) = (&all[LIB], &all["tools/fuzz/Cargo.toml"]);
+    let included = lib.lines().filter_map(|line| line.strip_prefix("#[path = \"../../../")?.strip_suffix("\"]"));
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for path in included {
+        let folder = path.strip_suffix("mod.rs").unwrap_or(path);
+        for (name, text) in all.iter().filter(|(name, _)| name.starts_with(folder) && !name.contains("/tests/")) {
+            count += 1;
+            for line in without_tests(text).lines().filter_map(|line| line.trim().strip_prefix("use ")) {
+                let mut parts = line.split("::");
+                let root = parts.next().unwrap_or_default();
+                let second = parts.next().unwrap_or_default().trim_end_matches(';').split([' ', ';']).next();
+                let known = match root {
+                    "std" | "super" | "self" => true,
+                    "crate" => second.is_some_and(|module| lib.contains(&format!("mod {module};"))),
+                    other => [other.to_owned(), other.replace('_', "-")]
+                        .iter()
+                        .any(|package| manifest.lines().any(|line| line.starts_with(&format!("{package} =")))),
+                };
+                if !known {
+                    wrong.push(format!("{name}: use {line}"));
+                }
+            }
+        }
+    }
+    assert!(count > 4, "the included files were read: {count}");
+    assert!(wrong.is_empty(), "{LIB} and its Cargo.toml do not have:\n{}", wrong.join("\n"));
+}
+
 /// Files that the `mod name;` and `#[path]` lines of a file may mean; those that do not exist are ignored.
 fn modules_of(name: &str, text: &str) -> Vec<String> {
     let path = Path::new(name);
