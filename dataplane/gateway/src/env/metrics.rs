@@ -41,6 +41,10 @@ label_set! {
 }
 
 label_set! {
+    pub struct ShardLabels { shard: u16 }
+}
+
+label_set! {
     pub struct OutcomeLabels { outcome: &'static str }
 }
 
@@ -69,6 +73,7 @@ pub struct GatewayMetrics {
     cluster_up: Family<GaugeKind, ClusterLabels>,
     not_idempotent: Family<GaugeKind, ()>,
     refused: Family<CounterKind, ReasonLabels>,
+    longest_turn: Family<GaugeKind, ShardLabels>,
     access_log_dropped: Family<GaugeKind, ()>,
 }
 
@@ -109,6 +114,10 @@ impl Default for GatewayMetrics {
                 "Clusters whose brokers refuse us a producer id, summed over shards: what they leave unanswered is 504.",
             ),
             refused: registry.counters("gateway_refused_total", "Work refused because a limit was reached."),
+            longest_turn: registry.gauges(
+                "gateway_longest_turn_microseconds",
+                "Longest time of late that a shard was busy without looking at anybody else.",
+            ),
             access_log_dropped: registry
                 .gauge("gateway_access_log_dropped", "Access log lines not written because the disk was too slow."),
             registry,
@@ -155,6 +164,7 @@ impl GatewayMetrics {
             cluster_up: RefCell::new(self.cluster_up.shard()),
             not_idempotent: self.not_idempotent.local(),
             refused: RefCell::new(self.refused.shard()),
+            longest_turn: RefCell::new(self.longest_turn.shard()),
             access_log_dropped: self.access_log_dropped.local(),
             topic_generation: Cell::new(0),
         }
@@ -186,6 +196,7 @@ pub struct ShardMetrics {
     cluster_up: RefCell<ShardFamily<GaugeKind, ClusterLabels>>,
     not_idempotent: Gauge,
     refused: RefCell<ShardFamily<CounterKind, ReasonLabels>>,
+    longest_turn: RefCell<ShardFamily<GaugeKind, ShardLabels>>,
     access_log_dropped: Gauge,
     topic_generation: Cell<u64>,
 }
@@ -287,6 +298,8 @@ impl ShardMetrics {
         self.subscriptions.set(gauges.subscriptions as i64);
         self.budget_used.set(gauges.budget_used_bytes as i64);
         self.not_idempotent.set(gauges.clusters_without_idempotence as i64);
+        let longest_us = gauges.longest_turn.as_micros() as i64;
+        self.longest_turn.borrow_mut().get(&ShardLabels { shard: gauges.shard }).set(longest_us);
         self.access_log_dropped.set(gauges.access_log_dropped as i64);
         // Topics come and go with snapshots; forgetting handles now and then keeps the map at what is in use.
         if self.topic_generation.replace(gauges.generation) != gauges.generation {
@@ -298,11 +311,13 @@ impl ShardMetrics {
 /// What a shard has at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Gauges {
+    pub shard: u16,
     pub connections: usize,
     pub publishes_waiting: usize,
     pub subscriptions: usize,
     pub budget_used_bytes: usize,
     pub clusters_without_idempotence: usize,
+    pub longest_turn: Duration,
     pub access_log_dropped: u64,
     /// Of the snapshot in force.
     pub generation: u64,

@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod board;
 pub mod metrics;
+pub mod turns;
 
 use crate::config::GatewayConfig;
 use access_log::AccessLog;
@@ -18,6 +19,7 @@ use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
+use turns::Turns;
 
 /// One per shard.
 pub struct Env {
@@ -29,6 +31,7 @@ pub struct Env {
     pub budget: Budget,
     pub metrics: ShardMetrics,
     pub access_log: AccessLog,
+    pub turns: Turns,
     /// The block answers are written into.
     pub answers: RefCell<BytesMut>,
     clock: Clock,
@@ -57,6 +60,7 @@ impl Env {
             pool,
             metrics,
             access_log,
+            turns: Turns::default(),
             answers: RefCell::default(),
             clock: Clock::new(),
             dates: RefCell::default(),

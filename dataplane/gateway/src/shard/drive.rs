@@ -3,6 +3,7 @@
 use crate::endpoints::Services;
 use crate::kafka::cluster::Cluster;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Ticks whenever something changed, until the cluster is stopped.
 pub async fn drive(services: Rc<Services>, cluster: Rc<Cluster>) {
@@ -42,4 +43,5 @@ fn tick(services: &Services, cluster: &Rc<Cluster>) {
     cluster.carry(now);
     cluster.tell_health(env);
     cluster.arm(subscriptions.next_deadline(cluster.index), now);
+    env.turns.note(now, Instant::now());
 }

@@ -18,6 +18,7 @@ pub async fn sweep(services: Rc<Services>, conns: Rc<Conns>) {
         subscriptions.sweep(env, clusters, now);
         env.access_log.hand_over();
         env.metrics.set_gauges(&Gauges {
+            shard: env.shard as u16,
             connections: conns.count(),
             publishes_waiting: publishing.count(),
             subscriptions: subscriptions.count(),
@@ -26,6 +27,7 @@ pub async fn sweep(services: Rc<Services>, conns: Rc<Conns>) {
                 .iter()
                 .filter(|cluster| !cluster.client.borrow().is_idempotent())
                 .count(),
+            longest_turn: env.turns.longest(now),
             access_log_dropped: env.access_log.dropped_total.get(),
             generation: access.borrow_snapshot().generation.0,
         });

@@ -109,6 +109,7 @@ impl Streaming {
             self.feed.cut(services.around(), now);
             return Progress::Done { keep_alive: false };
         }
+        let begun = Instant::now();
         let progress = match self.pump(services, buffer, now) {
             Ok(progress) => progress,
             Err(refusal) => {
@@ -118,6 +119,7 @@ impl Streaming {
                 Progress::Done { keep_alive: false }
             }
         };
+        services.env.turns.note(begun, Instant::now());
         if progress == Progress::Blocked {
             self.blocked_since = Some(now);
         }
