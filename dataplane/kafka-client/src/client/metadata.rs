@@ -18,7 +18,7 @@ use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{self, RequestKind, StrBytes, types};
 use kafka_wire::error_code::ErrorCode;
 
-use super::Client;
+use super::{Client, find_from};
 use crate::accumulator::{Partition, Topic};
 use crate::connection::Owner;
 use crate::limits::{
@@ -162,17 +162,13 @@ impl Client {
         self.cluster.refresh.doubted = None;
         let asked = std::mem::take(&mut self.asked_topics);
         let mut answered = vec![false; asked.len()];
-        let mut expected = 0;
+        let mut last = 0;
         for topic in &answer.topics {
             let Some(name) = topic.name.as_ref().map(|name| name.as_str()) else { continue };
             let Some(index) = self.records.lookup(name) else { continue };
-            let position = match asked.get(expected) {
-                Some(asked) if *asked == index => Some(expected),
-                _ => asked.iter().position(|asked| *asked == index),
-            };
-            if let Some(position) = position {
+            if let Some(position) = find_from(last, asked.len(), |position| asked[position] == index) {
                 answered[position] = true;
-                expected = position + 1;
+                last = position;
             }
             self.on_topic(conn, index, topic, now);
         }

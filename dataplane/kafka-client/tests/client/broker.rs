@@ -37,6 +37,8 @@ pub enum Fault {
     GarbageBody(Vec<u8>),
     /// It is done; the answer comes when the test releases it.
     Hold,
+    /// As the other; the answer comes when the test releases it.
+    Late(Box<Fault>),
     /// It is done; the answer comes twice.
     Repeat,
     /// It is done; the answer comes after the next one on that connection.
@@ -129,9 +131,13 @@ pub struct Cluster {
     /// Version range offered for Produce.
     pub produce_versions: (i16, i16),
     pub leader_hints: bool,
+    /// Answers name topics and partitions in another order than the request.
+    pub answers_backwards: bool,
     pub coordinators: BTreeMap<String, i32>,
     /// Restarted, and not told of any topic yet.
     pub amnesiacs: BTreeSet<i32>,
+    /// Refuse our connections, and the others have not noticed.
+    pub refusing: BTreeSet<i32>,
     /// Take connections and bytes and say nothing.
     pub frozen: BTreeSet<i32>,
     /// Tell of topics what they knew when they began to lag behind.
@@ -157,8 +163,10 @@ impl Cluster {
             no_producer_ids: false,
             produce_versions: (0, 12),
             leader_hints: false,
+            answers_backwards: false,
             coordinators: BTreeMap::new(),
             amnesiacs: BTreeSet::new(),
+            refusing: BTreeSet::new(),
             frozen: BTreeSet::new(),
             lagging: BTreeMap::new(),
             refuses_producer_ids: false,
@@ -220,7 +228,10 @@ impl Cluster {
     pub fn handle(&mut self, node: i32, conn: u32, session: &mut Session, mut frame: Bytes) -> Reply {
         let header = header::decode_request_header(&mut frame).expect("the client writes good headers");
         let api = header.api().expect("the client asks for APIs that exist");
-        let fault = self.take_fault(api);
+        let (fault, is_late) = match self.take_fault(api) {
+            Some(Fault::Late(fault)) => (Some(*fault), true),
+            fault => (fault, false),
+        };
         match &fault {
             Some(Fault::Disconnect) => return Reply::Close,
             Some(Fault::Silence) => return Reply::Nothing,
@@ -261,6 +272,7 @@ impl Cluster {
             (Some(Fault::ApplyThenSilence), _) | (_, None) => Reply::Nothing,
             (Some(Fault::Hold), Some(answer)) => Reply::Held(answer),
             (Some(Fault::Overtaken), Some(answer)) => Reply::Overtaken(answer),
+            (_, Some(answer)) if is_late => Reply::Held(answer),
             (Some(Fault::Repeat), Some(answer)) => Reply::Answer([&answer[..], &answer[..]].concat()),
             (_, Some(answer)) => Reply::Answer(answer),
         }
@@ -330,6 +342,10 @@ impl Cluster {
                 partitions.push(result);
             }
             answer.topics.push(produce::TopicResult { name: topic.name.clone(), partitions });
+        }
+        if self.answers_backwards {
+            answer.topics.iter_mut().for_each(|topic| topic.partitions.reverse());
+            answer.topics.reverse();
         }
         let last = self.seen.last_mut().unwrap();
         last.acks = request.acks;
@@ -476,10 +492,14 @@ impl Cluster {
             let id = format!("{:032x}", topic.id).parse().expect("a topic id");
             answer.with_topic_id(id).with_partitions(partitions)
         });
+        let mut topics: Vec<_> = topics.collect();
+        if self.answers_backwards {
+            topics.reverse();
+        }
         types::MetadataResponse::default()
             .with_brokers(brokers.collect())
             .with_controller_id(1.into())
-            .with_topics(topics.collect())
+            .with_topics(topics)
     }
 
     /// The server's side of PLAIN and SCRAM-SHA-256.

@@ -252,7 +252,9 @@ impl World {
 
     fn connect(&mut self, connect: &Connect) {
         let node = connect.host.strip_prefix('b').and_then(|node| node.parse().ok());
-        let up = node.is_some_and(|node: i32| self.cluster.nodes.get(&node).copied().unwrap_or(false));
+        let up = node.is_some_and(|node: i32| {
+            self.cluster.nodes.get(&node).copied().unwrap_or(false) && !self.cluster.refusing.contains(&node)
+        });
         if !up || connect.port != 9092 {
             self.client.on_connect_failed(connect.conn, "connection refused".into(), self.now);
             return;
