@@ -131,6 +131,10 @@ pub struct Cluster {
     /// Version range offered for Produce.
     pub produce_versions: (i16, i16),
     pub leader_hints: bool,
+    /// Where nodes listen that do not at 9092.
+    pub ports: BTreeMap<i32, u16>,
+    /// Metadata as from a broker that is only starting: with brokers or without, and this error.
+    pub starting: Option<(bool, ErrorCode)>,
     /// Answers name topics and partitions in another order than the request.
     pub answers_backwards: bool,
     pub coordinators: BTreeMap<String, i32>,
@@ -163,6 +167,8 @@ impl Cluster {
             no_producer_ids: false,
             produce_versions: (0, 12),
             leader_hints: false,
+            ports: BTreeMap::new(),
+            starting: None,
             answers_backwards: false,
             coordinators: BTreeMap::new(),
             amnesiacs: BTreeSet::new(),
@@ -213,6 +219,10 @@ impl Cluster {
         let partition = &mut self.topics.get_mut(topic).unwrap().partitions[partition];
         partition.leader = node;
         partition.leader_epoch += 1;
+    }
+
+    pub fn port(&self, node: i32) -> u16 {
+        self.ports.get(&node).copied().unwrap_or(9092)
     }
 
     pub fn seen_produce(&self) -> Vec<&Seen> {
@@ -415,7 +425,8 @@ impl Cluster {
                 self.seen.last_mut().expect("noted above").topics = names.collect();
                 ResponseKind::Metadata(self.metadata(node, request, error))
             }
-            RequestKind::InitProducerId(_) => {
+            RequestKind::InitProducerId(request) => {
+                assert_eq!((request.producer_id.0, request.producer_epoch), (-1, -1), "a new one is asked for");
                 self.producer_id_next += 1;
                 let error = match error {
                     0 if self.refuses_producer_ids => ErrorCode::CLUSTER_AUTHORIZATION_FAILED.0,
@@ -429,7 +440,7 @@ impl Cluster {
             RequestKind::FindCoordinator(request) => {
                 let key = request.coordinator_keys.first().cloned().unwrap_or(request.key);
                 let found = self.coordinators.get(key.as_str()).copied().unwrap_or(node);
-                let (host, port) = (StrBytes::from_string(format!("b{found}")), 9092);
+                let (host, port) = (StrBytes::from_string(format!("b{found}")), self.port(found).into());
                 let entry = types::find_coordinator_response::Coordinator::default()
                     .with_key(key)
                     .with_error_code(error)
@@ -467,8 +478,9 @@ impl Cluster {
             types::metadata_response::MetadataResponseBroker::default()
                 .with_node_id((*node).into())
                 .with_host(StrBytes::from_string(format!("b{node}")))
-                .with_port(9092)
+                .with_port(self.port(*node).into())
         });
+        let request_may_create = request.allow_auto_topic_creation;
         let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
             let name = topic.name.clone().unwrap();
             let answer = types::metadata_response::MetadataResponseTopic::default().with_name(topic.name);
@@ -496,8 +508,11 @@ impl Cluster {
         if self.answers_backwards {
             topics.reverse();
         }
+        let (with_brokers, error) = self.starting.unwrap_or((true, ErrorCode::NONE));
+        assert!(!request_may_create, "topics are not made by asking for them");
         types::MetadataResponse::default()
-            .with_brokers(brokers.collect())
+            .with_error_code(error.0)
+            .with_brokers(brokers.filter(|_| with_brokers).collect())
             .with_controller_id(1.into())
             .with_topics(topics)
     }

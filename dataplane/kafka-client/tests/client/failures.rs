@@ -326,6 +326,35 @@ fn a_frozen_leader_is_left_when_another_leads() {
 }
 
 #[test]
+fn a_silent_leader_makes_the_client_ask_who_leads_every_three_seconds_and_keeps_its_connection_while_it_does() {
+    let (mut world, topic) = World::warm(1, 1);
+    world.cluster.fault(ApiKey::Produce, Silence);
+    world.produce(topic, Some(0), "it", Acks::All, 60_000);
+    let begin = world.now;
+    for (at_ms, asked) in [(2_999, 0), (3_000, 1), (5_999, 1), (6_000, 2), (12_000, 4)] {
+        world.run(begin + Duration::from_millis(at_ms) - world.now);
+        let found = world.cluster.seen.iter().filter(|seen| seen.api == ApiKey::Metadata).count();
+        assert_eq!(found, asked, "after {at_ms} ms");
+    }
+    assert_eq!(world.closes, Vec::<String>::new());
+}
+
+#[test]
+fn a_leader_of_before_that_still_answers_is_waited_for() {
+    let (mut world, topic) = World::warm(2, 1);
+    world.cluster.fault(ApiKey::Produce, Fault::Hold);
+    let tag = world.produce(topic, Some(0), "it", Acks::All, 60_000);
+    world.settle();
+    world.cluster.move_leader("t", 0, 2);
+    world.client.refresh_metadata(world.now);
+    world.run_ms(1_000);
+    assert_eq!(world.client.leader(topic, 0), Some(2));
+    assert_eq!(world.closes, Vec::<String>::new());
+    world.release();
+    assert_eq!(world.stored(tag).offset, 1);
+}
+
+#[test]
 fn all_brokers_gone_ends_as_unavailable_and_health_says_so() {
     let (mut world, topic) = World::warm(2, 2);
     assert!(world.client.health(world.now).reachable);
@@ -492,18 +521,20 @@ fn an_answer_that_comes_after_a_records_deadline_is_for_those_who_still_wait() {
 
 #[test]
 fn a_refused_batch_is_tried_again_after_pauses_that_grow() {
-    let (mut world, topic) = World::warm(1, 1);
-    (0..99).for_each(|_| world.cluster.fault(ApiKey::Produce, Error(ErrorCode::NOT_ENOUGH_REPLICAS)));
-    world.produce(topic, Some(0), "it", Acks::All, 60_000);
-    let mut attempts = Vec::new();
-    for ms in [0, 20, 40, 80, 160, 320, 640, 1_000] {
-        world.run_ms(ms);
-        attempts.push(world.cluster.seen_produce().len());
+    for code in [ErrorCode::NOT_ENOUGH_REPLICAS, ErrorCode::NOT_LEADER_OR_FOLLOWER] {
+        let (mut world, topic) = World::warm(1, 1);
+        (0..99).for_each(|_| world.cluster.fault(ApiKey::Produce, Error(code)));
+        world.produce(topic, Some(0), "it", Acks::All, 60_000);
+        let mut attempts = Vec::new();
+        for ms in [0, 20, 40, 80, 160, 320, 640, 1_000] {
+            world.run_ms(ms);
+            attempts.push(world.cluster.seen_produce().len());
+        }
+        assert_eq!(attempts, [1, 2, 3, 4, 5, 6, 7, 8], "{}", code.name());
+        world.run_ms(10_000);
+        let later = world.cluster.seen_produce().len() - 8;
+        assert!((10..=14).contains(&later), "{later} in ten seconds, {}", code.name());
     }
-    assert_eq!(attempts, [1, 2, 3, 4, 5, 6, 7, 8]);
-    world.run_ms(10_000);
-    let later = world.cluster.seen_produce().len() - 8;
-    assert!((10..=14).contains(&later), "{later} in ten seconds");
 }
 
 #[test]
