@@ -130,6 +130,7 @@ pub struct Cluster {
     pub no_producer_ids: bool,
     /// Version range offered for Produce.
     pub produce_versions: (i16, i16),
+    pub metadata_version_max: i16,
     pub leader_hints: bool,
     /// Where nodes listen that do not at 9092.
     pub ports: BTreeMap<i32, u16>,
@@ -166,6 +167,7 @@ impl Cluster {
             api_versions_max: 4,
             no_producer_ids: false,
             produce_versions: (0, 12),
+            metadata_version_max: 13,
             leader_hints: false,
             ports: BTreeMap::new(),
             starting: None,
@@ -297,7 +299,10 @@ impl Cluster {
             .map(|api| ApiRange {
                 key: api.key(),
                 min: *cold::supported(api).start(),
-                max: *cold::supported(api).end(),
+                max: match api {
+                    ApiKey::Metadata => self.metadata_version_max,
+                    api => *cold::supported(api).end(),
+                },
             })
             .collect();
         apis.push(ApiRange { key: 0, min: self.produce_versions.0, max: self.produce_versions.1 });
@@ -509,7 +514,8 @@ impl Cluster {
             topics.reverse();
         }
         let (with_brokers, error) = self.starting.unwrap_or((true, ErrorCode::NONE));
-        assert!(!request_may_create, "topics are not made by asking for them");
+        let version = self.seen.last().expect("noted above").version;
+        assert!(!request_may_create || version < 4, "topics are not made by asking for them");
         types::MetadataResponse::default()
             .with_error_code(error.0)
             .with_brokers(brokers.filter(|_| with_brokers).collect())

@@ -330,6 +330,9 @@ fn a_silent_leader_makes_the_client_ask_who_leads_every_three_seconds_and_keeps_
     let (mut world, topic) = World::warm(1, 1);
     world.cluster.fault(ApiKey::Produce, Silence);
     world.produce(topic, Some(0), "it", Acks::All, 60_000);
+    for n in 1..=20 {
+        world.produce(topic, Some(0), "its deadline is another time to look at everything", Acks::All, 600 * n);
+    }
     let begin = world.now;
     for (at_ms, asked) in [(2_999, 0), (3_000, 1), (5_999, 1), (6_000, 2), (12_000, 4)] {
         world.run(begin + Duration::from_millis(at_ms) - world.now);

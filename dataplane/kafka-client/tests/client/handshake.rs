@@ -63,6 +63,20 @@ fn produce_is_spoken_in_the_highest_version_both_know() {
 }
 
 #[test]
+fn metadata_is_spoken_in_every_version_and_makes_no_topic_where_that_can_be_said() {
+    for newest in 1..=13 {
+        let mut cluster = Cluster::new(1, 1);
+        cluster.metadata_version_max = newest;
+        let mut world = World::with(cluster, config(), 1);
+        let topic = world.warm_up(); // the model looks at what is asked for
+        let tag = world.produce(topic, None, "it", Acks::All, 1_000);
+        world.settle();
+        assert_eq!(world.stored(tag).offset, 1, "version {newest}");
+        assert_eq!(world.closes, Vec::<String>::new(), "version {newest}");
+    }
+}
+
+#[test]
 fn a_broker_without_a_common_produce_version_makes_records_unavailable() {
     let mut cluster = Cluster::new(1, 1);
     cluster.produce_versions = (0, 2);

@@ -258,6 +258,22 @@ fn a_topic_made_again_with_fewer_partitions_tells_those_who_wait_for_the_others_
 }
 
 #[test]
+fn a_partition_that_a_topic_made_again_gets_later_begins_at_epoch_0() {
+    let (mut world, topic) = World::warm(1, 4);
+    world.cluster.create("t", 2);
+    world.cluster.topics.get_mut("t").unwrap().id = 77;
+    world.client.refresh_metadata(world.now);
+    world.run_ms(50);
+    let added = PartitionModel { leader: 1, leader_epoch: 0, ..Default::default() };
+    world.cluster.topics.get_mut("t").unwrap().partitions.extend([added.clone(), added]);
+    world.client.refresh_metadata(world.now);
+    world.run_ms(50);
+    let tag = world.produce(topic, Some(3), "it", Acks::All, 5_000);
+    world.run_ms(50);
+    assert_eq!(world.stored(tag).offset, 0);
+}
+
+#[test]
 fn a_topic_that_slept_after_its_producer_id_was_burnt_does_not_take_that_id_again() {
     let mut world = World::with(Cluster::new(1, 1), config(), 1);
     let topic = world.warm_up();
