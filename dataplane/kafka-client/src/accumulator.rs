@@ -503,8 +503,12 @@ impl Accumulator {
         Some(batch)
     }
 
-    /// Takes out of a batch the records whose owners were answered; false when nobody is left in it.
+    /// Takes out of a batch the records whose owners were answered, if there are any; false when nobody is left in it.
     pub fn strip(&mut self, slot: Slot, index: usize) -> bool {
+        let Some(batch) = self.queue(slot).and_then(|queue| queue.batches.get(index)) else { return false };
+        if batch.expired_count == 0 {
+            return true;
+        }
         let Some(rest) = self.remove(slot, index).and_then(Batch::strip) else { return false };
         self.insert(slot, index, rest);
         true

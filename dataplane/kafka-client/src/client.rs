@@ -432,3 +432,8 @@ impl Client {
         self.dirty = true;
     }
 }
+
+/// The index below `count` that fits, looked for from `begin` on: brokers mostly answer in the order asked.
+fn find_from(begin: usize, count: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    (begin..count).chain(0..begin).find(|index| fits(*index))
+}

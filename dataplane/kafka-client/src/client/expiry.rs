@@ -46,12 +46,9 @@ impl Client {
         let mut next = None;
         let mut index = 0;
         while let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.get(index)) {
-            let Some(earliest) = batch.earliest else {
-                index += 1;
-                continue;
-            };
-            if until.is_some_and(|until| earliest > until) {
-                next = earlier(next, Some(earliest));
+            let over = batch.earliest.is_some_and(|at| until.is_none_or(|until| at <= until));
+            if !over {
+                next = earlier(next, batch.earliest);
                 index += 1;
                 continue;
             }
@@ -62,15 +59,13 @@ impl Client {
             } else {
                 ProduceError::Unavailable { why: self.problem(slot, &self.reason(slot, now)) }
             };
-            if self.expire_batch(slot, index, until, &error, in_flight, maybe_stored) {
-                next = earlier(next, self.records.queue(slot).and_then(|queue| queue.batches.get(index)?.earliest));
-                index += 1;
-            }
+            self.expire_batch(slot, index, until, &error, in_flight, maybe_stored);
+            // What stays there has a later deadline; else another batch has come to its place.
         }
         next
     }
 
-    /// Tells those whose time is over. True while the batch stays: somebody waits for it, or its answer is to come.
+    /// Tells those whose time is over. The batch stays while somebody waits for it, or its answer is to come.
     ///
     /// Records of a batch that was never sent leave it in bulk, when half of it is over or when it is sent, so that an
     /// expired record costs about as much as an accepted one.
@@ -82,8 +77,8 @@ impl Client {
         error: &ProduceError,
         in_flight: bool,
         maybe_stored: bool,
-    ) -> bool {
-        let Some(queue) = self.records.queue_mut(slot) else { return false };
+    ) {
+        let Some(queue) = self.records.queue_mut(slot) else { return };
         let batch = &mut queue.batches[index];
         let outcomes = &mut self.outcomes;
         batch.expire(until, |run| {
@@ -96,36 +91,38 @@ impl Client {
         });
         let (nobody_left, mostly_over) = (batch.earliest.is_none(), batch.is_mostly_over());
         if in_flight {
-            return true;
+            return;
         }
         match (maybe_stored, nobody_left) {
-            (true, false) => true,
+            (true, false) => {}
             (true, true) => {
                 debug_assert_eq!(index, 0, "only the first batch was ever sent");
                 let why = self.problem(slot, "the broker did not answer in time");
                 self.abandon(slot, &why);
-                false
             }
             (false, true) => {
                 if let Some(batch) = self.records.remove(slot, index) {
                     self.records.recycle(batch.runs);
                 }
-                false
             }
-            (false, false) => !mostly_over || self.records.strip(slot, index),
+            (false, false) => {
+                if mostly_over {
+                    self.records.strip(slot, index);
+                }
+            }
         }
     }
 
-    /// Ends every record that was never sent: sending it is out of the question for now.
+    /// Ends every record that was never sent: sending it is out of the question for now, no connection stands.
     pub(super) fn fail_unsent(&mut self, why: &Arc<str>) {
         self.records.expire_waiting(None, why, &mut self.told);
         self.tell();
         let error = ProduceError::Unavailable { why: why.clone() };
         for slot in self.records.occupied().to_vec() {
-            let in_flight = self.records.queue(slot).is_some_and(Queue::is_in_flight);
+            debug_assert!(!self.records.queue(slot).is_some_and(Queue::is_in_flight), "{slot:?} has no connection");
             let mut index = 0;
             while let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.get(index)) {
-                if batch.maybe_stored || (in_flight && index == 0) {
+                if batch.maybe_stored {
                     index += 1;
                 } else if let Some(batch) = self.records.remove(slot, index) {
                     self.fail(batch, &error);
@@ -242,7 +239,7 @@ impl Client {
     }
 
     fn idle_end(&self, conn: &crate::connection::Connection) -> Instant {
-        let is_bootstrap = self.cluster.broker(conn.broker).node.is_none() && self.cluster.generation > 0;
+        let is_bootstrap = self.cluster.broker(conn.broker).node.is_none();
         conn.last_used + if is_bootstrap { self.config.bootstrap_idle_max } else { CONNECTION_IDLE_MAX }
     }
 
@@ -270,7 +267,7 @@ impl Client {
         }
         for conn in self.conns.iter() {
             consider(conn.is_opening().then_some(conn.opening_deadline));
-            consider((conn.is_opening() && !conn.lane.waits()).then_some(conn.opened_at + OPENING_PATIENCE));
+            consider(conn.is_opening().then_some(conn.opened_at + OPENING_PATIENCE));
             consider(conn.answer_deadline());
             consider(conn.muted_until);
             consider(conn.retire_at);
@@ -278,9 +275,7 @@ impl Client {
                 consider(Some(now + EXPIRY_PAUSE)); // closed by the next look at the connections
             }
             consider(conn.silent_since().map(|at| at + PRODUCE_STALL));
-            if !conn.is_opening() && conn.in_flight.is_empty() {
-                consider(Some(self.idle_end(conn)));
-            }
+            consider(Some(self.idle_end(conn)));
         }
         next
     }

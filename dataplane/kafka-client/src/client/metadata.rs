@@ -18,7 +18,7 @@ use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{self, RequestKind, StrBytes, types};
 use kafka_wire::error_code::ErrorCode;
 
-use super::Client;
+use super::{Client, find_from};
 use crate::accumulator::{Partition, Topic};
 use crate::connection::Owner;
 use crate::limits::{
@@ -42,12 +42,26 @@ pub(super) fn refusal(state: TopicState) -> ProduceError {
     }
 }
 
+impl Partition {
+    /// Was this the leader's epoch before the one we know? -1 says nothing.
+    fn is_earlier(&self, epoch: i32) -> bool {
+        (0..self.leader_epoch).contains(&epoch)
+    }
+}
+
+/// How many partitions a topic has; None when that is impossible.
+fn partition_count(partitions: &[types::metadata_response::MetadataResponsePartition]) -> Option<u32> {
+    let index_max = partitions.iter().map(|partition| partition.partition_index).max()?;
+    let count = u32::try_from(index_max.checked_add(1)?).ok()?;
+    (1..=PARTITIONS_MAX as u32).contains(&count).then_some(count)
+}
+
 impl Topic {
     /// Does the answer tell of fewer partitions, or of earlier leaders, than we know?
     fn is_older(&self, answer: &types::metadata_response::MetadataResponseTopic, count: u32) -> bool {
         let earlier = |told: &types::metadata_response::MetadataResponsePartition| {
             let known = usize::try_from(told.partition_index).ok().and_then(|index| self.partitions.get(index));
-            told.leader_epoch >= 0 && known.is_some_and(|known| told.leader_epoch < known.leader_epoch)
+            known.is_some_and(|known| known.is_earlier(told.leader_epoch))
         };
         count < self.partition_count || answer.partitions.iter().any(earlier)
     }
@@ -62,16 +76,15 @@ impl Client {
 
     pub(super) fn wake_rechecks(&mut self, now: Instant) {
         let topics = &mut self.records.topics;
-        let mut wanted = false;
+        let cluster = &mut self.cluster;
         self.rechecks.retain(|(at, topic)| {
             let due = *at <= now;
             if due {
                 topics[*topic as usize].wanted = true;
-                wanted = true;
+                cluster.want_refresh();
             }
             !due
         });
-        self.cluster.refresh.wanted |= wanted;
     }
 
     pub(super) fn ask_metadata(&mut self, now: Instant) {
@@ -162,17 +175,13 @@ impl Client {
         self.cluster.refresh.doubted = None;
         let asked = std::mem::take(&mut self.asked_topics);
         let mut answered = vec![false; asked.len()];
-        let mut expected = 0;
+        let mut last = 0;
         for topic in &answer.topics {
             let Some(name) = topic.name.as_ref().map(|name| name.as_str()) else { continue };
             let Some(index) = self.records.lookup(name) else { continue };
-            let position = match asked.get(expected) {
-                Some(asked) if *asked == index => Some(expected),
-                _ => asked.iter().position(|asked| *asked == index),
-            };
-            if let Some(position) = position {
+            if let Some(position) = find_from(last, asked.len(), |position| asked[position] == index) {
                 answered[position] = true;
-                expected = position + 1;
+                last = position;
             }
             self.on_topic(conn, index, topic, now);
         }
@@ -189,7 +198,9 @@ impl Client {
         } else {
             self.cluster.refresh.backoff.succeeded();
         }
-        self.cluster.refresh.wanted |= open;
+        if open {
+            self.cluster.want_refresh();
+        }
         self.leave_silent_leaders(now);
     }
 
@@ -286,12 +297,10 @@ impl Client {
         answer: &types::metadata_response::MetadataResponseTopic,
         now: Instant,
     ) {
-        let count = answer.partitions.iter().map(|partition| partition.partition_index).max().unwrap_or(-1) + 1;
-        if count < 1 || count as usize > PARTITIONS_MAX {
-            tracing::warn!(topic = %self.records.topics[index as usize].name, count, "metadata with impossible partitions");
+        let Some(count) = partition_count(&answer.partitions) else {
+            tracing::warn!(topic = %self.records.topics[index as usize].name, "metadata with impossible partitions");
             return;
-        }
-        let count = count as u32;
+        };
         let told_id = answer.topic_id.into_bytes();
         let topic = &mut self.records.topics[index as usize];
         let (same_id, other_id) = match (topic.id, told_id) {
@@ -325,8 +334,8 @@ impl Client {
         topic.asleep = false; // asked for before it was put to sleep
         topic.negative_at = None;
         // Partitions are never taken away from a topic: what is under way for them ends with its answer or deadline.
-        let shrinks = recreated || overruled;
-        topic.partition_count = match (shrinks, of_before) {
+        let believed = recreated || overruled;
+        topic.partition_count = match (believed, of_before) {
             (true, _) => count,
             (false, true) => topic.partition_count,
             (false, false) => topic.partition_count.max(count),
@@ -336,12 +345,11 @@ impl Client {
         for told in &answer.partitions {
             let Ok(partition) = usize::try_from(told.partition_index) else { continue };
             let Some(partition) = topic.partitions.get_mut(partition) else { continue };
-            let (known, said) = (partition.leader_epoch, told.leader_epoch);
-            if !overruled && !recreated && (of_before || (said >= 0 && said < known)) {
+            if !believed && (of_before || partition.is_earlier(told.leader_epoch)) {
                 continue; // old news
             }
             partition.leader = self.cluster.by_node(told.leader_id.0);
-            partition.leader_epoch = said;
+            partition.leader_epoch = told.leader_epoch;
         }
         topic.state = TopicState::Known;
         self.records.release_waiting(index, &mut self.rng, &mut self.told);
@@ -451,4 +459,55 @@ impl Client {
 
 fn slots(topic: u32, partitions: std::ops::Range<u32>) -> impl Iterator<Item = Slot> {
     partitions.flat_map(move |partition| (0..ACKS.len() as u8).map(move |acks| Slot { topic, partition, acks }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClientConfig;
+
+    #[test]
+    fn partition_counts_that_cannot_be_are_not_believed() {
+        for (indexes, count) in [
+            (&[0][..], Some(1)),
+            (&[2, 0, 1], Some(3)),
+            (&[5], Some(6)), // those that are not told have no leader yet
+            (&[99_999], Some(100_000)),
+            (&[100_000], None),
+            (&[i32::MAX], None),
+            (&[-1], None),
+            (&[-7], None),
+            (&[], None),
+        ] {
+            let told: Vec<_> = indexes
+                .iter()
+                .map(|index| {
+                    types::metadata_response::MetadataResponsePartition::default().with_partition_index(*index)
+                })
+                .collect();
+            assert_eq!(partition_count(&told), count, "{indexes:?}");
+        }
+    }
+
+    #[test]
+    fn a_hint_about_the_leader_is_news_when_it_names_a_known_broker_and_a_later_epoch() {
+        for (hint, is_news) in [
+            (None, false),
+            (Some((2, 4)), false),
+            (Some((2, 5)), false),
+            (Some((9, 6)), false), // nobody we know
+            (Some((2, 6)), true),
+        ] {
+            let mut client = Client::new(ClientConfig::default(), 1, Instant::now());
+            let topic = client.topic("t").0;
+            let (first, second) = (client.cluster.learn(1, "b1", 9092), client.cluster.learn(2, "b2", 9092));
+            client.records.topics[topic as usize].partitions = vec![Partition::default()];
+            let partition = &mut client.records.topics[topic as usize].partitions[0];
+            (partition.leader, partition.leader_epoch) = (first.map(|broker| broker.0), 5);
+            let slot = Slot { topic, partition: 0, acks: 0 };
+            assert_eq!(client.believe_leader(slot, hint), is_news, "{hint:?}");
+            let leader = if is_news { second } else { first };
+            assert_eq!(client.records.leader(slot), leader.map(|broker| broker.0), "{hint:?}");
+        }
+    }
 }

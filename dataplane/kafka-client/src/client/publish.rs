@@ -11,7 +11,7 @@ use kafka_wire::messages::produce::{self, OutPartition, OutTopic, PartitionResul
 use kafka_wire::record_batch::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE};
 use smallvec::SmallVec;
 
-use super::Client;
+use super::{Client, find_from};
 use crate::backoff;
 use crate::batch::{Attempt, Batch, Body};
 use crate::connection::{ConnectionError, Owner};
@@ -90,19 +90,19 @@ impl Client {
         sent.clear();
         let mut request_bytes = 0;
         while let Some(slot) = self.records.places.pending(broker, acks).pop_front() {
-            let leads = self.records.leader(slot) == Some(broker);
             let idempotent = ACKS[acks] == Acks::All && self.config.idempotence && !self.ids.refused;
             let Some(queue) = self.records.queue(slot) else { continue };
             if queue.place() != (Place::Pending { broker }) {
                 continue;
             }
+            debug_assert_eq!(self.records.leader(slot), Some(broker), "who leads another is placed again at once");
             let empty = match queue.batches.front() {
-                Some(first) if first.expired_count > 0 && !first.maybe_stored => !self.records.strip(slot, 0),
+                Some(first) if !first.maybe_stored => !self.records.strip(slot, 0),
                 first => first.is_none(),
             };
             let Some(queue) = self.records.queue(slot) else { continue };
             // The identity may have been burnt by a batch that expired here.
-            if empty || !leads || (idempotent && queue.identity().is_none()) {
+            if empty || (idempotent && queue.identity().is_none()) {
                 self.records.make_ready(slot); // place() finds the right place, or rest
                 continue;
             }
@@ -134,8 +134,7 @@ impl Client {
         let Body::Sealed(sealed) = &mut batch.body else { unreachable!("sealed above") };
         match identity {
             Some(identity) => sealed.stamp(identity.id, identity.epoch, sequence),
-            None if was_stamped.is_some() => sealed.stamp(NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE),
-            None => {} // the codec adds the checksum
+            None => sealed.stamp(NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE),
         }
         attempt
     }
@@ -220,20 +219,18 @@ impl Client {
             self.cluster.learn(node.id, &node.host, node.port);
         }
         let mut open: SmallVec<[bool; 16]> = SmallVec::from_elem(true, sent.len());
-        let mut expected = 0; // brokers answer in the order asked
+        let mut last = 0;
         for topic in &answer.topics {
             for partition in &topic.partitions {
-                let is_it = |(slot, _): &(Slot, Attempt)| {
-                    slot.partition as i32 == partition.index
+                let found = find_from(last, sent.len(), |index| {
+                    let slot = sent[index].0;
+                    open[index]
+                        && slot.partition as i32 == partition.index
                         && self.records.topics[slot.topic as usize].name.as_bytes() == &topic.name[..]
-                };
-                let index = match sent.get(expected) {
-                    Some(asked) if is_it(asked) => Some(expected),
-                    _ => sent.iter().position(is_it),
-                };
-                if let Some(index) = index.filter(|index| open[*index]) {
+                });
+                if let Some(index) = found {
                     open[index] = false;
-                    expected = index + 1;
+                    last = index;
                     let (slot, attempt) = sent[index];
                     self.conclude(slot, attempt, partition, now);
                 }
@@ -410,7 +407,7 @@ impl Client {
             (first, Some(second)) => {
                 let topic = &mut self.records.topics[slot.topic as usize];
                 if matches!(code, ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE) {
-                    topic.batch_bytes_max = topic.batch_bytes_max.min(batch_bytes / 2 + 1);
+                    topic.batch_bytes_max = topic.batch_bytes_max.min(batch_bytes.div_ceil(2));
                     tracing::info!(topic = %topic.name, batch_bytes, "batch is too large for the broker, splitting");
                 }
                 self.records.push_first(slot, second);
@@ -438,7 +435,7 @@ impl Client {
         bad.retain(|position| *position < count);
         bad.sort_unstable();
         bad.dedup();
-        if bad.is_empty() || count == 1 {
+        if bad.is_empty() {
             self.split(slot, answer.error);
             return;
         }
@@ -513,5 +510,45 @@ impl Client {
                 self.records.make_ready(slot);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kafka_wire::record_batch::RecordRef;
+
+    use super::*;
+    use crate::accumulator::Partition;
+    use crate::config::ClientConfig;
+    use crate::queue::acks_index;
+    use crate::types::TopicState;
+
+    #[test]
+    fn an_answer_to_an_earlier_attempt_settles_nobody() {
+        let now = Instant::now();
+        let mut client = Client::new(ClientConfig::default(), 1, now);
+        let topic = client.topic("t");
+        let known = &mut client.records.topics[topic.0 as usize];
+        (known.state, known.partition_count, known.partitions) = (TopicState::Known, 1, vec![Partition::default()]);
+        let slot = Slot { topic: topic.0, partition: 0, acks: acks_index(Acks::Leader) };
+        let send = |client: &mut Client, tag| {
+            let record = RecordRef { timestamp_ms: 1, key: None, value: Some(b"v"), headers: &[] };
+            let deadline = now + Duration::from_secs(9);
+            client.produce(topic, Some(0), &record, Acks::Leader, tag, 0, deadline, now).unwrap();
+            client.stamp_first(slot)
+        };
+        let told = |client: &Client| -> Vec<(u64, i64)> {
+            client.outcomes.iter().map(|outcome| (outcome.tag, outcome.result.as_ref().unwrap().offset)).collect()
+        };
+        let first = send(&mut client, 1);
+        client.conclude(slot, first, &PartitionResult::stored(0, 7, -1, 0), now);
+        let second = send(&mut client, 2);
+        client.conclude(slot, first, &PartitionResult::stored(0, 7, -1, 0), now);
+        client.unanswered(slot, first, true, &"lost".into(), now);
+        assert_eq!(told(&client), [(1, 7)]);
+        client.conclude(slot, second, &PartitionResult::stored(0, 8, -1, 0), now);
+        assert_eq!(told(&client), [(1, 7), (2, 8)]);
     }
 }

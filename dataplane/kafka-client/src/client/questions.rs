@@ -315,3 +315,43 @@ fn throttle(response: &Response) -> Option<i32> {
         Response::Cold(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClientConfig;
+
+    #[test]
+    fn a_producer_id_that_cannot_be_is_none() {
+        for (id, epoch, granted) in [(0, 0, true), (7, 3, true), (-1, 0, false), (0, -1, false), (-1, -1, false)] {
+            let now = Instant::now();
+            let mut client = Client::new(ClientConfig::default(), 1, now);
+            let answer =
+                types::InitProducerIdResponse::default().with_producer_id(id.into()).with_producer_epoch(epoch);
+            client.on_producer_id(ConnId(0), &answer, now);
+            assert_eq!(client.ids.current.map(|identity| identity.id), granted.then_some(id), "{id} {epoch}");
+            assert_eq!(client.ids.retry_at.is_some(), !granted, "{id} {epoch}");
+        }
+    }
+
+    #[test]
+    fn answers_with_a_quota_say_how_long_to_be_quiet() {
+        let fetch =
+            fetch::FetchResponse { throttle_time_ms: 7, error: ErrorCode::NONE, session_id: 0, topics: Vec::new() };
+        let create = types::CreateTopicsResponse::default().with_throttle_time_ms(7);
+        let delete = types::DeleteTopicsResponse::default().with_throttle_time_ms(7);
+        let grow = types::CreatePartitionsResponse::default().with_throttle_time_ms(7);
+        let metadata = types::MetadataResponse::default().with_throttle_time_ms(7);
+        for response in [
+            Response::Fetch(fetch),
+            Response::Cold(ResponseKind::CreateTopics(create)),
+            Response::Cold(ResponseKind::DeleteTopics(delete)),
+            Response::Cold(ResponseKind::CreatePartitions(grow)),
+            Response::Cold(ResponseKind::Metadata(metadata)),
+        ] {
+            assert_eq!(throttle(&response), Some(7), "{response:?}");
+        }
+        let heartbeat = types::HeartbeatResponse::default().with_throttle_time_ms(7);
+        assert_eq!(throttle(&Response::Cold(ResponseKind::Heartbeat(heartbeat))), None);
+    }
+}

@@ -8,7 +8,6 @@ use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{self, ResponseKind};
 
 use super::Client;
-use super::expiry::UNUSED;
 use crate::connection::{Connection, ConnectionError, Context, Event, Owner};
 use crate::limits::{OPENING_PATIENCE, WAITING_LANE_CONNECTIONS_MAX};
 use crate::types::{ConnId, Connect, Lane, RequestError};
@@ -202,22 +201,19 @@ impl Client {
     fn end(&mut self, conn: ConnId, why: &str, is_failure: bool, now: Instant) {
         self.dirty = true;
         let Some(connection) = self.conns.remove(conn) else { return };
-        let (was_opening, was_busy) = (connection.is_opening(), !connection.in_flight.is_empty());
         let broker = &mut self.cluster.brokers[connection.broker as usize];
         broker.conns[connection.lane.index()].retain(|id| *id != conn);
         let place = format!("{}:{}: {why}", broker.host, broker.port);
-        if was_opening && is_failure {
-            let at = broker.backoff.failed(now, &mut self.rng);
-            broker.retry_at = Some(broker.retry_at.map_or(at, |earlier| earlier.max(at)));
-            broker.last_error = Some(place.as_str().into());
-        }
-        if is_failure && why != UNUSED {
+        if is_failure {
+            if connection.is_opening() {
+                let at = broker.backoff.failed(now, &mut self.rng);
+                broker.retry_at = Some(broker.retry_at.map_or(at, |earlier| earlier.max(at)));
+                broker.last_error = Some(place.as_str().into());
+            }
             self.cluster.last_error = Some(place.as_str().into());
             self.cluster.want_refresh();
             self.want_topics_pending_at(connection.broker);
-            if was_busy {
-                tracing::debug!(broker = %place, lane = ?connection.lane, "connection lost with requests in flight");
-            }
+            tracing::debug!(broker = %place, lane = ?connection.lane, in_flight = connection.in_flight.len(), "connection lost");
         }
         let why: Arc<str> = place.into();
         for (request, left) in connection.into_waiting() {
@@ -240,12 +236,10 @@ impl Client {
 
     /// Whatever waits for this broker may have another leader by now.
     pub(super) fn want_topics_pending_at(&mut self, broker: u32) {
-        let mut wanted = false;
         for slot in self.records.places.all_pending_at(broker) {
             self.records.topics[slot.topic as usize].wanted = true;
-            wanted = true;
+            self.cluster.want_refresh();
         }
-        self.cluster.refresh.wanted |= wanted;
     }
 
     /// KIP-219: nothing goes out on this connection for so long.

@@ -37,6 +37,8 @@ pub enum Fault {
     GarbageBody(Vec<u8>),
     /// It is done; the answer comes when the test releases it.
     Hold,
+    /// As the other; the answer comes when the test releases it.
+    Late(Box<Fault>),
     /// It is done; the answer comes twice.
     Repeat,
     /// It is done; the answer comes after the next one on that connection.
@@ -128,10 +130,19 @@ pub struct Cluster {
     pub no_producer_ids: bool,
     /// Version range offered for Produce.
     pub produce_versions: (i16, i16),
+    pub metadata_version_max: i16,
     pub leader_hints: bool,
+    /// Where nodes listen that do not at 9092.
+    pub ports: BTreeMap<i32, u16>,
+    /// Metadata as from a broker that is only starting: with brokers or without, and this error.
+    pub starting: Option<(bool, ErrorCode)>,
+    /// Answers name topics and partitions in another order than the request.
+    pub answers_backwards: bool,
     pub coordinators: BTreeMap<String, i32>,
     /// Restarted, and not told of any topic yet.
     pub amnesiacs: BTreeSet<i32>,
+    /// Refuse our connections, and the others have not noticed.
+    pub refusing: BTreeSet<i32>,
     /// Take connections and bytes and say nothing.
     pub frozen: BTreeSet<i32>,
     /// Tell of topics what they knew when they began to lag behind.
@@ -156,9 +167,14 @@ impl Cluster {
             api_versions_max: 4,
             no_producer_ids: false,
             produce_versions: (0, 12),
+            metadata_version_max: 13,
             leader_hints: false,
+            ports: BTreeMap::new(),
+            starting: None,
+            answers_backwards: false,
             coordinators: BTreeMap::new(),
             amnesiacs: BTreeSet::new(),
+            refusing: BTreeSet::new(),
             frozen: BTreeSet::new(),
             lagging: BTreeMap::new(),
             refuses_producer_ids: false,
@@ -207,6 +223,10 @@ impl Cluster {
         partition.leader_epoch += 1;
     }
 
+    pub fn port(&self, node: i32) -> u16 {
+        self.ports.get(&node).copied().unwrap_or(9092)
+    }
+
     pub fn seen_produce(&self) -> Vec<&Seen> {
         self.seen.iter().filter(|seen| seen.api == ApiKey::Produce).collect()
     }
@@ -220,7 +240,10 @@ impl Cluster {
     pub fn handle(&mut self, node: i32, conn: u32, session: &mut Session, mut frame: Bytes) -> Reply {
         let header = header::decode_request_header(&mut frame).expect("the client writes good headers");
         let api = header.api().expect("the client asks for APIs that exist");
-        let fault = self.take_fault(api);
+        let (fault, is_late) = match self.take_fault(api) {
+            Some(Fault::Late(fault)) => (Some(*fault), true),
+            fault => (fault, false),
+        };
         match &fault {
             Some(Fault::Disconnect) => return Reply::Close,
             Some(Fault::Silence) => return Reply::Nothing,
@@ -261,6 +284,7 @@ impl Cluster {
             (Some(Fault::ApplyThenSilence), _) | (_, None) => Reply::Nothing,
             (Some(Fault::Hold), Some(answer)) => Reply::Held(answer),
             (Some(Fault::Overtaken), Some(answer)) => Reply::Overtaken(answer),
+            (_, Some(answer)) if is_late => Reply::Held(answer),
             (Some(Fault::Repeat), Some(answer)) => Reply::Answer([&answer[..], &answer[..]].concat()),
             (_, Some(answer)) => Reply::Answer(answer),
         }
@@ -275,7 +299,10 @@ impl Cluster {
             .map(|api| ApiRange {
                 key: api.key(),
                 min: *cold::supported(api).start(),
-                max: *cold::supported(api).end(),
+                max: match api {
+                    ApiKey::Metadata => self.metadata_version_max,
+                    api => *cold::supported(api).end(),
+                },
             })
             .collect();
         apis.push(ApiRange { key: 0, min: self.produce_versions.0, max: self.produce_versions.1 });
@@ -330,6 +357,10 @@ impl Cluster {
                 partitions.push(result);
             }
             answer.topics.push(produce::TopicResult { name: topic.name.clone(), partitions });
+        }
+        if self.answers_backwards {
+            answer.topics.iter_mut().for_each(|topic| topic.partitions.reverse());
+            answer.topics.reverse();
         }
         let last = self.seen.last_mut().unwrap();
         last.acks = request.acks;
@@ -399,7 +430,8 @@ impl Cluster {
                 self.seen.last_mut().expect("noted above").topics = names.collect();
                 ResponseKind::Metadata(self.metadata(node, request, error))
             }
-            RequestKind::InitProducerId(_) => {
+            RequestKind::InitProducerId(request) => {
+                assert_eq!((request.producer_id.0, request.producer_epoch), (-1, -1), "a new one is asked for");
                 self.producer_id_next += 1;
                 let error = match error {
                     0 if self.refuses_producer_ids => ErrorCode::CLUSTER_AUTHORIZATION_FAILED.0,
@@ -413,7 +445,7 @@ impl Cluster {
             RequestKind::FindCoordinator(request) => {
                 let key = request.coordinator_keys.first().cloned().unwrap_or(request.key);
                 let found = self.coordinators.get(key.as_str()).copied().unwrap_or(node);
-                let (host, port) = (StrBytes::from_string(format!("b{found}")), 9092);
+                let (host, port) = (StrBytes::from_string(format!("b{found}")), self.port(found).into());
                 let entry = types::find_coordinator_response::Coordinator::default()
                     .with_key(key)
                     .with_error_code(error)
@@ -451,8 +483,9 @@ impl Cluster {
             types::metadata_response::MetadataResponseBroker::default()
                 .with_node_id((*node).into())
                 .with_host(StrBytes::from_string(format!("b{node}")))
-                .with_port(9092)
+                .with_port(self.port(*node).into())
         });
+        let request_may_create = request.allow_auto_topic_creation;
         let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
             let name = topic.name.clone().unwrap();
             let answer = types::metadata_response::MetadataResponseTopic::default().with_name(topic.name);
@@ -476,10 +509,18 @@ impl Cluster {
             let id = format!("{:032x}", topic.id).parse().expect("a topic id");
             answer.with_topic_id(id).with_partitions(partitions)
         });
+        let mut topics: Vec<_> = topics.collect();
+        if self.answers_backwards {
+            topics.reverse();
+        }
+        let (with_brokers, error) = self.starting.unwrap_or((true, ErrorCode::NONE));
+        let version = self.seen.last().expect("noted above").version;
+        assert!(!request_may_create || version < 4, "topics are not made by asking for them");
         types::MetadataResponse::default()
-            .with_brokers(brokers.collect())
+            .with_error_code(error.0)
+            .with_brokers(brokers.filter(|_| with_brokers).collect())
             .with_controller_id(1.into())
-            .with_topics(topics.collect())
+            .with_topics(topics)
     }
 
     /// The server's side of PLAIN and SCRAM-SHA-256.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use kafka_client::{Acks, ClientConfig, ProduceError, TopicState};
+use kafka_client::{Acks, ClientConfig, Outcome, ProduceError, TopicState};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::error_code::ErrorCode;
+use kafka_wire::record_batch::RecordRef;
 
 use crate::broker::{Cluster, Fault};
 use crate::world::{World, config};
@@ -77,6 +78,16 @@ fn an_attempt_that_was_stored_without_an_answer_is_not_stored_again() {
     check(Acks::All, &[ApplyThenError(ErrorCode::REQUEST_TIMED_OUT)], "stored", 1);
     check(Acks::All, &[ApplyThenError(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND)], "stored", 1);
     check(Acks::All, &[ApplyThenDisconnect, Error(ErrorCode::DUPLICATE_SEQUENCE_NUMBER)], "stored", 1);
+}
+
+#[test]
+fn a_duplicate_that_the_broker_does_not_place_is_told_without_an_offset() {
+    let (mut world, topic) = World::warm(1, 1);
+    world.cluster.fault(ApiKey::Produce, ApplyThenDisconnect);
+    world.cluster.fault(ApiKey::Produce, Error(ErrorCode::DUPLICATE_SEQUENCE_NUMBER));
+    let tags = ["a", "b"].map(|value| world.produce(topic, Some(0), value, Acks::All, 1_000));
+    world.run_ms(500);
+    tags.iter().for_each(|tag| assert_eq!(world.stored(*tag).offset, -1));
 }
 
 #[test]
@@ -272,6 +283,26 @@ fn old_news_about_a_leader_is_not_believed() {
 }
 
 #[test]
+fn who_leads_is_asked_when_the_leader_does_not_answer_and_not_before() {
+    let (mut world, topic) = World::warm(2, 3); // of which node 1 leads partitions 0 and 2
+    for _ in 0..10 {
+        let tag = world.produce(topic, Some(0), "it", Acks::All, 1_000);
+        world.run_ms(100);
+        world.stored(tag);
+    }
+    assert!(world.cluster.seen.iter().all(|seen| seen.api != ApiKey::Metadata));
+    world.kill(1);
+    world.revive(1);
+    world.cluster.refusing.insert(1);
+    world.produce(topic, Some(0), "waits", Acks::All, 20_000);
+    world.run_ms(2_100); // by now it is connected to about once a second
+    world.cluster.move_leader("t", 2, 2);
+    let tag = world.produce(topic, Some(2), "at once", Acks::All, 20_000);
+    world.run_ms(50);
+    world.stored(tag);
+}
+
+#[test]
 fn a_dead_leader_is_waited_for_and_the_batch_goes_to_the_next() {
     let (mut world, topic) = World::warm(3, 1);
     world.kill(1);
@@ -292,6 +323,38 @@ fn a_frozen_leader_is_left_when_another_leads() {
     world.cluster.move_leader("t", 0, 2);
     world.run_ms(6_000);
     assert_eq!(world.stored(tag).offset, 1, "long before the request timeout of 30 s");
+}
+
+#[test]
+fn a_silent_leader_makes_the_client_ask_who_leads_every_three_seconds_and_keeps_its_connection_while_it_does() {
+    let (mut world, topic) = World::warm(1, 1);
+    world.cluster.fault(ApiKey::Produce, Silence);
+    world.produce(topic, Some(0), "it", Acks::All, 60_000);
+    for n in 1..=20 {
+        world.produce(topic, Some(0), "its deadline is another time to look at everything", Acks::All, 600 * n);
+    }
+    let begin = world.now;
+    for (at_ms, asked) in [(2_999, 0), (3_000, 1), (5_999, 1), (6_000, 2), (12_000, 4)] {
+        world.run(begin + Duration::from_millis(at_ms) - world.now);
+        let found = world.cluster.seen.iter().filter(|seen| seen.api == ApiKey::Metadata).count();
+        assert_eq!(found, asked, "after {at_ms} ms");
+    }
+    assert_eq!(world.closes, Vec::<String>::new());
+}
+
+#[test]
+fn a_leader_of_before_that_still_answers_is_waited_for() {
+    let (mut world, topic) = World::warm(2, 1);
+    world.cluster.fault(ApiKey::Produce, Fault::Hold);
+    let tag = world.produce(topic, Some(0), "it", Acks::All, 60_000);
+    world.settle();
+    world.cluster.move_leader("t", 0, 2);
+    world.client.refresh_metadata(world.now);
+    world.run_ms(1_000);
+    assert_eq!(world.client.leader(topic, 0), Some(2));
+    assert_eq!(world.closes, Vec::<String>::new());
+    world.release();
+    assert_eq!(world.stored(tag).offset, 1);
 }
 
 #[test]
@@ -367,23 +430,113 @@ fn a_batch_too_large_together_goes_in_parts_with_sequences_in_order() {
     assert!(matches!(world.error(giant), ProduceError::RecordTooLarge { limit_bytes: 0, .. }));
     let stored: Vec<i32> = world.cluster.seen_produce().iter().map(|seen| seen.batches[0].sequence).collect();
     assert!(stored.windows(2).all(|pair| pair[0] <= pair[1]), "{stored:?}");
-    let after = world.produce(topic, Some(0), "after", Acks::All, 5_000);
+    world.cluster.seen.clear();
+    let after: Vec<u64> =
+        (0..16).map(|n| world.produce(topic, Some(0), &format!("{n:0>60}"), Acks::All, 5_000)).collect();
     world.run_ms(100);
-    assert_eq!(world.stored(after).offset, 17);
+    assert_eq!(after.iter().map(|tag| world.stored(*tag).offset).collect::<Vec<_>>(), (17..33).collect::<Vec<i64>>());
+    let sizes: Vec<usize> = world.cluster.seen_produce().iter().map(|seen| seen.batches[0].values.len()).collect();
+    assert_eq!(sizes, [2; 8], "half of what was refused last, at most");
+}
+
+/// Three records of request 1 and two of request 2 make one batch, of which the broker refuses these positions. `sent`:
+/// records of each batch that reached it; `told`: request, first record, count, offset.
+#[track_caller]
+fn check_refused(positions: &[i32], sent: &[usize], told: &[&str]) {
+    let (mut world, topic) = World::warm(1, 1);
+    world.cluster.fault(ApiKey::Produce, BadRecords(positions.to_vec()));
+    let deadline = world.now + Duration::from_secs(5);
+    for (tag, index) in [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)] {
+        let record = RecordRef { timestamp_ms: 1, key: None, value: Some(b"v"), headers: &[] };
+        world.client.produce(topic, Some(0), &record, Acks::All, tag, index, deadline, world.now).unwrap();
+    }
+    world.run_ms(100);
+    let sizes: Vec<usize> = world.cluster.seen_produce().iter().map(|seen| seen.batches[0].values.len()).collect();
+    assert_eq!(sizes, sent, "refused {positions:?}");
+    let say = |outcome: &Outcome| {
+        let Outcome { tag, record_first, count, result } = outcome;
+        match result {
+            Ok(stored) => format!("{tag}: {record_first}+{count} at {}", stored.offset),
+            Err(ProduceError::Rejected { code }) => format!("{tag}: {record_first}+{count} {}", code.name()),
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(world.outcomes.iter().map(say).collect::<Vec<_>>(), told, "refused {positions:?}");
 }
 
 #[test]
 fn a_refused_record_does_not_take_its_neighbours_with_it() {
+    check_refused(&[1], &[5, 4], &["1: 1+1 INVALID_RECORD", "1: 0+1 at 1", "1: 2+1 at 2", "2: 0+2 at 3"]);
+    check_refused(&[0, 1], &[5, 3], &["1: 0+2 INVALID_RECORD", "1: 2+1 at 1", "2: 0+2 at 2"]);
+    check_refused(
+        &[3, 2, 3],
+        &[5, 3],
+        &["1: 2+1 INVALID_RECORD", "2: 0+1 INVALID_RECORD", "1: 0+2 at 1", "2: 1+1 at 3"],
+    );
+    check_refused(&[0, 1, 2, 3, 4], &[5], &["1: 0+3 INVALID_RECORD", "2: 0+2 INVALID_RECORD"]);
+    // The broker does not say which, or names none of these: halves find it.
+    check_refused(&[], &[5, 3, 2], &["1: 0+3 at 1", "2: 0+2 at 4"]);
+    check_refused(&[5, -1], &[5, 3, 2], &["1: 0+3 at 1", "2: 0+2 at 4"]);
+}
+
+/// Two records share a batch; the first one's deadline passes before the broker answers as `fault` has it. `told`: what
+/// the second is told; `log`: what lies in the log at last.
+#[track_caller]
+fn check_late(fault: Fault, told: &str, log: &[&str]) {
     let (mut world, topic) = World::warm(1, 1);
-    world.cluster.fault(ApiKey::Produce, BadRecords(vec![1, 3]));
-    let tags: Vec<u64> = (0..5).map(|n| world.produce(topic, Some(0), &format!("v{n}"), Acks::All, 5_000)).collect();
+    world.cluster.fault(ApiKey::Produce, Fault::Late(Box::new(fault.clone())));
+    let short = world.produce(topic, Some(0), "short", Acks::All, 100);
+    let long = world.produce(topic, Some(0), "long", Acks::All, 20_000);
+    world.run_ms(200);
+    assert!(world.error(short).outcome_unknown());
+    world.release();
+    world.run_ms(500);
+    assert!(world.error(short).outcome_unknown(), "told once");
+    let got = world
+        .outcome(long)
+        .expect("told with the answer")
+        .as_ref()
+        .map_or_else(ProduceError::to_string, |_| "stored".into());
+    assert_eq!(got, told, "{fault:?}");
+    assert_eq!(world.cluster.log("t", 0)[1..], *log, "{fault:?}");
+    let next = world.produce(topic, Some(0), "next", Acks::All, 1_000);
     world.run_ms(100);
-    assert_eq!(world.cluster.log("t", 0), ["warm0", "v0", "v2", "v4"]);
-    for (n, tag) in tags.iter().enumerate() {
-        match n {
-            1 | 3 => assert_eq!(world.error(*tag), ProduceError::Rejected { code: ErrorCode::INVALID_RECORD }),
-            _ => assert!(world.stored(*tag).offset > 0),
+    world.stored(next);
+}
+
+#[test]
+fn an_answer_that_comes_after_a_records_deadline_is_for_those_who_still_wait() {
+    check_late(Fault::Repeat, "stored", &["short", "long"]);
+    // Surely not stored: it goes again without the record that nobody waits for.
+    check_late(Error(ErrorCode::NOT_ENOUGH_REPLICAS), "stored", &["long"]);
+    check_late(Error(ErrorCode::MESSAGE_TOO_LARGE), "stored", &["long"]);
+    check_late(BadRecords(vec![0]), "stored", &["long"]);
+    check_late(BadRecords(vec![1]), "refused by the broker: INVALID_RECORD", &[]);
+    check_late(
+        Error(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+        "not authorized at the broker: TOPIC_AUTHORIZATION_FAILED",
+        &[],
+    );
+    // Perhaps stored: only the very same batch is recognized.
+    check_late(ApplyThenError(ErrorCode::REQUEST_TIMED_OUT), "stored", &["short", "long"]);
+    check_late(Error(ErrorCode::REQUEST_TIMED_OUT), "stored", &["short", "long"]);
+}
+
+#[test]
+fn a_refused_batch_is_tried_again_after_pauses_that_grow() {
+    for code in [ErrorCode::NOT_ENOUGH_REPLICAS, ErrorCode::NOT_LEADER_OR_FOLLOWER] {
+        let (mut world, topic) = World::warm(1, 1);
+        (0..99).for_each(|_| world.cluster.fault(ApiKey::Produce, Error(code)));
+        world.produce(topic, Some(0), "it", Acks::All, 60_000);
+        let mut attempts = Vec::new();
+        for ms in [0, 20, 40, 80, 160, 320, 640, 1_000] {
+            world.run_ms(ms);
+            attempts.push(world.cluster.seen_produce().len());
         }
+        assert_eq!(attempts, [1, 2, 3, 4, 5, 6, 7, 8], "{}", code.name());
+        world.run_ms(10_000);
+        let later = world.cluster.seen_produce().len() - 8;
+        assert!((10..=14).contains(&later), "{later} in ten seconds, {}", code.name());
     }
 }
 

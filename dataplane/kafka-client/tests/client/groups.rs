@@ -102,6 +102,103 @@ fn long_polls_of_one_broker_never_wait_for_each_other() {
 }
 
 #[test]
+fn long_polls_get_their_connections_at_once_and_share_them_beyond_the_limit() {
+    let (mut world, _) = World::warm(1, 1);
+    world.cluster.frozen.insert(1);
+    let before = world.connects.len();
+    for _ in 0..100 {
+        world.cluster.fault(ApiKey::Fetch, Fault::Hold);
+        ask(&mut world, Target::Broker(1), Lane::Fetch, fetch(), 10_000);
+    }
+    world.settle();
+    assert_eq!(world.connects.len() - before, 64, "none waits for another's handshake");
+    world.thaw();
+    world.run_ms(10);
+    let mut polls = std::collections::BTreeMap::new();
+    for seen in world.cluster.seen.iter().filter(|seen| seen.api == ApiKey::Fetch) {
+        *polls.entry(seen.conn).or_insert(0) += 1;
+    }
+    assert_eq!(polls.values().sum::<usize>(), 100);
+    assert!(polls.len() == 64 && polls.values().all(|count| *count <= 2), "{polls:?}");
+}
+
+#[test]
+fn long_polls_that_come_one_after_the_other_get_a_connection_each_and_heartbeats_share_one() {
+    for (lane, api, connections) in [(Lane::Fetch, ApiKey::Fetch, 4), (Lane::Control, ApiKey::Heartbeat, 1)] {
+        let (mut world, _) = World::warm(1, 1);
+        for _ in 0..4 {
+            world.cluster.fault(api, Fault::Hold);
+            let request = if api == ApiKey::Fetch { fetch() } else { heartbeat() };
+            ask(&mut world, Target::Broker(1), lane, request, 10_000);
+            world.settle();
+        }
+        let seen = world.cluster.seen.iter().filter(|seen| seen.api == api);
+        let mut conns: Vec<u32> = seen.map(|seen| seen.conn).collect();
+        assert_eq!(conns.len(), 4, "{lane:?}: sent at once");
+        conns.sort_unstable();
+        conns.dedup();
+        assert_eq!(conns.len(), connections, "{lane:?}");
+    }
+}
+
+#[test]
+fn what_anybody_can_answer_does_not_wait_behind_a_slow_answer() {
+    let (mut world, _) = World::warm(2, 1);
+    let mut conns = Vec::new();
+    for pause_ms in [0, 900, 200, 0] {
+        world.run_ms(pause_ms);
+        world.cluster.fault(ApiKey::Heartbeat, Fault::Hold);
+        ask(&mut world, Target::Any, Lane::Control, heartbeat(), 10_000);
+        world.settle();
+        conns.push(world.cluster.seen.iter().rev().find(|seen| seen.api == ApiKey::Heartbeat).unwrap().conn);
+    }
+    assert_eq!(world.cluster.seen.iter().filter(|seen| seen.api == ApiKey::Heartbeat).count(), 4, "all were sent");
+    assert_eq!(conns[0], conns[1]);
+    assert!(conns[2] != conns[0] && conns[2] == conns[3], "{conns:?}");
+}
+
+#[test]
+fn a_broker_that_joined_a_moment_ago_is_found() {
+    let (mut world, _) = World::warm(1, 1);
+    world.cluster.nodes.insert(2, true);
+    let token = ask(&mut world, Target::Broker(2), Lane::Control, heartbeat(), 1_000);
+    world.run_ms(100);
+    assert!(matches!(reply(&world, token), Some(Ok(_))), "{:?}", reply(&world, token));
+}
+
+#[test]
+fn a_request_that_timed_out_leaves_its_connection_to_the_others_until_the_broker_has_had_its_time() {
+    for api in [ApiKey::Heartbeat, ApiKey::FindCoordinator] {
+        let (mut world, _) = World::warm(1, 1);
+        world.cluster.fault(api, Fault::Silence);
+        let token = ask(&mut world, Target::Coordinator("g"), Lane::Control, heartbeat(), 500);
+        world.run_ms(501);
+        assert!(matches!(reply(&world, token), Some(Err(RequestError::Timeout { .. }))));
+        let lost = |world: &World| world.closes.iter().filter(|why| why.contains("did not answer")).count();
+        world.run_ms(29_498);
+        assert_eq!(lost(&world), 0, "{api}");
+        world.run_ms(1);
+        assert_eq!(lost(&world), 1, "{api}");
+    }
+}
+
+#[test]
+fn a_connection_with_something_to_write_is_named_once() {
+    let (mut world, _) = World::warm(1, 1);
+    for settled in [true, false] {
+        for _ in 0..3 {
+            ask(&mut world, Target::Broker(1), Lane::Control, heartbeat(), 500);
+        }
+        if settled {
+            world.settle(); // the connection stands
+        }
+    }
+    world.client.flush(world.now);
+    let named: Vec<_> = std::iter::from_fn(|| world.client.poll_transmit_ready()).collect();
+    assert_eq!(named.len(), 1, "{named:?}");
+}
+
+#[test]
 fn requests_end_in_time_whatever_happens() {
     let (mut world, _) = World::warm(2, 1);
     world.cluster.fault(ApiKey::Heartbeat, Fault::Silence);

@@ -63,6 +63,20 @@ fn produce_is_spoken_in_the_highest_version_both_know() {
 }
 
 #[test]
+fn metadata_is_spoken_in_every_version_and_makes_no_topic_where_that_can_be_said() {
+    for newest in 1..=13 {
+        let mut cluster = Cluster::new(1, 1);
+        cluster.metadata_version_max = newest;
+        let mut world = World::with(cluster, config(), 1);
+        let topic = world.warm_up(); // the model looks at what is asked for
+        let tag = world.produce(topic, None, "it", Acks::All, 1_000);
+        world.settle();
+        assert_eq!(world.stored(tag).offset, 1, "version {newest}");
+        assert_eq!(world.closes, Vec::<String>::new(), "version {newest}");
+    }
+}
+
+#[test]
 fn a_broker_without_a_common_produce_version_makes_records_unavailable() {
     let mut cluster = Cluster::new(1, 1);
     cluster.produce_versions = (0, 2);
@@ -151,7 +165,65 @@ fn a_session_that_ends_is_replaced_before_the_broker_hangs_up() {
         world.stored(tag);
     }
     assert!(world.connects.len() > first, "new connections took over");
+    assert!(world.closes.len() >= 3, "{:?}", world.closes);
     assert!(world.closes.iter().all(|why| why.contains("not used")), "{:?}", world.closes);
+}
+
+#[test]
+fn a_connection_past_its_session_is_closed_with_its_last_answer_and_not_before() {
+    let mut cluster = cluster_with("SCRAM-SHA-256");
+    cluster.session_lifetime_ms = 10_000;
+    let mut world = World::with(cluster, sasl(Mechanism::ScramSha256, "secret"), 1);
+    let topic = world.warm_up();
+    world.cluster.fault(ApiKey::Produce, Fault::Hold);
+    let tag = world.produce(topic, Some(0), "it", Acks::All, 30_000);
+    world.run_ms(9_900);
+    let conn = world.cluster.seen_produce()[0].conn;
+    let is_open = |world: &World| world.open_wires().iter().any(|open| open.0 == conn);
+    assert!(is_open(&world), "its answer is to come");
+    world.release();
+    world.stored(tag);
+    world.run_ms(2);
+    assert!(!is_open(&world));
+}
+
+#[test]
+fn what_the_driver_has_not_taken_yet_leaves_before_a_session_ends() {
+    let mut cluster = cluster_with("SCRAM-SHA-256");
+    cluster.session_lifetime_ms = 10_000;
+    let mut world = World::with(cluster, sasl(Mechanism::ScramSha256, "secret"), 1);
+    let topic = world.warm_up();
+    for value in ["opens the connection", "is written late"] {
+        world.produce(topic, Some(0), value, Acks::None, 1_000);
+        world.client.flush(world.now);
+        if value == "is written late" {
+            world.now += std::time::Duration::from_secs(10); // the socket is full
+            world.client.flush(world.now);
+        }
+        world.settle();
+    }
+    assert_eq!(world.cluster.log("t", 0), ["warm0", "opens the connection", "is written late"]);
+}
+
+#[test]
+fn what_may_be_stored_is_not_given_up_when_credentials_are_refused() {
+    let mut world = World::with(cluster_with("SCRAM-SHA-256"), sasl(Mechanism::ScramSha256, "secret"), 1);
+    let topic = world.warm_up();
+    world.cluster.fault(ApiKey::Produce, Fault::ApplyThenSilence);
+    let sent = world.produce(topic, Some(0), "sent", Acks::All, 30_000);
+    world.settle();
+    let queued = world.produce(topic, Some(0), "queued", Acks::All, 30_000);
+    world.cluster.credentials.as_mut().unwrap().password = "rotated";
+    world.kill(1);
+    world.revive(1);
+    world.run_ms(100);
+    assert_eq!(world.outcome(sent), None);
+    let told = world.error(queued);
+    assert!(matches!(told, ProduceError::Unavailable { .. }), "{told:?}");
+    world.cluster.credentials.as_mut().unwrap().password = "secret";
+    world.run_ms(3_000);
+    assert_eq!(world.stored(sent).offset, 1);
+    assert_eq!(world.cluster.log("t", 0), ["warm0", "sent"]);
 }
 
 #[test]

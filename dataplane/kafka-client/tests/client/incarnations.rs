@@ -176,6 +176,62 @@ fn a_broker_that_still_tells_the_deleted_topic_does_not_bring_it_back() {
 }
 
 #[test]
+fn older_news_under_the_same_id_is_believed_after_fifteen_seconds_and_sequences_go_on() {
+    let (mut world, topic) = World::warm(2, 2);
+    (0..4).for_each(|_| world.cluster.move_leader("t", 0, 1));
+    world.client.refresh_metadata(world.now);
+    world.run_ms(100);
+    let older = |world: &mut World, partitions: usize, leader| {
+        let topic = world.cluster.topics.get_mut("t").unwrap();
+        topic.partitions.truncate(partitions);
+        (topic.partitions[0].leader, topic.partitions[0].leader_epoch) = (leader, 2);
+        world.client.refresh_metadata(world.now);
+        world.run_ms(100);
+    };
+    let newer = |world: &mut World| {
+        world.cluster.topics.get_mut("t").unwrap().partitions[0].leader_epoch = 5;
+        world.cluster.topics.get_mut("t").unwrap().partitions[0].leader = 1;
+        world.run_ms(1_000);
+    };
+    // A moment of it, and better news after that: the time begins anew.
+    older(&mut world, 2, 2);
+    newer(&mut world);
+    world.run_ms(20_000);
+    older(&mut world, 1, 2);
+    world.cluster.seen.clear();
+    world.run_ms(14_000);
+    assert_eq!((world.client.leader(topic, 0), world.client.partition_count(topic)), (Some(1), Some(2)));
+    let asked = world.cluster.seen.iter().filter(|seen| seen.api == ApiKey::Metadata).count();
+    assert!((60..=71).contains(&asked), "asked {asked} times in 14 s");
+    world.run_ms(1_500);
+    assert_eq!((world.client.leader(topic, 0), world.client.partition_count(topic)), (Some(2), Some(1)));
+    world.cluster.seen.clear();
+    world.run_ms(10_000);
+    assert!(world.cluster.seen.is_empty(), "believed, and asked for no more");
+    let tag = world.produce(topic, Some(0), "it", Acks::All, 1_000);
+    world.run_ms(500);
+    assert_eq!(world.stored(tag).offset, 1);
+    let batch = &world.cluster.seen_produce()[0].batches[0];
+    assert_eq!((batch.producer_id, batch.sequence), (101, 1), "the same topic");
+}
+
+#[test]
+fn a_topic_that_was_gone_and_is_back_under_its_id_goes_on_where_it_was() {
+    let (mut world, topic) = World::warm(1, 1);
+    let gone = world.cluster.topics.remove("t").unwrap();
+    world.client.refresh_metadata(world.now);
+    world.run_ms(20_000);
+    assert_eq!(world.client.topic_state(topic), TopicState::Missing);
+    world.cluster.topics.insert("t".into(), gone);
+    world.cluster.seen.clear();
+    let tag = world.produce(topic, Some(0), "it", Acks::All, 1_000);
+    world.run_ms(500);
+    assert_eq!(world.stored(tag).offset, 1);
+    let batch = &world.cluster.seen_produce()[0].batches[0];
+    assert_eq!((batch.producer_id, batch.sequence), (101, 1));
+}
+
+#[test]
 fn a_topic_made_again_with_fewer_partitions_tells_those_who_wait_for_the_others_that_nothing_was_stored() {
     let (mut world, topic) = World::warm(1, 4);
     world.cluster.fault(ApiKey::Produce, Fault::Hold);
@@ -199,6 +255,22 @@ fn a_topic_made_again_with_fewer_partitions_tells_those_who_wait_for_the_others_
     world.run_ms(500);
     assert_eq!(world.stored(tag).offset, 0);
     assert_eq!(world.cluster.log("t", 3), ["again"]);
+}
+
+#[test]
+fn a_partition_that_a_topic_made_again_gets_later_begins_at_epoch_0() {
+    let (mut world, topic) = World::warm(1, 4);
+    world.cluster.create("t", 2);
+    world.cluster.topics.get_mut("t").unwrap().id = 77;
+    world.client.refresh_metadata(world.now);
+    world.run_ms(50);
+    let added = PartitionModel { leader: 1, leader_epoch: 0, ..Default::default() };
+    world.cluster.topics.get_mut("t").unwrap().partitions.extend([added.clone(), added]);
+    world.client.refresh_metadata(world.now);
+    world.run_ms(50);
+    let tag = world.produce(topic, Some(3), "it", Acks::All, 5_000);
+    world.run_ms(50);
+    assert_eq!(world.stored(tag).offset, 0);
 }
 
 #[test]

@@ -124,6 +124,209 @@ fn a_frozen_broker_does_not_hold_up_what_others_can_answer() {
     assert_eq!(world.stored(tag).offset, 1);
 }
 
+#[test]
+fn a_connection_stays_while_it_is_used_and_goes_after_nine_minutes() {
+    for (pause_s, stays) in [(60, true), (539, true), (541, false)] {
+        let (mut world, topic) = World::warm(1, 1);
+        for _ in 0..5 {
+            let tag = world.produce(topic, Some(0), "it", Acks::All, 1_000);
+            world.run(Duration::from_secs(pause_s));
+            world.stored(tag);
+        }
+        let mut conns: Vec<u32> = world.cluster.seen_produce().iter().map(|seen| seen.conn).collect();
+        conns.dedup();
+        assert_eq!(conns.len(), if stays { 1 } else { 5 }, "every {pause_s} s");
+    }
+}
+
+#[test]
+fn a_broker_that_moved_to_another_port_is_found_there_and_the_others_keep_their_connections() {
+    let (mut world, topic) = World::warm(2, 2);
+    let produce = |world: &mut World| {
+        world.cluster.seen.clear();
+        for partition in 0..2 {
+            let tag = world.produce(topic, Some(partition), "it", Acks::All, 1_000);
+            world.run_ms(100);
+            world.stored(tag);
+        }
+        let conns: Vec<u32> = world.cluster.seen_produce().iter().map(|seen| seen.conn).collect();
+        conns
+    };
+    let before = produce(&mut world);
+    world.cluster.ports.insert(2, 9999);
+    world.client.refresh_metadata(world.now);
+    world.run_ms(100);
+    let after = produce(&mut world);
+    assert_eq!(before[0], after[0], "node 1 is where it was");
+    assert_ne!(before[1], after[1], "node 2 is not");
+    assert!(world.connects.iter().any(|connect| (connect.host.as_str(), connect.port) == ("b2", 9999)));
+    assert!(world.closes.iter().all(|why| why.contains("not used")), "{:?}", world.closes);
+    assert!(world.open_wires().iter().all(|conn| conn.0 != before[1]), "the old connection is closed");
+}
+
+#[test]
+fn one_bootstrap_address_after_the_other_is_tried_a_second_each() {
+    let mut cluster = Cluster::new(3, 1);
+    cluster.frozen.extend([1, 2, 3]);
+    let bootstrap = (1..=3).map(|node| format!("b{node}:9092")).collect();
+    let mut world = World::with(cluster, ClientConfig { bootstrap, ..config() }, 1);
+    let topic = world.client.topic("t");
+    world.settle();
+    for (ms, connects) in [(0, 1), (999, 1), (1, 2), (999, 2), (1, 3), (5_000, 3)] {
+        world.run_ms(ms);
+        world.produce(topic, Some(0), "makes the client look", Acks::All, 60_000);
+        world.settle();
+        assert_eq!(world.connects.len(), connects, "{:?} after the start", world.now - world.start);
+    }
+}
+
+#[test]
+fn a_question_without_an_answer_is_given_up_in_its_time_and_not_before() {
+    for (api, within_ms) in [(ApiKey::Metadata, 5_000), (ApiKey::InitProducerId, 30_000)] {
+        let mut cluster = Cluster::new(1, 1);
+        cluster.fault(api, Fault::Silence);
+        let mut world = World::with(cluster, config(), 1);
+        let topic = world.client.topic("t");
+        let tag = world.produce(topic, Some(0), "it", Acks::All, 60_000);
+        let lost = |world: &World| world.closes.iter().filter(|why| why.contains("did not answer")).count();
+        world.run_ms(within_ms - 1);
+        assert_eq!((lost(&world), world.outcome(tag)), (0, None), "{api}");
+        world.run_ms(1);
+        assert_eq!(lost(&world), 1, "{api}");
+        world.run_ms(2_000);
+        world.stored(tag);
+    }
+}
+
+// ---- what is asked about topics
+
+/// Requests of an API since `seen` was cleared.
+fn asked(world: &World, api: ApiKey) -> usize {
+    world.cluster.seen.iter().filter(|seen| seen.api == api).count()
+}
+
+#[test]
+fn metadata_that_is_no_news_is_asked_for_once_and_changes_nothing() {
+    // (id, epochs) as told before and after; brokers are upgraded and begin to tell them, or a broker does not.
+    for (before, after) in [
+        ((0, -1), (0, -1)),
+        ((0, 4), (0, 4)),
+        ((7, -1), (7, -1)),
+        ((7, 4), (7, 4)),
+        ((0, -1), (7, 4)),
+        ((7, 4), (0, -1)),
+        ((7, 4), (7, 5)),
+    ] {
+        let tell = |cluster: &mut Cluster, (id, epoch)| {
+            let topic = cluster.topics.get_mut("t").unwrap();
+            topic.id = id;
+            topic.partitions.iter_mut().for_each(|partition| partition.leader_epoch = epoch);
+        };
+        let mut cluster = Cluster::new(2, 4);
+        tell(&mut cluster, before);
+        let mut world = World::with(cluster, config(), 1);
+        let topic = world.warm_up();
+        let known = world.client.topic_id(topic);
+        for told in [after, before, after] {
+            tell(&mut world.cluster, if told.1 < before.1 { (told.0, -1) } else { told });
+            world.cluster.seen.clear();
+            world.client.refresh_metadata(world.now);
+            world.run_ms(20_000);
+            assert_eq!(asked(&world, ApiKey::Metadata), 1, "{before:?} to {after:?}");
+            assert_eq!(asked(&world, ApiKey::InitProducerId), 0, "{before:?} to {after:?}");
+            if after.1 > before.1 {
+                break; // telling the earlier epoch again would be older
+            }
+        }
+        if known.is_some() {
+            assert_eq!(world.client.topic_id(topic), known, "{before:?} to {after:?}");
+        }
+        let tag = world.produce(topic, Some(3), "goes on", Acks::All, 1_000);
+        world.run_ms(100);
+        assert_eq!(world.stored(tag).offset, 1);
+        let batch = &world.cluster.seen_produce()[0].batches[0];
+        assert_eq!((batch.sequence, batch.producer_id), (1, 101), "{before:?} to {after:?}");
+    }
+}
+
+#[test]
+fn topics_beyond_a_thousand_are_asked_for_in_further_requests_without_delay() {
+    let mut world = World::new(1, 1);
+    let names: Vec<String> = (0..4_500).map(|n| format!("n{n}")).collect();
+    for name in &names {
+        world.cluster.create(name, 1);
+        world.client.topic(name);
+    }
+    world.run_ms(100); // five requests, 20 ms apart
+    let sizes: Vec<usize> = world.cluster.seen.iter().map(|seen| seen.topics.len()).filter(|size| *size > 0).collect();
+    assert_eq!(sizes, [1_000, 1_000, 1_000, 1_000, 500]);
+    for name in names {
+        let topic = world.client.topic(&name);
+        assert_eq!(world.client.topic_state(topic), TopicState::Known, "{name}");
+    }
+}
+
+#[test]
+fn a_partition_without_a_leader_is_asked_about_less_and_less_often_while_somebody_waits() {
+    let (mut world, topic) = World::warm(1, 1);
+    world.cluster.topics.get_mut("t").unwrap().partitions[0].leader = -1;
+    world.client.refresh_metadata(world.now);
+    world.run_ms(100);
+    world.cluster.seen.clear();
+    world.produce(topic, Some(0), "it", Acks::All, 10_000);
+    world.run_ms(10_000);
+    let count = asked(&world, ApiKey::Metadata);
+    assert!((10..=20).contains(&count), "{count} times in ten seconds");
+    world.run_ms(1_000);
+    world.cluster.seen.clear();
+    world.run_ms(10_000);
+    assert_eq!(asked(&world, ApiKey::Metadata), 0, "nobody waits any more");
+}
+
+#[test]
+fn a_topic_that_is_told_without_partitions_is_asked_for_again_until_it_has_some() {
+    let mut world = World::new(1, 1);
+    world.cluster.create("new", 0);
+    let topic = world.client.topic("new");
+    let tag = world.produce(topic, Some(0), "it", Acks::All, 20_000);
+    world.run_ms(5_000);
+    let count = asked(&world, ApiKey::Metadata);
+    assert!((24..=27).contains(&count), "{count} times in five seconds");
+    world.cluster.create("new", 1);
+    world.run_ms(300);
+    assert_eq!(world.stored(tag).offset, 0);
+}
+
+#[test]
+fn a_name_that_no_topic_can_have_is_refused_at_once() {
+    let mut world = World::new(1, 1);
+    world.cluster.fault(ApiKey::Metadata, Fault::Error(ErrorCode::INVALID_TOPIC_EXCEPTION));
+    let topic = world.client.topic("no/name");
+    let tag = world.produce(topic, None, "it", Acks::All, 5_000);
+    world.run_ms(10);
+    assert_eq!(world.error(tag), ProduceError::TopicUnknown);
+}
+
+#[test]
+fn what_a_broker_says_that_is_only_starting_is_not_believed() {
+    for (brokers, code) in [(false, ErrorCode::NONE), (true, ErrorCode(129))] {
+        let (mut world, topic) = World::warm(1, 1);
+        world.cluster.starting = Some((brokers, code));
+        world.cluster.amnesiacs.insert(1);
+        world.client.refresh_metadata(world.now);
+        world.run(Duration::from_secs(20));
+        assert_eq!(world.client.topic_state(topic), TopicState::Known);
+        assert_eq!(world.client.topic_denied_at(topic), None);
+        assert!(asked(&world, ApiKey::Metadata) < 30, "asked for less and less often");
+        world.cluster.starting = None;
+        world.cluster.amnesiacs.clear();
+        world.cluster.move_leader("t", 0, 1);
+        let tag = world.produce(topic, Some(0), "it", Acks::All, 1_000);
+        world.run_ms(1_000);
+        world.stored(tag);
+    }
+}
+
 // ---- topics
 
 #[test]
@@ -144,6 +347,9 @@ fn a_topic_nobody_uses_sleeps_and_wakes_at_its_next_use() {
     let asked: Vec<&String> = world.cluster.seen.iter().flat_map(|seen| &seen.topics).collect();
     assert!(asked.iter().any(|name| *name == "t") && asked.iter().all(|name| *name != "rare"), "{asked:?}");
     assert_eq!(world.client.topic_state(rare), TopicState::Pending);
+    world.run(Duration::from_secs(10 * 60));
+    let asked: Vec<&String> = world.cluster.seen.iter().flat_map(|seen| &seen.topics).collect();
+    assert!(asked.iter().all(|name| *name != "rare"), "to look at it does not wake it: {asked:?}");
     // The same index, and the same name; a record that looks to the broker like the first one would be dropped.
     world.cluster.seen.clear();
     let second = world.produce(rare, Some(0), "second", Acks::All, 1_000);
@@ -358,6 +564,23 @@ fn a_refused_producer_id_is_loud_and_asked_for_again_and_used_once_granted() {
         world.run_ms(500);
         world.stored(tag);
         assert_eq!(world.cluster.log("t", 0).iter().filter(|value| *value == "once").count(), 1);
+    });
+}
+
+#[test]
+fn a_producer_id_that_is_refused_with_the_batches_is_loud_once() {
+    let warnings = Arc::new(AtomicUsize::new(0));
+    tracing::subscriber::with_default(Loud(warnings.clone()), || {
+        let (mut world, topic) = World::warm(1, 2);
+        world.cluster.refuses_producer_ids = true;
+        let tags = [0, 1].map(|partition| {
+            let tag = world.produce(topic, Some(partition), "it", Acks::All, 1_000);
+            world.client.flush(world.now); // a request each
+            tag
+        });
+        world.run_ms(1_000);
+        tags.iter().for_each(|tag| assert_eq!(world.stored(*tag).offset, 1));
+        assert_eq!(warnings.load(Ordering::Relaxed), 1);
     });
 }
 

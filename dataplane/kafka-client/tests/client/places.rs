@@ -187,15 +187,25 @@ fn a_leader_that_moved_where_producer_ids_are_refused_stops_nobody() {
 #[test]
 fn a_deadline_takes_a_record_out_of_every_place() {
     type Enter = fn(&mut World);
-    let places: [(&str, Enter); 4] = [
-        ("pending", |world| world.kill(1)),
-        ("no leader", |world| world.cluster.topics.get_mut("t").unwrap().partitions[0].leader = -1),
-        ("in flight", |world| world.cluster.fault(ApiKey::Produce, Fault::Silence)),
-        ("delayed", |world| {
+    let places: [(&str, &str, Enter); 5] = [
+        ("pending", "b1:9092: connection refused", |world| world.kill(1)),
+        ("pending, opening", "leader b1:9092 did not take it in time", |world| {
+            world.kill(1);
+            world.run_ms(10); // refused
+            world.revive(1);
+            world.cluster.frozen.insert(1);
+        }),
+        ("no leader", "partition has no leader", |world| {
+            world.cluster.topics.get_mut("t").unwrap().partitions[0].leader = -1;
+        }),
+        ("in flight", "the broker did not answer in time", |world| {
+            world.cluster.fault(ApiKey::Produce, Fault::Silence);
+        }),
+        ("delayed", "NOT_ENOUGH_REPLICAS", |world| {
             (0..99).for_each(|_| world.cluster.fault(ApiKey::Produce, Fault::Error(ErrorCode::NOT_ENOUGH_REPLICAS)));
         }),
     ];
-    for (place, enter) in places {
+    for (place, words, enter) in places {
         let (mut world, topic) = World::warm(1, 1);
         enter(&mut world);
         world.client.refresh_metadata(world.now);
@@ -204,9 +214,36 @@ fn a_deadline_takes_a_record_out_of_every_place() {
         world.run(Duration::from_millis(690));
         assert_eq!(world.outcome(tag), None, "{place}");
         world.run_ms(15);
-        let told = world.error(tag);
-        let expected = matches!(told, ProduceError::Unavailable { .. }) || told.outcome_unknown();
-        assert!(expected, "{place}: {told:?}");
-        assert_eq!(told.outcome_unknown(), place == "in flight", "{place}: {told:?}");
+        let why = words.into();
+        let expected = match place {
+            "in flight" => ProduceError::Unknown { why },
+            _ => ProduceError::Unavailable { why },
+        };
+        assert_eq!(world.error(tag), expected, "{place}");
+    }
+}
+
+#[test]
+fn deadlines_are_looked_at_in_time_and_every_two_milliseconds_at_most() {
+    let (mut world, topic) = World::warm(1, 1);
+    world.kill(1);
+    let tags = [100, 101, 103].map(|ms| world.produce(topic, Some(0), "it", Acks::All, ms));
+    world.run_ms(99);
+    for told in [[true, false, false], [true, false, false], [true, true, false], [true, true, false], [true; 3]] {
+        world.run_ms(1);
+        assert_eq!(tags.map(|tag| world.outcome(tag).is_some()), told);
+    }
+}
+
+#[test]
+fn records_that_expired_leave_their_batch_when_they_are_half_of_it() {
+    let (mut world, topic) = World::warm(1, 1);
+    world.kill(1);
+    for n in 1..=4 {
+        world.produce(topic, Some(0), &"x".repeat(32), Acks::All, 100 * n); // 39 bytes of a batch with 61 of its own
+    }
+    for bytes in [61 + 4 * 39, 61 + 2 * 39, 61 + 39, 0] {
+        world.run_ms(100);
+        assert_eq!(world.client.queued_bytes(), bytes);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kafka_client::{Acks, Partitioner, ProduceError, Stored, TopicOptions, TopicState};
+use kafka_client::{Acks, ClientConfig, Partitioner, ProduceError, Stored, TopicOptions, TopicState};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::compression::Compression;
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
@@ -73,6 +73,60 @@ fn ready_partitions_of_one_broker_share_a_request_and_others_go_to_theirs() {
         produces.iter().map(|seen| (seen.node, seen.batches.iter().map(|batch| batch.partition).collect())).collect();
     partitions.sort();
     assert_eq!(partitions, [(1, vec![0, 2, 4]), (2, vec![1, 3, 5])]);
+}
+
+/// Batches of 100 bytes, each of a partition of its own, leave in requests of so many.
+#[track_caller]
+fn check_requests(partitions: usize, request_bytes_max: usize, requests: &[usize]) {
+    let mut world = World::with(Cluster::new(1, partitions), ClientConfig { request_bytes_max, ..config() }, 1);
+    let topic = world.warm_up();
+    for partition in 0..partitions as i32 {
+        world.produce(topic, Some(partition), &"x".repeat(32), Acks::All, 1_000);
+    }
+    world.settle();
+    let sizes: Vec<usize> = world.cluster.seen_produce().iter().map(|seen| seen.batches.len()).collect();
+    assert_eq!(sizes, requests, "{partitions} partitions, requests of at most {request_bytes_max} bytes");
+}
+
+#[test]
+fn a_request_takes_as_many_batches_as_fit_and_at_least_one() {
+    check_requests(4, 400, &[4]);
+    check_requests(4, 399, &[3, 1]);
+    check_requests(4, 200, &[2, 2]);
+    check_requests(4, 199, &[1, 1, 1, 1]);
+    check_requests(2, 50, &[1, 1]);
+    check_requests(1_001, 4_000_000, &[1_000, 1]);
+}
+
+#[test]
+fn answers_are_told_to_whom_they_belong_in_whatever_order_they_come() {
+    for backwards in [false, true] {
+        let mut cluster = Cluster::new(1, 3);
+        cluster.create("u", 2);
+        cluster.answers_backwards = backwards;
+        let mut world = World::with(cluster, config(), 1);
+        let t = world.warm_up();
+        let u = world.client.topic("u");
+        world.run_ms(10);
+        // Log lengths differ, so that no offset is right for another partition.
+        let places = [(t, "t", 0), (t, "t", 1), (t, "t", 2), (u, "u", 0), (u, "u", 1)];
+        for (n, (topic, _, partition)) in places.iter().enumerate() {
+            for _ in 0..10 * n {
+                world.produce(*topic, Some(*partition), "earlier", Acks::All, 1_000);
+            }
+        }
+        world.settle();
+        world.cluster.seen.clear();
+        let tags = places.map(|(topic, _, partition)| world.produce(topic, Some(partition), "it", Acks::All, 1_000));
+        world.settle();
+        assert_eq!(world.cluster.seen_produce().len(), 1, "one request for both topics");
+        for (tag, (_, name, partition)) in tags.iter().zip(places) {
+            let log = world.cluster.log(name, partition as usize);
+            assert_eq!(log.iter().position(|value| value == "it"), Some(log.len() - 1), "{name}/{partition}");
+            let stored = Stored { partition, offset: log.len() as i64 - 1, timestamp_ms: 1_000 };
+            assert_eq!(world.stored(*tag), stored, "{name}/{partition}, backwards {backwards}");
+        }
+    }
 }
 
 #[test]
@@ -164,7 +218,8 @@ fn acks_none_is_answered_when_written_and_waits_for_nobody() {
             tag
         })
         .collect();
-    assert!(tags.iter().all(|tag| world.stored(*tag).offset == -1));
+    let told = Stored { partition: 0, offset: -1, timestamp_ms: 1_000 };
+    assert!(tags.iter().all(|tag| world.stored(*tag) == told));
     let produces = world.cluster.seen_produce();
     assert_eq!(produces.len(), 20);
     assert!(produces.iter().all(|seen| seen.acks == 0 && seen.batches[0].producer_id == -1));
@@ -191,7 +246,7 @@ fn each_kind_of_acknowledgement_has_its_connection_and_only_acks_all_a_producer_
 
 #[test]
 fn a_batch_grows_to_its_limit_and_no_further() {
-    let limits = kafka_client::ClientConfig { batch_bytes_max: 1_000, record_bytes_max: 1_500, ..config() };
+    let limits = ClientConfig { batch_bytes_max: 1_000, record_bytes_max: 1_500, ..config() };
     let mut world = World::with(Cluster::new(1, 1), limits, 1);
     let topic = world.warm_up();
     world.cluster.fault(ApiKey::Produce, Fault::Hold);
@@ -226,8 +281,7 @@ fn a_large_shared_value_arrives_as_it_is() {
 
 #[test]
 fn the_queue_is_bounded_in_bytes() {
-    let mut world =
-        World::with(Cluster::new(1, 1), kafka_client::ClientConfig { queue_bytes_max: 10_000, ..config() }, 1);
+    let mut world = World::with(Cluster::new(1, 1), ClientConfig { queue_bytes_max: 10_000, ..config() }, 1);
     let topic = world.warm_up();
     world.cluster.fault(ApiKey::Produce, Fault::Hold);
     let value = "x".repeat(900);

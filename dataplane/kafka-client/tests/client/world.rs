@@ -252,8 +252,10 @@ impl World {
 
     fn connect(&mut self, connect: &Connect) {
         let node = connect.host.strip_prefix('b').and_then(|node| node.parse().ok());
-        let up = node.is_some_and(|node: i32| self.cluster.nodes.get(&node).copied().unwrap_or(false));
-        if !up || connect.port != 9092 {
+        let up = node.is_some_and(|node: i32| {
+            self.cluster.nodes.get(&node).copied().unwrap_or(false) && !self.cluster.refusing.contains(&node)
+        });
+        if !up || connect.port != self.cluster.port(node.unwrap_or_default()) {
             self.client.on_connect_failed(connect.conn, "connection refused".into(), self.now);
             return;
         }
@@ -369,6 +371,14 @@ impl World {
 
     pub fn revive(&mut self, node: i32) {
         self.cluster.nodes.insert(node, true);
+    }
+
+    /// Brokers read what reached them while they were frozen.
+    pub fn thaw(&mut self) {
+        self.cluster.frozen.clear();
+        let conns: Vec<ConnId> = self.wires.keys().copied().collect();
+        conns.into_iter().for_each(|conn| self.arrive(conn, &[]));
+        self.settle();
     }
 
     /// Sends the answers that were held back.
