@@ -138,9 +138,10 @@ impl Fetcher {
         }
     }
 
-    /// The new share. Partitions that stay keep position and records.
-    pub(super) fn assign(&mut self, partitions: &[i32], cluster: &mut impl Cluster) {
-        self.partitions.retain(|index, _| partitions.contains(index));
+    /// The new share. Partitions that stay keep position and records, but for those whose committed offset is `asked` for:
+    /// a reset that was sought for them in the generation before would set their position too.
+    pub(super) fn assign(&mut self, partitions: &[i32], asked: &[i32], cluster: &mut impl Cluster) {
+        self.partitions.retain(|index, _| partitions.contains(index) && !asked.contains(index));
         for index in partitions {
             self.epoch += 1;
             let (epoch, bytes_max) = (self.epoch, self.partition_bytes_max);
@@ -188,7 +189,7 @@ impl Fetcher {
     }
 
     pub(super) fn clear(&mut self, cluster: &mut impl Cluster) {
-        self.assign(&[], cluster);
+        self.assign(&[], &[], cluster);
         self.started.clear();
     }
 

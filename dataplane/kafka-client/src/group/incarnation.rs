@@ -75,6 +75,11 @@ impl Incarnation {
         anew
     }
 
+    /// The cluster told of the topic, now or before.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
+    }
+
     pub(super) fn id(&self) -> Option<TopicId> {
         self.id
     }

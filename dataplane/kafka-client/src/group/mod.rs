@@ -412,8 +412,8 @@ impl GroupMember {
         self.revoked.extend(self.assignment.iter().filter(|held| !partitions.contains(held)));
         self.partition_count_before = self.partition_count;
         self.partition_count = self.topic.and_then(|topic| cluster.partition_count(topic));
-        self.offsets.assign(&partitions, cluster, now);
-        self.fetcher.assign(&partitions, cluster);
+        let asked = self.offsets.assign(&partitions, cluster, now);
+        self.fetcher.assign(&partitions, asked, cluster);
         self.assignment = partitions;
     }
 

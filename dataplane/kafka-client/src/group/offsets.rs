@@ -112,8 +112,8 @@ impl Offsets {
         }
     }
 
-    /// The new share: marks of partitions that stay are kept, the others are asked for.
-    pub(super) fn assign(&mut self, partitions: &[i32], cluster: &mut impl Cluster, now: Instant) {
+    /// The new share: marks of partitions that stay are kept, the others are asked for, and returned.
+    pub(super) fn assign(&mut self, partitions: &[i32], cluster: &mut impl Cluster, now: Instant) -> &[i32] {
         self.forget_requests(cluster); // of the generation before
         self.marks.retain(|partition, mark| partitions.contains(partition) && mark.delivered.is_some());
         self.unknown = partitions.iter().copied().filter(|partition| !self.marks.contains_key(partition)).collect();
@@ -122,6 +122,7 @@ impl Offsets {
         }
         self.lookup = if self.unknown.is_empty() { Lookup::Done } else { Lookup::Due { at: now } };
         self.commit_at = self.dirty().then_some(now);
+        &self.unknown
     }
 
     /// The topic is another one, with so many partitions: what was delivered and committed was of the old one.
@@ -280,8 +281,9 @@ impl Offsets {
         };
         let worth = |committed: &Committed| incarnation.worth(&committed.label, now);
         if found.values().any(|committed| committed.offset >= 0 && worth(committed) == Worth::Other) {
-            let since = *self.other_since.get_or_insert(now);
-            if now < since + OTHER_TOPIC_WAIT {
+            // Before the topic is known, nothing can be said of it.
+            let since = incarnation.is_known().then(|| *self.other_since.get_or_insert(now));
+            if since.is_none_or(|since| now < since + OTHER_TOPIC_WAIT) {
                 cluster.refresh_metadata(now);
                 self.lookup = Lookup::Due { at: self.backoff.failed(now, &mut self.rng) };
                 return Event::Nothing;

@@ -295,6 +295,23 @@ fn a_reply_to_a_fetch_of_a_lost_partition_is_dropped() {
     assert_eq!(stage.poll(9), ["1@3"]);
 }
 
+/// Found by a seed of the simulation: the reset of the generation before was answered first, records were handed out, and
+/// then the committed offset set the position back, and nobody was told.
+#[test]
+fn a_partition_whose_beginning_is_being_sought_when_a_rebalance_comes_is_begun_once() {
+    let mut stage = Stage::stable(1, &[-1], |_| {});
+    stage.expect(&["ListOffsets node 1 0@-2"]);
+    let reset = stage.lose();
+    stage.advance(3_000);
+    stage.answer(heartbeat(ErrorCode::REBALANCE_IN_PROGRESS));
+    stage.answer(join(2, "other", "m1", &[]));
+    stage.answer(sync(&[0]));
+    stage.expect(&["OffsetFetch [0]"]);
+    assert!(stage.cluster.cancelled.contains(&reset.token));
+    stage.answer(offsets(&[(0, 7)]));
+    stage.expect(&["Fetch node 1 0@7 wait 500"]);
+}
+
 #[test]
 fn a_leader_that_sees_new_partitions_rebalances_and_misses_none_of_their_records() {
     let mut stage = Stage::stable(1, &[5], |config| config.reset = Reset::Newest);
@@ -630,6 +647,34 @@ fn a_committed_offset_of_a_newer_topic_than_we_know_waits_for_metadata() {
     stage.cluster.topic_id = B;
     stage.advance(20);
     stage.expect(&["OffsetCommit generation=1 0@0 of b", "Fetch node 1 0@0 wait 500 of b"]);
+}
+
+/// Found by a seed of the simulation: a gateway that was started while brokers did not tell of the topic had the group
+/// read all of it again.
+#[test]
+fn a_committed_offset_is_judged_when_the_topic_is_known_and_not_before() {
+    let mut stage = Stage::new(1, |_| {});
+    stage.lose();
+    stage.cluster.topics.clear();
+    stage.cluster.leaders.insert(0, None);
+    stage.member = GroupMember::new(GroupConfig::new("g", TOPIC), 7, stage.now);
+    stage.tick();
+    stage.answer(join(1, "other", "m1", &[]));
+    stage.answer(sync(&[0]));
+    for _ in 0..40 {
+        while stage.cluster.sent.front().is_some_and(|sent| sent.is("OffsetFetch")) {
+            stage.answer(offsets_of(&[(0, 20)], &label(b'a')));
+        }
+        stage.expect(&[]);
+        stage.advance(50);
+    }
+    (stage.cluster.topic_id, stage.cluster.leader_epoch) = (A, 3);
+    stage.cluster.topics.insert(TOPIC.into(), 1);
+    stage.cluster.leaders.clear();
+    stage.advance(950);
+    stage.expect(&["OffsetFetch [0]"]);
+    stage.answer(offsets_of(&[(0, 20)], &label(b'a')));
+    stage.expect(&["Fetch node 1 0@20 wait 500 of a"]);
 }
 
 #[test]
