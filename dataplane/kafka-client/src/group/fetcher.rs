@@ -211,16 +211,6 @@ impl Fetcher {
         std::mem::take(&mut self.started)
     }
 
-    pub(super) fn has_record(&self) -> bool {
-        self.partitions.values().any(|partition| partition.queue.has_record())
-    }
-
-    pub(super) fn buffered(&self) -> (usize, usize) {
-        self.partitions
-            .values()
-            .fold((0, 0), |(records, bytes), p| (records + p.queue.record_count(), bytes + p.queue.bytes()))
-    }
-
     /// What to commit when everything below `delivered` was delivered: when that is all there is, also the control batches
     /// and compacted records behind it, so that a group that has read everything has no lag.
     pub(super) fn commit_offset(&self, index: i32, delivered: i64) -> i64 {
@@ -253,9 +243,6 @@ impl Fetcher {
                 let Some(record) = partition.queue.take(allowed) else { break };
                 bytes_left = bytes_left.saturating_sub(record_bytes(&record));
                 out.push(FetchedRecord { partition: index, record });
-            }
-            if out.len() >= records_max || bytes_left == 0 {
-                break;
             }
         }
     }
@@ -314,10 +301,10 @@ impl Fetcher {
             }
         }
         match result.take() {
-            Some(Ok(Response::Fetch(response))) if flight.kind == Kind::Fetch => {
+            Some(Ok(Response::Fetch(response))) => {
                 self.fetched(&flight, response, cluster, now);
             }
-            Some(Ok(Response::Cold(ResponseKind::ListOffsets(response)))) if flight.kind == Kind::Resets => {
+            Some(Ok(Response::Cold(ResponseKind::ListOffsets(response)))) => {
                 self.offsets_listed(&flight, &response, cluster, now);
             }
             Some(Err(err)) => {
@@ -384,7 +371,6 @@ impl Fetcher {
         }
         let request = FetchRequest {
             max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: 1,
             max_bytes: i32::try_from(bytes_max).unwrap_or(i32::MAX),
             isolation_level: READ_COMMITTED,
             topics: vec![FetchTopic {

@@ -243,16 +243,6 @@ impl GroupMember {
         }
     }
 
-    /// Whether [`GroupMember::poll_records`] would yield one.
-    pub fn has_record(&self) -> bool {
-        self.hands_out() && self.fetcher.has_record()
-    }
-
-    /// Records (as batch headers count them) and wire bytes in the queues.
-    pub fn buffered(&self) -> (usize, usize) {
-        self.fetcher.buffered()
-    }
-
     /// Everything of `partition` below `next_offset` was delivered and may be committed.
     pub fn delivered(&mut self, partition: i32, next_offset: i64) {
         let next_offset = self.fetcher.commit_offset(partition, next_offset);

@@ -56,13 +56,6 @@ impl Queue {
         self.head.is_some()
     }
 
-    /// At least so many records are there; unopened batches count as their header says.
-    pub(super) fn record_count(&self) -> usize {
-        let open = self.open.as_ref().map_or(0, |(records, _)| records.remaining() as usize);
-        let unopened: usize = self.batches.iter().map(|batch| batch.header.record_count.max(0) as usize).sum();
-        usize::from(self.head.is_some()) + open + unopened
-    }
-
     /// One past the last record taken.
     pub(super) fn taken_offset(&self) -> i64 {
         self.taken_offset

@@ -179,7 +179,7 @@ fn describe(target: Target<'_>, lane: Lane, request: &Request) -> String {
     };
     match request {
         Request::Fetch(fetch) => {
-            assert_eq!((lane, fetch.isolation_level), (Lane::Fetch, 1));
+            assert_eq!((lane, fetch.isolation_level, fetch.min_bytes), (Lane::Fetch, 1, 1));
             write!(line, "Fetch{node}").unwrap();
             for partition in fetch.topics.iter().flat_map(|topic| &topic.partitions) {
                 write!(line, " {}@{}", partition.index, partition.fetch_offset).unwrap();
@@ -191,6 +191,7 @@ fn describe(target: Target<'_>, lane: Lane, request: &Request) -> String {
         }
         Request::Cold(RequestKind::JoinGroup(join)) => {
             assert_eq!(lane, Lane::Group);
+            assert_eq!((join.session_timeout_ms, join.rebalance_timeout_ms), (10_000, 30_000), "the defaults");
             write!(line, "JoinGroup member={}", join.member_id).unwrap();
         }
         Request::Cold(RequestKind::SyncGroup(sync)) => {
@@ -224,7 +225,7 @@ fn describe(target: Target<'_>, lane: Lane, request: &Request) -> String {
             write!(line, "LeaveGroup member={}", leave.members[0].member_id).unwrap();
         }
         Request::Cold(RequestKind::ListOffsets(list)) => {
-            assert_eq!(list.isolation_level, 1);
+            assert_eq!((list.isolation_level, list.replica_id.0), (1, -1), "a consumer, read_committed");
             write!(line, "ListOffsets{node}").unwrap();
             for partition in &list.topics[0].partitions {
                 write!(line, " {}@{}", partition.partition_index, partition.timestamp).unwrap();
