@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use kafka_wire::compression::Compression;
 use kafka_wire::record_batch::{BatchBuilder, HeaderRef, RecordRef};
 use smallvec::SmallVec;
 
@@ -466,6 +467,15 @@ impl Accumulator {
     /// Queues that hold batches.
     pub fn occupied(&self) -> &[Slot] {
         &self.occupied
+    }
+
+    /// Bytes that closing the first batch would compress.
+    pub fn to_compress(&self, slot: Slot) -> usize {
+        let compression = self.topics[slot.topic as usize].options.compression;
+        match self.queue(slot).and_then(|queue| queue.batches.front()) {
+            Some(Batch { body: Body::Open(builder), .. }) if compression != Compression::None => builder.bytes(),
+            _ => 0,
+        }
     }
 
     /// Closes the first batch, so that it can leave; the sticky choice ends with it. Gives its size.

@@ -34,7 +34,7 @@ use crate::cluster::Cluster;
 use crate::config::ClientConfig;
 use crate::connections::Connections;
 use crate::coordinator::Coordinators;
-use crate::limits::{BATCH_HEADER_BYTES, REQUESTS_WAITING_MAX, TOPIC_MISSING_REASK};
+use crate::limits::{BATCH_HEADER_BYTES, COMPRESS_TURN_BYTES, REQUESTS_WAITING_MAX, TOPIC_MISSING_REASK};
 use crate::producer::ProducerIds;
 use crate::requests::{Requests, Waiting};
 use crate::rng::Rng;
@@ -62,6 +62,8 @@ pub struct Client {
     connects: VecDeque<Connect>,
     closes: VecDeque<(ConnId, String)>,
     transmit: VecDeque<ConnId>,
+    /// Bytes that this flush may still compress.
+    compress_left: usize,
     attempt_last: Attempt,
     /// Topics to be asked about again at a time: a first "no such topic" is not believed.
     rechecks: Vec<(Instant, u32)>,
@@ -104,6 +106,7 @@ impl Client {
             closes: VecDeque::new(),
             transmit: VecDeque::new(),
             attempt_last: Attempt::default(),
+            compress_left: COMPRESS_TURN_BYTES,
             rechecks: Vec::new(),
             asked_topics: Vec::new(),
             expired_at: now,
@@ -387,6 +390,7 @@ impl Client {
     pub fn flush(&mut self, now: Instant) {
         self.dirty = false;
         self.flushed_at = now;
+        self.compress_left = COMPRESS_TURN_BYTES;
         if self.timer.is_some_and(|at| at <= now) {
             self.expire_connections(now);
             self.expire_requests(now);

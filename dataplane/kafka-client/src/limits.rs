@@ -49,6 +49,10 @@ pub const BROKERS_MAX: usize = 10_000;
 /// Topics asked for in one Metadata request.
 pub const METADATA_TOPICS_MAX: usize = 1_000;
 
+/// Bytes of records compressed in one flush: gzip takes 15 ms for them. The rest is for the next one, after others had
+/// their turn. A single batch is never divided.
+pub const COMPRESS_TURN_BYTES: usize = 512 << 10;
+
 /// Requests of users (`Client::request`) not yet sent.
 pub const REQUESTS_WAITING_MAX: usize = 10_000;
 

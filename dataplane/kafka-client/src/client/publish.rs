@@ -78,15 +78,20 @@ impl Client {
         let mut sent: Vec<(Slot, Attempt)> = Vec::new();
         while self.records.places.is_pending_at(broker, acks) {
             let Some(conn) = self.connection(broker, ACKS[acks].lane(), now) else { return };
-            self.take_pending(broker, acks, &mut sent);
+            let goes_on = self.take_pending(broker, acks, &mut sent);
             if !sent.is_empty() {
                 self.send_produce(conn, ACKS[acks], &mut sent, now);
+            }
+            if !goes_on {
+                self.dirty = true; // the rest in the next flush
+                return;
             }
         }
     }
 
-    /// Closes and stamps first batches of this leader's queues, up to one request's worth.
-    fn take_pending(&mut self, broker: u32, acks: usize, sent: &mut Vec<(Slot, Attempt)>) {
+    /// Closes and stamps first batches of this leader's queues, up to one request's worth. False: this flush has compressed
+    /// enough.
+    fn take_pending(&mut self, broker: u32, acks: usize, sent: &mut Vec<(Slot, Attempt)>) -> bool {
         sent.clear();
         let mut request_bytes = 0;
         while let Some(slot) = self.records.places.pending(broker, acks).pop_front() {
@@ -111,11 +116,18 @@ impl Client {
                 request_bytes + batch_bytes > self.config.request_bytes_max || sent.len() >= REQUEST_PARTITIONS_MAX;
             if full && !sent.is_empty() {
                 self.records.places.pending(broker, acks).push_front(slot);
-                return;
+                return true;
             }
+            let to_compress = self.records.to_compress(slot);
+            if to_compress > 0 && self.compress_left == 0 {
+                self.records.places.pending(broker, acks).push_front(slot);
+                return false;
+            }
+            self.compress_left = self.compress_left.saturating_sub(to_compress);
             request_bytes += batch_bytes;
             sent.push((slot, self.stamp_first(slot)));
         }
+        true
     }
 
     fn stamp_first(&mut self, slot: Slot) -> Attempt {

@@ -8,7 +8,7 @@ use kafka_wire::compression::Compression;
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 
 use crate::broker::{Cluster, Fault};
-use crate::world::{World, config};
+use crate::world::{Dice, World, config};
 
 #[test]
 fn an_idle_publish_leaves_in_the_same_instant() {
@@ -335,4 +335,31 @@ fn after_drain_nothing_new_is_taken_and_the_queue_empties() {
     world.settle();
     assert!(world.stored(tag).offset > 0);
     assert!(world.client.is_idle());
+}
+
+#[test]
+fn compression_of_much_is_spread_over_flushes_so_that_others_have_their_turn() {
+    const PARTITIONS: i32 = 12;
+    let (mut world, topic) = World::warm(1, PARTITIONS as usize);
+    let options = TopicOptions { compression: Compression::Gzip, ..TopicOptions::default() };
+    world.client.set_topic_options(topic, options);
+    let mut dice = Dice(7);
+    let value: Vec<u8> = (0..150_000).map(|_| dice.below(256) as u8).collect();
+    let now = world.now;
+    for partition in 0..PARTITIONS {
+        let record = RecordRef { timestamp_ms: 1, key: None, value: Some(&value), headers: &[] };
+        let deadline = now + Duration::from_secs(30);
+        let accepted =
+            world.client.produce(topic, Some(partition), &record, Acks::All, partition as u64, 0, deadline, now);
+        accepted.expect("accepted");
+    }
+    let has_it = |world: &World, p| world.cluster.log("t", p).iter().any(|value| value.len() >= 150_000);
+    let stored = |world: &World| (0..PARTITIONS as usize).filter(|p| has_it(world, *p)).count();
+    world.client.flush(now);
+    world.carry();
+    assert_eq!(stored(&world), 4, "512 KiB are 4 of these, the last of them begun");
+    assert_eq!(world.client.next_deadline(), Some(now), "the rest is due at once");
+    world.settle();
+    assert_eq!(stored(&world), PARTITIONS as usize);
+    (0..PARTITIONS as u64).for_each(|tag| _ = world.stored(tag));
 }

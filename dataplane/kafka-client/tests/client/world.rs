@@ -211,7 +211,7 @@ impl World {
     }
 
     /// One round; true when anything moved.
-    fn carry(&mut self) -> bool {
+    pub fn carry(&mut self) -> bool {
         let mut moved = false;
         while let Some(connect) = self.client.poll_connect(self.now) {
             moved = true;
