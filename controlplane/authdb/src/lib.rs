@@ -17,6 +17,7 @@ mod load;
 mod rows;
 mod topics;
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use model::ids::Generation;
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::sync::Mutex;
@@ -33,7 +36,15 @@ pub use apps::{AppInfo, AppUpdate, CreatedApp, NewApp};
 pub use error::AuthDbError;
 pub use topics::{NewTopic, TopicUpdate};
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+/// By number; a file that is released never changes. Not by sqlx's macro: that compiles SQLite a second time, for itself.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "tenants", include_str!("../migrations/0001_tenants.sql"))];
+
+fn migrator() -> Migrator {
+    let migration = |(version, description, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(*version, Cow::Borrowed(*description), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect())
+}
 
 /// A handle to the database. Clones share its connections.
 ///
@@ -171,7 +182,7 @@ async fn open(path: &Path, missing: Missing) -> Result<Open, AuthDbError> {
         .acquire_timeout(limits::ACQUIRE_TIMEOUT)
         .connect_with(options)
         .await?;
-    MIGRATIONS.run(&pool).await.map_err(|err| AuthDbError::Migrate { path: path.to_owned(), err })?;
+    migrator().run(&pool).await.map_err(|err| AuthDbError::Migrate { path: path.to_owned(), err })?;
     drop(guard);
     Ok(Open { pool, file: file_id(path)? })
 }
@@ -235,5 +246,20 @@ mod tests {
         for (location, expected) in rows {
             assert_eq!(parse_location(location).ok().as_deref(), expected.map(Path::new), "{location}");
         }
+    }
+
+    #[test]
+    fn a_released_migration_never_changes_for_databases_remember_its_checksum() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let found: Vec<(i64, String)> =
+            migrator().iter().map(|migration| (migration.version, hex(&migration.checksum))).collect();
+        assert_eq!(
+            found,
+            [(
+                1,
+                "563affe6986cd6c2545ef54f3d56aa4c0ce64f83efe27e2f29218bda46d8f061fdc580fde9720e4eecfc17d1781e73f3"
+                    .to_owned()
+            )]
+        );
     }
 }
