@@ -58,7 +58,6 @@ pub struct Client {
     keys: SaltedKeys,
     // What the driver and the users take.
     outcomes: VecDeque<Outcome>,
-    replies: VecDeque<(RequestToken, Result<Response, RequestError>)>,
     connects: VecDeque<Connect>,
     closes: VecDeque<(ConnId, String)>,
     transmit: VecDeque<ConnId>,
@@ -99,7 +98,6 @@ impl Client {
             requests: Requests::default(),
             keys: SaltedKeys::default(),
             outcomes: VecDeque::new(),
-            replies: VecDeque::new(),
             connects: VecDeque::new(),
             closes: VecDeque::new(),
             transmit: VecDeque::new(),
@@ -252,19 +250,12 @@ impl Client {
     ) -> RequestToken {
         self.dirty = true;
         let token = self.requests.next_token();
-        if self.requests.waiting.len() >= REQUESTS_WAITING_MAX {
-            self.replies.push_back((token, Err(RequestError::QueueFull)));
+        if self.requests.waiting_count() >= REQUESTS_WAITING_MAX {
+            self.requests.answer(token, Err(RequestError::QueueFull));
             return token;
         }
-        self.requests.waiting.push_back(Waiting {
-            token,
-            destination: target.into(),
-            lane,
-            request,
-            timeout,
-            deadline: now + timeout,
-            generation: self.cluster.generation,
-        });
+        let (destination, deadline, generation) = (target.into(), now + timeout, self.cluster.generation);
+        self.requests.accept(token, Waiting { destination, lane, request, timeout, deadline, generation });
         token
     }
 
@@ -275,19 +266,20 @@ impl Client {
 
     /// The next reply, oldest first.
     pub fn poll_reply(&mut self) -> Option<(RequestToken, Result<Response, RequestError>)> {
-        self.replies.pop_front()
+        self.requests.poll_reply()
     }
 
     /// Nobody waits for this reply any more. Whether the broker acts on the request is open.
     pub fn cancel(&mut self, token: RequestToken) {
-        self.requests.waiting.retain(|request| request.token != token);
-        self.disown(token);
-        self.replies.retain(|(replied, _)| *replied != token);
+        if let Some(conn) = self.requests.forget(token) {
+            self.disown(token, conn);
+        }
     }
 
     /// The coordinator answered that it is not: look it up again when it is needed next.
     pub fn invalidate_coordinator(&mut self, group: &str) {
         self.coordinators.forget(group);
+        self.requests.replace_group(group);
     }
 
     // ---- what is known
@@ -389,11 +381,11 @@ impl Client {
         self.flushed_at = now;
         if self.timer.is_some_and(|at| at <= now) {
             self.expire_connections(now);
-            self.expire_requests(now);
             self.wake_delayed(now);
             self.wake_rechecks(now);
         }
         self.expire_records(now);
+        self.expire_requests(now);
         self.send_requests(now);
         self.send_batches(now);
         self.ask_producer_id(now);
@@ -423,7 +415,7 @@ impl Client {
 
     /// No record and no request is under way.
     pub fn is_idle(&self) -> bool {
-        self.records.is_empty() && self.requests.waiting.is_empty() && self.requests.sent.is_empty()
+        self.records.is_empty() && self.requests.is_empty()
     }
 
     /// Ends every record now as if its deadline had come: never sent is Unavailable, sent is Unknown.

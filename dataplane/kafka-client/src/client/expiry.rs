@@ -170,26 +170,17 @@ impl Client {
     // ---- requests
 
     pub(super) fn expire_requests(&mut self, now: Instant) {
-        let replies = &mut self.replies;
-        self.requests.waiting.retain(|request| {
-            let over = request.deadline <= now;
-            if over {
-                replies.push_back((request.token, Err(RequestError::Timeout { sent: false })));
+        while let Some((token, sent)) = self.requests.overdue(now) {
+            if let Some(conn) = sent {
+                self.disown(token, conn);
             }
-            !over
-        });
-        let over: Vec<RequestToken> =
-            self.requests.sent.iter().filter(|(_, sent)| sent.deadline <= now).map(|(token, _)| *token).collect();
-        for token in over {
-            self.disown(token);
-            self.replies.push_back((token, Err(RequestError::Timeout { sent: true })));
+            self.requests.answer(token, Err(RequestError::Timeout { sent: sent.is_some() }));
         }
     }
 
-    /// The answer to a sent request will be read and dropped.
-    pub(super) fn disown(&mut self, token: RequestToken) {
-        let Some(sent) = self.requests.sent.remove(&token) else { return };
-        let Some(conn) = self.conns.get_mut(sent.conn) else { return };
+    /// The answer to a request sent on `conn` will be read and dropped.
+    pub(super) fn disown(&mut self, token: RequestToken, conn: ConnId) {
+        let Some(conn) = self.conns.get_mut(conn) else { return };
         for request in conn.in_flight.iter_mut() {
             if matches!(&request.owner, Owner::User(owner) if *owner == token) {
                 request.owner = Owner::Nobody;
@@ -260,7 +251,7 @@ impl Client {
         consider(self.requests.next_deadline());
         consider(self.rechecks.iter().map(|(at, _)| *at).min());
         consider(self.ids.retry_at);
-        self.coordinators.retry_times().for_each(|at| consider(Some(at)));
+        consider(self.coordinators.next_retry());
         if !self.cluster.refresh.asking {
             consider(self.cluster.refresh.wanted.then_some(self.cluster.refresh.not_before));
             consider(Some(self.cluster.refresh.periodic_at));

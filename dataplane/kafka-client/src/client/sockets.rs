@@ -186,7 +186,7 @@ impl Client {
             let why: Arc<str> = why.into();
             self.auth_refused = Some(why.clone());
             self.fail_unsent(&why);
-            self.fail_waiting(RequestError::Authentication { why }, |_| true);
+            self.fail_all_waiting(&RequestError::Authentication { why });
         }
     }
 
@@ -226,12 +226,11 @@ impl Client {
                     sent.iter().for_each(|(slot, attempt)| self.unanswered(*slot, *attempt, left, &why, now));
                 }
                 Owner::User(token) => {
-                    self.requests.sent.remove(&token);
                     let error = match left {
                         true => RequestError::Disconnected { why: why.clone() },
                         false => RequestError::Unreachable { why: why.clone() },
                     };
-                    self.replies.push_back((token, Err(error)));
+                    self.requests.answer(token, Err(error));
                 }
                 owner => self.internal_failed(&owner, now),
             }
@@ -285,38 +284,30 @@ impl Client {
         None
     }
 
-    /// As [`Client::connection`] for lanes whose requests wait at the broker: one without a request, or one more.
-    /// `claimed` are opening connections that other waiting requests will use.
-    pub(super) fn own_connection(
-        &mut self,
-        broker: u32,
-        lane: Lane,
-        claimed: &mut Vec<ConnId>,
-        now: Instant,
-    ) -> Option<ConnId> {
+    /// As [`Client::connection`] for lanes whose requests wait at the broker: one without a request. If there is none,
+    /// so many are opened that each of `wanted` requests gets one; those beyond the limit share the least busy.
+    pub(super) fn own_connection(&mut self, broker: u32, lane: Lane, wanted: usize, now: Instant) -> Option<ConnId> {
         let conns = &self.cluster.broker(broker).conns[lane.index()];
+        let (count, mut opening) = (conns.len(), 0);
         let mut least: Option<(usize, ConnId)> = None;
         for id in conns {
             let Some(connection) = self.conns.get(*id) else { continue };
             if connection.can_send(1, now) {
                 return Some(*id);
             }
-            if connection.is_opening() && !claimed.contains(id) {
-                claimed.push(*id);
-                return None;
-            }
+            opening += usize::from(connection.is_opening());
             if connection.can_send(self.config.in_flight_max, now) {
                 let load = connection.in_flight.len();
                 least = least.filter(|(other, _)| *other <= load).or(Some((load, *id)));
             }
         }
-        if conns.len() >= WAITING_LANE_CONNECTIONS_MAX {
-            return least.map(|(_, id)| id);
+        for _ in count..WAITING_LANE_CONNECTIONS_MAX.min(count + wanted.saturating_sub(opening)) {
+            if self.open(broker, lane, now).is_none() {
+                break;
+            }
         }
-        if let Some(id) = self.open(broker, lane, now) {
-            claimed.push(id);
-        }
-        None
+        let shared = count >= WAITING_LANE_CONNECTIONS_MAX && wanted > opening;
+        least.filter(|_| shared).map(|(_, id)| id)
     }
 
     /// Any broker's connection of a lane: the least busy that is not slow. If nobody's is open, the next candidate's
