@@ -9,6 +9,7 @@
 //! | `client/expiry.rs` | deadlines of records and requests, what times out when |
 //! | `client/metadata.rs` | asking about topics, believing the answers |
 //! | `client/questions.rs` | producer ids, coordinators, users' requests |
+//! | `client/fetches.rs` | users' fetches, put together on few connections |
 //! | `client/sockets.rs` | connections: opened, read, lost |
 //!
 //! Invariants:
@@ -16,6 +17,7 @@
 //! - After `flush(now)`, nothing more can be done at `now`: `next_deadline()` is later, or None.
 
 mod expiry;
+mod fetches;
 mod metadata;
 mod publish;
 mod questions;
@@ -34,6 +36,7 @@ use crate::cluster::Cluster;
 use crate::config::ClientConfig;
 use crate::connections::Connections;
 use crate::coordinator::Coordinators;
+use crate::fetches::Fetches;
 use crate::limits::{BATCH_HEADER_BYTES, REQUESTS_WAITING_MAX, TOPIC_MISSING_REASK};
 use crate::producer::ProducerIds;
 use crate::requests::{Requests, Waiting};
@@ -55,6 +58,7 @@ pub struct Client {
     ids: ProducerIds,
     coordinators: Coordinators,
     requests: Requests,
+    fetches: Fetches,
     keys: SaltedKeys,
     // What the driver and the users take.
     outcomes: VecDeque<Outcome>,
@@ -96,6 +100,7 @@ impl Client {
             ids: ProducerIds::default(),
             coordinators: Coordinators::default(),
             requests: Requests::default(),
+            fetches: Fetches::default(),
             keys: SaltedKeys::default(),
             outcomes: VecDeque::new(),
             connects: VecDeque::new(),
@@ -271,8 +276,8 @@ impl Client {
 
     /// Nobody waits for this reply any more. Whether the broker acts on the request is open.
     pub fn cancel(&mut self, token: RequestToken) {
-        if let Some(conn) = self.requests.forget(token) {
-            self.disown(token, conn);
+        if let Some(holder) = self.requests.forget(token) {
+            self.disown(token, holder);
         }
     }
 
@@ -386,7 +391,9 @@ impl Client {
         }
         self.expire_records(now);
         self.expire_requests(now);
+        self.expire_fetches(now);
         self.send_requests(now);
+        self.send_fetches(now);
         self.send_batches(now);
         self.ask_producer_id(now);
         if !self.records.places.ready.is_empty() {

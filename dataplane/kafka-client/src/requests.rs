@@ -1,7 +1,7 @@
 //! Requests of users that are not Produce: where they go, until when, and who gets the answer.
 //!
 //! ```text
-//!   accept() ─> Arrived ──place()──> Line of a (broker, lane) ──send()──> sent ──answer()──> poll_reply()
+//!   accept() ─> Arrived ──place()──> Line of a (broker, lane) ──send()──> sent, or the hub's ──answer()──> poll_reply()
 //!                  ^        └──────> Unknown, Coordinator ──news──┘
 //!                  └──────────────────────────────────────────┘
 //! ```
@@ -76,8 +76,17 @@ pub(crate) enum Place {
 
 #[derive(Debug)]
 enum Stage {
-    Waiting(Place, Waiting),
-    Sent(ConnId),
+    Waiting(Place, Box<Waiting>),
+    Taken(Holder),
+}
+
+/// Who has a request that waits no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holder {
+    /// Sent on this connection.
+    Connection(ConnId),
+    /// The fetch hub.
+    Hub,
 }
 
 #[derive(Debug)]
@@ -136,7 +145,7 @@ impl Requests {
         self.deadlines.insert((waiting.deadline, token));
         self.waiting_count += 1;
         let deadline = waiting.deadline;
-        self.entries.insert(token, Entry { deadline, stage: Stage::Waiting(Place::Arrived, waiting) });
+        self.entries.insert(token, Entry { deadline, stage: Stage::Waiting(Place::Arrived, Box::new(waiting)) });
     }
 
     /// The oldest request without a place.
@@ -147,7 +156,7 @@ impl Requests {
     pub fn waiting(&self, token: RequestToken) -> Option<&Waiting> {
         match &self.entries.get(&token)?.stage {
             Stage::Waiting(_, waiting) => Some(waiting),
-            Stage::Sent(_) => None,
+            Stage::Taken(_) => None,
         }
     }
 
@@ -230,8 +239,8 @@ impl Requests {
     pub fn take(&mut self, token: RequestToken) -> Option<Waiting> {
         let entry = self.remove(token)?;
         match entry.stage {
-            Stage::Waiting(_, waiting) => Some(waiting),
-            Stage::Sent(_) => None,
+            Stage::Waiting(_, waiting) => Some(*waiting),
+            Stage::Taken(_) => None,
         }
     }
 
@@ -239,8 +248,17 @@ impl Requests {
 
     /// It was taken and sent; the answer comes on `conn`.
     pub fn sent(&mut self, token: RequestToken, conn: ConnId, deadline: Instant) {
+        self.hold(token, Holder::Connection(conn), deadline);
+    }
+
+    /// It was taken and given to the fetch hub.
+    pub fn shared(&mut self, token: RequestToken, deadline: Instant) {
+        self.hold(token, Holder::Hub, deadline);
+    }
+
+    fn hold(&mut self, token: RequestToken, holder: Holder, deadline: Instant) {
         self.deadlines.insert((deadline, token));
-        self.entries.insert(token, Entry { deadline, stage: Stage::Sent(conn) });
+        self.entries.insert(token, Entry { deadline, stage: Stage::Taken(holder) });
     }
 
     fn remove(&mut self, token: RequestToken) -> Option<Entry> {
@@ -268,11 +286,11 @@ impl Requests {
         self.replies.push_back((token, result));
     }
 
-    /// Nobody waits for it any more. Gives the connection its answer comes on.
-    pub fn forget(&mut self, token: RequestToken) -> Option<ConnId> {
+    /// Nobody waits for it any more. Gives who has it.
+    pub fn forget(&mut self, token: RequestToken) -> Option<Holder> {
         self.answered.remove(&token);
         match self.remove(token)?.stage {
-            Stage::Sent(conn) => Some(conn),
+            Stage::Taken(holder) => Some(holder),
             Stage::Waiting(..) => None,
         }
     }
@@ -292,12 +310,12 @@ impl Requests {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// A request whose time is over, and the connection it was sent on.
-    pub fn overdue(&self, now: Instant) -> Option<(RequestToken, Option<ConnId>)> {
+    /// A request whose time is over, and who has it.
+    pub fn overdue(&self, now: Instant) -> Option<(RequestToken, Option<Holder>)> {
         let (_, token) = self.deadlines.first().filter(|(at, _)| *at <= now)?;
         match self.entries[token].stage {
             Stage::Waiting(..) => Some((*token, None)),
-            Stage::Sent(conn) => Some((*token, Some(conn))),
+            Stage::Taken(holder) => Some((*token, Some(holder))),
         }
     }
 }
@@ -374,8 +392,8 @@ mod tests {
         requests.answer(tokens[1], Err(RequestError::Timeout { sent: false }));
         let taken = requests.take(tokens[2]).expect("it waits");
         requests.sent(tokens[2], ConnId(7), taken.deadline);
-        assert_eq!(requests.overdue(after(25)), Some((tokens[2], Some(ConnId(7)))));
-        assert_eq!(requests.forget(tokens[2]), Some(ConnId(7)));
+        assert_eq!(requests.overdue(after(25)), Some((tokens[2], Some(Holder::Connection(ConnId(7))))));
+        assert_eq!(requests.forget(tokens[2]), Some(Holder::Connection(ConnId(7))));
         assert_eq!(requests.next_deadline(), Some(after(30)));
         assert_eq!(requests.forget(tokens[0]), None);
         assert_empty(&requests);

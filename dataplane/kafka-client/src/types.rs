@@ -102,16 +102,18 @@ pub enum Lane {
     ProduceAll,
     /// Produce with other acks.
     ProduceOther,
-    /// Fetch. Several connections, each with one request at a time.
+    /// Fetch that waits at the broker. Few connections, each with one request at a time, which many users share.
     Fetch,
     /// JoinGroup, SyncGroup. Several connections, each with one request at a time.
     Group,
     /// Everything that is answered at once: metadata, heartbeats, commits, admin.
     Control,
+    /// Fetch of what is known to be there, which is answered at once: the client's own choice for a [`Lane::Fetch`].
+    CatchUp,
 }
 
 impl Lane {
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 6;
 
     pub(crate) fn index(self) -> usize {
         self as usize

@@ -159,7 +159,7 @@ impl Client {
         }
         self.requests.news(self.cluster.generation, self.cluster.brokers.len());
         while let Some(token) = self.requests.first_arrived() {
-            self.place_request(token);
+            self.place_request(token, now);
         }
         for line in self.requests.lines() {
             self.serve_line(line, now);
@@ -167,7 +167,7 @@ impl Client {
     }
 
     /// Gives a waiting request the place it belongs to now, or its error.
-    fn place_request(&mut self, token: RequestToken) {
+    fn place_request(&mut self, token: RequestToken, now: Instant) {
         let Some(waiting) = self.requests.waiting(token) else { return };
         let line = |broker, lane| Ok(Place::Line(Line { broker, lane }));
         let known = match &waiting.destination {
@@ -190,6 +190,7 @@ impl Client {
             }
         };
         match place {
+            Ok(Place::Line(Line { broker: Some(broker), .. })) if self.share_request(token, broker, now) => {}
             Ok(place) => self.requests.place(token, place),
             Err(error) => self.requests.answer(token, Err(error)),
         }

@@ -10,7 +10,7 @@ use kafka_wire::cold::{self, ResponseKind};
 use super::Client;
 use super::expiry::UNUSED;
 use crate::connection::{Connection, ConnectionError, Context, Event, Owner};
-use crate::limits::{OPENING_PATIENCE, WAITING_LANE_CONNECTIONS_MAX};
+use crate::limits::{OPENING_PATIENCE, POLL_CONNECTIONS_MAX, WAITING_LANE_CONNECTIONS_MAX};
 use crate::types::{ConnId, Connect, Lane, RequestError};
 
 /// A connection whose oldest request is older is not given requests that others can answer.
@@ -137,6 +137,7 @@ impl Client {
         match owner {
             Owner::Produce(sent) => self.on_produce_answer(conn, &sent, version, body, now),
             Owner::User(token) => self.on_reply(conn, token, api, version, body, now),
+            Owner::Fetches => self.on_fetches(conn, version, body, now),
             Owner::Nobody => Ok(()),
             Owner::Handshake => Err(ConnectionError::Unsolicited),
             owner @ (Owner::Metadata | Owner::ProducerId | Owner::Coordinator(_)) => {
@@ -170,7 +171,7 @@ impl Client {
             Owner::Metadata => self.metadata_failed(now),
             Owner::ProducerId => self.producer_id_failed(now),
             Owner::Coordinator(group) => self.coordinator_failed(group, now),
-            Owner::Handshake | Owner::Produce(_) | Owner::User(_) | Owner::Nobody => {}
+            Owner::Handshake | Owner::Produce(_) | Owner::User(_) | Owner::Fetches | Owner::Nobody => {}
         }
     }
 
@@ -221,17 +222,16 @@ impl Client {
         }
         let why: Arc<str> = place.into();
         for (request, left) in connection.into_waiting() {
+            let error = match left {
+                true => RequestError::Disconnected { why: why.clone() },
+                false => RequestError::Unreachable { why: why.clone() },
+            };
             match request.owner {
                 Owner::Produce(sent) => {
                     sent.iter().for_each(|(slot, attempt)| self.unanswered(*slot, *attempt, left, &why, now));
                 }
-                Owner::User(token) => {
-                    let error = match left {
-                        true => RequestError::Disconnected { why: why.clone() },
-                        false => RequestError::Unreachable { why: why.clone() },
-                    };
-                    self.requests.answer(token, Err(error));
-                }
+                Owner::User(token) => self.requests.answer(token, Err(error)),
+                Owner::Fetches => self.fail_fetches(conn, &error),
                 owner => self.internal_failed(&owner, now),
             }
         }
@@ -301,12 +301,13 @@ impl Client {
                 least = least.filter(|(other, _)| *other <= load).or(Some((load, *id)));
             }
         }
-        for _ in count..WAITING_LANE_CONNECTIONS_MAX.min(count + wanted.saturating_sub(opening)) {
+        let count_max = if lane == Lane::Fetch { POLL_CONNECTIONS_MAX } else { WAITING_LANE_CONNECTIONS_MAX };
+        for _ in count..count_max.min(count + wanted.saturating_sub(opening)) {
             if self.open(broker, lane, now).is_none() {
                 break;
             }
         }
-        let shared = count >= WAITING_LANE_CONNECTIONS_MAX && wanted > opening;
+        let shared = count >= count_max && wanted > opening;
         least.filter(|_| shared).map(|(_, id)| id)
     }
 
@@ -340,7 +341,7 @@ impl Client {
         best.map(|(.., id)| id)
     }
 
-    fn open(&mut self, broker: u32, lane: Lane, now: Instant) -> Option<ConnId> {
+    pub(super) fn open(&mut self, broker: u32, lane: Lane, now: Instant) -> Option<ConnId> {
         if !self.cluster.broker(broker).may_connect(now) {
             return None;
         }
