@@ -103,6 +103,10 @@ pub(crate) enum Kind {
     Now,
 }
 
+/// Topic of a request, and partition.
+type Place = (usize, i32);
+type Askers = SmallVec<[RequestToken; 1]>;
+
 /// One Fetch on its way, and who is named in it.
 #[derive(Debug)]
 pub(crate) struct Union {
@@ -121,7 +125,7 @@ pub(crate) struct Union {
     by_name: foldhash::HashMap<Bytes, usize>,
     by_id: foldhash::HashMap<TopicId, usize>,
     /// By topic and partition: its place in the request, and who asked.
-    named: foldhash::HashMap<(usize, i32), (usize, SmallVec<[RequestToken; 1]>)>,
+    named: foldhash::HashMap<Place, (usize, Askers)>,
     asks: Vec<RequestToken>,
     /// When the broker answers at the latest, if it lives.
     returns_at: Instant,
@@ -149,7 +153,7 @@ impl Union {
     }
 
     /// The partition in this request, if its topic is named and under this id.
-    fn find(&self, topic: &FetchTopic, index: i32) -> Option<(&FetchPartition, (usize, i32))> {
+    fn find(&self, topic: &FetchTopic, index: i32) -> Option<(&FetchPartition, Place)> {
         let at = *self.by_name.get(&topic.name)?;
         let (position, _) = self.named.get(&(at, index))?;
         let named = &self.request.topics[at];
@@ -687,7 +691,7 @@ impl Fetches {
     }
 }
 
-type Found = foldhash::HashMap<(usize, i32), FetchedPartition>;
+type Found = foldhash::HashMap<Place, FetchedPartition>;
 
 /// Is this worth an answer?
 fn tells(partition: &FetchedPartition) -> bool {
@@ -739,3 +743,6 @@ fn unpinned(records: Bytes, body_bytes: usize) -> Bytes {
     }
     records
 }
+
+#[cfg(test)]
+mod tests;
