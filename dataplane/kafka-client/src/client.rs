@@ -9,6 +9,7 @@
 //! | `client/expiry.rs` | deadlines of records and requests, what times out when |
 //! | `client/metadata.rs` | asking about topics, believing the answers |
 //! | `client/questions.rs` | producer ids, coordinators, users' requests |
+//! | `client/fetches.rs` | users' fetches, put together on few connections |
 //! | `client/sockets.rs` | connections: opened, read, lost |
 //!
 //! Invariants:
@@ -16,6 +17,7 @@
 //! - After `flush(now)`, nothing more can be done at `now`: `next_deadline()` is later, or None.
 
 mod expiry;
+mod fetches;
 mod metadata;
 mod publish;
 mod questions;
@@ -34,6 +36,7 @@ use crate::cluster::Cluster;
 use crate::config::ClientConfig;
 use crate::connections::Connections;
 use crate::coordinator::Coordinators;
+use crate::fetches::Fetches;
 use crate::limits::{BATCH_HEADER_BYTES, COMPRESS_TURN_BYTES, REQUESTS_WAITING_MAX, TOPIC_MISSING_REASK};
 use crate::producer::ProducerIds;
 use crate::requests::{Requests, Waiting};
@@ -55,10 +58,10 @@ pub struct Client {
     ids: ProducerIds,
     coordinators: Coordinators,
     requests: Requests,
+    fetches: Fetches,
     keys: SaltedKeys,
     // What the driver and the users take.
     outcomes: VecDeque<Outcome>,
-    replies: VecDeque<(RequestToken, Result<Response, RequestError>)>,
     connects: VecDeque<Connect>,
     closes: VecDeque<(ConnId, String)>,
     transmit: VecDeque<ConnId>,
@@ -99,9 +102,9 @@ impl Client {
             ids: ProducerIds::default(),
             coordinators: Coordinators::default(),
             requests: Requests::default(),
+            fetches: Fetches::default(),
             keys: SaltedKeys::default(),
             outcomes: VecDeque::new(),
-            replies: VecDeque::new(),
             connects: VecDeque::new(),
             closes: VecDeque::new(),
             transmit: VecDeque::new(),
@@ -255,19 +258,12 @@ impl Client {
     ) -> RequestToken {
         self.dirty = true;
         let token = self.requests.next_token();
-        if self.requests.waiting.len() >= REQUESTS_WAITING_MAX {
-            self.replies.push_back((token, Err(RequestError::QueueFull)));
+        if self.requests.waiting_count() >= REQUESTS_WAITING_MAX {
+            self.requests.answer(token, Err(RequestError::QueueFull));
             return token;
         }
-        self.requests.waiting.push_back(Waiting {
-            token,
-            destination: target.into(),
-            lane,
-            request,
-            timeout,
-            deadline: now + timeout,
-            generation: self.cluster.generation,
-        });
+        let (destination, deadline, generation) = (target.into(), now + timeout, self.cluster.generation);
+        self.requests.accept(token, Waiting { destination, lane, request, timeout, deadline, generation });
         token
     }
 
@@ -278,19 +274,20 @@ impl Client {
 
     /// The next reply, oldest first.
     pub fn poll_reply(&mut self) -> Option<(RequestToken, Result<Response, RequestError>)> {
-        self.replies.pop_front()
+        self.requests.poll_reply()
     }
 
     /// Nobody waits for this reply any more. Whether the broker acts on the request is open.
     pub fn cancel(&mut self, token: RequestToken) {
-        self.requests.waiting.retain(|request| request.token != token);
-        self.disown(token);
-        self.replies.retain(|(replied, _)| *replied != token);
+        if let Some(holder) = self.requests.forget(token) {
+            self.disown(token, holder);
+        }
     }
 
     /// The coordinator answered that it is not: look it up again when it is needed next.
     pub fn invalidate_coordinator(&mut self, group: &str) {
         self.coordinators.forget(group);
+        self.requests.replace_group(group);
     }
 
     // ---- what is known
@@ -393,12 +390,14 @@ impl Client {
         self.compress_left = COMPRESS_TURN_BYTES;
         if self.timer.is_some_and(|at| at <= now) {
             self.expire_connections(now);
-            self.expire_requests(now);
             self.wake_delayed(now);
             self.wake_rechecks(now);
         }
         self.expire_records(now);
+        self.expire_requests(now);
+        self.expire_fetches(now);
         self.send_requests(now);
+        self.send_fetches(now);
         self.send_batches(now);
         self.ask_producer_id(now);
         if !self.records.places.ready.is_empty() {
@@ -427,7 +426,7 @@ impl Client {
 
     /// No record and no request is under way.
     pub fn is_idle(&self) -> bool {
-        self.records.is_empty() && self.requests.waiting.is_empty() && self.requests.sent.is_empty()
+        self.records.is_empty() && self.requests.is_empty()
     }
 
     /// Ends every record now as if its deadline had come: never sent is Unavailable, sent is Unknown.

@@ -48,6 +48,8 @@ pub(crate) enum Owner {
     ProducerId,
     Coordinator(String),
     User(RequestToken),
+    /// Asks of the fetch hub; it knows whose.
+    Fetches,
     /// Somebody who no longer waits; the answer is read and dropped.
     Nobody,
 }

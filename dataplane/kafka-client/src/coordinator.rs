@@ -1,5 +1,6 @@
 //! Which broker coordinates which consumer group: asked once, kept until somebody says it is wrong.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use kafka_wire::WireError;
@@ -8,6 +9,7 @@ use kafka_wire::error_code::ErrorCode;
 
 use crate::backoff::Backoff;
 use crate::limits::COORDINATORS_MAX;
+use crate::rng::Rng;
 
 /// From version 4 several groups fit into one request (KIP-699); we ask for one.
 const BATCHED_FROM: i16 = 4;
@@ -15,19 +17,34 @@ const KEY_TYPE_GROUP: i8 = 0;
 
 /// What is known about one group's coordinator.
 #[derive(Debug, Default)]
-pub(crate) struct Coordinator {
+struct Coordinator {
     /// Index in the cluster.
-    pub broker: Option<u32>,
-    pub wanted: bool,
-    pub asking: bool,
-    pub retry_at: Option<Instant>,
-    pub backoff: Backoff,
+    broker: Option<u32>,
+    asking: Asking,
+    backoff: Backoff,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    /// Nobody needs it.
+    #[default]
+    No,
+    /// To be asked for as soon as a connection takes it.
+    Due,
+    /// The last try failed.
+    After(Instant),
+    /// A question is on its way.
+    Asked,
 }
 
 /// All groups somebody asked for.
+///
+/// Invariant: a group is in `due` or `delayed` exactly when its [`Asking`] says so.
 #[derive(Debug, Default)]
 pub(crate) struct Coordinators {
     by_group: foldhash::HashMap<String, Coordinator>,
+    due: BTreeSet<String>,
+    delayed: BTreeSet<(Instant, String)>,
 }
 
 /// What a FindCoordinator answer says.
@@ -47,19 +64,46 @@ pub(crate) enum Found {
 impl Coordinators {
     /// The coordinator if known; else it will be asked for.
     pub fn find(&mut self, group: &str) -> Option<u32> {
-        if let Some(coordinator) = self.by_group.get_mut(group) {
-            coordinator.wanted |= coordinator.broker.is_none();
-            return coordinator.broker;
+        if let Some(coordinator) = self.by_group.get(group) {
+            let (broker, asking) = (coordinator.broker, coordinator.asking);
+            if broker.is_none() && asking == Asking::No {
+                self.turn(group, Asking::Due);
+            }
+            return broker;
         }
         if self.by_group.len() >= COORDINATORS_MAX {
             // Forgetting costs one lookup; those being asked for stay.
-            let victim = self.by_group.iter().find(|(_, c)| !c.asking && !c.wanted).map(|(group, _)| group.clone());
+            let victim = self.by_group.iter().find(|(_, c)| c.asking == Asking::No).map(|(group, _)| group.clone());
             if let Some(victim) = victim {
                 self.by_group.remove(&victim);
             }
         }
-        self.by_group.insert(group.to_owned(), Coordinator { wanted: true, ..Coordinator::default() });
+        self.by_group.insert(group.to_owned(), Coordinator::default());
+        self.turn(group, Asking::Due);
         None
+    }
+
+    /// The one way to another [`Asking`].
+    fn turn(&mut self, group: &str, asking: Asking) {
+        let Some(coordinator) = self.by_group.get_mut(group) else { return };
+        match std::mem::replace(&mut coordinator.asking, asking) {
+            Asking::No | Asking::Asked => {}
+            Asking::Due => {
+                self.due.remove(group);
+            }
+            Asking::After(at) => {
+                self.delayed.remove(&(at, group.to_owned()));
+            }
+        }
+        match asking {
+            Asking::No | Asking::Asked => {}
+            Asking::Due => {
+                self.due.insert(group.to_owned());
+            }
+            Asking::After(at) => {
+                self.delayed.insert((at, group.to_owned()));
+            }
+        }
     }
 
     pub fn forget(&mut self, group: &str) {
@@ -69,19 +113,42 @@ impl Coordinators {
     }
 
     /// A group whose coordinator should be asked for now.
-    pub fn due(&self, now: Instant) -> Option<String> {
-        self.by_group
-            .iter()
-            .find(|(_, c)| c.wanted && !c.asking && c.retry_at.is_none_or(|at| at <= now))
-            .map(|(group, _)| group.clone())
+    pub fn due(&mut self, now: Instant) -> Option<String> {
+        while let Some((_, group)) = self.delayed.first().filter(|(at, _)| *at <= now).cloned() {
+            self.turn(&group, Asking::Due);
+        }
+        self.due.first().cloned()
     }
 
-    pub fn get_mut(&mut self, group: &str) -> Option<&mut Coordinator> {
-        self.by_group.get_mut(group)
+    /// A question is on its way.
+    pub fn asked(&mut self, group: &str) {
+        self.turn(group, Asking::Asked);
     }
 
-    pub fn retry_times(&self) -> impl Iterator<Item = Instant> {
-        self.by_group.values().filter(|c| c.wanted && !c.asking).filter_map(|c| c.retry_at)
+    /// No answer, or none that helps: asked again after a pause.
+    pub fn failed(&mut self, group: &str, now: Instant, rng: &mut Rng) {
+        if let Some(coordinator) = self.by_group.get_mut(group) {
+            let at = coordinator.backoff.failed(now, rng);
+            self.turn(group, Asking::After(at));
+        }
+    }
+
+    pub fn found(&mut self, group: &str, broker: u32) {
+        self.turn(group, Asking::No);
+        if let Some(coordinator) = self.by_group.get_mut(group) {
+            coordinator.broker = Some(broker);
+            coordinator.backoff.succeeded();
+        }
+    }
+
+    /// Asked for again only when somebody needs it anew.
+    pub fn refused(&mut self, group: &str) {
+        self.turn(group, Asking::No);
+    }
+
+    /// When the next pause ends.
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.delayed.first().map(|(at, _)| *at)
     }
 }
 
@@ -124,9 +191,9 @@ mod tests {
         let mut coordinators = Coordinators::default();
         assert_eq!(coordinators.find("g"), None);
         assert_eq!(coordinators.due(now).as_deref(), Some("g"));
-        let coordinator = coordinators.get_mut("g").unwrap();
-        coordinator.broker = Some(3);
-        coordinator.wanted = false;
+        coordinators.asked("g");
+        assert_eq!(coordinators.due(now), None, "once");
+        coordinators.found("g", 3);
         assert_eq!((coordinators.find("g"), coordinators.due(now)), (Some(3), None));
         coordinators.forget("g");
         assert_eq!(coordinators.due(now), None, "nobody needs it yet");
@@ -135,12 +202,30 @@ mod tests {
     }
 
     #[test]
+    fn a_lookup_that_failed_is_due_after_its_pause_and_not_before() {
+        let now = Instant::now();
+        let (mut coordinators, mut rng) = (Coordinators::default(), Rng::new(1));
+        for group in ["g", "h"] {
+            coordinators.find(group);
+            coordinators.asked(group);
+        }
+        coordinators.failed("g", now, &mut rng);
+        let at = coordinators.next_retry().expect("a pause");
+        assert!(at > now);
+        assert_eq!(coordinators.due(at - std::time::Duration::from_nanos(1)), None);
+        assert_eq!(coordinators.find("g"), None);
+        assert_eq!(coordinators.due(now), None, "needing it does not shorten the pause");
+        assert_eq!(coordinators.due(at).as_deref(), Some("g"));
+        assert_eq!(coordinators.next_retry(), None);
+    }
+
+    #[test]
     fn the_map_is_bounded() {
         let mut coordinators = Coordinators::default();
         for n in 0..COORDINATORS_MAX + 100 {
             let group = format!("g{n}");
             coordinators.find(&group);
-            coordinators.get_mut(&group).unwrap().wanted = false;
+            coordinators.refused(&group);
         }
         assert!(coordinators.by_group.len() <= COORDINATORS_MAX);
     }

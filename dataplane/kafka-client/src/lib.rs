@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Read `client` for the plan, `producer` for what an error says about storage, `accumulator` and `batch` for the
-//! path of a record, `connection` for the wire.
+//! path of a record, `fetches` for how many groups share few connections, `connection` for the wire.
 
 mod accumulator;
 mod backoff;
@@ -24,6 +24,7 @@ pub mod config;
 mod connection;
 mod connections;
 mod coordinator;
+mod fetches;
 pub mod group;
 pub mod limits;
 pub mod partitioner;

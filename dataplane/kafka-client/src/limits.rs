@@ -62,9 +62,43 @@ pub const COORDINATORS_MAX: usize = 10_000;
 /// Connections: the slab index has 12 bits of [`crate::ConnId`].
 pub const CONNECTIONS_MAX: usize = 4_096;
 
-/// Connections per broker of a lane whose requests wait at the broker (fetch, join): a broker works on one request
-/// per connection at a time, so a long poll of one group must not stand before another group's.
+/// Connections per broker of the lane for joins and syncs: a broker works on one request per connection at a time, so
+/// one group's join must not stand before another group's.
 pub const WAITING_LANE_CONNECTIONS_MAX: usize = 64;
+
+/// Those are closed when they were not used for so long: groups join together and then not for a long time.
+pub const GROUP_CONNECTION_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Connections per broker that fetch, however many groups there are.
+pub const FETCH_CONNECTIONS_MAX: usize = 12;
+
+/// Of those, the ones for long polls; the last is for groups that lag behind.
+pub const POLL_CONNECTIONS_MAX: usize = FETCH_CONNECTIONS_MAX - 1;
+
+/// Connections per broker and client while the groups are stable: fetches, one each for acks=all, for other acks and for
+/// what is answered at once, and one to its bootstrap address until the brokers are known.
+pub const STABLE_CONNECTIONS_MAX: usize = 16;
+
+/// Users' fetches that are put together, named or waiting for a connection.
+pub const FETCHES_MAX: usize = 65_536;
+
+/// Partitions in one Fetch of several users; one user's always fit.
+pub const FETCH_PARTITIONS_MAX: usize = 2_000;
+
+/// Bytes asked for in one Fetch of several users; one user's always fit.
+pub const FETCH_RESPONSE_BYTES_MAX: usize = 8 * 1_048_576;
+
+/// When all other connections hold long polls, the last one waits no longer, so that a newcomer is named so soon.
+pub const FETCH_DOOR_WAIT: Duration = Duration::from_millis(10);
+
+/// Whoever has waited so long at that last connection is quiet, and moves to a long poll when one returns.
+pub const FETCH_SETTLED_AFTER: Duration = Duration::from_millis(100);
+
+/// Partitions whose end is remembered, to tell who lags behind; it costs some 100 bytes each.
+pub const FETCH_ENDS_MAX: usize = 65_536;
+
+/// Answers up to this size are kept in memory by any record in them; of larger ones, small parts are copied.
+pub const FETCH_PINNED_BYTES_MAX: usize = 64 * 1_024;
 
 /// Largest response frame read from a broker.
 pub const RESPONSE_BYTES_MAX: usize = 100 * 1_048_576;
@@ -128,3 +162,7 @@ const _: () = assert!(LARGE_RECORD_BYTES_MAX * 4 <= QUEUE_BYTES_MAX);
 const _: () = assert!(OLDER_NEWS_AFTER.as_millis() < TOPIC_GONE_AFTER.as_millis());
 const _: () = assert!(REQUEST_BYTES_MAX <= TRANSMIT_BYTES_MAX);
 const _: () = assert!(CONNECTIONS_MAX <= 1 << 12);
+const _: () = assert!(POLL_CONNECTIONS_MAX >= 2, "one of them is the door");
+const _: () = assert!(FETCH_CONNECTIONS_MAX + 4 <= STABLE_CONNECTIONS_MAX);
+const _: () = assert!(FETCH_RESPONSE_BYTES_MAX * 2 <= RESPONSE_BYTES_MAX);
+const _: () = assert!(REQUESTS_WAITING_MAX <= FETCHES_MAX);

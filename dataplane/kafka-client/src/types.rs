@@ -83,6 +83,11 @@ impl RequestToken {
         RequestToken(u64::from(asker.0) << ASKER_SHIFT | number)
     }
 
+    /// Grows with every request of a client.
+    pub(crate) fn number(self) -> u64 {
+        self.0 & ((1 << ASKER_SHIFT) - 1)
+    }
+
     /// Who asked.
     pub fn asker(self) -> Asker {
         Asker((self.0 >> ASKER_SHIFT) as u32)
@@ -91,22 +96,24 @@ impl RequestToken {
 
 /// Which of a broker's connections. A broker works on one request per connection at a time, so requests that wait
 /// there (acks=all, long polls, joins) never stand before the others.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Lane {
     /// Produce with acks=all.
     ProduceAll,
     /// Produce with other acks.
     ProduceOther,
-    /// Fetch. Several connections, each with one request at a time.
+    /// Fetch that waits at the broker. Few connections, each with one request at a time, which many users share.
     Fetch,
     /// JoinGroup, SyncGroup. Several connections, each with one request at a time.
     Group,
     /// Everything that is answered at once: metadata, heartbeats, commits, admin.
     Control,
+    /// Fetch of what is known to be there, which is answered at once: the client's own choice for a [`Lane::Fetch`].
+    CatchUp,
 }
 
 impl Lane {
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 6;
 
     pub(crate) fn index(self) -> usize {
         self as usize

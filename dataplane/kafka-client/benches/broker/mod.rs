@@ -37,9 +37,11 @@ fn answer(mut frame: BytesMut, reply: &mut BytesMut) {
                 .map(|(api, range)| ApiRange { key: api.key(), min: *range.start(), max: *range.end() })
                 .collect();
             apis.push(ApiRange { key: 0, min: 3, max: 12 });
+            apis.push(ApiRange { key: 1, min: 4, max: 13 });
             let response = ApiVersionsResponse { error: ErrorCode::NONE, apis, throttle_time_ms: 0 };
             reply.extend_from_slice(&api_versions::encode_response_frame(version, id, &response));
         }
+        ApiKey::Fetch => {} // a long poll without news
         _ => {
             let response = match cold::decode_request(api, version, frame).unwrap() {
                 RequestKind::Metadata(request) => metadata(request),

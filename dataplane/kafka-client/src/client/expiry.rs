@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::Client;
 use crate::connection::{InFlight, Owner};
-use crate::limits::{CONNECTION_IDLE_MAX, EXPIRY_PAUSE, OPENING_PATIENCE, PRODUCE_STALL};
+use crate::limits::{CONNECTION_IDLE_MAX, EXPIRY_PAUSE, GROUP_CONNECTION_IDLE_MAX, OPENING_PATIENCE, PRODUCE_STALL};
 use crate::queue::{Place, Queue, Slot};
-use crate::types::{ConnId, Outcome, ProduceError, RequestError, RequestToken};
+use crate::requests::Holder;
+use crate::types::{ConnId, Lane, Outcome, ProduceError, RequestError, RequestToken};
 
 /// A connection without an answer for longer does not count as reachable.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
@@ -167,31 +168,25 @@ impl Client {
     // ---- requests
 
     pub(super) fn expire_requests(&mut self, now: Instant) {
-        let replies = &mut self.replies;
-        self.requests.waiting.retain(|request| {
-            let over = request.deadline <= now;
-            if over {
-                replies.push_back((request.token, Err(RequestError::Timeout { sent: false })));
-            }
-            !over
-        });
-        let over: Vec<RequestToken> =
-            self.requests.sent.iter().filter(|(_, sent)| sent.deadline <= now).map(|(token, _)| *token).collect();
-        for token in over {
-            self.disown(token);
-            self.replies.push_back((token, Err(RequestError::Timeout { sent: true })));
+        while let Some((token, holder)) = self.requests.overdue(now) {
+            let sent = holder.is_some_and(|holder| self.disown(token, holder));
+            self.requests.answer(token, Err(RequestError::Timeout { sent }));
         }
     }
 
-    /// The answer to a sent request will be read and dropped.
-    pub(super) fn disown(&mut self, token: RequestToken) {
-        let Some(sent) = self.requests.sent.remove(&token) else { return };
-        let Some(conn) = self.conns.get_mut(sent.conn) else { return };
-        for request in conn.in_flight.iter_mut() {
+    /// The answer to a request will be read and dropped. Gives whether it was sent.
+    pub(super) fn disown(&mut self, token: RequestToken, holder: Holder) -> bool {
+        let conn = match holder {
+            Holder::Connection(conn) => conn,
+            Holder::Hub => return self.fetches.remove(token) == Some(true),
+        };
+        let in_flight = self.conns.get_mut(conn).into_iter().flat_map(|conn| conn.in_flight.iter_mut());
+        for request in in_flight {
             if matches!(&request.owner, Owner::User(owner) if *owner == token) {
                 request.owner = Owner::Nobody;
             }
         }
+        true
     }
 
     // ---- connections
@@ -240,7 +235,12 @@ impl Client {
 
     fn idle_end(&self, conn: &crate::connection::Connection) -> Instant {
         let is_bootstrap = self.cluster.broker(conn.broker).node.is_none();
-        conn.last_used + if is_bootstrap { self.config.bootstrap_idle_max } else { CONNECTION_IDLE_MAX }
+        conn.last_used
+            + match conn.lane {
+                _ if is_bootstrap => self.config.bootstrap_idle_max,
+                Lane::Group => GROUP_CONNECTION_IDLE_MAX,
+                _ => CONNECTION_IDLE_MAX,
+            }
     }
 
     /// The earliest time after this flush at which something is due. What is due already waits for an event, not for
@@ -255,9 +255,10 @@ impl Client {
         consider(self.records.next_expiry.map(|at| at.max(self.expired_at + EXPIRY_PAUSE)));
         consider(self.records.places.delayed.peek().map(|delayed| delayed.0.0));
         consider(self.requests.next_deadline());
+        consider(self.fetches.next_deadline());
         consider(self.rechecks.iter().map(|(at, _)| *at).min());
         consider(self.ids.retry_at);
-        self.coordinators.retry_times().for_each(|at| consider(Some(at)));
+        consider(self.coordinators.next_retry());
         if !self.cluster.refresh.asking {
             consider(self.cluster.refresh.wanted.then_some(self.cluster.refresh.not_before));
             consider(Some(self.cluster.refresh.periodic_at));

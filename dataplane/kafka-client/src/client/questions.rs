@@ -12,17 +12,8 @@ use kafka_wire::messages::fetch;
 use super::Client;
 use crate::connection::{ConnectionError, Owner};
 use crate::coordinator::{self, Found};
-use crate::requests::{Destination, Sent, Waiting, api_of};
+use crate::requests::{Destination, Line, Place, Waiting, api_of};
 use crate::types::{ConnId, Lane, Request, RequestError, RequestToken, Response};
-
-/// Where a waiting request goes now.
-enum Route {
-    Broker(u32),
-    Anybody,
-    /// Not known yet; it is being asked for.
-    Later,
-    Never(RequestError),
-}
 
 impl Client {
     // ---- producer id
@@ -101,9 +92,7 @@ impl Client {
                 });
             match sent {
                 Ok(()) => {
-                    if let Some(entry) = self.coordinators.get_mut(&group) {
-                        entry.asking = true;
-                    }
+                    self.coordinators.asked(&group);
                     self.list_transmit(conn);
                 }
                 Err(error) => {
@@ -115,10 +104,7 @@ impl Client {
     }
 
     pub(super) fn coordinator_failed(&mut self, group: &str, now: Instant) {
-        if let Some(entry) = self.coordinators.get_mut(group) {
-            entry.asking = false;
-            entry.retry_at = Some(entry.backoff.failed(now, &mut self.rng));
-        }
+        self.coordinators.failed(group, now, &mut self.rng);
     }
 
     pub(super) fn on_coordinator(
@@ -141,13 +127,8 @@ impl Client {
                     if moved {
                         self.retire_connections(broker);
                     }
-                    if let Some(entry) = self.coordinators.get_mut(group) {
-                        entry.broker = Some(broker);
-                        entry.wanted = false;
-                        entry.asking = false;
-                        entry.retry_at = None;
-                        entry.backoff.succeeded();
-                    }
+                    self.coordinators.found(group, broker);
+                    self.requests.replace_group(group);
                 }
                 None => self.coordinator_failed(group, now),
             },
@@ -156,14 +137,10 @@ impl Client {
                 self.coordinator_failed(group, now);
             }
             Found::Refused(code) => {
-                if let Some(entry) = self.coordinators.get_mut(group) {
-                    entry.asking = false;
-                    entry.wanted = false;
+                self.coordinators.refused(group);
+                for token in self.requests.of_group(group) {
+                    self.requests.answer(token, Err(RequestError::CoordinatorRefused { code }));
                 }
-                self.fail_waiting(
-                    RequestError::CoordinatorRefused { code },
-                    |request| matches!(&request.destination, Destination::Coordinator(wanted) if wanted == group),
-                );
             }
         }
         Ok(())
@@ -171,65 +148,77 @@ impl Client {
 
     // ---- users' requests
 
-    /// Sends what can be sent, in order; the others keep their place.
+    /// Sends what can be sent, in order. What has arrived is given a place; what waits for news is not looked at.
     pub(super) fn send_requests(&mut self, now: Instant) {
-        if self.requests.waiting.is_empty() {
+        if self.requests.waiting_count() == 0 {
             return;
         }
-        let mut claimed: Vec<ConnId> = Vec::new(); // opening connections that earlier requests will use
-        for _ in 0..self.requests.waiting.len() {
-            let Some(waiting) = self.requests.waiting.pop_front() else { return };
-            let conn = match self.route(&waiting, now) {
-                Route::Never(error) => {
-                    self.replies.push_back((waiting.token, Err(error)));
-                    continue;
-                }
-                Route::Later => None,
-                Route::Anybody => self.any_connection(waiting.lane, now),
-                Route::Broker(broker) if waiting.lane.waits() => {
-                    self.own_connection(broker, waiting.lane, &mut claimed, now)
-                }
-                Route::Broker(broker) => self.connection(broker, waiting.lane, now),
-            };
-            match conn {
-                Some(conn) => self.send_request(conn, waiting, now),
-                None => self.requests.waiting.push_back(waiting),
-            }
-        }
-    }
-
-    fn route(&mut self, waiting: &Waiting, now: Instant) -> Route {
         if let Some(why) = &self.auth_refused {
-            return Route::Never(RequestError::Authentication { why: why.clone() });
+            let error = RequestError::Authentication { why: why.clone() };
+            return self.fail_all_waiting(&error);
         }
+        self.requests.news(self.cluster.generation, self.cluster.brokers.len());
+        while let Some(token) = self.requests.first_arrived() {
+            self.place_request(token, now);
+        }
+        for line in self.requests.lines() {
+            self.serve_line(line, now);
+        }
+    }
+
+    /// Gives a waiting request the place it belongs to now, or its error.
+    fn place_request(&mut self, token: RequestToken, now: Instant) {
+        let Some(waiting) = self.requests.waiting(token) else { return };
+        let line = |broker, lane| Ok(Place::Line(Line { broker, lane }));
         let known = match &waiting.destination {
-            Destination::Any => return Route::Anybody,
-            Destination::Controller => self.cluster.controller,
-            Destination::Broker(node) => self.cluster.by_node(*node),
-            Destination::Coordinator(group) => match self.coordinators.find(group) {
-                Some(broker) => Some(broker),
-                None => return Route::Later,
-            },
+            Destination::Any => Ok(None),
+            Destination::Controller => self.cluster.controller.ok_or(Place::Unknown).map(Some),
+            Destination::Broker(node) => self.cluster.by_node(*node).ok_or(Place::Unknown).map(Some),
+            Destination::Coordinator(group) => self.coordinators.find(group).ok_or(Place::Coordinator).map(Some),
         };
-        match known {
-            Some(broker) if self.cluster.broker(broker).may_connect(now) => Route::Broker(broker),
-            Some(broker) => {
-                let why = self.cluster.broker(broker).last_error.clone().unwrap_or_else(|| "connect failed".into());
-                Route::Never(RequestError::Unreachable { why })
-            }
-            None if self.cluster.generation > waiting.generation => {
+        let place = match known {
+            Ok(broker) => line(broker, waiting.lane),
+            Err(Place::Unknown) if self.cluster.generation > waiting.generation => {
                 let why: Arc<str> = format!("the cluster has no {:?}", waiting.destination).into();
-                Route::Never(RequestError::Unreachable { why })
+                Err(RequestError::Unreachable { why })
             }
-            None => {
-                self.cluster.want_refresh();
-                Route::Later
+            Err(place) => {
+                if place == Place::Unknown {
+                    self.cluster.want_refresh();
+                }
+                Ok(place)
+            }
+        };
+        match place {
+            Ok(Place::Line(Line { broker: Some(broker), .. })) if self.share_request(token, broker, now) => {}
+            Ok(place) => self.requests.place(token, place),
+            Err(error) => self.requests.answer(token, Err(error)),
+        }
+    }
+
+    /// Sends the first of a line for as long as a connection takes it.
+    fn serve_line(&mut self, line: Line, now: Instant) {
+        while let Some(token) = self.requests.first_of(line) {
+            if let Some(broker) = line.broker.filter(|broker| !self.cluster.broker(*broker).may_connect(now)) {
+                let why = self.cluster.broker(broker).last_error.clone().unwrap_or_else(|| "connect failed".into());
+                self.requests.answer(token, Err(RequestError::Unreachable { why }));
+                continue;
+            }
+            let wanted = self.requests.line_length(line);
+            let conn = match line.broker {
+                None => self.any_connection(line.lane, now),
+                Some(broker) if line.lane.waits() => self.own_connection(broker, line.lane, wanted, now),
+                Some(broker) => self.connection(broker, line.lane, now),
+            };
+            let Some(conn) = conn else { return };
+            if let Some(waiting) = self.requests.take(token) {
+                self.send_request(conn, token, waiting, now);
             }
         }
     }
 
-    fn send_request(&mut self, conn: ConnId, waiting: Waiting, now: Instant) {
-        let Waiting { token, request, timeout, deadline, .. } = waiting;
+    fn send_request(&mut self, conn: ConnId, token: RequestToken, waiting: Waiting, now: Instant) {
+        let Waiting { request, timeout, deadline, .. } = waiting;
         let connection = self.conns.get_mut(conn).expect("the caller has looked");
         let client_id = &self.config.client_id;
         let give_up = now + timeout.max(self.config.request_timeout);
@@ -248,10 +237,10 @@ impl Client {
         };
         match sent {
             Ok(()) => {
-                self.requests.sent.insert(token, Sent { conn, deadline });
+                self.requests.sent(token, conn, deadline);
                 self.list_transmit(conn);
             }
-            Err(error) => self.replies.push_back((token, Err(error))),
+            Err(error) => self.requests.answer(token, Err(error)),
         }
     }
 
@@ -265,7 +254,6 @@ impl Client {
         body: Bytes,
         now: Instant,
     ) -> Result<(), ConnectionError> {
-        self.requests.sent.remove(&token);
         let decoded = if api == ApiKey::Fetch {
             fetch::decode_response(version, body).map(Response::Fetch)
         } else {
@@ -276,27 +264,22 @@ impl Client {
                 if let Some(throttle_time_ms) = throttle(&response) {
                     self.mute(conn, throttle_time_ms, now);
                 }
-                self.replies.push_back((token, Ok(response)));
+                self.requests.answer(token, Ok(response));
                 Ok(())
             }
             Err(error) => {
                 let why: Arc<str> = error.to_string().into();
-                self.replies.push_back((token, Err(RequestError::Malformed { why })));
+                self.requests.answer(token, Err(RequestError::Malformed { why }));
                 Err(error.into())
             }
         }
     }
 
-    /// Answers waiting requests that `matches` with an error.
-    pub(super) fn fail_waiting(&mut self, error: RequestError, matches: impl Fn(&Waiting) -> bool) {
-        let replies = &mut self.replies;
-        self.requests.waiting.retain(|request| {
-            let hit = matches(request);
-            if hit {
-                replies.push_back((request.token, Err(error.clone())));
-            }
-            !hit
-        });
+    /// Answers everything that waits with an error.
+    pub(super) fn fail_all_waiting(&mut self, error: &RequestError) {
+        for token in self.requests.all_waiting() {
+            self.requests.answer(token, Err(error.clone()));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use kafka_wire::cold::{self, ResponseKind};
 
 use super::Client;
 use crate::connection::{Connection, ConnectionError, Context, Event, Owner};
-use crate::limits::{OPENING_PATIENCE, WAITING_LANE_CONNECTIONS_MAX};
+use crate::limits::{OPENING_PATIENCE, POLL_CONNECTIONS_MAX, WAITING_LANE_CONNECTIONS_MAX};
 use crate::types::{ConnId, Connect, Lane, RequestError};
 
 /// A connection whose oldest request is older is not given requests that others can answer.
@@ -136,6 +136,7 @@ impl Client {
         match owner {
             Owner::Produce(sent) => self.on_produce_answer(conn, &sent, version, body, now),
             Owner::User(token) => self.on_reply(conn, token, api, version, body, now),
+            Owner::Fetches => self.on_fetches(conn, version, body, now),
             Owner::Nobody => Ok(()),
             Owner::Handshake => Err(ConnectionError::Unsolicited),
             owner @ (Owner::Metadata | Owner::ProducerId | Owner::Coordinator(_)) => {
@@ -169,7 +170,7 @@ impl Client {
             Owner::Metadata => self.metadata_failed(now),
             Owner::ProducerId => self.producer_id_failed(now),
             Owner::Coordinator(group) => self.coordinator_failed(group, now),
-            Owner::Handshake | Owner::Produce(_) | Owner::User(_) | Owner::Nobody => {}
+            Owner::Handshake | Owner::Produce(_) | Owner::User(_) | Owner::Fetches | Owner::Nobody => {}
         }
     }
 
@@ -185,7 +186,7 @@ impl Client {
             let why: Arc<str> = why.into();
             self.auth_refused = Some(why.clone());
             self.fail_unsent(&why);
-            self.fail_waiting(RequestError::Authentication { why }, |_| true);
+            self.fail_all_waiting(&RequestError::Authentication { why });
         }
     }
 
@@ -217,18 +218,16 @@ impl Client {
         }
         let why: Arc<str> = place.into();
         for (request, left) in connection.into_waiting() {
+            let error = match left {
+                true => RequestError::Disconnected { why: why.clone() },
+                false => RequestError::Unreachable { why: why.clone() },
+            };
             match request.owner {
                 Owner::Produce(sent) => {
                     sent.iter().for_each(|(slot, attempt)| self.unanswered(*slot, *attempt, left, &why, now));
                 }
-                Owner::User(token) => {
-                    self.requests.sent.remove(&token);
-                    let error = match left {
-                        true => RequestError::Disconnected { why: why.clone() },
-                        false => RequestError::Unreachable { why: why.clone() },
-                    };
-                    self.replies.push_back((token, Err(error)));
-                }
+                Owner::User(token) => self.requests.answer(token, Err(error)),
+                Owner::Fetches => self.fail_fetches(conn, &error),
                 owner => self.internal_failed(&owner, now),
             }
         }
@@ -279,38 +278,31 @@ impl Client {
         None
     }
 
-    /// As [`Client::connection`] for lanes whose requests wait at the broker: one without a request, or one more.
-    /// `claimed` are opening connections that other waiting requests will use.
-    pub(super) fn own_connection(
-        &mut self,
-        broker: u32,
-        lane: Lane,
-        claimed: &mut Vec<ConnId>,
-        now: Instant,
-    ) -> Option<ConnId> {
+    /// As [`Client::connection`] for lanes whose requests wait at the broker: one without a request. If there is none,
+    /// so many are opened that each of `wanted` requests gets one; those beyond the limit share the least busy.
+    pub(super) fn own_connection(&mut self, broker: u32, lane: Lane, wanted: usize, now: Instant) -> Option<ConnId> {
         let conns = &self.cluster.broker(broker).conns[lane.index()];
+        let (count, mut opening) = (conns.len(), 0);
         let mut least: Option<(usize, ConnId)> = None;
         for id in conns {
             let Some(connection) = self.conns.get(*id) else { continue };
             if connection.can_send(1, now) {
                 return Some(*id);
             }
-            if connection.is_opening() && !claimed.contains(id) {
-                claimed.push(*id);
-                return None;
-            }
+            opening += usize::from(connection.is_opening());
             if connection.can_send(self.config.in_flight_max, now) {
                 let load = connection.in_flight.len();
                 least = least.filter(|(other, _)| *other <= load).or(Some((load, *id)));
             }
         }
-        if conns.len() >= WAITING_LANE_CONNECTIONS_MAX {
-            return least.map(|(_, id)| id);
+        let count_max = if lane == Lane::Fetch { POLL_CONNECTIONS_MAX } else { WAITING_LANE_CONNECTIONS_MAX };
+        for _ in count..count_max.min(count + wanted.saturating_sub(opening)) {
+            if self.open(broker, lane, now).is_none() {
+                break;
+            }
         }
-        if let Some(id) = self.open(broker, lane, now) {
-            claimed.push(id);
-        }
-        None
+        let shared = count >= count_max && wanted > opening;
+        least.filter(|_| shared).map(|(_, id)| id)
     }
 
     /// Any broker's connection of a lane: the least busy that is not slow. If nobody's is open, the next candidate's
@@ -343,7 +335,7 @@ impl Client {
         best.map(|(.., id)| id)
     }
 
-    fn open(&mut self, broker: u32, lane: Lane, now: Instant) -> Option<ConnId> {
+    pub(super) fn open(&mut self, broker: u32, lane: Lane, now: Instant) -> Option<ConnId> {
         if !self.cluster.broker(broker).may_connect(now) {
             return None;
         }

@@ -103,6 +103,15 @@ pub enum Reply {
     Overtaken(Vec<Bytes>),
     Nothing,
     Close,
+    /// A long poll: to be tried again when something was written, and when its wait is over.
+    Parked(Poll),
+}
+
+/// A Fetch that waits for records.
+pub struct Poll {
+    pub wait_ms: u64,
+    header: RequestHeader,
+    request: fetch::FetchRequest,
 }
 
 /// A connection as the broker sees it.
@@ -149,6 +158,11 @@ pub struct Cluster {
     pub lagging: BTreeMap<i32, BTreeMap<String, TopicModel>>,
     /// InitProducerId, and Produce with a producer id, are refused.
     pub refuses_producer_ids: bool,
+    /// Fetch waits for records and is answered with them, values one after the other; else it is answered at once with
+    /// nothing.
+    pub long_polls: bool,
+    /// Each of them, with its connection.
+    pub polls: Vec<(u32, fetch::FetchRequest)>,
     /// Logs of topics that were deleted, by name and partition.
     pub graveyard: Vec<(String, usize, Vec<Vec<u8>>)>,
     producer_id_next: i64,
@@ -178,6 +192,8 @@ impl Cluster {
             frozen: BTreeSet::new(),
             lagging: BTreeMap::new(),
             refuses_producer_ids: false,
+            long_polls: false,
+            polls: Vec::new(),
             graveyard: Vec::new(),
             producer_id_next: 100,
         };
@@ -266,6 +282,12 @@ impl Cluster {
             batches: Vec::new(),
             topics: Vec::new(),
         });
+        if api == ApiKey::Fetch && self.long_polls && fault.is_none() {
+            let request = fetch::decode_request(header.api_version, frame).expect("a good Fetch request");
+            self.polls.push((conn, request.clone()));
+            let poll = Poll { wait_ms: request.max_wait_ms as u64, header, request };
+            return self.try_poll(&poll, poll.wait_ms == 0).map_or(Reply::Parked(poll), Reply::Answer);
+        }
         let answer = match api {
             ApiKey::ApiVersions => Some(vec![self.api_versions(&header)]),
             ApiKey::Produce => self.produce(node, &header, frame, fault.as_ref()),
@@ -317,6 +339,41 @@ impl Cluster {
         let answer =
             fetch::FetchResponse { throttle_time_ms: 0, error: ErrorCode::NONE, session_id: 0, topics: Vec::new() };
         fetch::encode_response_frame(header.api_version, header.correlation_id, &answer)
+    }
+
+    /// The answer to a long poll, if there is something to tell or its wait is over.
+    pub fn try_poll(&self, poll: &Poll, is_over: bool) -> Option<Vec<Bytes>> {
+        let (mut bytes_left, mut has_news) = (poll.request.max_bytes as usize, false);
+        let mut topics = Vec::new();
+        for asked in &poll.request.topics {
+            let by_name = std::str::from_utf8(&asked.name).ok().and_then(|name| self.topics.get(name));
+            let topic = by_name.or_else(|| self.topics.values().find(|topic| topic.id.to_be_bytes() == asked.id));
+            let mut partitions = Vec::new();
+            for partition in &asked.partitions {
+                let found = topic.and_then(|topic| topic.partitions.get(partition.index as usize));
+                let code = if found.is_some() { ErrorCode::NONE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
+                let mut answer = fetch::FetchedPartition::empty(partition.index, code);
+                let log = found.map(|found| &found.log[..]).unwrap_or_default();
+                answer.high_watermark = log.len() as i64;
+                let mut records = BytesMut::new();
+                let mut room = bytes_left.min(partition.partition_max_bytes as usize);
+                for value in log.iter().skip(partition.fetch_offset as usize) {
+                    if value.len() > room && !(records.is_empty() && !has_news) {
+                        break;
+                    }
+                    room = room.saturating_sub(value.len());
+                    records.extend_from_slice(value);
+                }
+                bytes_left = bytes_left.saturating_sub(records.len());
+                has_news |= !records.is_empty() || found.is_none();
+                answer.records = records.freeze();
+                partitions.push(answer);
+            }
+            topics.push(fetch::FetchedTopic { name: asked.name.clone(), id: asked.id, partitions });
+        }
+        let answer = fetch::FetchResponse { topics, ..Default::default() };
+        let Poll { header, .. } = poll;
+        (has_news || is_over).then(|| fetch::encode_response_frame(header.api_version, header.correlation_id, &answer))
     }
 
     fn produce(

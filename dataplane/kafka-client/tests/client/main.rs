@@ -4,6 +4,7 @@
 
 mod broker;
 mod failures;
+mod fetches;
 mod groups;
 mod handshake;
 mod incarnations;

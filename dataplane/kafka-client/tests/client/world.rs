@@ -12,7 +12,7 @@ use kafka_client::{
 };
 use kafka_wire::record_batch::RecordRef;
 
-use crate::broker::{Cluster, Reply, Session};
+use crate::broker::{Cluster, Poll, Reply, Session};
 
 struct Wire {
     node: i32,
@@ -20,6 +20,8 @@ struct Wire {
     to_broker: BytesMut,
     to_client: BytesMut,
     held: VecDeque<Vec<Bytes>>,
+    /// A long poll, and when its wait is over.
+    parked: Option<(Instant, Poll)>,
     /// Answers that the next one overtakes.
     overtaken: Vec<Bytes>,
     /// The client has closed or lost it; what it sent may still arrive.
@@ -194,7 +196,8 @@ impl World {
         for _ in 0..1_000_000 {
             self.settle();
             let parcel = self.parcels.peek().map(|parcel| parcel.0.0);
-            let next = [self.client.next_deadline(), parcel].into_iter().flatten().min();
+            let polls = self.wires.values().filter_map(|wire| wire.parked.as_ref()).map(|(over_at, _)| *over_at);
+            let next = [self.client.next_deadline(), parcel].into_iter().flatten().chain(polls).min();
             match next {
                 Some(at) if at <= end => self.now = at.max(self.now),
                 _ => {
@@ -234,6 +237,20 @@ impl World {
                 Parcel::ToClient(conn, bytes) => self.deliver(conn, &bytes),
             }
         }
+        let polling: Vec<ConnId> =
+            self.wires.iter().filter(|(_, wire)| wire.parked.is_some()).map(|(conn, _)| *conn).collect();
+        for conn in polling {
+            let Some(wire) = self.wires.get_mut(&conn) else { continue };
+            let Some((over_at, poll)) = wire.parked.take() else { continue };
+            match self.cluster.try_poll(&poll, over_at <= self.now) {
+                Some(_) if self.cluster.frozen.contains(&wire.node) => {}
+                Some(answer) => {
+                    moved = true;
+                    self.ship(Parcel::ToClient(conn, answer.concat()));
+                }
+                None => wire.parked = Some((over_at, poll)),
+            }
+        }
         while let Some((conn, why)) = self.client.poll_close() {
             moved = true;
             self.closes.push(why);
@@ -265,6 +282,7 @@ impl World {
             to_broker: BytesMut::new(),
             to_client: BytesMut::new(),
             held: VecDeque::new(),
+            parked: None,
             overtaken: Vec::new(),
             cut: false,
             deaf: [false; 2],
@@ -317,6 +335,7 @@ impl World {
                 Reply::Overtaken(answer) => wire.overtaken.extend(answer),
                 Reply::Held(answer) => wire.held.push_back(answer),
                 Reply::Nothing => {}
+                Reply::Parked(poll) => wire.parked = Some((self.now + Duration::from_millis(poll.wait_ms), poll)),
                 Reply::Close => return self.drop_wire(conn, "closed by the broker"),
             }
         }
