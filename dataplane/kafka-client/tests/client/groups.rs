@@ -102,24 +102,24 @@ fn long_polls_of_one_broker_never_wait_for_each_other() {
 }
 
 #[test]
-fn long_polls_get_their_connections_at_once_and_share_them_beyond_the_limit() {
+fn joins_get_their_connections_at_once_and_share_them_beyond_the_limit() {
     let (mut world, _) = World::warm(1, 1);
     world.cluster.frozen.insert(1);
     let before = world.connects.len();
     for _ in 0..100 {
-        world.cluster.fault(ApiKey::Fetch, Fault::Hold);
-        ask(&mut world, Target::Broker(1), Lane::Fetch, fetch(), 10_000);
+        world.cluster.fault(ApiKey::Heartbeat, Fault::Hold);
+        ask(&mut world, Target::Broker(1), Lane::Group, heartbeat(), 10_000);
     }
     world.settle();
     assert_eq!(world.connects.len() - before, 64, "none waits for another's handshake");
     world.thaw();
     world.run_ms(10);
-    let mut polls = std::collections::BTreeMap::new();
-    for seen in world.cluster.seen.iter().filter(|seen| seen.api == ApiKey::Fetch) {
-        *polls.entry(seen.conn).or_insert(0) += 1;
+    let mut joins = std::collections::BTreeMap::new();
+    for seen in world.cluster.seen.iter().filter(|seen| seen.api == ApiKey::Heartbeat) {
+        *joins.entry(seen.conn).or_insert(0) += 1;
     }
-    assert_eq!(polls.values().sum::<usize>(), 100);
-    assert!(polls.len() == 64 && polls.values().all(|count| *count <= 2), "{polls:?}");
+    assert_eq!(joins.values().sum::<usize>(), 100);
+    assert!(joins.len() == 64 && joins.values().all(|count| *count <= 2), "{joins:?}");
 }
 
 #[test]
