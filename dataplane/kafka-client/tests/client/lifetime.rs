@@ -569,19 +569,21 @@ fn a_refused_producer_id_is_loud_and_asked_for_again_and_used_once_granted() {
 
 #[test]
 fn a_producer_id_that_is_refused_with_the_batches_is_loud_once() {
-    let warnings = Arc::new(AtomicUsize::new(0));
-    tracing::subscriber::with_default(Loud(warnings.clone()), || {
-        let (mut world, topic) = World::warm(1, 2);
-        world.cluster.refuses_producer_ids = true;
-        let tags = [0, 1].map(|partition| {
-            let tag = world.produce(topic, Some(partition), "it", Acks::All, 1_000);
-            world.client.flush(world.now); // a request each
-            tag
+    for partitions in [1, 3] {
+        let warnings = Arc::new(AtomicUsize::new(0));
+        tracing::subscriber::with_default(Loud(warnings.clone()), || {
+            let (mut world, topic) = World::warm(1, partitions);
+            world.cluster.refuses_producer_ids = true;
+            let mut tags = Vec::new();
+            for partition in 0..partitions as i32 {
+                tags.push(world.produce(topic, Some(partition), "it", Acks::All, 1_000));
+                world.client.flush(world.now); // a request each
+            }
+            world.run_ms(1_000);
+            tags.iter().for_each(|tag| assert_eq!(world.stored(*tag).offset, 1));
         });
-        world.run_ms(1_000);
-        tags.iter().for_each(|tag| assert_eq!(world.stored(*tag).offset, 1));
-        assert_eq!(warnings.load(Ordering::Relaxed), 1);
-    });
+        assert_eq!(warnings.load(Ordering::Relaxed), 1, "{partitions} partitions");
+    }
 }
 
 // ---- answers that stop half way
