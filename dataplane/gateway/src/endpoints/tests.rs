@@ -163,7 +163,7 @@ impl Scene {
                         Said::Answer(chunks) | Said::Held(chunks) | Said::Overtaken(chunks) => {
                             client.on_bytes(conn, &mut BytesMut::from(&chunks.concat()[..]), now);
                         }
-                        Said::Nothing => {}
+                        Said::Nothing | Said::Parked(_) => {}
                         Said::Close => client.on_closed(conn, "closed by the broker".into(), now),
                     }
                 }

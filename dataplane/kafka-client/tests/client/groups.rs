@@ -123,19 +123,6 @@ fn joins_get_their_connections_at_once_and_share_them_beyond_the_limit() {
 }
 
 #[test]
-fn long_polls_open_their_connections_together_and_each_its_own() {
-    let (mut world, _) = World::warm(1, 1);
-    for _ in 0..3 {
-        ask(&mut world, Target::Broker(1), Lane::Fetch, fetch(), 10_000);
-    }
-    for opened in [3, 0] {
-        world.client.flush(world.now);
-        let connects: Vec<_> = std::iter::from_fn(|| world.client.poll_connect(world.now)).collect();
-        assert_eq!(connects.len(), opened, "{connects:?}");
-    }
-}
-
-#[test]
 fn long_polls_that_come_one_after_the_other_get_a_connection_each_and_heartbeats_share_one() {
     for (lane, api, connections) in [(Lane::Fetch, ApiKey::Fetch, 4), (Lane::Control, ApiKey::Heartbeat, 1)] {
         let (mut world, _) = World::warm(1, 1);
