@@ -331,7 +331,7 @@ impl Cluster {
                 let mut records = BytesMut::new();
                 let mut room = bytes_left.min(partition.partition_max_bytes as usize);
                 for value in log.iter().skip(partition.fetch_offset as usize) {
-                    if value.len() > room && !(records.is_empty() && !has_news) {
+                    if value.len() > room && (has_news || !records.is_empty()) {
                         break;
                     }
                     room = room.saturating_sub(value.len());
