@@ -247,7 +247,8 @@ impl Client {
     // ---- requests
 
     /// Sends a request that is not Produce to `target` over its connection of `lane`. The reply comes from
-    /// [`Client::poll_reply`] under the token, within `timeout`.
+    /// [`Client::poll_reply`] under the token, within `timeout`. Fetches of [`Lane::Fetch`] to one broker share its
+    /// connections and may share a request; each is answered as if it had been alone.
     pub fn request(
         &mut self,
         target: Target<'_>,

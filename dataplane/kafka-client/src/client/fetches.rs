@@ -10,9 +10,9 @@ use kafka_wire::messages::fetch;
 
 use super::Client;
 use crate::connection::{ConnectionError, Owner};
-use crate::fetches::{Answers, Seats, Union};
-use crate::limits::POLL_CONNECTIONS_MAX;
-use crate::types::{ConnId, Lane, RequestError, RequestToken, Response};
+use crate::fetches::{Answers, Fetches, Seats, Union};
+use crate::limits::{FETCHES_MAX, POLL_CONNECTIONS_MAX};
+use crate::types::{ConnId, Lane, Request, RequestError, RequestToken, Response};
 
 impl Client {
     /// Sends what fetches can be sent now. Looks only at brokers with an ask that nobody names.
@@ -146,15 +146,14 @@ impl Client {
         }
     }
 
-    /// The user's request, if it can be put together with others; gives it back otherwise.
+    /// Gives a user's waiting request to the hub, if it can be put together with others. One that cannot, or is one too
+    /// many for the hub, waits for a connection of its own.
     pub(super) fn share_request(&mut self, token: RequestToken, broker: u32, now: Instant) -> bool {
-        use crate::fetches::Fetches;
-        use crate::types::Request;
         let is_shared = self.requests.waiting(token).is_some_and(|waiting| match &waiting.request {
             Request::Fetch(request) => waiting.lane == Lane::Fetch && Fetches::takes(request),
             Request::Cold(_) => false,
         });
-        if !is_shared || self.fetches.len() >= crate::limits::FETCHES_MAX {
+        if !is_shared || self.fetches.len() >= FETCHES_MAX {
             return false;
         }
         let Some(waiting) = self.requests.take(token) else { return false };

@@ -52,6 +52,8 @@ struct Model {
     polls: Vec<ConnId>,
     conn_next: u32,
     catch_up: ConnId,
+    /// New connections shake hands for ever.
+    hangs: bool,
     /// By connection: what the broker was asked and when it answers.
     asked: BTreeMap<ConnId, (FetchRequest, Instant)>,
     ends: BTreeMap<Log, i64>,
@@ -68,6 +70,7 @@ impl Model {
             polls: Vec::new(),
             conn_next: 100,
             catch_up: ConnId(1),
+            hangs: false,
             asked: BTreeMap::new(),
             ends: BTreeMap::new(),
             answers: Vec::new(),
@@ -112,7 +115,8 @@ impl Model {
                 let idle: Vec<ConnId> =
                     self.polls.iter().filter(|conn| !self.asked.contains_key(conn)).copied().collect();
                 let openable = POLL_CONNECTIONS_MAX - self.polls.len();
-                let mut seats = Seats { idle, opening: 0, openable };
+                let (opening, openable) = if self.hangs { (openable, 0) } else { (0, openable) };
+                let mut seats = Seats { idle, opening, openable };
                 self.fetches.leave_homes(broker, &seats.idle);
                 while let Some((conn, union)) = self.fetches.compose_poll(broker, &mut seats, self.now) {
                     self.send(conn, union);
@@ -290,8 +294,9 @@ fn different_places_of_a_partition_take_turns_when_all_connections_are_taken() {
     model.pass(400);
     model.write(A, 100);
     model.pass(400);
-    for token in tokens {
-        assert!(model.told(token).is_some_and(|told| !told.is_empty()), "{token:?}");
+    for (token, offset) in tokens.into_iter().zip(20..) {
+        let told = model.told(token).unwrap();
+        assert!(told.iter().all(|(_, _, offsets)| offsets[0] == offset) && !told.is_empty(), "{offset}: {told:?}");
     }
 }
 
@@ -331,17 +336,21 @@ fn a_laggard_that_finds_nothing_waits_like_everybody() {
     assert_eq!(model.told(token), None);
     assert!(!model.asked.contains_key(&model.catch_up));
     assert_eq!(model.named_count(A), 1, "by a long poll");
+    model.ask(ask(&[(A, 2)], 80));
+    model.flush();
+    assert!(!model.asked.contains_key(&model.catch_up), "the old end is forgotten");
 }
 
 #[test]
 fn a_small_budget_is_kept_whatever_others_ask() {
-    let mut model = Model::new();
+    let (mut model, _) = waiting(100); // so that they share the door
     model.write(A, 100);
     let large = model.ask(ask(&[(A, 0)], 10_000));
     let small = model.ask(ask(&[(A, 0)], 24));
     let two = model.ask(ask(&[(A, 0), (B, 0)], 24));
     model.write(B, 100);
     model.flush();
+    assert_eq!(model.named_count(A), 1);
     model.turn();
     model.turn();
     assert_eq!(model.told(small).unwrap(), [("a".into(), 0, vec![0, 1, 2])]);
@@ -477,6 +486,109 @@ fn sessions_followers_and_empty_requests_are_not_taken() {
     ] {
         assert!(!Fetches::takes(&request), "{what}");
     }
+}
+
+#[test]
+fn one_that_moved_from_the_door_to_a_long_poll_does_not_end_with_the_door() {
+    let (mut model, _) = waiting(100);
+    let moved = model.ask(FetchRequest { max_wait_ms: 60_000, ..ask(&[(A, 0)], 10_000) });
+    model.flush();
+    model.pass(155);
+    model.write(("many", 0), 1); // its poll returns
+    model.turn();
+    assert_eq!(model.named_count(A), 2);
+    let is_door = |(_, (request, _)): &(&ConnId, &(FetchRequest, Instant))| request.max_wait_ms == 10;
+    let door = *model.asked.iter().find(is_door).expect("still under way").0;
+    model.asked.remove(&door);
+    model.polls.retain(|conn| *conn != door);
+    assert_eq!(model.fetches.lost(door), []);
+    model.write(A, 1);
+    model.turn();
+    assert_eq!(model.told(moved).unwrap(), [("a".into(), 0, vec![0])]);
+}
+
+#[test]
+fn a_poll_of_many_is_shared_out_when_connections_are_idle_again() {
+    let (mut model, tokens) = waiting(40);
+    for token in &tokens[4..] {
+        model.fetches.remove(*token); // one connection polls for four
+    }
+    model.pass(499);
+    model.ask(FetchRequest { max_wait_ms: 5_000, ..ask(&[(("many", 0), 0)], 10_000) });
+    model.ask(FetchRequest { max_wait_ms: 5_000, ..ask(&[(("many", 1), 0)], 10_000) });
+    model.pass(10);
+    let named: Vec<usize> = model.asked.values().map(|(request, _)| request.topics[0].partitions.len()).collect();
+    assert_eq!(named, [1, 1]);
+}
+
+#[test]
+fn a_newcomer_whose_connection_hangs_is_named_with_the_next_poll_that_returns() {
+    let mut model = Model::new();
+    let first = FetchRequest { max_wait_ms: 60_000, ..ask(&[(A, 0)], 10_000) };
+    model.ask(FetchRequest { max_wait_ms: 300, ..first.clone() });
+    model.flush();
+    model.hangs = true;
+    model.ask(FetchRequest { max_wait_ms: 60_000, ..ask(&[(B, 0)], 10_000) });
+    model.pass(50);
+    model.ask(first);
+    assert_eq!((model.named_count(A), model.named_count(B)), (1, 0));
+    model.pass(300);
+    assert_eq!((model.named_count(A), model.named_count(B)), (1, 1));
+}
+
+#[test]
+fn laggards_take_turns_and_one_answer_holds_what_it_may() {
+    const LARGE: i32 = FETCH_RESPONSE_BYTES_MAX as i32 / 2;
+    let mut model = Model::new();
+    for index in 0..5 {
+        model.write(("many", index), 1_000);
+        model.ask(ask(&[(("many", index), 0)], 80));
+    }
+    model.pass(2);
+    let mut turns = Vec::new();
+    for index in 0..5 {
+        model.ask(ask(&[(("many", index), 10)], LARGE));
+    }
+    model.flush();
+    while let Some((request, _)) = model.asked.get(&model.catch_up) {
+        assert!(request.max_bytes as usize <= FETCH_RESPONSE_BYTES_MAX);
+        turns.push(request.topics[0].partitions.iter().map(|partition| partition.index).collect::<Vec<_>>());
+        model.answer_on(model.catch_up);
+        model.flush();
+    }
+    assert_eq!(turns, [vec![0, 1], vec![2, 3], vec![4]]);
+}
+
+#[test]
+fn a_request_names_so_many_partitions_and_those_beyond_take_turns_at_the_door() {
+    let per_reader = 1_000;
+    let reader_count = (POLL_CONNECTIONS_MAX * FETCH_PARTITIONS_MAX) as i32 / per_reader + 5;
+    let mut model = Model::new();
+    for reader in 0..reader_count {
+        let logs = (0..per_reader).map(|index| (("many", reader * per_reader + index), 0));
+        model.ask(FetchRequest { max_wait_ms: 60_000, ..ask(&logs.collect::<Vec<_>>(), 10_000) });
+    }
+    let mut named = BTreeSet::new();
+    model.flush();
+    for _ in 0..10 {
+        for (request, _) in model.asked.values() {
+            let partitions = &request.topics[0].partitions;
+            assert!(partitions.len() <= FETCH_PARTITIONS_MAX);
+            named.extend(partitions.iter().map(|partition| partition.index / per_reader));
+        }
+        model.now += FETCH_DOOR_WAIT;
+        model.turn();
+    }
+    assert_eq!(named.len(), reader_count as usize, "everybody had a turn");
+}
+
+#[test]
+fn a_small_part_of_a_large_answer_does_not_keep_the_whole_in_memory() {
+    let frame = Bytes::from(vec![1; 2 * FETCH_PINNED_BYTES_MAX]);
+    let is_slice = |records: &Bytes| frame.as_ptr_range().contains(&records.as_ptr());
+    assert!(!is_slice(&unpinned(frame.slice(..100), frame.len())), "copied");
+    assert!(is_slice(&unpinned(frame.slice(..frame.len() / 2), frame.len())), "most of it");
+    assert!(is_slice(&unpinned(frame.slice(..100), 1_000)), "of a small one");
 }
 
 #[test]
