@@ -1,9 +1,8 @@
 //! Fetches the assigned partitions ahead of the polls.
 //!
 //! One Fetch per leader is on its way at any time; it names every partition of that leader that has a position, room and
-//! no pause, and waits at the broker until one of them has data. Fetches go by [`Lane::Fetch`], where each waiting
-//! request has a connection to itself. KIP-227 fetch sessions are not used: the few partitions of one topic cost less
-//! than a session's state.
+//! no pause, and waits at the broker until one of them has data. The client puts those of its groups together on few
+//! connections ([`crate::fetches`]). KIP-227 fetch sessions are not used.
 //!
 //! Back-pressure: what lies in the queues plus what the fetches on their way may bring stays below `queue_bytes_max`
 //! (plus one batch per leader, since a broker answers with at least one); without room nothing is asked for. The records
