@@ -80,10 +80,6 @@ impl Conn {
         self.watched.borrow_mut().push((sequence, what));
     }
 
-    pub fn unwatch(&self, sequence: u64) {
-        self.watched.borrow_mut().retain(|(of, _)| *of != sequence);
-    }
-
     pub fn is_watched(&self) -> bool {
         !self.watched.borrow().is_empty()
     }

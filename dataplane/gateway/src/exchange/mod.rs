@@ -70,10 +70,6 @@ impl Exchange {
         self.conn.watch(self.sequence, what);
     }
 
-    pub fn unwatch(&self) {
-        self.conn.unwatch(self.sequence);
-    }
-
     /// Metrics and access log of a request whose status is known.
     pub fn count(&self, env: &Env, status: u16, now: Instant) {
         let elapsed = now.saturating_duration_since(self.begun);
