@@ -28,7 +28,7 @@ use smallvec::SmallVec;
 use crate::batch::{Batch, Body, Run};
 use crate::config::ClientConfig;
 use crate::limits::{TOPICS_MAX, WAITING_RECORDS_MAX};
-use crate::queue::{ACKS, Place, Places, Queue, Slot, acks_index};
+use crate::queue::{ACKS, Place, Places, Queue, QueueId, acks_index};
 use crate::rng::Rng;
 use crate::types::{Acks, ProduceError, TopicIdx, TopicOptions, TopicState};
 
@@ -128,7 +128,7 @@ pub(crate) struct Accumulator {
     pub topics: Vec<Topic>,
     by_name: foldhash::HashMap<Arc<str>, u32>,
     pub places: Places,
-    occupied: Vec<Slot>,
+    occupied: Vec<QueueId>,
     /// Topics with waiting records; may hold topics that have none any more.
     waiting_topics: Vec<u32>,
     pub queued_bytes: usize,
@@ -236,17 +236,18 @@ impl Accumulator {
         self.by_name.get(name).copied()
     }
 
-    pub fn queue(&self, slot: Slot) -> Option<&Queue> {
-        self.topics[slot.topic as usize].partitions.get(slot.partition as usize)?.queue(slot.acks)
+    pub fn queue(&self, queue_id: QueueId) -> Option<&Queue> {
+        self.topics[queue_id.topic as usize].partitions.get(queue_id.partition as usize)?.queue(queue_id.acks)
     }
 
-    pub fn queue_mut(&mut self, slot: Slot) -> Option<&mut Queue> {
-        self.topics[slot.topic as usize].partitions.get_mut(slot.partition as usize)?.queues[slot.acks as usize]
+    pub fn queue_mut(&mut self, queue_id: QueueId) -> Option<&mut Queue> {
+        self.topics[queue_id.topic as usize].partitions.get_mut(queue_id.partition as usize)?.queues
+            [queue_id.acks as usize]
             .as_deref_mut()
     }
 
-    pub fn leader(&self, slot: Slot) -> Option<u32> {
-        self.topics[slot.topic as usize].partitions.get(slot.partition as usize)?.leader
+    pub fn leader(&self, queue_id: QueueId) -> Option<u32> {
+        self.topics[queue_id.topic as usize].partitions.get(queue_id.partition as usize)?.leader
     }
 
     /// Takes a record of a topic whose partitions are known.
@@ -258,8 +259,8 @@ impl Accumulator {
         }
         let acks = acks_index(entry.acks);
         let partition = self.choose_partition(topic, &entry, acks, rng)?;
-        let slot = Slot { topic: topic.0, partition, acks };
-        self.append_to(slot, entry)
+        let queue_id = QueueId { topic: topic.0, partition, acks };
+        self.append_to(queue_id, entry)
     }
 
     /// The partition asked for, that of the key, or the sticky one.
@@ -294,9 +295,9 @@ impl Accumulator {
         }
     }
 
-    fn append_to(&mut self, slot: Slot, entry: Entry<'_>) -> Result<(), ProduceError> {
-        let topic = &mut self.topics[slot.topic as usize];
-        let queue = topic.partitions[slot.partition as usize].queues[slot.acks as usize]
+    fn append_to(&mut self, queue_id: QueueId, entry: Entry<'_>) -> Result<(), ProduceError> {
+        let topic = &mut self.topics[queue_id.topic as usize];
+        let queue = topic.partitions[queue_id.partition as usize].queues[queue_id.acks as usize]
             .get_or_insert_with(|| Box::new(Queue::new(self.generation_min)));
         let measured;
         let record = match &entry.shared {
@@ -317,8 +318,8 @@ impl Accumulator {
             }
             if queue.batches.is_empty() {
                 queue.occupied_at = self.occupied.len() as u32;
-                self.occupied.push(slot);
-            } else if topic.sticky == Some(slot.partition) {
+                self.occupied.push(queue_id);
+            } else if topic.sticky == Some(queue_id.partition) {
                 topic.sticky = None; // the next record without a key may go elsewhere
             }
             // A batch that was never open before was sized by its predecessor; linked values need no room.
@@ -343,7 +344,7 @@ impl Accumulator {
         batch.note(entry.tag, entry.record_index, entry.deadline, entry.record.timestamp_ms);
         self.next_expiry = Some(self.next_expiry.map_or(entry.deadline, |at| at.min(entry.deadline)));
         if queue.place() == Place::Idle {
-            queue.move_to(Place::Ready, slot, &mut self.places);
+            queue.move_to(Place::Ready, queue_id, &mut self.places);
         }
         Ok(())
     }
@@ -465,30 +466,31 @@ impl Accumulator {
     }
 
     /// Queues that hold batches.
-    pub fn occupied(&self) -> &[Slot] {
+    pub fn occupied(&self) -> &[QueueId] {
         &self.occupied
     }
 
     /// Bytes that closing the first batch would compress.
-    pub fn to_compress(&self, slot: Slot) -> usize {
-        let compression = self.topics[slot.topic as usize].options.compression;
-        match self.queue(slot).and_then(|queue| queue.batches.front()) {
+    pub fn to_compress(&self, queue_id: QueueId) -> usize {
+        let compression = self.topics[queue_id.topic as usize].options.compression;
+        match self.queue(queue_id).and_then(|queue| queue.batches.front()) {
             Some(Batch { body: Body::Open(builder), .. }) if compression != Compression::None => builder.bytes(),
             _ => 0,
         }
     }
 
     /// Closes the first batch, so that it can leave; the sticky choice ends with it. Gives its size.
-    pub fn seal_first(&mut self, slot: Slot) -> Option<usize> {
-        let topic = &mut self.topics[slot.topic as usize];
+    pub fn seal_first(&mut self, queue_id: QueueId) -> Option<usize> {
+        let topic = &mut self.topics[queue_id.topic as usize];
         let compression = topic.options.compression;
-        let queue = topic.partitions.get_mut(slot.partition as usize)?.queues[slot.acks as usize].as_deref_mut()?;
+        let queue =
+            topic.partitions.get_mut(queue_id.partition as usize)?.queues[queue_id.acks as usize].as_deref_mut()?;
         let batch = queue.batches.front_mut()?;
         if let Body::Open(builder) = &batch.body {
             // Batches of one queue differ; one that outgrows its buffer is copied, so the hint falls slowly.
             let (used, before) = (builder.bytes(), queue.capacity_hint);
             queue.capacity_hint = (used + used / 4).max(before - before / 8).min(CAPACITY_MAX);
-            if topic.sticky == Some(slot.partition) && queue.batches.len() == 1 {
+            if topic.sticky == Some(queue_id.partition) && queue.batches.len() == 1 {
                 topic.sticky = None;
             }
         }
@@ -497,13 +499,13 @@ impl Accumulator {
     }
 
     /// Takes the first batch out of its queue.
-    pub fn pop_first(&mut self, slot: Slot) -> Option<Batch> {
-        self.remove(slot, 0)
+    pub fn pop_first(&mut self, queue_id: QueueId) -> Option<Batch> {
+        self.remove(queue_id, 0)
     }
 
     /// Takes a batch out of its queue.
-    pub fn remove(&mut self, slot: Slot, index: usize) -> Option<Batch> {
-        let queue = self.queue_mut(slot)?;
+    pub fn remove(&mut self, queue_id: QueueId, index: usize) -> Option<Batch> {
+        let queue = self.queue_mut(queue_id)?;
         let batch = queue.batches.remove(index)?;
         let empty = queue.batches.is_empty().then_some(queue.occupied_at);
         self.queued_bytes -= batch.accounted_bytes;
@@ -514,31 +516,31 @@ impl Accumulator {
     }
 
     /// Takes out of a batch the records whose owners were answered, if there are any; false when nobody is left in it.
-    pub fn strip(&mut self, slot: Slot, index: usize) -> bool {
-        let Some(batch) = self.queue(slot).and_then(|queue| queue.batches.get(index)) else { return false };
+    pub fn strip(&mut self, queue_id: QueueId, index: usize) -> bool {
+        let Some(batch) = self.queue(queue_id).and_then(|queue| queue.batches.get(index)) else { return false };
         if batch.expired_count == 0 {
             return true;
         }
-        let Some(rest) = self.remove(slot, index).and_then(Batch::strip) else { return false };
-        self.insert(slot, index, rest);
+        let Some(rest) = self.remove(queue_id, index).and_then(Batch::strip) else { return false };
+        self.insert(queue_id, index, rest);
         true
     }
 
     /// Puts a batch back to the front of its queue.
-    pub fn push_first(&mut self, slot: Slot, batch: Batch) {
-        self.insert(slot, 0, batch);
+    pub fn push_first(&mut self, queue_id: QueueId, batch: Batch) {
+        self.insert(queue_id, 0, batch);
     }
 
     /// Puts a batch back where it was.
-    pub fn insert(&mut self, slot: Slot, index: usize, batch: Batch) {
+    pub fn insert(&mut self, queue_id: QueueId, index: usize, batch: Batch) {
         let occupied_at = self.occupied.len() as u32;
         self.queued_bytes += batch.accounted_bytes;
-        let Some(queue) = self.queue_mut(slot) else { unreachable!("a batch goes back to the queue it came from") };
+        let Some(queue) = self.queue_mut(queue_id) else { unreachable!("a batch goes back to the queue it came from") };
         let was_empty = queue.batches.is_empty();
         queue.batches.insert(index, batch);
         if was_empty {
             queue.occupied_at = occupied_at;
-            self.occupied.push(slot);
+            self.occupied.push(queue_id);
         }
     }
 
@@ -552,18 +554,18 @@ impl Accumulator {
     }
 
     /// The queue waits elsewhere from now on.
-    pub fn move_to(&mut self, slot: Slot, place: Place) {
-        let partition = &mut self.topics[slot.topic as usize].partitions[slot.partition as usize];
-        if let Some(queue) = partition.queues[slot.acks as usize].as_deref_mut() {
-            queue.move_to(place, slot, &mut self.places);
+    pub fn move_to(&mut self, queue_id: QueueId, place: Place) {
+        let partition = &mut self.topics[queue_id.topic as usize].partitions[queue_id.partition as usize];
+        if let Some(queue) = partition.queues[queue_id.acks as usize].as_deref_mut() {
+            queue.move_to(place, queue_id, &mut self.places);
         }
     }
 
     /// The queue is looked at in the next flush if it has batches, else it rests.
-    pub fn make_ready(&mut self, slot: Slot) {
-        let Some(queue) = self.queue(slot) else { return };
+    pub fn make_ready(&mut self, queue_id: QueueId) {
+        let Some(queue) = self.queue(queue_id) else { return };
         let place = if queue.batches.is_empty() { Place::Idle } else { Place::Ready };
-        self.move_to(slot, place);
+        self.move_to(queue_id, place);
     }
 
     /// Keeps a finished batch's vector for the next one.

@@ -32,7 +32,7 @@ use kafka_wire::record_batch::RecordRef;
 
 use crate::accumulator::{Accumulator, Entry, Told, Topic};
 use crate::batch::Attempt;
-use crate::cluster::Cluster;
+use crate::brokers::Brokers;
 use crate::config::ClientConfig;
 use crate::connections::Connections;
 use crate::coordinator::Coordinators;
@@ -52,7 +52,7 @@ use crate::types::{
 pub struct Client {
     config: ClientConfig,
     rng: Rng,
-    cluster: Cluster,
+    brokers: Brokers,
     conns: Connections,
     records: Accumulator,
     ids: ProducerIds,
@@ -96,7 +96,7 @@ impl Client {
             ..config
         };
         Client {
-            cluster: Cluster::new(&config.bootstrap, rng.below(config.bootstrap.len()), now),
+            brokers: Brokers::new(&config.bootstrap, rng.below(config.bootstrap.len()), now),
             records: Accumulator::new(&config),
             conns: Connections::default(),
             ids: ProducerIds::default(),
@@ -134,7 +134,7 @@ impl Client {
     pub fn topic(&mut self, name: &str) -> TopicIdx {
         let (topic, is_new) = self.records.intern(name, self.flushed_at);
         if is_new {
-            self.cluster.want_refresh();
+            self.brokers.want_refresh();
             self.dirty = true;
         }
         self.wake(topic);
@@ -263,7 +263,7 @@ impl Client {
             self.requests.answer(token, Err(RequestError::QueueFull));
             return token;
         }
-        let (destination, deadline, generation) = (target.into(), now + timeout, self.cluster.generation);
+        let (destination, deadline, generation) = (target.into(), now + timeout, self.brokers.generation);
         self.requests.accept(token, Waiting { destination, lane, request, timeout, deadline, generation });
         token
     }
@@ -297,7 +297,7 @@ impl Client {
     pub fn leader(&self, topic: TopicIdx, partition: i32) -> Option<i32> {
         let partitions = &self.used_topic(topic)?.partitions;
         let leader = partitions.get(usize::try_from(partition).ok()?)?.leader?;
-        self.cluster.broker(leader).node
+        self.brokers.broker(leader).node
     }
 
     /// Epoch of a partition's leader, when the cluster tells one.
@@ -325,12 +325,12 @@ impl Client {
 
     /// Node ids of the brokers in the last metadata.
     pub fn broker_nodes(&self) -> impl Iterator<Item = i32> {
-        self.cluster.brokers.iter().filter(|broker| broker.listed).filter_map(|broker| broker.node)
+        self.brokers.all.iter().filter(|broker| broker.listed).filter_map(|broker| broker.node)
     }
 
     /// Asks for everything again, soon.
     pub fn refresh_metadata(&mut self, now: Instant) {
-        self.cluster.refresh.periodic_at = now;
+        self.brokers.refresh.periodic_at = now;
         self.dirty = true;
     }
 
@@ -368,15 +368,15 @@ impl Client {
             return Health { reachable: true, detail: format!("{known} brokers known, {ready} connections") };
         }
         // Nobody uses it: the connections were closed by us, and what was last heard was good.
-        if self.conns.iter().next().is_none() && self.cluster.last_error.is_none() && self.cluster.generation > 0 {
+        if self.conns.iter().next().is_none() && self.brokers.last_error.is_none() && self.brokers.generation > 0 {
             return Health { reachable: true, detail: format!("{known} brokers known, no connection needed") };
         }
-        let detail = match (&self.cluster.last_error, silent) {
+        let detail = match (&self.brokers.last_error, silent) {
             (_, silent) if silent > 0 => {
                 format!("{silent} connections without an answer for more than {:?}", expiry::SILENCE)
             }
             (Some(why), _) => why.to_string(),
-            (None, _) if self.cluster.brokers.is_empty() => "no bootstrap address".into(),
+            (None, _) if self.brokers.all.is_empty() => "no bootstrap address".into(),
             (None, _) => "not connected yet".into(),
         };
         Health { reachable: false, detail }

@@ -29,7 +29,7 @@ use smallvec::SmallVec;
 use crate::batch::Attempt;
 use crate::config::ClientConfig;
 use crate::limits::{RESPONSE_BYTES_MAX, TRANSMIT_BYTES_MAX};
-use crate::queue::Slot;
+use crate::queue::QueueId;
 use crate::rng::Rng;
 use crate::sasl::{Exchange, SaltedKeys, SaslError};
 use crate::types::{ConnId, Lane, RequestError, RequestToken};
@@ -43,7 +43,7 @@ pub(crate) enum Owner {
     /// The connection itself.
     Handshake,
     /// Batches of these queues, sorted: an answer is for the attempt it answers, not for whatever stands there now.
-    Produce(SmallVec<[(Slot, Attempt); 4]>),
+    Produce(SmallVec<[(QueueId, Attempt); 4]>),
     Metadata,
     ProducerId,
     Coordinator(String),

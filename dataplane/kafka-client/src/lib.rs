@@ -18,13 +18,14 @@
 mod accumulator;
 mod backoff;
 mod batch;
+mod brokers;
 mod client;
-mod cluster;
 pub mod config;
 mod connection;
 mod connections;
 mod coordinator;
 mod fetches;
+mod fit;
 pub mod group;
 pub mod limits;
 pub mod partitioner;

@@ -32,13 +32,13 @@ use crate::types::Acks;
 
 /// One queue: a partition of a topic, for one kind of acknowledgement.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub(crate) struct Slot {
+pub(crate) struct QueueId {
     pub topic: u32,
     pub partition: u32,
     pub acks: u8,
 }
 
-impl Slot {
+impl QueueId {
     pub fn acks(self) -> Acks {
         ACKS[self.acks as usize]
     }
@@ -77,17 +77,17 @@ pub(crate) enum Place {
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     /// To look at in the next flush.
-    pub ready: Vec<Slot>,
-    pub no_leader: Vec<Slot>,
-    pub no_producer: Vec<Slot>,
-    pub delayed: BinaryHeap<Reverse<(Instant, Slot)>>,
+    pub ready: Vec<QueueId>,
+    pub no_leader: Vec<QueueId>,
+    pub no_producer: Vec<QueueId>,
+    pub delayed: BinaryHeap<Reverse<(Instant, QueueId)>>,
     /// By broker and acks.
-    pending: Vec<[VecDeque<Slot>; ACKS.len()]>,
+    pending: Vec<[VecDeque<QueueId>; ACKS.len()]>,
 }
 
 impl Places {
     /// Queues that wait at a broker for one kind of acknowledgement, longest first.
-    pub fn pending(&mut self, broker: u32, acks: usize) -> &mut VecDeque<Slot> {
+    pub fn pending(&mut self, broker: u32, acks: usize) -> &mut VecDeque<QueueId> {
         let broker = broker as usize;
         if self.pending.len() <= broker {
             self.pending.resize_with(broker + 1, Default::default);
@@ -104,12 +104,12 @@ impl Places {
         self.pending.len() as u32
     }
 
-    pub fn all_pending_at(&self, broker: u32) -> impl Iterator<Item = Slot> {
+    pub fn all_pending_at(&self, broker: u32) -> impl Iterator<Item = QueueId> {
         self.pending.get(broker as usize).into_iter().flatten().flatten().copied()
     }
 }
 
-/// Batches of one slot, oldest first.
+/// Batches of one queue, oldest first.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub batches: VecDeque<Batch>,
@@ -149,16 +149,16 @@ impl Queue {
         self.place
     }
 
-    /// The one way to another place. `slot` is this queue's own.
-    pub fn move_to(&mut self, place: Place, slot: Slot, places: &mut Places) {
+    /// The one way to another place. `queue_id` is this queue's own.
+    pub fn move_to(&mut self, place: Place, queue_id: QueueId, places: &mut Places) {
         self.place = place;
         match place {
             Place::Idle | Place::InFlight => {}
-            Place::Ready => places.ready.push(slot),
-            Place::Pending { broker } => places.pending(broker, slot.acks as usize).push_back(slot),
-            Place::NoLeader => places.no_leader.push(slot),
-            Place::NoProducer => places.no_producer.push(slot),
-            Place::Delayed { until } => places.delayed.push(Reverse((until, slot))),
+            Place::Ready => places.ready.push(queue_id),
+            Place::Pending { broker } => places.pending(broker, queue_id.acks as usize).push_back(queue_id),
+            Place::NoLeader => places.no_leader.push(queue_id),
+            Place::NoProducer => places.no_producer.push(queue_id),
+            Place::Delayed { until } => places.delayed.push(Reverse((until, queue_id))),
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Client;
 use crate::connection::{InFlight, Owner};
 use crate::limits::{CONNECTION_IDLE_MAX, EXPIRY_PAUSE, GROUP_CONNECTION_IDLE_MAX, OPENING_PATIENCE, PRODUCE_STALL};
-use crate::queue::{Place, Queue, Slot};
+use crate::queue::{Place, Queue, QueueId};
 use crate::requests::Holder;
 use crate::types::{ConnId, Lane, Outcome, ProduceError, RequestError, RequestToken};
 
@@ -29,38 +29,38 @@ impl Client {
 
     /// Ends the wait of every record with a deadline up to `until`, or of all.
     pub(super) fn expire_records_until(&mut self, until: Option<Instant>, now: Instant) {
-        let why: Arc<str> = match &self.cluster.last_error {
+        let why: Arc<str> = match &self.brokers.last_error {
             Some(error) => format!("topic metadata not known in time: {error}").into(),
             None => "topic metadata not known in time".into(),
         };
         let mut next = self.records.expire_waiting(until, &why, &mut self.told);
         self.tell();
-        for slot in self.records.occupied().to_vec() {
-            let left = self.expire_queue(slot, until, now);
+        for queue_id in self.records.occupied().to_vec() {
+            let left = self.expire_queue(queue_id, until, now);
             next = earlier(next, left);
         }
         self.records.next_expiry = next;
     }
 
     /// One queue; gives its earliest deadline left.
-    fn expire_queue(&mut self, slot: Slot, until: Option<Instant>, now: Instant) -> Option<Instant> {
+    fn expire_queue(&mut self, queue_id: QueueId, until: Option<Instant>, now: Instant) -> Option<Instant> {
         let mut next = None;
         let mut index = 0;
-        while let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.get(index)) {
+        while let Some(batch) = self.records.queue(queue_id).and_then(|queue| queue.batches.get(index)) {
             let over = batch.earliest.is_some_and(|at| until.is_none_or(|until| at <= until));
             if !over {
                 next = earlier(next, batch.earliest);
                 index += 1;
                 continue;
             }
-            let in_flight = index == 0 && self.records.queue(slot).is_some_and(Queue::is_in_flight);
+            let in_flight = index == 0 && self.records.queue(queue_id).is_some_and(Queue::is_in_flight);
             let maybe_stored = in_flight || batch.maybe_stored;
             let error = if maybe_stored {
-                ProduceError::Unknown { why: self.problem(slot, "the broker did not answer in time") }
+                ProduceError::Unknown { why: self.problem(queue_id, "the broker did not answer in time") }
             } else {
-                ProduceError::Unavailable { why: self.problem(slot, &self.reason(slot, now)) }
+                ProduceError::Unavailable { why: self.problem(queue_id, &self.reason(queue_id, now)) }
             };
-            self.expire_batch(slot, index, until, &error, in_flight, maybe_stored);
+            self.expire_batch(queue_id, index, until, &error, in_flight, maybe_stored);
             // What stays there has a later deadline; else another batch has come to its place.
         }
         next
@@ -72,14 +72,14 @@ impl Client {
     /// expired record costs about as much as an accepted one.
     fn expire_batch(
         &mut self,
-        slot: Slot,
+        queue_id: QueueId,
         index: usize,
         until: Option<Instant>,
         error: &ProduceError,
         in_flight: bool,
         maybe_stored: bool,
     ) {
-        let Some(queue) = self.records.queue_mut(slot) else { return };
+        let Some(queue) = self.records.queue_mut(queue_id) else { return };
         let batch = &mut queue.batches[index];
         let outcomes = &mut self.outcomes;
         batch.expire(until, |run| {
@@ -98,17 +98,17 @@ impl Client {
             (true, false) => {}
             (true, true) => {
                 debug_assert_eq!(index, 0, "only the first batch was ever sent");
-                let why = self.problem(slot, "the broker did not answer in time");
-                self.abandon(slot, &why);
+                let why = self.problem(queue_id, "the broker did not answer in time");
+                self.abandon(queue_id, &why);
             }
             (false, true) => {
-                if let Some(batch) = self.records.remove(slot, index) {
+                if let Some(batch) = self.records.remove(queue_id, index) {
                     self.records.recycle(batch.runs);
                 }
             }
             (false, false) => {
                 if mostly_over {
-                    self.records.strip(slot, index);
+                    self.records.strip(queue_id, index);
                 }
             }
         }
@@ -119,13 +119,16 @@ impl Client {
         self.records.expire_waiting(None, why, &mut self.told);
         self.tell();
         let error = ProduceError::Unavailable { why: why.clone() };
-        for slot in self.records.occupied().to_vec() {
-            debug_assert!(!self.records.queue(slot).is_some_and(Queue::is_in_flight), "{slot:?} has no connection");
+        for queue_id in self.records.occupied().to_vec() {
+            debug_assert!(
+                !self.records.queue(queue_id).is_some_and(Queue::is_in_flight),
+                "{queue_id:?} has no connection"
+            );
             let mut index = 0;
-            while let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.get(index)) {
+            while let Some(batch) = self.records.queue(queue_id).and_then(|queue| queue.batches.get(index)) {
                 if batch.maybe_stored {
                     index += 1;
-                } else if let Some(batch) = self.records.remove(slot, index) {
+                } else if let Some(batch) = self.records.remove(queue_id, index) {
                     self.fail(batch, &error);
                 }
             }
@@ -133,18 +136,18 @@ impl Client {
     }
 
     /// What last went wrong with a queue, else `otherwise`.
-    fn problem(&self, slot: Slot, otherwise: &str) -> Arc<str> {
-        self.records.queue(slot).and_then(|queue| queue.problem.clone()).unwrap_or_else(|| otherwise.into())
+    fn problem(&self, queue_id: QueueId, otherwise: &str) -> Arc<str> {
+        self.records.queue(queue_id).and_then(|queue| queue.problem.clone()).unwrap_or_else(|| otherwise.into())
     }
 
     /// Why a queue's batches were not sent, from where it waits.
-    fn reason(&self, slot: Slot, now: Instant) -> String {
-        let Some(queue) = self.records.queue(slot) else { return "partition is gone".into() };
-        match (queue.place(), self.records.leader(slot)) {
+    fn reason(&self, queue_id: QueueId, now: Instant) -> String {
+        let Some(queue) = self.records.queue(queue_id) else { return "partition is gone".into() };
+        match (queue.place(), self.records.leader(queue_id)) {
             (Place::NoLeader, _) | (_, None) => "partition has no leader".into(),
             (Place::NoProducer, _) => "no producer id from the cluster".into(),
             (_, Some(leader)) => {
-                let broker = self.cluster.broker(leader);
+                let broker = self.brokers.broker(leader);
                 match &broker.last_error {
                     Some(why) if !broker.may_connect(now) => why.to_string(),
                     _ => format!("leader {}:{} did not take it in time", broker.host, broker.port),
@@ -194,14 +197,14 @@ impl Client {
     /// Connections that are silent, stalled, unused or past their session end or stop being used here.
     pub(super) fn expire_connections(&mut self, now: Instant) {
         let mut over: Vec<(ConnId, &'static str)> = Vec::new();
-        let mut stalled: Vec<Slot> = Vec::new();
+        let mut stalled: Vec<QueueId> = Vec::new();
         let mut stalled_brokers: Vec<u32> = Vec::new();
         for conn in self.conns.iter_mut().filter(|conn| conn.silent_since().is_some_and(|at| at + PRODUCE_STALL <= now))
         {
             conn.stall_noted_at = now;
             match conn.in_flight.front() {
                 Some(InFlight { owner: Owner::Produce(sent), .. }) => {
-                    stalled.extend(sent.iter().map(|(slot, _)| *slot))
+                    stalled.extend(sent.iter().map(|(queue_id, _)| *queue_id))
                 }
                 _ => stalled_brokers.push(conn.broker),
             }
@@ -218,8 +221,8 @@ impl Client {
         for (conn, why) in over {
             self.lose(conn, why, why != UNUSED, now);
         }
-        for slot in stalled {
-            self.want_topic(slot.topic);
+        for queue_id in stalled {
+            self.want_topic(queue_id.topic);
         }
         for broker in stalled_brokers {
             self.want_topics_pending_at(broker);
@@ -234,7 +237,7 @@ impl Client {
     }
 
     fn idle_end(&self, conn: &crate::connection::Connection) -> Instant {
-        let is_bootstrap = self.cluster.broker(conn.broker).node.is_none();
+        let is_bootstrap = self.brokers.broker(conn.broker).node.is_none();
         conn.last_used
             + match conn.lane {
                 _ if is_bootstrap => self.config.bootstrap_idle_max,
@@ -259,11 +262,11 @@ impl Client {
         consider(self.rechecks.iter().map(|(at, _)| *at).min());
         consider(self.ids.retry_at);
         consider(self.coordinators.next_retry());
-        if !self.cluster.refresh.asking {
-            consider(self.cluster.refresh.wanted.then_some(self.cluster.refresh.not_before));
-            consider(Some(self.cluster.refresh.periodic_at));
+        if !self.brokers.refresh.asking {
+            consider(self.brokers.refresh.wanted.then_some(self.brokers.refresh.not_before));
+            consider(Some(self.brokers.refresh.periodic_at));
         }
-        for broker in &self.cluster.brokers {
+        for broker in &self.brokers.all {
             consider(broker.retry_at);
         }
         for conn in self.conns.iter() {

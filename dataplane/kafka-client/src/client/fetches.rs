@@ -35,7 +35,7 @@ impl Client {
         if let Some(why) = &self.auth_refused {
             return Some(RequestError::Authentication { why: why.clone() });
         }
-        let broker = self.cluster.broker(broker);
+        let broker = self.brokers.broker(broker);
         let is_connected = !broker.conns[Lane::Fetch.index()].is_empty();
         if is_connected || broker.may_connect(now) {
             return None;
@@ -69,7 +69,7 @@ impl Client {
     }
 
     fn seats(&self, broker: u32, now: Instant) -> Seats {
-        let broker = self.cluster.broker(broker);
+        let broker = self.brokers.broker(broker);
         let conns = &broker.conns[Lane::Fetch.index()];
         let mut seats = Seats::default();
         for connection in conns.iter().filter_map(|id| self.conns.get(*id)) {

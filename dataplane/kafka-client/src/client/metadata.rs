@@ -25,7 +25,7 @@ use crate::limits::{
     METADATA_TIMEOUT, METADATA_TOPICS_MAX, OLDER_NEWS_AFTER, PARTITIONS_MAX, PRODUCE_STALL, TOPIC_GONE_AFTER,
     TOPIC_IDLE_MAX, TOPIC_MISSING_REASK,
 };
-use crate::queue::{ACKS, Place, Queue, Slot};
+use crate::queue::{ACKS, Place, Queue, QueueId};
 use crate::types::{ConnId, Lane, ProduceError, TopicState};
 
 /// First version that can say "do not create the topic".
@@ -71,29 +71,29 @@ impl Client {
     /// The topic is part of the next Metadata request.
     pub(super) fn want_topic(&mut self, topic: u32) {
         self.records.topics[topic as usize].wanted = true;
-        self.cluster.want_refresh();
+        self.brokers.want_refresh();
     }
 
     pub(super) fn wake_rechecks(&mut self, now: Instant) {
         let topics = &mut self.records.topics;
-        let cluster = &mut self.cluster;
+        let brokers = &mut self.brokers;
         self.rechecks.retain(|(at, topic)| {
             let due = *at <= now;
             if due {
                 topics[*topic as usize].wanted = true;
-                cluster.want_refresh();
+                brokers.want_refresh();
             }
             !due
         });
     }
 
     pub(super) fn ask_metadata(&mut self, now: Instant) {
-        if self.cluster.refresh.periodic_at <= now {
-            self.cluster.refresh.periodic_at = now + self.config.metadata_max_age;
-            self.cluster.refresh.wanted = true;
+        if self.brokers.refresh.periodic_at <= now {
+            self.brokers.refresh.periodic_at = now + self.config.metadata_max_age;
+            self.brokers.refresh.wanted = true;
             self.begin_round(now);
         }
-        if !self.cluster.refresh.is_due(now) {
+        if !self.brokers.refresh.is_due(now) {
             return;
         }
         let Some(conn) = self.any_connection(Lane::Control, now) else { return };
@@ -128,8 +128,8 @@ impl Client {
         );
         match sent {
             Ok(()) => {
-                self.cluster.refresh.asking = true;
-                self.cluster.refresh.wanted = false;
+                self.brokers.refresh.asking = true;
+                self.brokers.refresh.wanted = false;
                 self.list_transmit(conn);
             }
             Err(error) => {
@@ -159,7 +159,7 @@ impl Client {
         for topic in std::mem::take(&mut self.asked_topics) {
             self.records.topics[topic as usize].wanted = true;
         }
-        let refresh = &mut self.cluster.refresh;
+        let refresh = &mut self.brokers.refresh;
         refresh.asking = false;
         refresh.wanted = true;
         refresh.not_before = refresh.backoff.failed(now, &mut self.rng);
@@ -171,8 +171,8 @@ impl Client {
             return self.metadata_failed(now); // a broker that is starting
         }
         self.learn_brokers(&answer);
-        self.cluster.refreshed(now);
-        self.cluster.refresh.doubted = None;
+        self.brokers.refreshed(now);
+        self.brokers.refresh.doubted = None;
         let asked = std::mem::take(&mut self.asked_topics);
         let mut answered = vec![false; asked.len()];
         let mut last = 0;
@@ -194,27 +194,27 @@ impl Client {
         let open = self.records.topics.iter().any(|topic| topic.wanted);
         if open && !self.records.places.no_leader.is_empty() {
             // Leaders are still being elected: ask less and less often.
-            self.cluster.refresh.not_before = self.cluster.refresh.backoff.failed(now, &mut self.rng);
+            self.brokers.refresh.not_before = self.brokers.refresh.backoff.failed(now, &mut self.rng);
         } else {
-            self.cluster.refresh.backoff.succeeded();
+            self.brokers.refresh.backoff.succeeded();
         }
         if open {
-            self.cluster.want_refresh();
+            self.brokers.want_refresh();
         }
         self.leave_silent_leaders(now);
     }
 
     fn learn_brokers(&mut self, answer: &types::MetadataResponse) {
-        for broker in self.cluster.brokers.iter_mut().filter(|broker| broker.node.is_some()) {
+        for broker in self.brokers.all.iter_mut().filter(|broker| broker.node.is_some()) {
             broker.listed = false;
         }
         for broker in &answer.brokers {
-            let learnt = self.cluster.learn(broker.node_id.0, broker.host.as_str(), broker.port);
+            let learnt = self.brokers.learn(broker.node_id.0, broker.host.as_str(), broker.port);
             if let Some((index, true)) = learnt {
                 self.retire_connections(index);
             }
         }
-        self.cluster.controller = self.cluster.by_node(answer.controller_id.0);
+        self.brokers.controller = self.brokers.by_node(answer.controller_id.0);
     }
 
     fn on_topic(
@@ -248,7 +248,7 @@ impl Client {
         }
         self.rechecks.push((now + TOPIC_MISSING_REASK, index));
         if known {
-            self.cluster.refresh.doubted = self.conns.get(conn).map(|conn| conn.broker);
+            self.brokers.refresh.doubted = self.conns.get(conn).map(|conn| conn.broker);
         }
     }
 
@@ -266,22 +266,22 @@ impl Client {
         let error = refusal(state);
         self.records.refuse_waiting(index, &error, &mut self.told);
         self.tell();
-        for slot in slots(index, 0..partition_count) {
-            self.fail_queue(slot, &error);
+        for queue_id in queue_ids(index, 0..partition_count) {
+            self.fail_queue(queue_id, &error);
         }
     }
 
     /// Ends every batch of a queue: `error` for what is surely not stored, Unknown for the rest. What is in flight
     /// stays until its answer.
-    fn fail_queue(&mut self, slot: Slot, error: &ProduceError) {
-        let Some(queue) = self.records.queue(slot) else { return };
+    fn fail_queue(&mut self, queue_id: QueueId, error: &ProduceError) {
+        let Some(queue) = self.records.queue(queue_id) else { return };
         let kept = usize::from(queue.is_in_flight());
-        while let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.get(kept)) {
+        while let Some(batch) = self.records.queue(queue_id).and_then(|queue| queue.batches.get(kept)) {
             let maybe_stored = batch.maybe_stored;
-            let Some(batch) = self.records.remove(slot, kept) else { break };
+            let Some(batch) = self.records.remove(queue_id, kept) else { break };
             if maybe_stored {
                 self.fail(batch, &ProduceError::Unknown { why: "topic was deleted".into() });
-                if let Some(queue) = self.records.queue_mut(slot) {
+                if let Some(queue) = self.records.queue_mut(queue_id) {
                     queue.burn_identity();
                 }
             } else {
@@ -318,7 +318,7 @@ impl Client {
             recreated = overruled && !same_id;
             if !overruled {
                 self.rechecks.push((now + TOPIC_MISSING_REASK, index));
-                self.cluster.refresh.doubted = self.conns.get(conn).map(|conn| conn.broker);
+                self.brokers.refresh.doubted = self.conns.get(conn).map(|conn| conn.broker);
             }
         }
         if recreated {
@@ -348,7 +348,7 @@ impl Client {
             if !believed && (of_before || partition.is_earlier(told.leader_epoch)) {
                 continue; // old news
             }
-            partition.leader = self.cluster.by_node(told.leader_id.0);
+            partition.leader = self.brokers.by_node(told.leader_id.0);
             partition.leader_epoch = told.leader_epoch;
         }
         topic.state = TopicState::Known;
@@ -368,32 +368,32 @@ impl Client {
         }
         let old_count = topic.partitions.len() as u32;
         let gone = ProduceError::Unavailable { why: "topic was created anew with fewer partitions".into() };
-        for slot in slots(index, 0..old_count) {
-            let Some(queue) = self.records.queue_mut(slot) else { continue };
+        for queue_id in queue_ids(index, 0..old_count) {
+            let Some(queue) = self.records.queue_mut(queue_id) else { continue };
             if queue.is_in_flight() {
                 if let Some(batch) = queue.batches.front_mut() {
                     batch.of_old_topic = true;
                 }
             } else {
                 if queue.batches.front().is_some_and(|batch| batch.maybe_stored) {
-                    self.abandon(slot, &"topic was deleted and created again".into());
+                    self.abandon(queue_id, &"topic was deleted and created again".into());
                 }
-                if let Some(queue) = self.records.queue_mut(slot) {
+                if let Some(queue) = self.records.queue_mut(queue_id) {
                     queue.burn_identity();
                 }
             }
-            if slot.partition >= count {
-                self.fail_queue(slot, &gone);
+            if queue_id.partition >= count {
+                self.fail_queue(queue_id, &gone);
             }
         }
     }
 
     /// A broker that is not the leader said who is (KIP-951). True when that is news.
-    pub(super) fn believe_leader(&mut self, slot: Slot, hint: Option<(i32, i32)>) -> bool {
+    pub(super) fn believe_leader(&mut self, queue_id: QueueId, hint: Option<(i32, i32)>) -> bool {
         let Some((node, epoch)) = hint else { return false };
-        let leader = self.cluster.by_node(node);
-        let topic = &mut self.records.topics[slot.topic as usize];
-        let Some(partition) = topic.partitions.get_mut(slot.partition as usize) else { return false };
+        let leader = self.brokers.by_node(node);
+        let topic = &mut self.records.topics[queue_id.topic as usize];
+        let Some(partition) = topic.partitions.get_mut(queue_id.partition as usize) else { return false };
         if leader.is_none() || epoch <= partition.leader_epoch {
             return false;
         }
@@ -401,7 +401,7 @@ impl Client {
         partition.leader_epoch = epoch;
         // The partition's other queues need not wait for metadata either.
         for acks in 0..ACKS.len() as u8 {
-            let sibling = Slot { acks, ..slot };
+            let sibling = QueueId { acks, ..queue_id };
             let waits = |queue: &Queue| matches!(queue.place(), Place::NoLeader | Place::Pending { .. });
             if self.records.queue(sibling).is_some_and(waits) {
                 self.records.make_ready(sibling);
@@ -412,26 +412,26 @@ impl Client {
 
     /// Leaders may have changed: whoever waits for one, or at one, is placed again.
     fn replace_queues(&mut self) {
-        for slot in std::mem::take(&mut self.records.places.no_leader) {
-            let Some(queue) = self.records.queue(slot).filter(|queue| queue.place() == Place::NoLeader) else {
+        for queue_id in std::mem::take(&mut self.records.places.no_leader) {
+            let Some(queue) = self.records.queue(queue_id).filter(|queue| queue.place() == Place::NoLeader) else {
                 continue;
             };
-            if queue.batches.is_empty() || self.records.leader(slot).is_some() {
-                self.records.make_ready(slot);
+            if queue.batches.is_empty() || self.records.leader(queue_id).is_some() {
+                self.records.make_ready(queue_id);
             } else {
-                self.records.places.no_leader.push(slot);
-                self.records.topics[slot.topic as usize].wanted = true;
+                self.records.places.no_leader.push(queue_id);
+                self.records.topics[queue_id.topic as usize].wanted = true;
             }
         }
         for broker in 0..self.records.places.broker_count() {
             for acks in 0..ACKS.len() {
-                for slot in std::mem::take(self.records.places.pending(broker, acks)) {
+                for queue_id in std::mem::take(self.records.places.pending(broker, acks)) {
                     let waits =
-                        self.records.queue(slot).is_some_and(|queue| queue.place() == Place::Pending { broker });
-                    if waits && self.records.leader(slot) == Some(broker) {
-                        self.records.places.pending(broker, acks).push_back(slot);
+                        self.records.queue(queue_id).is_some_and(|queue| queue.place() == Place::Pending { broker });
+                    if waits && self.records.leader(queue_id) == Some(broker) {
+                        self.records.places.pending(broker, acks).push_back(queue_id);
                     } else if waits {
-                        self.records.make_ready(slot);
+                        self.records.make_ready(queue_id);
                     }
                 }
             }
@@ -445,8 +445,9 @@ impl Client {
         for conn in self.conns.iter() {
             let Some(oldest) = conn.in_flight.front() else { continue };
             let Owner::Produce(sent) = &oldest.owner else { continue };
-            let leads =
-                sent.iter().any(|(slot, _)| self.records.leader(*slot).is_none_or(|leader| leader == conn.broker));
+            let leads = sent
+                .iter()
+                .any(|(queue_id, _)| self.records.leader(*queue_id).is_none_or(|leader| leader == conn.broker));
             if oldest.sent_at + PRODUCE_STALL <= now && !leads {
                 left.push(conn.id);
             }
@@ -457,8 +458,8 @@ impl Client {
     }
 }
 
-fn slots(topic: u32, partitions: std::ops::Range<u32>) -> impl Iterator<Item = Slot> {
-    partitions.flat_map(move |partition| (0..ACKS.len() as u8).map(move |acks| Slot { topic, partition, acks }))
+fn queue_ids(topic: u32, partitions: std::ops::Range<u32>) -> impl Iterator<Item = QueueId> {
+    partitions.flat_map(move |partition| (0..ACKS.len() as u8).map(move |acks| QueueId { topic, partition, acks }))
 }
 
 #[cfg(test)]
@@ -500,14 +501,14 @@ mod tests {
         ] {
             let mut client = Client::new(ClientConfig::default(), 1, Instant::now());
             let topic = client.topic("t").0;
-            let (first, second) = (client.cluster.learn(1, "b1", 9092), client.cluster.learn(2, "b2", 9092));
+            let (first, second) = (client.brokers.learn(1, "b1", 9092), client.brokers.learn(2, "b2", 9092));
             client.records.topics[topic as usize].partitions = vec![Partition::default()];
             let partition = &mut client.records.topics[topic as usize].partitions[0];
             (partition.leader, partition.leader_epoch) = (first.map(|broker| broker.0), 5);
-            let slot = Slot { topic, partition: 0, acks: 0 };
-            assert_eq!(client.believe_leader(slot, hint), is_news, "{hint:?}");
+            let queue_id = QueueId { topic, partition: 0, acks: 0 };
+            assert_eq!(client.believe_leader(queue_id, hint), is_news, "{hint:?}");
             let leader = if is_news { second } else { first };
-            assert_eq!(client.records.leader(slot), leader.map(|broker| broker.0), "{hint:?}");
+            assert_eq!(client.records.leader(queue_id), leader.map(|broker| broker.0), "{hint:?}");
         }
     }
 }

@@ -17,15 +17,15 @@ use crate::batch::{Attempt, Batch, Body};
 use crate::connection::{ConnectionError, Owner};
 use crate::limits::{IDEMPOTENCE_RETRY, REQUEST_PARTITIONS_MAX};
 use crate::producer::{Verdict, sequence_after, settle, verdict};
-use crate::queue::{ACKS, Place, Queue, Slot};
+use crate::queue::{ACKS, Place, Queue, QueueId};
 use crate::types::{Acks, ConnId, Outcome, ProduceError, Stored};
 
 impl Client {
     /// Every ready queue goes to its leader's list, and every leader's list as far as its connection has room.
     pub(super) fn send_batches(&mut self, now: Instant) {
         loop {
-            while let Some(slot) = self.records.places.ready.pop() {
-                self.place(slot);
+            while let Some(queue_id) = self.records.places.ready.pop() {
+                self.place(queue_id);
             }
             for broker in 0..self.records.places.broker_count() {
                 for acks in 0..ACKS.len() {
@@ -41,21 +41,21 @@ impl Client {
     }
 
     /// Where a ready queue waits: at its leader, for a leader, or for a producer id.
-    fn place(&mut self, slot: Slot) {
-        if self.records.queue(slot).is_some_and(|queue| queue.place() == Place::Ready) {
-            let place = self.place_of(slot);
-            self.records.move_to(slot, place);
+    fn place(&mut self, queue_id: QueueId) {
+        if self.records.queue(queue_id).is_some_and(|queue| queue.place() == Place::Ready) {
+            let place = self.place_of(queue_id);
+            self.records.move_to(queue_id, place);
         }
     }
 
-    fn place_of(&mut self, slot: Slot) -> Place {
-        let leader = self.records.leader(slot);
-        let idempotent = slot.acks() == Acks::All && self.config.idempotence;
+    fn place_of(&mut self, queue_id: QueueId) -> Place {
+        let leader = self.records.leader(queue_id);
+        let idempotent = queue_id.acks() == Acks::All && self.config.idempotence;
         let refused = self.ids.refused;
-        let Some(queue) = self.records.queue_mut(slot) else { return Place::Idle };
+        let Some(queue) = self.records.queue_mut(queue_id) else { return Place::Idle };
         let Some(first) = queue.batches.front() else { return Place::Idle };
         let Some(leader) = leader else {
-            self.want_topic(slot.topic);
+            self.want_topic(queue_id.topic);
             return Place::NoLeader;
         };
         // A batch that may be stored goes again under the id it was sent under, or nobody could tell it from a second
@@ -67,15 +67,15 @@ impl Client {
             let Some(identity) = self.ids.adopt(queue.generation_min()) else { return Place::NoProducer };
             queue.take_identity(identity);
         }
-        if !self.cluster.broker(leader).may_connect(self.flushed_at) {
-            self.want_topic(slot.topic); // it does not answer: another may lead by now
+        if !self.brokers.broker(leader).may_connect(self.flushed_at) {
+            self.want_topic(queue_id.topic); // it does not answer: another may lead by now
         }
         Place::Pending { broker: leader }
     }
 
     /// Requests of as many partitions as fit, as long as the connection takes them.
     fn send_pending(&mut self, broker: u32, acks: usize, now: Instant) {
-        let mut sent: Vec<(Slot, Attempt)> = Vec::new();
+        let mut sent: Vec<(QueueId, Attempt)> = Vec::new();
         while self.records.places.is_pending_at(broker, acks) {
             let Some(conn) = self.connection(broker, ACKS[acks].lane(), now) else { return };
             let goes_on = self.take_pending(broker, acks, &mut sent);
@@ -91,55 +91,58 @@ impl Client {
 
     /// Closes and stamps first batches of this leader's queues, up to one request's worth. False: this flush has compressed
     /// enough.
-    fn take_pending(&mut self, broker: u32, acks: usize, sent: &mut Vec<(Slot, Attempt)>) -> bool {
+    fn take_pending(&mut self, broker: u32, acks: usize, sent: &mut Vec<(QueueId, Attempt)>) -> bool {
         sent.clear();
         let mut request_bytes = 0;
-        while let Some(slot) = self.records.places.pending(broker, acks).pop_front() {
+        while let Some(queue_id) = self.records.places.pending(broker, acks).pop_front() {
             let idempotent = ACKS[acks] == Acks::All && self.config.idempotence && !self.ids.refused;
-            let Some(queue) = self.records.queue(slot) else { continue };
+            let Some(queue) = self.records.queue(queue_id) else { continue };
             if queue.place() != (Place::Pending { broker }) {
                 continue;
             }
-            debug_assert_eq!(self.records.leader(slot), Some(broker), "who leads another is placed again at once");
+            debug_assert_eq!(self.records.leader(queue_id), Some(broker), "who leads another is placed again at once");
             let empty = match queue.batches.front() {
-                Some(first) if !first.maybe_stored => !self.records.strip(slot, 0),
+                Some(first) if !first.maybe_stored => !self.records.strip(queue_id, 0),
                 first => first.is_none(),
             };
-            let Some(queue) = self.records.queue(slot) else { continue };
+            let Some(queue) = self.records.queue(queue_id) else { continue };
             // The identity may have been burnt by a batch that expired here.
             if empty || (idempotent && queue.identity().is_none()) {
-                self.records.make_ready(slot); // place() finds the right place, or rest
+                self.records.make_ready(queue_id); // place() finds the right place, or rest
                 continue;
             }
             let batch_bytes = queue.batches[0].bytes();
             let full =
                 request_bytes + batch_bytes > self.config.request_bytes_max || sent.len() >= REQUEST_PARTITIONS_MAX;
             if full && !sent.is_empty() {
-                self.records.places.pending(broker, acks).push_front(slot);
+                self.records.places.pending(broker, acks).push_front(queue_id);
                 return true;
             }
-            let to_compress = self.records.to_compress(slot);
+            let to_compress = self.records.to_compress(queue_id);
             if to_compress > 0 && self.compress_left == 0 {
-                self.records.places.pending(broker, acks).push_front(slot);
+                self.records.places.pending(broker, acks).push_front(queue_id);
                 return false;
             }
             self.compress_left = self.compress_left.saturating_sub(to_compress);
             request_bytes += batch_bytes;
-            sent.push((slot, self.stamp_first(slot)));
+            sent.push((queue_id, self.stamp_first(queue_id)));
         }
         true
     }
 
-    fn stamp_first(&mut self, slot: Slot) -> Attempt {
+    fn stamp_first(&mut self, queue_id: QueueId) -> Attempt {
         self.attempt_last.0 += 1;
         let attempt = self.attempt_last;
-        self.records.seal_first(slot);
-        self.records.move_to(slot, Place::InFlight);
-        let queue = self.records.queue_mut(slot).expect("the caller has looked");
+        self.records.seal_first(queue_id);
+        self.records.move_to(queue_id, Place::InFlight);
+        let queue = self.records.queue_mut(queue_id).expect("the caller has looked");
         let (identity, sequence) = (queue.identity(), queue.sequence_next);
         let batch = queue.batches.front_mut().expect("the caller has looked");
         let was_stamped = batch.sent_as;
-        assert!(!batch.maybe_stored || was_stamped == identity, "{slot:?}: sent as {was_stamped:?}, now {identity:?}");
+        assert!(
+            !batch.maybe_stored || was_stamped == identity,
+            "{queue_id:?}: sent as {was_stamped:?}, now {identity:?}"
+        );
         batch.sent_as = identity;
         batch.attempts += 1;
         batch.attempt = attempt;
@@ -152,20 +155,20 @@ impl Client {
     }
 
     /// The queue whose first batch is out with this attempt. None when it is not any more: the answer settles nobody.
-    fn in_flight(&mut self, slot: Slot, attempt: Attempt) -> Option<&mut Queue> {
-        let queue = self.records.queue_mut(slot).filter(|queue| queue.is_in_flight())?;
+    fn in_flight(&mut self, queue_id: QueueId, attempt: Attempt) -> Option<&mut Queue> {
+        let queue = self.records.queue_mut(queue_id).filter(|queue| queue.is_in_flight())?;
         queue.batches.front().is_some_and(|first| first.attempt == attempt).then_some(queue)
     }
 
-    fn send_produce(&mut self, conn: ConnId, acks: Acks, sent: &mut [(Slot, Attempt)], now: Instant) {
+    fn send_produce(&mut self, conn: ConnId, acks: Acks, sent: &mut [(QueueId, Attempt)], now: Instant) {
         sent.sort_unstable(); // by topic, then partition
         let connection = self.conns.get_mut(conn).expect("given by connection()");
         let version = match connection.version(ApiKey::Produce, produce::VERSIONS) {
             Ok(version) => version,
             Err(error) => {
                 let why: Arc<str> = error.to_string().into();
-                for (slot, attempt) in sent.iter() {
-                    self.unanswered(*slot, *attempt, false, &why, now);
+                for (queue_id, attempt) in sent.iter() {
+                    self.unanswered(*queue_id, *attempt, false, &why, now);
                 }
                 return;
             }
@@ -173,10 +176,10 @@ impl Client {
         let records = &self.records;
         let partitions: SmallVec<[OutPartition<'_>; 8]> = sent
             .iter()
-            .map(|(slot, _)| {
-                let batch = records.queue(*slot).and_then(|queue| queue.batches.front()).expect("stamped just now");
+            .map(|(queue_id, _)| {
+                let batch = records.queue(*queue_id).and_then(|queue| queue.batches.front()).expect("stamped just now");
                 let Body::Sealed(batch) = &batch.body else { unreachable!("stamped just now") };
-                OutPartition { index: slot.partition as i32, batch }
+                OutPartition { index: queue_id.partition as i32, batch }
             })
             .collect();
         let mut topics: SmallVec<[OutTopic<'_>; 4]> = SmallVec::new();
@@ -202,8 +205,8 @@ impl Client {
         drop(partitions);
         self.list_transmit(conn);
         if acks == Acks::None {
-            for (slot, _) in sent.iter() {
-                self.stored(*slot, -1, -1);
+            for (queue_id, _) in sent.iter() {
+                self.stored(*queue_id, -1, -1);
             }
         }
     }
@@ -213,7 +216,7 @@ impl Client {
     pub(super) fn on_produce_answer(
         &mut self,
         conn: ConnId,
-        sent: &[(Slot, Attempt)],
+        sent: &[(QueueId, Attempt)],
         version: i16,
         body: Bytes,
         now: Instant,
@@ -222,36 +225,36 @@ impl Client {
             Ok(answer) => answer,
             Err(error) => {
                 let why: Arc<str> = "the broker's answer could not be read".into();
-                sent.iter().for_each(|(slot, attempt)| self.unanswered(*slot, *attempt, true, &why, now));
+                sent.iter().for_each(|(queue_id, attempt)| self.unanswered(*queue_id, *attempt, true, &why, now));
                 return Err(error.into());
             }
         };
         self.mute(conn, answer.throttle_time_ms, now);
         for node in &answer.node_endpoints {
-            self.cluster.learn(node.id, &node.host, node.port);
+            self.brokers.learn(node.id, &node.host, node.port);
         }
         let mut open: SmallVec<[bool; 16]> = SmallVec::from_elem(true, sent.len());
         let mut last = 0;
         for topic in &answer.topics {
             for partition in &topic.partitions {
                 let found = find_from(last, sent.len(), |index| {
-                    let slot = sent[index].0;
+                    let queue_id = sent[index].0;
                     open[index]
-                        && slot.partition as i32 == partition.index
-                        && self.records.topics[slot.topic as usize].name.as_bytes() == &topic.name[..]
+                        && queue_id.partition as i32 == partition.index
+                        && self.records.topics[queue_id.topic as usize].name.as_bytes() == &topic.name[..]
                 });
                 if let Some(index) = found {
                     open[index] = false;
                     last = index;
-                    let (slot, attempt) = sent[index];
-                    self.conclude(slot, attempt, partition, now);
+                    let (queue_id, attempt) = sent[index];
+                    self.conclude(queue_id, attempt, partition, now);
                 }
             }
         }
         if open.contains(&true) {
             let why: Arc<str> = "the broker's answer left the partition out".into();
-            for ((slot, attempt), _) in sent.iter().zip(&open).filter(|(_, open)| **open) {
-                self.unanswered(*slot, *attempt, true, &why, now);
+            for ((queue_id, attempt), _) in sent.iter().zip(&open).filter(|(_, open)| **open) {
+                self.unanswered(*queue_id, *attempt, true, &why, now);
             }
             return Err(ConnectionError::Unsolicited);
         }
@@ -259,71 +262,71 @@ impl Client {
     }
 
     /// What the broker's answer means for the batch that was sent.
-    fn conclude(&mut self, slot: Slot, attempt: Attempt, answer: &PartitionResult, now: Instant) {
-        let acks = slot.acks();
-        let Some(queue) = self.in_flight(slot, attempt) else { return };
+    fn conclude(&mut self, queue_id: QueueId, attempt: Attempt, answer: &PartitionResult, now: Instant) {
+        let acks = queue_id.acks();
+        let Some(queue) = self.in_flight(queue_id, attempt) else { return };
         let Some(batch) = queue.batches.front_mut() else { return };
         let idempotent = batch.sent_as.is_some();
         if batch.of_old_topic {
-            return self.conclude_old_topic(slot, answer);
+            return self.conclude_old_topic(queue_id, answer);
         }
         let said = verdict(answer.error, answer.base_offset, acks, batch.attempts);
         match settle(said, answer.error, answer.base_offset, batch.maybe_stored, idempotent) {
-            Verdict::Stored => self.stored(slot, answer.base_offset, answer.log_append_time_ms),
-            Verdict::Duplicate => self.stored(slot, -1, answer.log_append_time_ms),
+            Verdict::Stored => self.stored(queue_id, answer.base_offset, answer.log_append_time_ms),
+            Verdict::Duplicate => self.stored(queue_id, -1, answer.log_append_time_ms),
             Verdict::Retry { refresh, maybe_stored } => {
                 batch.maybe_stored |= maybe_stored;
                 queue.problem = Some(answer.error.name().into());
                 if refresh {
-                    self.want_topic(slot.topic);
+                    self.want_topic(queue_id.topic);
                 }
-                let moved = refresh && self.believe_leader(slot, answer.current_leader);
-                self.retry(slot, moved, now);
+                let moved = refresh && self.believe_leader(queue_id, answer.current_leader);
+                self.retry(queue_id, moved, now);
             }
-            Verdict::TooLarge => self.split(slot, answer.error),
-            Verdict::BadRecord => self.isolate(slot, answer),
+            Verdict::TooLarge => self.split(queue_id, answer.error),
+            Verdict::BadRecord => self.isolate(queue_id, answer),
             Verdict::FreshIdentity => {
                 queue.burn_identity();
                 queue.problem = Some(answer.error.name().into());
-                tracing::warn!(topic = %self.records.topics[slot.topic as usize].name, partition = slot.partition,
+                tracing::warn!(topic = %self.records.topics[queue_id.topic as usize].name, partition = queue_id.partition,
                     error = answer.error.name(), "broker lost track of our producer id, taking a fresh one");
-                self.retry(slot, false, now);
+                self.retry(queue_id, false, now);
             }
             Verdict::NoIdentity => {
                 self.refuse_identity(answer.error, now);
-                self.retry(slot, true, now);
+                self.retry(queue_id, true, now);
             }
             Verdict::NotAuthorized => {
-                self.fail_first(slot, &ProduceError::NotAuthorized { code: answer.error });
-                self.records.make_ready(slot);
+                self.fail_first(queue_id, &ProduceError::NotAuthorized { code: answer.error });
+                self.records.make_ready(queue_id);
             }
             Verdict::Rejected => {
-                self.fail_first(slot, &ProduceError::Rejected { code: answer.error });
-                self.records.make_ready(slot);
+                self.fail_first(queue_id, &ProduceError::Rejected { code: answer.error });
+                self.records.make_ready(queue_id);
             }
             Verdict::Unknown => {
-                self.abandon(slot, &format!("broker answered {}", answer.error.name()).into());
-                self.records.make_ready(slot);
+                self.abandon(queue_id, &format!("broker answered {}", answer.error.name()).into());
+                self.records.make_ready(queue_id);
             }
         }
     }
 
     /// The topic was made again while the batch was under way: only a plain yes is believed, and sequences start anew.
-    fn conclude_old_topic(&mut self, slot: Slot, answer: &PartitionResult) {
+    fn conclude_old_topic(&mut self, queue_id: QueueId, answer: &PartitionResult) {
         if answer.error == ErrorCode::NONE {
-            self.stored(slot, answer.base_offset, answer.log_append_time_ms);
-            if let Some(queue) = self.records.queue_mut(slot) {
+            self.stored(queue_id, answer.base_offset, answer.log_append_time_ms);
+            if let Some(queue) = self.records.queue_mut(queue_id) {
                 queue.burn_identity();
             }
         } else {
-            self.abandon(slot, &"topic was deleted and created again".into());
-            self.records.make_ready(slot);
+            self.abandon(queue_id, &"topic was deleted and created again".into());
+            self.records.make_ready(queue_id);
         }
     }
 
     /// The first batch is stored; `base_offset` -1 when nobody knows where.
-    fn stored(&mut self, slot: Slot, base_offset: i64, log_append_time_ms: i64) {
-        let Some(batch) = self.records.pop_first(slot) else { return };
+    fn stored(&mut self, queue_id: QueueId, base_offset: i64, log_append_time_ms: i64) {
+        let Some(batch) = self.records.pop_first(queue_id) else { return };
         let mut position = 0;
         for run in batch.runs.iter() {
             if !run.answered {
@@ -333,12 +336,12 @@ impl Client {
                     tag: run.tag,
                     record_first: run.record_first,
                     count: run.count,
-                    result: Ok(Stored { partition: slot.partition as i32, offset, timestamp_ms }),
+                    result: Ok(Stored { partition: queue_id.partition as i32, offset, timestamp_ms }),
                 });
             }
             position += run.count;
         }
-        if let Some(queue) = self.records.queue_mut(slot) {
+        if let Some(queue) = self.records.queue_mut(queue_id) {
             if batch.sent_as.is_some() {
                 queue.sequence_next = sequence_after(queue.sequence_next, batch.record_count());
             }
@@ -346,55 +349,55 @@ impl Client {
             queue.problem = None;
         }
         self.records.recycle(batch.runs);
-        self.records.make_ready(slot);
+        self.records.make_ready(queue_id);
     }
 
     /// The first batch is tried again: `soon`, or after a backoff. Nobody left to tell: it is given up.
-    fn retry(&mut self, slot: Slot, soon: bool, now: Instant) {
-        let Some(queue) = self.records.queue_mut(slot) else { return };
+    fn retry(&mut self, queue_id: QueueId, soon: bool, now: Instant) {
+        let Some(queue) = self.records.queue_mut(queue_id) else { return };
         let Some(batch) = queue.batches.front() else { return };
         if batch.earliest.is_none() {
-            self.abandon(slot, &Arc::from("deadline passed"));
-            self.records.make_ready(slot);
+            self.abandon(queue_id, &Arc::from("deadline passed"));
+            self.records.make_ready(queue_id);
             return;
         }
         if soon && queue.failures == 0 {
             queue.failures = 1;
-            self.records.make_ready(slot);
+            self.records.make_ready(queue_id);
             return;
         }
         let wait = self.rng.jitter(backoff::step(queue.failures));
         queue.failures = queue.failures.saturating_add(1);
-        self.records.move_to(slot, Place::Delayed { until: now + wait });
+        self.records.move_to(queue_id, Place::Delayed { until: now + wait });
     }
 
     /// The connection ended, or the answer was unreadable. `left`: the request may have reached the broker.
-    pub(super) fn unanswered(&mut self, slot: Slot, attempt: Attempt, left: bool, why: &Arc<str>, now: Instant) {
-        self.want_topic(slot.topic);
-        let Some(queue) = self.in_flight(slot, attempt) else { return };
+    pub(super) fn unanswered(&mut self, queue_id: QueueId, attempt: Attempt, left: bool, why: &Arc<str>, now: Instant) {
+        self.want_topic(queue_id.topic);
+        let Some(queue) = self.in_flight(queue_id, attempt) else { return };
         queue.problem = Some(why.clone());
         let Some(batch) = queue.batches.front_mut() else { return };
         batch.maybe_stored |= left;
         if batch.maybe_stored && (batch.sent_as.is_none() || batch.of_old_topic) {
             // Without a sequence the broker cannot tell a retry from a second record.
-            self.abandon(slot, why);
-            self.records.make_ready(slot);
+            self.abandon(queue_id, why);
+            self.records.make_ready(queue_id);
         } else {
-            self.retry(slot, false, now);
+            self.retry(queue_id, false, now);
         }
     }
 
     /// Gives up on the first batch, which may be stored: its records are unknown, its producer id is burnt.
-    pub(super) fn abandon(&mut self, slot: Slot, why: &Arc<str>) {
-        self.fail_first(slot, &ProduceError::Unknown { why: why.clone() });
-        if let Some(queue) = self.records.queue_mut(slot) {
+    pub(super) fn abandon(&mut self, queue_id: QueueId, why: &Arc<str>) {
+        self.fail_first(queue_id, &ProduceError::Unknown { why: why.clone() });
+        if let Some(queue) = self.records.queue_mut(queue_id) {
             queue.burn_identity();
         }
     }
 
     /// Tells everybody in the first batch, and takes it out.
-    pub(super) fn fail_first(&mut self, slot: Slot, error: &ProduceError) {
-        if let Some(batch) = self.records.pop_first(slot) {
+    pub(super) fn fail_first(&mut self, queue_id: QueueId, error: &ProduceError) {
+        if let Some(batch) = self.records.pop_first(queue_id) {
             self.fail(batch, error);
         }
     }
@@ -412,18 +415,18 @@ impl Client {
     }
 
     /// Too large together: two halves, first half first. Alone: refused.
-    fn split(&mut self, slot: Slot, code: ErrorCode) {
-        let Some(batch) = self.records.pop_first(slot) else { return };
+    fn split(&mut self, queue_id: QueueId, code: ErrorCode) {
+        let Some(batch) = self.records.pop_first(queue_id) else { return };
         let batch_bytes = batch.bytes();
         match batch.split() {
             (first, Some(second)) => {
-                let topic = &mut self.records.topics[slot.topic as usize];
+                let topic = &mut self.records.topics[queue_id.topic as usize];
                 if matches!(code, ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE) {
                     topic.batch_bytes_max = topic.batch_bytes_max.min(batch_bytes.div_ceil(2));
                     tracing::info!(topic = %topic.name, batch_bytes, "batch is too large for the broker, splitting");
                 }
-                self.records.push_first(slot, second);
-                self.records.push_first(slot, first);
+                self.records.push_first(queue_id, second);
+                self.records.push_first(queue_id, first);
             }
             (batch, None) => {
                 let error = match code {
@@ -435,12 +438,12 @@ impl Client {
                 self.fail(batch, &error);
             }
         }
-        self.records.make_ready(slot);
+        self.records.make_ready(queue_id);
     }
 
     /// Some record is refused: those the broker names go, the others are sent again; unnamed, halves find it.
-    fn isolate(&mut self, slot: Slot, answer: &PartitionResult) {
-        let Some(batch) = self.records.queue(slot).and_then(|queue| queue.batches.front()) else { return };
+    fn isolate(&mut self, queue_id: QueueId, answer: &PartitionResult) {
+        let Some(batch) = self.records.queue(queue_id).and_then(|queue| queue.batches.front()) else { return };
         let count = batch.record_count();
         let mut bad: Vec<u32> =
             answer.record_errors.iter().filter_map(|(index, _)| u32::try_from(*index).ok()).collect();
@@ -448,15 +451,15 @@ impl Client {
         bad.sort_unstable();
         bad.dedup();
         if bad.is_empty() {
-            self.split(slot, answer.error);
+            self.split(queue_id, answer.error);
             return;
         }
         let error = ProduceError::Rejected { code: answer.error };
-        let Some(batch) = self.records.pop_first(slot) else { return };
+        let Some(batch) = self.records.pop_first(queue_id) else { return };
         if let Some(rest) = self.drop_records(batch, |position| bad.binary_search(&position).is_ok(), &error) {
-            self.records.push_first(slot, rest);
+            self.records.push_first(queue_id, rest);
         }
-        self.records.make_ready(slot);
+        self.records.make_ready(queue_id);
     }
 
     /// Tells the owners of some records of a batch, and gives the batch without them.
@@ -506,20 +509,20 @@ impl Client {
     }
 
     pub(super) fn wake_no_producer(&mut self) {
-        for slot in std::mem::take(&mut self.records.places.no_producer) {
-            if self.records.queue(slot).is_some_and(|queue| queue.place() == Place::NoProducer) {
-                self.records.make_ready(slot);
+        for queue_id in std::mem::take(&mut self.records.places.no_producer) {
+            if self.records.queue(queue_id).is_some_and(|queue| queue.place() == Place::NoProducer) {
+                self.records.make_ready(queue_id);
             }
         }
     }
 
     pub(super) fn wake_delayed(&mut self, now: Instant) {
-        while let Some(Reverse((until, slot))) = self.records.places.delayed.peek().copied()
+        while let Some(Reverse((until, queue_id))) = self.records.places.delayed.peek().copied()
             && until <= now
         {
             self.records.places.delayed.pop();
-            if self.records.queue(slot).is_some_and(|queue| queue.place() == Place::Delayed { until }) {
-                self.records.make_ready(slot);
+            if self.records.queue(queue_id).is_some_and(|queue| queue.place() == Place::Delayed { until }) {
+                self.records.make_ready(queue_id);
             }
         }
     }
@@ -544,23 +547,23 @@ mod tests {
         let topic = client.topic("t");
         let known = &mut client.records.topics[topic.0 as usize];
         (known.state, known.partition_count, known.partitions) = (TopicState::Known, 1, vec![Partition::default()]);
-        let slot = Slot { topic: topic.0, partition: 0, acks: acks_index(Acks::Leader) };
+        let queue_id = QueueId { topic: topic.0, partition: 0, acks: acks_index(Acks::Leader) };
         let send = |client: &mut Client, tag| {
             let record = RecordRef { timestamp_ms: 1, key: None, value: Some(b"v"), headers: &[] };
             let deadline = now + Duration::from_secs(9);
             client.produce(topic, Some(0), &record, Acks::Leader, tag, 0, deadline, now).unwrap();
-            client.stamp_first(slot)
+            client.stamp_first(queue_id)
         };
         let told = |client: &Client| -> Vec<(u64, i64)> {
             client.outcomes.iter().map(|outcome| (outcome.tag, outcome.result.as_ref().unwrap().offset)).collect()
         };
         let first = send(&mut client, 1);
-        client.conclude(slot, first, &PartitionResult::stored(0, 7, -1, 0), now);
+        client.conclude(queue_id, first, &PartitionResult::stored(0, 7, -1, 0), now);
         let second = send(&mut client, 2);
-        client.conclude(slot, first, &PartitionResult::stored(0, 7, -1, 0), now);
-        client.unanswered(slot, first, true, &"lost".into(), now);
+        client.conclude(queue_id, first, &PartitionResult::stored(0, 7, -1, 0), now);
+        client.unanswered(queue_id, first, true, &"lost".into(), now);
         assert_eq!(told(&client), [(1, 7)]);
-        client.conclude(slot, second, &PartitionResult::stored(0, 8, -1, 0), now);
+        client.conclude(queue_id, second, &PartitionResult::stored(0, 8, -1, 0), now);
         assert_eq!(told(&client), [(1, 7), (2, 8)]);
     }
 }

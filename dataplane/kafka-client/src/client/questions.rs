@@ -122,7 +122,7 @@ impl Client {
             }
         };
         match found {
-            Found::Broker { node, host, port } => match self.cluster.learn(node, &host, port) {
+            Found::Broker { node, host, port } => match self.brokers.learn(node, &host, port) {
                 Some((broker, moved)) => {
                     if moved {
                         self.retire_connections(broker);
@@ -157,7 +157,7 @@ impl Client {
             let error = RequestError::Authentication { why: why.clone() };
             return self.fail_all_waiting(&error);
         }
-        self.requests.news(self.cluster.generation, self.cluster.brokers.len());
+        self.requests.news(self.brokers.generation, self.brokers.all.len());
         while let Some(token) = self.requests.first_arrived() {
             self.place_request(token, now);
         }
@@ -172,19 +172,19 @@ impl Client {
         let line = |broker, lane| Ok(Place::Line(Line { broker, lane }));
         let known = match &waiting.destination {
             Destination::Any => Ok(None),
-            Destination::Controller => self.cluster.controller.ok_or(Place::Unknown).map(Some),
-            Destination::Broker(node) => self.cluster.by_node(*node).ok_or(Place::Unknown).map(Some),
+            Destination::Controller => self.brokers.controller.ok_or(Place::Unknown).map(Some),
+            Destination::Broker(node) => self.brokers.by_node(*node).ok_or(Place::Unknown).map(Some),
             Destination::Coordinator(group) => self.coordinators.find(group).ok_or(Place::Coordinator).map(Some),
         };
         let place = match known {
             Ok(broker) => line(broker, waiting.lane),
-            Err(Place::Unknown) if self.cluster.generation > waiting.generation => {
+            Err(Place::Unknown) if self.brokers.generation > waiting.generation => {
                 let why: Arc<str> = format!("the cluster has no {:?}", waiting.destination).into();
                 Err(RequestError::Unreachable { why })
             }
             Err(place) => {
                 if place == Place::Unknown {
-                    self.cluster.want_refresh();
+                    self.brokers.want_refresh();
                 }
                 Ok(place)
             }
@@ -199,8 +199,8 @@ impl Client {
     /// Sends the first of a line for as long as a connection takes it.
     fn serve_line(&mut self, line: Line, now: Instant) {
         while let Some(token) = self.requests.first_of(line) {
-            if let Some(broker) = line.broker.filter(|broker| !self.cluster.broker(*broker).may_connect(now)) {
-                let why = self.cluster.broker(broker).last_error.clone().unwrap_or_else(|| "connect failed".into());
+            if let Some(broker) = line.broker.filter(|broker| !self.brokers.broker(*broker).may_connect(now)) {
+                let why = self.brokers.broker(broker).last_error.clone().unwrap_or_else(|| "connect failed".into());
                 self.requests.answer(token, Err(RequestError::Unreachable { why }));
                 continue;
             }
@@ -230,7 +230,7 @@ impl Client {
                 .ok_or_else(|| RequestError::Encode { why: "an API this client does not speak".into() })
                 .and_then(|api| Ok((api, connection.version(api, cold::supported(api))?)))
                 .and_then(|(api, version)| {
-                    crate::group::shape::fit(&mut request, version);
+                    crate::fit::fit(&mut request, version);
                     let owner = Owner::User(token);
                     connection.send_cold(&request, api, version, client_id, owner, give_up, now).map_err(encode_error)
                 }),

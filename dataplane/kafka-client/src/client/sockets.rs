@@ -116,11 +116,11 @@ impl Client {
 
     fn on_ready(&mut self, conn: ConnId) {
         let Some(broker) = self.conns.get(conn).map(|connection| connection.broker) else { return };
-        let broker = self.cluster.broker_mut(broker);
+        let broker = self.brokers.broker_mut(broker);
         broker.backoff.succeeded();
         broker.retry_at = None;
         broker.last_error = None;
-        self.cluster.last_error = None;
+        self.brokers.last_error = None;
         self.auth_refused = None;
     }
 
@@ -176,7 +176,7 @@ impl Client {
 
     fn on_protocol_error(&mut self, conn: ConnId, error: &ConnectionError, now: Instant) {
         let Some(connection) = self.conns.get(conn) else { return };
-        let broker = self.cluster.broker(connection.broker);
+        let broker = self.brokers.broker(connection.broker);
         tracing::warn!(host = %broker.host, port = broker.port, %error, "broker connection closed");
         let is_authentication = error.is_authentication();
         let why = error.to_string();
@@ -202,7 +202,7 @@ impl Client {
     fn end(&mut self, conn: ConnId, why: &str, is_failure: bool, now: Instant) {
         self.dirty = true;
         let Some(connection) = self.conns.remove(conn) else { return };
-        let broker = &mut self.cluster.brokers[connection.broker as usize];
+        let broker = &mut self.brokers.all[connection.broker as usize];
         broker.conns[connection.lane.index()].retain(|id| *id != conn);
         let place = format!("{}:{}: {why}", broker.host, broker.port);
         if is_failure {
@@ -211,8 +211,8 @@ impl Client {
                 broker.retry_at = Some(broker.retry_at.map_or(at, |earlier| earlier.max(at)));
                 broker.last_error = Some(place.as_str().into());
             }
-            self.cluster.last_error = Some(place.as_str().into());
-            self.cluster.want_refresh();
+            self.brokers.last_error = Some(place.as_str().into());
+            self.brokers.want_refresh();
             self.want_topics_pending_at(connection.broker);
             tracing::debug!(broker = %place, lane = ?connection.lane, in_flight = connection.in_flight.len(), "connection lost");
         }
@@ -224,7 +224,7 @@ impl Client {
             };
             match request.owner {
                 Owner::Produce(sent) => {
-                    sent.iter().for_each(|(slot, attempt)| self.unanswered(*slot, *attempt, left, &why, now));
+                    sent.iter().for_each(|(queue_id, attempt)| self.unanswered(*queue_id, *attempt, left, &why, now));
                 }
                 Owner::User(token) => self.requests.answer(token, Err(error)),
                 Owner::Fetches => self.fail_fetches(conn, &error),
@@ -235,9 +235,9 @@ impl Client {
 
     /// Whatever waits for this broker may have another leader by now.
     pub(super) fn want_topics_pending_at(&mut self, broker: u32) {
-        for slot in self.records.places.all_pending_at(broker) {
-            self.records.topics[slot.topic as usize].wanted = true;
-            self.cluster.want_refresh();
+        for queue_id in self.records.places.all_pending_at(broker) {
+            self.records.topics[queue_id.topic as usize].wanted = true;
+            self.brokers.want_refresh();
         }
     }
 
@@ -265,7 +265,7 @@ impl Client {
     pub(super) fn connection(&mut self, broker: u32, lane: Lane, now: Instant) -> Option<ConnId> {
         let in_flight_max = self.config.in_flight_max;
         let mut usable = 0;
-        for id in &self.cluster.broker(broker).conns[lane.index()] {
+        for id in &self.brokers.broker(broker).conns[lane.index()] {
             let Some(connection) = self.conns.get(*id) else { continue };
             if connection.can_send(in_flight_max, now) {
                 return Some(*id);
@@ -281,7 +281,7 @@ impl Client {
     /// As [`Client::connection`] for lanes whose requests wait at the broker: one without a request. If there is none,
     /// so many are opened that each of `wanted` requests gets one; those beyond the limit share the least busy.
     pub(super) fn own_connection(&mut self, broker: u32, lane: Lane, wanted: usize, now: Instant) -> Option<ConnId> {
-        let conns = &self.cluster.broker(broker).conns[lane.index()];
+        let conns = &self.brokers.broker(broker).conns[lane.index()];
         let (count, mut opening) = (conns.len(), 0);
         let mut least: Option<(usize, ConnId)> = None;
         for id in conns {
@@ -312,13 +312,13 @@ impl Client {
         let in_flight_max = self.config.in_flight_max;
         let mut best: Option<(bool, bool, usize, ConnId)> = None;
         let mut opening = false;
-        for (index, broker) in self.cluster.brokers.iter().enumerate() {
+        for (index, broker) in self.brokers.all.iter().enumerate() {
             for id in &broker.conns[lane.index()] {
                 let Some(connection) = self.conns.get(*id) else { continue };
                 opening |= connection.is_opening() && now < connection.opened_at + OPENING_PATIENCE;
                 let slow = connection.in_flight.front().is_some_and(|oldest| oldest.sent_at + SLOW <= now);
                 if connection.can_send(in_flight_max, now) && !slow {
-                    let is_doubted = self.cluster.is_doubted(index as u32);
+                    let is_doubted = self.brokers.is_doubted(index as u32);
                     let rank = (is_doubted, broker.node.is_none(), connection.in_flight.len(), *id);
                     best = Some(best.map_or(rank, |best| best.min(rank)));
                 }
@@ -328,7 +328,7 @@ impl Client {
         let wanted = best.is_none_or(|(is_doubted, ..)| is_doubted);
         if wanted
             && !opening
-            && let Some(broker) = self.cluster.next_candidate(lane, now)
+            && let Some(broker) = self.brokers.next_candidate(lane, now)
         {
             self.open(broker, lane, now);
         }
@@ -336,12 +336,12 @@ impl Client {
     }
 
     pub(super) fn open(&mut self, broker: u32, lane: Lane, now: Instant) -> Option<ConnId> {
-        if !self.cluster.broker(broker).may_connect(now) {
+        if !self.brokers.broker(broker).may_connect(now) {
             return None;
         }
         let config = &self.config;
         let conn = self.conns.insert(|id| Connection::new(id, broker, lane, now, config))?;
-        let broker = self.cluster.broker_mut(broker);
+        let broker = self.brokers.broker_mut(broker);
         broker.conns[lane.index()].push(conn);
         self.connects.push_back(Connect {
             conn,

@@ -271,8 +271,8 @@ impl Membership {
         }
         match verdict(code) {
             Verdict::Ok => {}
-            Verdict::Rebalance | Verdict::Retry => return self.join_later(cluster, now, false),
-            Verdict::Moved => return self.join_later(cluster, now, true),
+            Verdict::Rebalance | Verdict::Retry => return self.rejoin(cluster, now, false),
+            Verdict::Moved => return self.rejoin(cluster, now, true),
             Verdict::LostGeneration => return self.lose(cluster, now, false),
             Verdict::LostMember => return self.lose(cluster, now, true),
             Verdict::Fatal => return self.fail(format!("join refused: {}", code.name()), cluster),
@@ -326,8 +326,8 @@ impl Membership {
         let code = ErrorCode(sync.error_code);
         match verdict(code) {
             Verdict::Ok => {}
-            Verdict::Rebalance | Verdict::Retry => return self.join_later(cluster, now, false),
-            Verdict::Moved => return self.join_later(cluster, now, true),
+            Verdict::Rebalance | Verdict::Retry => return self.rejoin(cluster, now, false),
+            Verdict::Moved => return self.rejoin(cluster, now, true),
             Verdict::LostGeneration => return self.lose(cluster, now, false),
             Verdict::LostMember => return self.lose(cluster, now, true),
             Verdict::Fatal => return self.fail(format!("sync refused: {}", code.name()), cluster),
@@ -336,7 +336,7 @@ impl Membership {
             Ok(share) => share,
             Err(err) => {
                 tracing::warn!(group = self.group, %err, "unreadable assignment from the group's leader");
-                return self.join_later(cluster, now, false);
+                return self.rejoin(cluster, now, false);
             }
         };
         let mut partitions: Vec<i32> = share
@@ -489,7 +489,7 @@ impl Membership {
     }
 
     /// Nothing is lost yet, the round is only tried again.
-    fn join_later(&mut self, cluster: &mut impl Cluster, now: Instant, moved: bool) -> Event {
+    fn rejoin(&mut self, cluster: &mut impl Cluster, now: Instant, moved: bool) -> Event {
         if moved {
             cluster.invalidate_coordinator(&self.group);
         }
@@ -502,7 +502,7 @@ impl Membership {
 
     fn unreachable_for_now(&mut self, why: &str, cluster: &mut impl Cluster, now: Instant) -> Event {
         tracing::info!(group = self.group, why, "group coordinator not reached, joining again");
-        self.join_later(cluster, now, true)
+        self.rejoin(cluster, now, true)
     }
 
     fn fail(&mut self, why: String, cluster: &mut impl Cluster) -> Event {

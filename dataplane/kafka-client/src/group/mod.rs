@@ -26,7 +26,6 @@ pub mod limits;
 mod member;
 mod offsets;
 mod queue;
-pub mod shape;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

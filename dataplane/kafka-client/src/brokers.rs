@@ -68,10 +68,10 @@ impl Refresh {
     }
 }
 
-/// Every broker of one cluster.
+/// Every broker of one brokers.
 #[derive(Debug)]
-pub(crate) struct Cluster {
-    pub brokers: Vec<Broker>,
+pub(crate) struct Brokers {
+    pub all: Vec<Broker>,
     by_node: foldhash::HashMap<i32, u32>,
     pub controller: Option<u32>,
     /// Whom `Target::Any` tries next.
@@ -82,8 +82,8 @@ pub(crate) struct Cluster {
     pub last_error: Option<Arc<str>>,
 }
 
-impl Cluster {
-    pub fn new(bootstrap: &[String], rotation: usize, now: Instant) -> Cluster {
+impl Brokers {
+    pub fn new(bootstrap: &[String], rotation: usize, now: Instant) -> Brokers {
         let mut brokers = Vec::new();
         for address in bootstrap.iter().take(BROKERS_MAX) {
             match parse_host_port(address) {
@@ -91,8 +91,8 @@ impl Cluster {
                 None => tracing::error!(%address, "bootstrap address is not host:port, ignored"),
             }
         }
-        Cluster {
-            brokers,
+        Brokers {
+            all: brokers,
             by_node: foldhash::HashMap::default(),
             controller: None,
             rotation,
@@ -110,11 +110,11 @@ impl Cluster {
     }
 
     pub fn broker(&self, index: u32) -> &Broker {
-        &self.brokers[index as usize]
+        &self.all[index as usize]
     }
 
     pub fn broker_mut(&mut self, index: u32) -> &mut Broker {
-        &mut self.brokers[index as usize]
+        &mut self.all[index as usize]
     }
 
     pub fn by_node(&self, node: i32) -> Option<u32> {
@@ -139,11 +139,11 @@ impl Cluster {
             broker.listed = true;
             return Some((index, moved));
         }
-        if self.brokers.len() >= BROKERS_MAX {
+        if self.all.len() >= BROKERS_MAX {
             return None;
         }
-        let index = self.brokers.len() as u32;
-        self.brokers.push(Broker::new(Some(node), host.to_owned(), port));
+        let index = self.all.len() as u32;
+        self.all.push(Broker::new(Some(node), host.to_owned(), port));
         self.by_node.insert(node, index);
         Some((index, false))
     }
@@ -168,11 +168,11 @@ impl Cluster {
     /// Whom to connect to for a request that anybody can answer: brokers of the last metadata in turn, then the
     /// bootstrap addresses, and the doubted one last; whoever failed just now or has a connection of this lane is left out.
     pub fn next_candidate(&mut self, lane: Lane, now: Instant) -> Option<u32> {
-        let count = self.brokers.len();
+        let count = self.all.len();
         let start = self.rotation;
         let find = |known: bool, doubted: bool| {
             (0..count).map(|step| (start + step) % count).find(|index| {
-                let broker = &self.brokers[*index];
+                let broker = &self.all[*index];
                 let free = broker.conns[lane.index()].is_empty();
                 let wanted = broker.listed && free && self.is_doubted(*index as u32) == doubted;
                 wanted && broker.node.is_some() == known && broker.may_connect(now)
@@ -197,34 +197,34 @@ mod tests {
     fn everybody_is_tried_in_turn_known_brokers_before_bootstrap_addresses() {
         let now = Instant::now();
         let bootstrap = ["a:1".to_string(), "b:2".into(), "nonsense".into()];
-        let mut cluster = Cluster::new(&bootstrap, 0, now);
+        let mut brokers = Brokers::new(&bootstrap, 0, now);
         assert_eq!(
             [0, 1, 0].map(Some),
-            [0; 3].map(|_: i32| cluster.next_candidate(Lane::Control, now)),
+            [0; 3].map(|_: i32| brokers.next_candidate(Lane::Control, now)),
             "the two that parse"
         );
-        let (first, _) = cluster.learn(7, "x", 9092).unwrap();
-        let (second, _) = cluster.learn(8, "y", 9092).unwrap();
-        let seen: Vec<u32> = (0..4).filter_map(|_| cluster.next_candidate(Lane::Control, now)).collect();
+        let (first, _) = brokers.learn(7, "x", 9092).unwrap();
+        let (second, _) = brokers.learn(8, "y", 9092).unwrap();
+        let seen: Vec<u32> = (0..4).filter_map(|_| brokers.next_candidate(Lane::Control, now)).collect();
         assert!(seen.iter().all(|index| [first, second].contains(index)), "{seen:?}");
         assert!(seen.contains(&first) && seen.contains(&second), "{seen:?}");
         for index in [first, second] {
-            cluster.broker_mut(index).retry_at = Some(now + Duration::from_secs(1));
+            brokers.broker_mut(index).retry_at = Some(now + Duration::from_secs(1));
         }
         assert!(
-            cluster.next_candidate(Lane::Control, now).unwrap() < 2,
+            brokers.next_candidate(Lane::Control, now).unwrap() < 2,
             "bootstrap again when no known broker may be tried"
         );
     }
 
     #[test]
     fn addresses_that_cannot_be_are_not_learnt() {
-        let mut cluster = Cluster::new(&[], 0, Instant::now());
+        let mut brokers = Brokers::new(&[], 0, Instant::now());
         for (node, host, port) in [(-1, "x", 9092), (1, "", 9092), (1, "x", 0), (1, "x", 65_536), (1, "x", -1)] {
-            assert_eq!(cluster.learn(node, host, port), None, "{node} {host} {port}");
+            assert_eq!(brokers.learn(node, host, port), None, "{node} {host} {port}");
         }
-        assert_eq!(cluster.learn(1, "x", 9092), Some((0, false)));
-        assert_eq!(cluster.learn(1, "y", 9092), Some((0, true)), "moved");
-        assert_eq!(cluster.next_candidate(Lane::Control, Instant::now()), Some(0));
+        assert_eq!(brokers.learn(1, "x", 9092), Some((0, false)));
+        assert_eq!(brokers.learn(1, "y", 9092), Some((0, true)), "moved");
+        assert_eq!(brokers.next_candidate(Lane::Control, Instant::now()), Some(0));
     }
 }

@@ -9,7 +9,7 @@ use kafka_wire::cold::types::leave_group_request::MemberIdentity;
 use kafka_wire::cold::types::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 
 /// Moves the fields of `request` to where `version` has them; does nothing to requests that need nothing.
-pub fn fit(request: &mut RequestKind, version: i16) {
+pub(crate) fn fit(request: &mut RequestKind, version: i16) {
     match request {
         // KIP-345: before it, every member is dynamic.
         RequestKind::JoinGroup(join) if version < 5 => join.group_instance_id = None,
