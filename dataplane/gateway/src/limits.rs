@@ -19,6 +19,9 @@ pub const READ_BUFFER_BYTES: usize = 16 << 10;
 pub const ANSWER_BLOCK_BYTES: usize = 4 << 10;
 /// In the memory budget: whoever has not said yet who it is, and requests that belong to no cluster.
 pub const ANONYMOUS: u32 = u32::MAX;
+/// In the memory budget: records on their way from Kafka to polls, as if they were a cluster. So reading takes half of a
+/// shard at most, and what waits for Kafka has the rest.
+pub const READING: u32 = u32::MAX - 1;
 /// Values from this size on are linked into the produce request, not copied (DESIGN.md section 3: copying 1 KiB costs
 /// less than reference-counting it).
 pub const VALUE_SHARED_BYTES_MIN: usize = 16 << 10;

@@ -382,6 +382,11 @@ impl Client {
         Health { reachable: false, detail }
     }
 
+    /// There is memory for so many bytes of fetched records: one answer for several users brings about half of it at most.
+    pub fn set_fetch_room(&mut self, bytes: usize) {
+        self.fetches.set_room(bytes / 2);
+    }
+
     // ---- time
 
     /// Decides: what has expired, what may be asked, what may be sent, to whom. Call it once per tick.

@@ -88,6 +88,9 @@ pub const FETCH_PARTITIONS_MAX: usize = 2_000;
 /// Bytes asked for in one Fetch of several users; one user's always fit.
 pub const FETCH_RESPONSE_BYTES_MAX: usize = 8 * 1_048_576;
 
+/// And when there is little memory for answers.
+pub const FETCH_RESPONSE_BYTES_MIN: usize = 64 * 1_024;
+
 /// When all other connections hold long polls, the last one waits no longer, so that a newcomer is named so soon.
 pub const FETCH_DOOR_WAIT: Duration = Duration::from_millis(10);
 
@@ -97,8 +100,8 @@ pub const FETCH_SETTLED_AFTER: Duration = Duration::from_millis(100);
 /// Partitions whose end is remembered, to tell who lags behind; it costs some 100 bytes each.
 pub const FETCH_ENDS_MAX: usize = 65_536;
 
-/// Answers up to this size are kept in memory by any record in them; of larger ones, small parts are copied.
-pub const FETCH_PINNED_BYTES_MAX: usize = 64 * 1_024;
+/// Answers up to this size are kept in memory by any record in them; of larger ones, parts below the half are copied.
+pub const FETCH_PINNED_BYTES_MAX: usize = 4 * 1_024;
 
 /// Largest response frame read from a broker.
 pub const RESPONSE_BYTES_MAX: usize = 100 * 1_048_576;
