@@ -128,10 +128,12 @@ pub const DECODED_PIECE_BYTES: usize = 32 << 10;
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Smallest window a small memory budget leaves.
 pub const ZSTD_WINDOW_LOG_MIN: u32 = 17;
-/// Raw topics one app may bring up on a shard: the Kafka client keeps every name it was ever given.
+/// Raw topics one app may use on a shard; those that nobody used for an hour do not count when it wants more.
 pub const RAW_TOPICS_PER_APP_MAX: u32 = 1_000;
 /// And all apps together; a quarter of what the client keeps.
 pub const RAW_TOPICS_MAX: usize = 16 << 10;
+/// Those are looked for at most so often.
+pub const RAW_SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// Groups one app may keep alive on a shard, one for each topic it reads: each is a member of a Kafka group.
 pub const GROUPS_PER_APP_MAX: u32 = 1_000;
 /// And all apps together.

@@ -414,7 +414,10 @@ fn groups_that_hold_more_than_memory_allows_let_go_and_each_still_reads_everythi
             assert_eq!(poll(group, 1).status, 200, "group {group}");
             most = most.max(scene.metric("gateway_memory_reserved_bytes", &[]));
         }
-        assert!(most < 6 << 20, "{codec:?}: {most} bytes held for an app that may hold 4 MiB, and an answer on its way");
+        assert!(
+            most < 6 << 20,
+            "{codec:?}: {most} bytes held for an app that may hold 4 MiB, and an answer on its way"
+        );
         for group in [0, 13, 29] {
             let mut seen = BTreeSet::new();
             while seen.len() + 1 < all.len() {

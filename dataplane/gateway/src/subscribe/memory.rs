@@ -137,7 +137,6 @@ pub fn answer_room(room: usize) -> usize {
     room.max(ANSWER_BYTES_MIN)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

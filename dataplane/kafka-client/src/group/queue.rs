@@ -167,8 +167,7 @@ impl Queue {
                 if is_abort_marker(&batch) {
                     aborting.remove(&header.producer_id);
                 }
-            } else if header.record_count != 0
-                && !(header.is_transactional() && aborting.contains(&header.producer_id))
+            } else if header.record_count != 0 && !(header.is_transactional() && aborting.contains(&header.producer_id))
             {
                 self.bytes += batch.bytes().len();
                 self.batches.push_back(batch);
