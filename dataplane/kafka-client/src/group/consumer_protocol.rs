@@ -133,6 +133,12 @@ mod tests {
     }
 
     #[test]
+    fn an_assignment_is_written_as_version_0_bytes_every_client_reads() {
+        let bytes = encode_assignment(&[("t1".to_owned(), vec![3])]);
+        assert_eq!(&bytes[..], b"\0\0\0\0\0\x01\0\x02t1\0\0\0\x01\0\0\0\x03\xff\xff\xff\xff");
+    }
+
+    #[test]
     fn the_subscription_of_a_java_client_with_owned_partitions_generation_and_rack_is_read() {
         // Version 3 as kafka-clients 3.9 writes it: two topics, null user data, one owned partition, generation 7, rack "a".
         let bytes = Bytes::from_static(

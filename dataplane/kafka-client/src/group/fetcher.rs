@@ -591,26 +591,26 @@ impl Fetcher {
     // Positions
 
     fn start_at(&mut self, index: i32, offset: i64) {
+        self.begin(index, Position::At(offset), offset);
+    }
+
+    fn start_over(&mut self, index: i32, reset: Reset) {
+        let timestamp = match reset {
+            Reset::Oldest => EARLIEST,
+            Reset::Newest => LATEST,
+            Reset::Timestamp(timestamp_ms) => timestamp_ms.max(0),
+        };
+        self.begin(index, Position::Reset(timestamp), 0);
+    }
+
+    fn begin(&mut self, index: i32, position: Position, offset: i64) {
         self.epoch += 1;
         let Some(partition) = self.partitions.get_mut(&index) else { return };
         partition.epoch = self.epoch;
         partition.asked = false;
         partition.queue.restart(offset);
-        partition.position = Position::At(offset);
+        partition.position = position;
         partition.left = None;
-    }
-
-    fn start_over(&mut self, index: i32, reset: Reset) {
-        self.epoch += 1;
-        let Some(partition) = self.partitions.get_mut(&index) else { return };
-        partition.epoch = self.epoch;
-        partition.asked = false;
-        partition.queue.restart(0);
-        partition.position = Position::Reset(match reset {
-            Reset::Oldest => EARLIEST,
-            Reset::Newest => LATEST,
-            Reset::Timestamp(timestamp_ms) => timestamp_ms.max(0),
-        });
     }
 
     /// The position lies outside of the log. What was fetched before is delivered first: nobody will send it again.

@@ -105,3 +105,27 @@ impl Incarnation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::group::testing::{Script, TOPIC};
+
+    #[test]
+    fn an_offset_that_says_nothing_is_doubted_for_a_minute_after_the_topic_was_made_again() {
+        let mut cluster = Script::default();
+        cluster.topics.insert(TOPIC.into(), 1);
+        let topic = cluster.topic(TOPIC);
+        let now = Instant::now();
+        let mut incarnation = Incarnation::default();
+        for (id, anew) in [(b'a', false), (b'a', false), (b'b', true)] {
+            cluster.topic_id = Some([id; 16]);
+            assert_eq!(incarnation.is_anew(topic, &cluster, now), anew);
+        }
+        for (after_ms, worth) in [(0, Worth::Old), (59_999, Worth::Old), (60_000, Worth::Ours)] {
+            assert_eq!(incarnation.worth("", now + Duration::from_millis(after_ms)), worth, "{after_ms}");
+        }
+    }
+}

@@ -7,7 +7,8 @@
 //! ```
 //! Invariants:
 //! - At most one of JoinGroup, SyncGroup and LeaveGroup is on its way, and at most one Heartbeat.
-//! - A reply counts only for the request and the generation it was sent in; anything else is dropped.
+//! - A reply counts only for the request it answers, and a heartbeat is forgotten with the generation it was sent in;
+//!   anything else is dropped.
 //! - The broker parks join and sync until all members are there, so they go by [`Lane::Group`], where each waiting request
 //!   has a connection to itself. Heartbeats go by the control connection.
 //! - When the coordinator was silent for a session timeout, the partitions count as lost, whatever it says later.
@@ -80,7 +81,7 @@ pub(super) struct Membership {
     /// Every topic of the group's members and the partition count the last assignment used, while we lead.
     planned: Vec<(TopicIdx, String, i32)>,
 
-    heartbeat: Option<(RequestToken, i32)>,
+    heartbeat: Option<RequestToken>,
     heartbeat_at: Instant,
     /// When the coordinator last confirmed us.
     contact: Instant,
@@ -201,7 +202,7 @@ impl Membership {
             Phase::Joining { token } | Phase::Syncing { token } | Phase::Leaving { token, .. } => Some(token),
             _ => None,
         };
-        of_phase == Some(token) || self.heartbeat.is_some_and(|(sent, _)| sent == token)
+        of_phase == Some(token) || self.heartbeat == Some(token)
     }
 
     /// `None` when the token is not ours.
@@ -212,14 +213,12 @@ impl Membership {
         cluster: &mut impl Cluster,
         now: Instant,
     ) -> Option<Event> {
-        let heartbeat = self.heartbeat.filter(|(sent, _)| *sent == token).map(|(_, generation)| generation);
         if !self.owns(token) {
             return None;
         }
         let reply = result.take()?;
-        if let Some(generation) = heartbeat {
-            self.heartbeat = None;
-            return Some(self.heartbeat_answered(generation, reply, cluster, now));
+        if self.heartbeat.take_if(|sent| *sent == token).is_some() {
+            return Some(self.heartbeat_answered(reply, cluster, now));
         }
         Some(match (&self.phase, reply) {
             (Phase::Joining { .. }, Ok(Response::Cold(ResponseKind::JoinGroup(join)))) => {
@@ -364,14 +363,10 @@ impl Membership {
 
     fn heartbeat_answered(
         &mut self,
-        generation: i32,
         reply: Result<Response, RequestError>,
         cluster: &mut impl Cluster,
         now: Instant,
     ) -> Event {
-        if generation != self.generation || !self.holds_generation() {
-            return Event::Nothing;
-        }
         self.heartbeat_at = now + self.heartbeat_interval;
         let code = match reply {
             Ok(Response::Cold(ResponseKind::Heartbeat(heartbeat))) => ErrorCode(heartbeat.error_code),
@@ -413,7 +408,7 @@ impl Membership {
         let request = Request::Cold(RequestKind::Heartbeat(heartbeat));
         let timeout = COORDINATOR_TIMEOUT.min(self.session_timeout);
         let token = cluster.request(Target::Coordinator(&self.group), Lane::Control, request, timeout, now);
-        self.heartbeat = Some((token, self.generation));
+        self.heartbeat = Some(token);
     }
 
     /// As leader: sends the assignment once every topic's partition count is known, or waited for long enough.
@@ -482,7 +477,6 @@ impl Membership {
             self.member_id.clear();
         }
         self.held_generation = None;
-        self.generation = -1;
         self.forget_heartbeat(cluster);
         self.phase = Phase::Unjoined { at: self.backoff.failed(now, &mut self.rng) };
         Event::Lost
@@ -514,7 +508,7 @@ impl Membership {
     }
 
     fn forget_heartbeat(&mut self, cluster: &mut impl Cluster) {
-        if let Some((token, _)) = self.heartbeat.take() {
+        if let Some(token) = self.heartbeat.take() {
             cluster.cancel(token);
         }
     }

@@ -237,7 +237,7 @@ impl Offsets {
         }
         if let Some(commit) = self.commit.take_if(|commit| commit.token == token) {
             let reply = result.take()?;
-            return Some(self.committed(commit.sent, reply, cluster, now));
+            return Some(self.committed(commit.sent, reply, now));
         }
         None
     }
@@ -358,13 +358,7 @@ impl Offsets {
         self.marks.values().any(|mark| mark.committed.is_some())
     }
 
-    fn committed(
-        &mut self,
-        sent: Vec<(i32, i64)>,
-        reply: Result<Response, RequestError>,
-        cluster: &mut impl Cluster,
-        now: Instant,
-    ) -> Event {
+    fn committed(&mut self, sent: Vec<(i32, i64)>, reply: Result<Response, RequestError>, now: Instant) -> Event {
         let codes = match reply {
             Ok(Response::Cold(ResponseKind::OffsetCommit(response))) => read_codes(response, &self.topic),
             _ => BTreeMap::new(),
@@ -381,9 +375,7 @@ impl Offsets {
         }
         if worst == ErrorCode::NONE {
             self.backoff.succeeded();
-            if self.dirty() {
-                self.commit_at.get_or_insert(now + self.interval);
-            }
+            debug_assert!(!self.dirty() || self.commit_at.is_some(), "what was delivered meanwhile has its time");
             return Event::Confirmed;
         }
         tracing::info!(group = self.group, topic = self.topic, code = worst.name(), "commit not taken");
@@ -391,9 +383,6 @@ impl Offsets {
             Verdict::Fatal => now + super::limits::BACKOFF_BROKEN,
             _ => self.backoff.failed(now, &mut self.rng),
         };
-        if verdict(worst) == Verdict::Moved {
-            cluster.invalidate_coordinator(&self.group);
-        }
         self.commit_at = Some(self.commit_at.map_or(retry_at, |at| at.max(retry_at)));
         Event::Refused(worst)
     }

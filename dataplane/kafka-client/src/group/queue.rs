@@ -296,6 +296,7 @@ mod tests {
     use super::*;
     use crate::group::testing::batch;
     use kafka_wire::compression::Compression;
+    use kafka_wire::record_batch::{BatchBuilder, HeaderRef, RecordRef, set_log_append_time};
 
     fn take_all(queue: &mut Queue) -> Vec<i64> {
         std::iter::from_fn(|| take(queue, usize::MAX)).map(|record| record.offset).collect()
@@ -371,12 +372,71 @@ mod tests {
         assert_eq!(take(&mut queue, usize::MAX), None);
     }
 
+    /// As in Java's `CompletedFetch`; brokers write no such log.
+    #[test]
+    fn only_its_abort_marker_ends_an_aborted_transaction() {
+        for (key, seen) in [(&[0, 0, 0, 0][..], vec![2]), (&[0, 0, 0, 1], vec![]), (&[0, 0], vec![])] {
+            let bytes = joined(&[
+                batch(0).records(1).transactional(7).bytes(),
+                batch(1).control_key(7, key).bytes(),
+                batch(2).records(1).transactional(7).bytes(),
+            ]);
+            let mut queue = queue_at(0);
+            assert_eq!(queue.accept(bytes, &[(7, 0)], 0).unwrap().next_offset, 3);
+            assert_eq!(take_all(&mut queue), seen, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn offsets_that_no_log_has_are_refused() {
+        for (base_offset, last_offset_delta, accepted) in [
+            (0, 0, true),
+            (-1, 1, false),
+            (5, -1, false),
+            (i64::MAX - 1, 0, true),
+            (i64::MAX, 0, false),
+            (i64::MAX, 1, false),
+        ] {
+            let mut bytes = batch(0).records(1).bytes().to_vec();
+            bytes[..8].copy_from_slice(&i64::to_be_bytes(base_offset));
+            bytes[23..27].copy_from_slice(&i32::to_be_bytes(last_offset_delta));
+            set_log_append_time(&mut bytes, 1); // renews the checksum
+            let mut queue = queue_at(0);
+            assert_eq!(queue.accept(bytes.into(), &[], 0).is_ok(), accepted, "{base_offset} {last_offset_delta}");
+        }
+    }
+
+    #[test]
+    fn a_queue_that_begins_anew_reads_on_where_it_was_told_to() {
+        let queue = queue_at(12);
+        assert_eq!((queue.taken_offset(), queue.read_offset()), (12, 12));
+    }
+
+    #[test]
+    fn a_record_counts_for_its_key_value_and_headers() {
+        let headers = [HeaderRef { name: b"trace", value: Some(b"12") }, HeaderRef { name: b"flag", value: None }];
+        for (key, value, headers, bytes) in [
+            (None, None, &[][..], 0),
+            (Some(&b"key"[..]), None, &[][..], 3),
+            (Some(b"key"), Some(&b"value"[..]), &headers[..1], 3 + 5 + 7),
+            (None, Some(b"value"), &headers, 5 + 7 + 4),
+        ] {
+            let mut builder = BatchBuilder::with_capacity(256);
+            builder.append(&RecordRef { timestamp_ms: 1, key, value, headers });
+            let mut sealed = builder.seal(Compression::None);
+            sealed.stamp(-1, 0, 0);
+            let batch = batches(sealed.to_bytes()).next().unwrap().unwrap();
+            let record = batch.records(BATCH_DECOMPRESSED_BYTES_MAX).unwrap().next().unwrap().unwrap();
+            assert_eq!(record_bytes(&record), bytes, "{record:?}");
+        }
+    }
+
     #[test]
     fn a_record_larger_than_what_is_left_stays_for_the_next_poll() {
         let mut queue = queue_at(0);
         queue.accept(batch(0).records(1).value(&[7; 100]).bytes(), &[], 0).unwrap();
         assert_eq!(take(&mut queue, 99), None);
-        assert_eq!(take(&mut queue, usize::MAX).unwrap().offset, 0);
+        assert_eq!(take(&mut queue, 100).unwrap().offset, 0);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use kafka_wire::cold::types::join_group_response::JoinGroupResponseMember;
 use kafka_wire::cold::types::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_wire::cold::types::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use kafka_wire::cold::types::offset_fetch_response::{
-    OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
 };
 use kafka_wire::cold::types::{
     HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, OffsetCommitResponse,
@@ -18,7 +19,7 @@ use kafka_wire::cold::types::{
 use kafka_wire::cold::{RequestKind, ResponseKind};
 use kafka_wire::compression::Compression;
 use kafka_wire::error_code::ErrorCode;
-use kafka_wire::messages::fetch::{FetchResponse, FetchedPartition, FetchedTopic, NO_TOPIC_ID, TopicId};
+use kafka_wire::messages::fetch::{FetchRequest, FetchResponse, FetchedPartition, FetchedTopic, NO_TOPIC_ID, TopicId};
 use kafka_wire::record_batch::{BatchBuilder, RecordRef, patch_base_offset, set_log_append_time};
 
 use super::cluster::Cluster;
@@ -31,7 +32,15 @@ pub(super) const TOPIC: &str = "t";
 
 /// `batch(5).records(2).bytes()`: offsets 5 and 6, values `5` and `6`.
 pub(super) fn batch(base_offset: i64) -> TestBatch {
-    TestBatch { base_offset, records: 0, value: None, codec: Compression::None, producer_id: -1, control: None }
+    TestBatch {
+        base_offset,
+        records: 0,
+        value: None,
+        codec: Compression::None,
+        producer_id: -1,
+        control_key: None,
+        unreadable: false,
+    }
 }
 
 pub(super) struct TestBatch {
@@ -40,7 +49,8 @@ pub(super) struct TestBatch {
     value: Option<Vec<u8>>,
     codec: Compression,
     producer_id: i64,
-    control: Option<bool>,
+    control_key: Option<Vec<u8>>,
+    unreadable: bool,
 }
 
 impl TestBatch {
@@ -61,18 +71,26 @@ impl TestBatch {
         self
     }
     /// The marker that ends a transaction.
-    pub(super) fn control(mut self, producer_id: i64, commit: bool) -> TestBatch {
+    pub(super) fn control(self, producer_id: i64, commit: bool) -> TestBatch {
+        self.control_key(producer_id, &[0, 0, 0, u8::from(commit)])
+    }
+    /// A control record whose key may say anything.
+    pub(super) fn control_key(mut self, producer_id: i64, key: &[u8]) -> TestBatch {
         self.producer_id = producer_id;
-        self.control = Some(commit);
+        self.control_key = Some(key.to_vec());
+        self
+    }
+    /// Says that it is compressed, which it is not; the checksum is right.
+    pub(super) fn unreadable(mut self) -> TestBatch {
+        self.unreadable = true;
         self
     }
 
     pub(super) fn bytes(self) -> Bytes {
         const AT_ATTRIBUTES_LOW: usize = 22;
         let mut builder = BatchBuilder::with_capacity(256);
-        if let Some(commit) = self.control {
-            let key = [0, 0, 0, u8::from(commit)];
-            builder.append(&RecordRef { timestamp_ms: 1, key: Some(&key), value: Some(b"\0\0\0\0\0\0"), headers: &[] });
+        if let Some(key) = &self.control_key {
+            builder.append(&RecordRef { timestamp_ms: 1, key: Some(key), value: Some(b"\0\0\0\0\0\0"), headers: &[] });
         }
         for offset in self.base_offset..self.base_offset + self.records {
             let value = self.value.clone().unwrap_or_else(|| offset.to_string().into_bytes());
@@ -82,8 +100,10 @@ impl TestBatch {
         sealed.stamp(self.producer_id, 0, 0);
         let mut bytes = sealed.to_bytes().to_vec();
         patch_base_offset(&mut bytes, self.base_offset, 0);
-        if self.producer_id >= 0 {
-            bytes[AT_ATTRIBUTES_LOW] |= 0x10 | if self.control.is_some() { 0x20 } else { 0 };
+        if self.producer_id >= 0 || self.unreadable {
+            let (transactional, control) = (self.producer_id >= 0, self.control_key.is_some());
+            bytes[AT_ATTRIBUTES_LOW] |= if transactional { 0x10 } else { 0 } | if control { 0x20 } else { 0 };
+            bytes[AT_ATTRIBUTES_LOW] |= if self.unreadable { Compression::Gzip as u8 } else { 0 };
             set_log_append_time(&mut bytes, 1); // renews the checksum
         }
         bytes.into()
@@ -117,6 +137,7 @@ pub(super) struct Script {
     pub(super) leaders: BTreeMap<i32, Option<i32>>,
     /// As metadata tells them; none where brokers have no ids.
     pub(super) topic_id: Option<TopicId>,
+    /// Below 0: not told.
     pub(super) leader_epoch: i32,
     /// The cluster denies every topic, and is believed.
     pub(super) missing: bool,
@@ -162,7 +183,7 @@ impl Cluster for Script {
         self.topic_id
     }
     fn leader_epoch(&self, _: TopicIdx, _: i32) -> Option<i32> {
-        Some(self.leader_epoch)
+        (self.leader_epoch >= 0).then_some(self.leader_epoch)
     }
     fn leader(&self, _: TopicIdx, partition: i32) -> Option<i32> {
         self.leaders.get(&partition).copied().unwrap_or(Some(1))
@@ -214,6 +235,7 @@ fn describe(target: Target<'_>, lane: Lane, request: &Request) -> String {
         Request::Cold(RequestKind::OffsetCommit(commit)) => {
             write!(line, "OffsetCommit generation={}", commit.generation_id_or_member_epoch).unwrap();
             for partition in &commit.topics[0].partitions {
+                assert_eq!(partition.committed_leader_epoch, -1, "not kept");
                 write!(line, " {}@{}", partition.partition_index, partition.committed_offset).unwrap();
             }
             let label = commit.topics[0].partitions[0].committed_metadata.as_deref().unwrap_or_default();
@@ -228,6 +250,7 @@ fn describe(target: Target<'_>, lane: Lane, request: &Request) -> String {
             assert_eq!((list.isolation_level, list.replica_id.0), (1, -1), "a consumer, read_committed");
             write!(line, "ListOffsets{node}").unwrap();
             for partition in &list.topics[0].partitions {
+                assert_eq!(partition.current_leader_epoch, -1, "whoever leads may answer");
                 write!(line, " {}@{}", partition.partition_index, partition.timestamp).unwrap();
             }
         }
@@ -302,6 +325,15 @@ impl Stage {
         let sent = self.cluster.sent.remove(index).expect("a request is on its way");
         assert!(self.member.answered(sent.token, result, &mut self.cluster, self.now), "{sent:?} must be the member's");
         self.tick();
+    }
+
+    /// The newest fetch that is on its way.
+    pub(super) fn fetch(&self) -> Option<&FetchRequest> {
+        let is_awaited = |sent: &&Sent| !self.cluster.cancelled.contains(&sent.token);
+        self.cluster.sent.iter().rev().filter(is_awaited).find_map(|sent| match &sent.request {
+            Request::Fetch(fetch) => Some(fetch),
+            Request::Cold(_) => None,
+        })
     }
 
     /// Drops the oldest request from view, as one that is never answered.
@@ -387,6 +419,17 @@ pub(super) fn offsets_each(committed: Vec<(i32, (i64, String))>) -> Response {
     let topic = OffsetFetchResponseTopics::default().with_name(text(TOPIC).into()).with_partitions(partitions);
     let group = OffsetFetchResponseGroup::default().with_topics(vec![topic]);
     Response::Cold(ResponseKind::OffsetFetch(OffsetFetchResponse::default().with_groups(vec![group])))
+}
+
+/// As versions before 8 say it.
+pub(super) fn old_shape(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
+    let partitions = topic.partitions.into_iter().map(|told| {
+        OffsetFetchResponsePartition::default()
+            .with_partition_index(told.partition_index)
+            .with_committed_offset(told.committed_offset)
+            .with_metadata(told.metadata)
+    });
+    OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
 }
 
 pub(super) fn offsets_error(code: ErrorCode) -> Response {

@@ -77,6 +77,29 @@ fn a_member_without_readable_subscription_does_not_stop_the_others() {
     stage.expect(&["SyncGroup generation=1 member=m1 m0: m1:t[0]"]);
 }
 
+/// KIP-814: a leader that comes back under its instance id gets the assignment that the group has.
+#[test]
+fn a_leader_that_is_told_to_skip_the_assignment_makes_none() {
+    let mut stage = Stage::new(1, |_| {});
+    let Response::Cold(kafka_wire::cold::ResponseKind::JoinGroup(reply)) = join(1, "m1", "m1", &[("m1", &["t"])])
+    else {
+        unreachable!()
+    };
+    stage.answer(Response::Cold(kafka_wire::cold::ResponseKind::JoinGroup(reply.with_skip_assignment(true))));
+    stage.expect(&["SyncGroup generation=1 member=m1"]);
+}
+
+#[test]
+fn a_leader_assigns_for_as_many_members_as_the_limit_allows() {
+    for (count, fails) in [(limits::MEMBERS_MAX, false), (limits::MEMBERS_MAX + 1, true)] {
+        let ids: Vec<String> = (0..count).map(|index| format!("m{index}")).collect();
+        let members: Vec<(&str, &[&str])> = ids.iter().map(|id| (&id[..], &[][..])).collect();
+        let mut stage = Stage::new(1, |_| {});
+        stage.answer(join(1, "m1", "m1", &members));
+        assert_eq!(matches!(stage.member.state(), MemberState::Failed(_)), fails, "{count}");
+    }
+}
+
 #[test]
 fn joins_that_can_succeed_later_are_repeated_and_others_end_the_member() {
     for (code, lookups, next) in [
@@ -212,6 +235,24 @@ fn a_commit_of_an_old_generation_loses_the_share_but_keeps_the_member_id() {
     stage.expect(&["JoinGroup member=m1"]);
 }
 
+#[test]
+fn a_commit_that_was_taken_keeps_the_session_as_a_heartbeat_does() {
+    let mut stage = Stage::stable(1, &[0], |_| {});
+    stage.answer(records(0, batch(0).records(1).bytes()));
+    stage.lose();
+    stage.poll(1);
+    stage.advance(3_000);
+    stage.lose(); // the heartbeat
+    stage.advance(5_000);
+    stage.member.delivered(0, 1);
+    stage.advance(1_000);
+    stage.answer(committed(&[0], NONE)); // 9 s after the sync
+    stage.advance(9_999);
+    assert_eq!(stage.member.state(), MemberState::Stable);
+    stage.advance(1);
+    assert_eq!(stage.member.state(), MemberState::Joining);
+}
+
 // Rebalancing
 
 /// A stable owner of partitions 0 and 1 with three records of each at hand, one of 0 delivered, when a rebalance begins;
@@ -258,6 +299,17 @@ fn a_commit_that_comes_too_late_for_its_generation_joins_at_once() {
 }
 
 #[test]
+fn a_commit_that_may_succeed_later_is_sent_again_before_the_join() {
+    let (mut stage, _) = rebalancing();
+    stage.answer(committed(&[0], ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
+    stage.expect(&[]);
+    stage.advance(20);
+    stage.expect(&["OffsetCommit generation=1 0@1"]);
+    stage.answer(committed(&[0], NONE));
+    stage.expect(&["JoinGroup member=m1"]);
+}
+
+#[test]
 fn a_partition_that_stays_keeps_its_records_and_one_that_goes_is_reported() {
     let (mut stage, fetch) = rebalancing();
     stage.answer(committed(&[0], NONE));
@@ -291,6 +343,23 @@ fn a_reply_to_a_fetch_of_a_lost_partition_is_dropped() {
     stage.answer(sync(&[1]));
     assert_eq!(stage.poll(9), ["1@0", "1@1", "1@2"]);
     stage.cluster.sent.push_back(fetch);
+    stage.answer(fetched(&[(0, NONE, batch(3).records(1).bytes()), (1, NONE, batch(3).records(1).bytes())]));
+    assert_eq!(stage.poll(9), ["1@3"]);
+}
+
+#[test]
+fn a_reply_to_a_fetch_of_a_partition_that_was_lost_and_came_back_is_dropped() {
+    let (mut stage, fetch) = rebalancing();
+    stage.answer(committed(&[0], NONE));
+    stage.answer(join(2, "other", "m1", &[]));
+    stage.answer(sync(&[1]));
+    assert_eq!(stage.poll(9), ["1@0", "1@1", "1@2"]);
+    stage.advance(3_000);
+    stage.answer(heartbeat(ErrorCode::REBALANCE_IN_PROGRESS));
+    stage.answer(join(3, "other", "m1", &[]));
+    stage.answer(sync(&[0, 1]));
+    stage.answer(offsets(&[(0, 3)])); // where it was when the fetch was sent
+    stage.cluster.sent.push_front(fetch);
     stage.answer(fetched(&[(0, NONE, batch(3).records(1).bytes()), (1, NONE, batch(3).records(1).bytes())]));
     assert_eq!(stage.poll(9), ["1@3"]);
 }
@@ -357,6 +426,77 @@ fn a_time_after_the_last_record_means_the_next_record() {
     stage.expect(&["ListOffsets node 1 0@-1"]);
     stage.answer(listed(&[(0, 50)], NONE));
     stage.expect(&["OffsetCommit generation=1 0@50", "Fetch node 1 0@50 wait 500"]);
+}
+
+#[test]
+fn an_end_of_the_log_that_is_not_told_is_asked_for_again_after_a_pause() {
+    let mut stage = Stage::stable(1, &[-1], |config| config.reset = Reset::Newest);
+    stage.answer(listed(&[(0, -1)], NONE));
+    stage.expect(&[]);
+    stage.advance(20);
+    stage.expect(&["ListOffsets node 1 0@-1"]);
+}
+
+/// As brokers before Kafka 3.0 answer, whose versions stop before 8.
+#[test]
+fn offsets_beside_those_of_other_topics_are_read_in_both_shapes() {
+    for shape in ["of one group", "of several groups"] {
+        let Response::Cold(kafka_wire::cold::ResponseKind::OffsetFetch(mut reply)) = offsets(&[(0, 7)]) else {
+            unreachable!()
+        };
+        let ours = &mut reply.groups[0].topics;
+        let mut other = ours[0].clone();
+        other.name = text("other").into();
+        other.partitions[0].committed_offset = 1_000;
+        ours.push(other);
+        if shape == "of one group" {
+            reply.topics = reply.groups.remove(0).topics.into_iter().map(old_shape).collect();
+        }
+        let mut stage = Stage::new(1, |_| {});
+        stage.answer(join(1, "m1", "m1", &[("m1", &["t"])]));
+        stage.answer(sync(&[0]));
+        stage.answer(Response::Cold(kafka_wire::cold::ResponseKind::OffsetFetch(reply)));
+        stage.expect(&["Fetch node 1 0@7 wait 500"]);
+    }
+}
+
+#[test]
+fn a_group_has_committed_when_the_coordinator_told_or_took_an_offset() {
+    let mut stage = Stage::stable(1, &[7], |_| {});
+    assert!(stage.member.has_committed());
+    stage = Stage::stable(1, &[-1], |_| {});
+    stage.answer(listed(&[(0, 33)], NONE));
+    stage.expect(&["OffsetCommit generation=1 0@33", "Fetch node 1 0@33 wait 500"]);
+    assert!(!stage.member.has_committed(), "it was sent");
+    stage.answer(committed(&[0], NONE));
+    assert!(stage.member.has_committed());
+}
+
+#[test]
+fn a_commit_that_was_refused_is_sent_again_when_that_may_help() {
+    for (code, pause_ms, lookups) in [
+        (ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, 20, 0),
+        (ErrorCode::NOT_COORDINATOR, 20, 1),
+        (ErrorCode::TOPIC_AUTHORIZATION_FAILED, 5_000, 0),
+    ] {
+        let mut stage = Stage::stable(1, &[-1], |config| config.heartbeat_interval = Duration::from_secs(9));
+        stage.answer(listed(&[(0, 33)], NONE));
+        stage.answer(committed(&[0], code));
+        stage.lose(); // the fetch
+        assert_eq!(stage.cluster.coordinator_lookups, lookups, "{}", code.name());
+        stage.advance(pause_ms / 2);
+        stage.expect(&[]);
+        stage.advance(pause_ms / 2);
+        stage.expect(&["OffsetCommit generation=1 0@33"]);
+    }
+}
+
+#[test]
+fn what_was_committed_already_gives_nothing_to_do() {
+    let mut stage = Stage::stable(1, &[7], |_| {});
+    let deadline = stage.member.next_deadline();
+    stage.member.delivered(0, 7);
+    assert_eq!(stage.member.next_deadline(), deadline);
 }
 
 #[test]
@@ -488,6 +628,93 @@ fn records_that_were_let_go_of_are_fetched_again_from_where_reading_stopped() {
 }
 
 #[test]
+fn a_fetch_names_the_leader_epoch_as_far_as_it_is_known() {
+    for epoch in [7, 0, -1] {
+        let mut stage = Stage::new(1, |_| {});
+        stage.cluster.leader_epoch = epoch;
+        stage.answer(join(1, "m1", "m1", &[("m1", &["t"])]));
+        stage.answer(sync(&[0]));
+        stage.answer(offsets(&[(0, 20)]));
+        assert_eq!(stage.fetch().unwrap().topics[0].partitions[0].current_leader_epoch, epoch);
+    }
+}
+
+/// The bytes of a batch with one record.
+fn batch_of(bytes: usize) -> Bytes {
+    let with_value = |count: usize| batch(0).records(1).value(&vec![0; count]).bytes();
+    let around = with_value(bytes - 100).len() - (bytes - 100);
+    let whole = with_value(bytes - around);
+    assert_eq!(whole.len(), bytes);
+    whole
+}
+
+#[test]
+fn a_fetch_asks_for_the_room_there_is_or_waits_for_a_poll() {
+    const KIB: usize = 1 << 10;
+    // Room, the bytes of partition 0 that nobody polled, the leader of partition 1; and what the fetch after them names.
+    for (what, room, held, leader_of_1, asked) in [
+        ("all of it, up to the most one fetch asks for", 4096 * KIB, 0, 1, Some((vec![0, 1], 1024 * KIB))),
+        ("each leader a part of it", 1024 * KIB, 0, 2, Some((vec![1], 512 * KIB))),
+        ("the rest, just enough to ask for", 128 * KIB, 64 * KIB, 1, Some((vec![1], 64 * KIB))),
+        ("the rest, not worth it", 128 * KIB, 64 * KIB + 1, 1, None),
+        ("half of a little room", 100 * KIB, 40 * KIB, 1, Some((vec![1], 60 * KIB))),
+        ("less than half of a little room", 100 * KIB, 60 * KIB, 1, None),
+        ("a partition that took its half of the part", 256 * KIB, 64 * KIB, 1, Some((vec![0, 1], 192 * KIB))),
+        ("one that took more", 256 * KIB, 64 * KIB + 1, 1, Some((vec![1], 192 * KIB - 1))),
+    ] {
+        let mut stage = Stage::new(2, |config| config.queue_bytes_max = room);
+        stage.cluster.leaders.insert(1, Some(leader_of_1));
+        stage.answer(join(1, "m1", "m1", &[("m1", &["t"])]));
+        stage.answer(sync(&[0, 1]));
+        stage.answer(offsets(&[(0, 0), (1, 0)]));
+        if held > 0 {
+            stage.answer(fetched(&[(0, NONE, batch_of(held)), (1, NONE, Bytes::new())]));
+        }
+        let named = |fetch: &kafka_wire::messages::fetch::FetchRequest| {
+            let partitions = fetch.topics[0].partitions.iter().map(|partition| partition.index);
+            (partitions.collect::<Vec<_>>(), fetch.max_bytes as usize)
+        };
+        assert_eq!(stage.fetch().map(named), asked, "{what}");
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_asked_for_with_twice_the_bytes_up_to_a_limit() {
+    let mut stage = Stage::stable(1, &[0], |_| {});
+    let cut = batch(0).records(1).bytes().slice(..40);
+    let mut asked = Vec::new();
+    for _ in 0..10 {
+        asked.push(stage.fetch().unwrap().topics[0].partitions[0].partition_max_bytes >> 10);
+        stage.answer(records(0, cut.clone()));
+    }
+    assert_eq!(asked, [256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 65536]);
+}
+
+#[test]
+fn a_partition_that_may_not_be_read_is_asked_for_again_when_a_person_may_have_helped() {
+    let mut stage = Stage::stable(1, &[4], |config| config.heartbeat_interval = Duration::from_secs(9));
+    stage.answer(fetched(&[(0, ErrorCode::TOPIC_AUTHORIZATION_FAILED, Bytes::new())]));
+    stage.advance(4_999);
+    stage.expect(&[]);
+    stage.advance(1);
+    stage.expect(&["Fetch node 1 0@4 wait 500"]);
+    assert_eq!(stage.cluster.metadata_refreshes, 0);
+}
+
+#[test]
+fn what_a_poll_took_makes_room_so_that_a_tick_is_due_at_once() {
+    let mut stage = Stage::stable(1, &[0], |_| {});
+    stage.poll(9);
+    assert!(stage.member.next_deadline() > Some(stage.now), "it took nothing");
+    stage.answer(records(0, batch(0).records(2).bytes()));
+    assert!(stage.member.next_deadline() > Some(stage.now));
+    assert_eq!(stage.poll(1).len(), 1);
+    assert_eq!(stage.member.next_deadline(), Some(stage.now));
+    assert_eq!(stage.poll(1).len(), 1);
+    assert_eq!(stage.member.next_deadline(), Some(stage.now));
+}
+
+#[test]
 fn a_leader_that_moved_is_followed() {
     let mut stage = Stage::stable(1, &[4], |_| {});
     stage.answer(fetched(&[(0, ErrorCode::NOT_LEADER_OR_FOLLOWER, Bytes::new())]));
@@ -557,6 +784,21 @@ fn damaged_records_are_fetched_again_from_where_reading_stopped() {
     stage.expect(&["Heartbeat generation=1"]);
     stage.advance(1);
     stage.expect(&["Heartbeat generation=1", "Fetch node 1 0@0 wait 500"]);
+}
+
+#[test]
+fn records_that_cannot_be_decompressed_are_fetched_again_after_a_pause() {
+    let mut stage = Stage::stable(1, &[0], |config| config.heartbeat_interval = Duration::from_secs(9));
+    stage.answer(records(0, batch(0).records(2).unreadable().bytes()));
+    assert_eq!(stage.poll(9), [""; 0]);
+    stage.tick();
+    while stage.fetch().is_some() {
+        stage.answer(records(0, Bytes::new())); // one that was on its way when they turned out to be damaged
+    }
+    stage.advance(4_999);
+    stage.expect(&[]);
+    stage.advance(1);
+    stage.expect(&["Fetch node 1 0@0 wait 500"]);
 }
 
 #[test]
@@ -662,14 +904,15 @@ fn brokers_that_do_not_know_the_topic_of_a_fetch_make_us_ask_for_metadata() {
 
 #[test]
 fn a_committed_offset_is_worth_something_in_the_topic_it_says_it_is_of() {
-    for (what, committed, lines) in [
-        ("ours", label(b'b'), &["Fetch node 1 0@20 wait 500 of b"][..]),
-        ("nobody's", String::new(), &["Fetch node 1 0@20 wait 500 of b"]),
-        ("a client's own text", "lag 3".into(), &["Fetch node 1 0@20 wait 500 of b"]),
-        ("the old one's", label(b'a'), &["OffsetCommit generation=1 0@0 of b", "Fetch node 1 0@0 wait 500 of b"]),
+    for (what, id, committed, lines) in [
+        ("ours", B, label(b'b'), &["Fetch node 1 0@20 wait 500 of b"][..]),
+        ("nobody's", B, String::new(), &["Fetch node 1 0@20 wait 500 of b"]),
+        ("a client's own text", B, "lag 3".into(), &["Fetch node 1 0@20 wait 500 of b"]),
+        ("the old one's", B, label(b'a'), &["OffsetCommit generation=1 0@0 of b", "Fetch node 1 0@0 wait 500 of b"]),
+        ("one's of before the cluster lost its ids", None, label(b'a'), &["Fetch node 1 0@20 wait 500"]),
     ] {
         let mut stage = Stage::new(1, |_| {});
-        stage.cluster.topic_id = B;
+        stage.cluster.topic_id = id;
         stage.answer(join(1, "m1", "m1", &[("m1", &["t"])]));
         stage.answer(sync(&[0]));
         stage.answer(offsets_of(&[(0, 20)], &committed));
@@ -682,6 +925,22 @@ fn a_committed_offset_is_worth_something_in_the_topic_it_says_it_is_of() {
             }
         }
         stage.expect(lines);
+    }
+}
+
+#[test]
+fn a_committed_offset_of_another_topic_counts_as_the_old_one_s_after_a_second() {
+    for (waited_ms, is_old) in [(999, false), (1_000, true)] {
+        let mut stage = Stage::new(1, |_| {});
+        stage.cluster.topic_id = B;
+        stage.answer(join(1, "m1", "m1", &[("m1", &["t"])]));
+        stage.answer(sync(&[0]));
+        stage.answer(offsets_of(&[(0, 20)], &label(b'a')));
+        stage.advance(20);
+        stage.expect(&["OffsetFetch [0]"]);
+        stage.advance(waited_ms - 20);
+        stage.answer(offsets_of(&[(0, 20)], &label(b'a')));
+        assert_eq!(stage.fetch().is_some(), is_old, "{waited_ms}");
     }
 }
 
@@ -782,7 +1041,7 @@ fn partitions_that_the_new_topic_lacks_wait_for_the_next_share() {
 #[test]
 fn what_was_handed_out_of_a_log_that_was_cut_back_is_not_committed_on_the_shorter_one() {
     // Kafka 2.7 has no topic ids: a topic made again looks like a log that was cut.
-    for (found, back) in [(0, vec![0]), (40, vec![0]), (150, vec![])] {
+    for (found, back) in [(0, vec![0]), (40, vec![0]), (100, vec![]), (150, vec![])] {
         let mut stage = Stage::stable(1, &[100], |_| {});
         stage.answer(fetched(&[(0, ErrorCode::OFFSET_OUT_OF_RANGE, Bytes::new())]));
         stage.answer(listed(&[(0, found)], NONE));
@@ -819,6 +1078,47 @@ fn leaving_is_over_in_bounded_time_when_nobody_answers() {
     assert_eq!(stage.member.state(), MemberState::Leaving);
     stage.advance(2_000);
     assert_eq!(stage.member.state(), MemberState::Left);
+}
+
+#[test]
+fn leaving_waits_for_a_commit_that_is_sent_again_and_fetches_nothing_meanwhile() {
+    let mut stage = Stage::stable(1, &[0], |_| {});
+    stage.answer(records(0, batch(0).records(2).bytes()));
+    stage.poll(1);
+    stage.member.delivered(0, 1);
+    stage.member.begin_leaving(&mut stage.cluster, stage.now);
+    stage.expect(&["Fetch node 1 0@2 wait 500", "OffsetCommit generation=1 0@1"]);
+    stage.answer(records(0, batch(2).records(1).bytes()));
+    stage.answer(committed(&[0], ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
+    stage.expect(&[]);
+    assert_eq!(stage.member.state(), MemberState::Leaving);
+    stage.advance(20);
+    stage.expect(&["OffsetCommit generation=1 0@1"]);
+    stage.answer(committed(&[0], NONE));
+    stage.expect(&["LeaveGroup member=m1"]);
+}
+
+#[test]
+fn who_is_told_to_leave_twice_says_so_once() {
+    let mut stage = Stage::stable(1, &[0], |_| {});
+    stage.lose();
+    for _ in 0..2 {
+        stage.member.begin_leaving(&mut stage.cluster, stage.now);
+        stage.expect(&["LeaveGroup member=m1"]);
+    }
+    stage.answer(left());
+    stage.member.begin_leaving(&mut stage.cluster, stage.now);
+    stage.expect(&[]);
+    assert_eq!(stage.member.state(), MemberState::Left);
+}
+
+#[test]
+fn a_member_that_failed_has_nothing_to_leave_and_still_says_why() {
+    let mut stage = Stage::new(1, |_| {});
+    stage.answer(join_error(ErrorCode::GROUP_AUTHORIZATION_FAILED, ""));
+    stage.member.begin_leaving(&mut stage.cluster, stage.now);
+    let why = "join refused: GROUP_AUTHORIZATION_FAILED";
+    assert_eq!(stage.member.state(), MemberState::Failed(why.into()));
 }
 
 #[test]

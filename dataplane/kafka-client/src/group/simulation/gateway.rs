@@ -217,6 +217,13 @@ pub(super) struct Gateway {
     pub(super) member: GroupMember,
     /// A reply of the coordinator last came in.
     pub(super) heard_at: Instant,
+    /// It runs its member only when it must: when its deadline has come, when a reply has, when a client's fate is known.
+    /// The others also do at any other time, as when somebody else's poll comes.
+    punctual: bool,
+    /// A reply has come, or more may be had than the last poll took.
+    pub(super) stirred: bool,
+    /// What the client knows has changed since the member last looked.
+    has_news: bool,
     /// While it stays away.
     away_until: Option<Instant>,
     /// When it is not polled: nobody is there.
@@ -229,8 +236,9 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    pub(super) fn new(index: usize, process: u64, ids: bool, now: Instant) -> Gateway {
-        let mut knowledge = Knowledge::new(ids);
+    pub(super) fn new(index: usize, process: u64, world: &mut World) -> Gateway {
+        let now = world.now;
+        let mut knowledge = Knowledge::new(world.ids);
         knowledge.ask_at = Some(now);
         Gateway {
             index,
@@ -238,6 +246,9 @@ impl Gateway {
             knowledge,
             member: GroupMember::new(config(), process, now),
             heard_at: now,
+            punctual: world.rng.below(2) == 0,
+            stirred: true,
+            has_news: false,
             away_until: None,
             deserted_until: now,
             fetched_at: BTreeMap::new(),
@@ -273,19 +284,36 @@ impl Gateway {
         }
         if let Some((_, news)) = self.knowledge.news.take_if(|(at, _)| *at <= now) {
             self.knowledge.hear(news, now);
+            self.has_news = true;
         }
         // As the gateway does: at deadlines, before and after polls, and by itself after replies.
-        let serves = world.rng.below(2) == 0 && self.deserted_until <= now;
-        if serves || self.member.next_deadline().is_some_and(|at| at <= now) {
-            self.member.step(&mut self.knowledge, now);
+        let polls = if self.punctual { self.stirred || self.is_fate_known(now) } else { world.rng.below(2) == 0 };
+        let serves = polls && self.deserted_until <= now;
+        let due = self.member.next_deadline().is_some_and(|at| at <= now);
+        if serves || due {
+            self.tick(due, now);
         }
         if serves {
+            self.stirred = false;
             self.serve(world);
             self.member.step(&mut self.knowledge, now);
         }
         assert!(!matches!(self.member.state(), MemberState::Failed(_)), "{:?}", self.member.state());
         let deadline = self.member.next_deadline();
         assert!(deadline.is_none_or(|at| at > now), "a driver would spin with {:?}", self.member);
+    }
+
+    fn tick(&mut self, due: bool, now: Instant) {
+        let called_for = std::mem::take(&mut self.has_news) || due;
+        let requests = |knowledge: &Knowledge| (knowledge.sent.len(), knowledge.cancelled.len());
+        let before = (requests(&self.knowledge), self.member.state());
+        self.member.step(&mut self.knowledge, now);
+        let after = (requests(&self.knowledge), self.member.state());
+        assert!(called_for || before == after, "a driver would have missed it: {before:?}, then {after:?}");
+    }
+
+    fn is_fate_known(&self, now: Instant) -> bool {
+        self.held.values().flatten().any(|record| !record.done && record.at <= now)
     }
 
     fn forget_revoked(&mut self) {
@@ -304,6 +332,7 @@ impl Gateway {
             return;
         }
         for fetched in self.member.poll_records(most, usize::MAX) {
+            self.stirred = true;
             let (partition, offset) = (fetched.partition, fetched.record.offset);
             self.check_hand_out(partition, offset, world);
             let value = fetched.record.value.expect("every record has one");

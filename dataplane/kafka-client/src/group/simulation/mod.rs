@@ -11,6 +11,8 @@
 //! - A member hands out only what is its own, in order and without a gap, and nothing when its coordinator was silent for
 //!   a session.
 //! - A member of the generation that the group is in hands out nothing that was committed before that generation.
+//! - A member that is run before its own deadline, and told nothing new, sends nothing: a driver that waits for the
+//!   deadline misses nothing.
 //! - In a world without trouble no client gets what another one got, however often members come and go.
 //!
 //! A failure prints its seed: `GAFKA_SIMULATION_SEED=n cargo test -p kafka-client --lib group::simulation`.
@@ -70,7 +72,7 @@ impl Simulation {
         for (index, place) in self.gateways.iter_mut().enumerate() {
             if place.is_none() && self.up_at[index] <= self.world.now {
                 self.processes += 1;
-                *place = Some(Gateway::new(index, self.processes, self.world.ids, self.world.now));
+                *place = Some(Gateway::new(index, self.processes, &mut self.world));
             }
         }
         self.world.work(&mut self.gateways);

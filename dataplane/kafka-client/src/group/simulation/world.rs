@@ -516,6 +516,7 @@ impl World {
         if reply.as_ref().is_ok_and(is_recognised) {
             gateway.heard_at = self.now;
         }
+        gateway.stirred = true;
         let ours = gateway.member.answered(pending.token, reply, &mut gateway.knowledge, self.now);
         let leaves = matches!(pending.request, Request::Cold(Kind::LeaveGroup(_))); // its member may be out by now
         assert!(ours || leaves, "a member waits for every request it did not cancel: {:?}", pending.request);
