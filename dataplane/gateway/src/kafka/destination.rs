@@ -82,7 +82,7 @@ impl Clusters {
         let topic = permit.topic();
         let known = self.routes.topics.borrow().get(&topic.index).copied();
         let route = match known {
-            Some(route) if self.list[route.cluster].client.borrow().is_current(route.topic) => route,
+            Some(route) if self.is_current(route) => route,
             _ => self.find_route(topic)?,
         };
         Ok(Destination {
@@ -91,6 +91,11 @@ impl Clusters {
             label: topic.index,
             message_bytes_max: (topic.options.message_bytes_max as usize).min(self.message_bytes_max),
         })
+    }
+
+    /// Whether a route that was kept still leads to its topic: the Kafka client forgets names that nobody uses.
+    pub fn is_current(&self, route: Route) -> bool {
+        self.list[route.cluster].client.borrow().is_current(route.topic)
     }
 
     fn find_route(&self, topic: &Topic) -> Result<Route, Refusal> {
@@ -104,14 +109,14 @@ impl Clusters {
     }
 
     /// Where a raw topic is. Its options are those of an app's topic of the same name, if there is one, else plain.
-    pub fn raw_destination(&self, permit: &RawPermit<'_>) -> Result<Destination, Refusal> {
+    pub fn raw_destination(&self, permit: &RawPermit<'_>, now: Instant) -> Result<Destination, Refusal> {
         let cluster = self.named(permit.cluster().as_str())?;
         let key = (cluster.index, permit.topic().clone());
         let known = self.routes.raw.borrow().get(&key).copied();
         let raw = match known {
             Some(raw) if cluster.client.borrow().is_current(raw.topic) => raw,
             Some(raw) => self.find_raw(permit, cluster, key, raw),
-            None => self.bring_up_raw(permit, cluster, key)?,
+            None => self.bring_up_raw(permit, cluster, key, now)?,
         };
         Ok(Destination {
             route: Route { cluster: cluster.index, topic: raw.topic },
@@ -126,11 +131,12 @@ impl Clusters {
         permit: &RawPermit<'_>,
         cluster: &Cluster,
         key: (usize, PhysicalTopic),
+        now: Instant,
     ) -> Result<RawTopic, Refusal> {
         let app = permit.app().index;
         let count = self.routes.raw_of_app.borrow().get(&app).copied().unwrap_or(0);
         if self.routes.raw.borrow().len() >= RAW_TOPICS_MAX || count >= RAW_TOPICS_PER_APP_MAX {
-            self.forget_raw_asleep();
+            self.forget_raw_asleep(now);
         }
         let mut raw = self.routes.raw.borrow_mut();
         let mut of_app = self.routes.raw_of_app.borrow_mut();
@@ -163,8 +169,7 @@ impl Clusters {
     }
 
     /// Raw topics that nobody uses any more count for nobody any more.
-    fn forget_raw_asleep(&self) {
-        let now = Instant::now();
+    fn forget_raw_asleep(&self, now: Instant) {
         if self.routes.raw_swept_at.get().is_some_and(|at| now < at + RAW_SWEEP_PAUSE) {
             return; // it takes a look at each of them, and clients choose their names
         }
