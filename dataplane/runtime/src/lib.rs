@@ -20,6 +20,7 @@ mod context;
 pub mod descriptors;
 pub mod limits;
 pub mod mailbox;
+pub mod memory;
 pub mod net;
 pub mod notify;
 pub mod pool;

@@ -19,6 +19,7 @@ pub async fn sweep(services: Rc<Services>, conns: Rc<Conns>) {
         // Many short turns of connections in a row keep everybody waiting as one long one does.
         env.turns.note(due, now);
         conns.sweep(now);
+        runtime::memory::give_back();
         subscriptions.sweep(env, clusters, now);
         env.access_log.hand_over();
         env.metrics.set_gauges(&Gauges {
