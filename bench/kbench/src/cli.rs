@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, FOREIGN_CORES_MAX, MESSAGE_BYTES_MAX, RATE_MAX, ROUNDS_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, DURATION_MAX, FOREIGN_CORES_MAX, GROUPS_MAX, GROUPS_PER_APP_MAX, MESSAGE_BYTES_MAX, RATE_MAX,
+    ROUNDS_MAX, SAMPLES_MAX, TOPIC_MB_MAX, TOPICS_MAX, WAIT_MAX,
+};
 use crate::measure::Foreign;
 use crate::receipts::Receipts;
 use crate::records::Framing;
@@ -21,6 +24,8 @@ const EXAMPLES: &str = "\
 Examples:
   kbench compare                                             gateway against the raw floor, as Markdown
   kbench latency                                             the same at half load, open loop
+  kbench polls                                               CPU and latency beside 2,000 groups and 10,000 polls
+  kbench prefetch                                            memory of 400 groups that read one message each
   kbench versus-java                                         gateway and Kafka's own load tool on a real broker
   kbench micro                                               the benches of all crates as one table
   kbench publish --target http://127.0.0.1:9191 --appid A --pubkey K --topic demo --ver v1 --closed
@@ -51,10 +56,17 @@ pub enum Command {
     Compare(Compare),
     /// Measure latency at half of the gateway's load in an open loop, and what of it the harness adds.
     Latency(Latency),
+    /// Measure what groups and polls that wait cost a publish, how soon they are served, and closing them all at once.
+    Polls(Polls),
+    /// Measure the gateway's memory while groups each read one message of a large topic, and after they have left.
+    Prefetch(Prefetch),
     /// Load a real Kafka through the gateway and with Kafka's own load tool, in turns, and print the ratio.
     VersusJava(VersusJava),
     /// Run the benches of a checkout (the current directory) with cargo and print one table.
     Micro(Micro),
+    /// Keep polls waiting, each on a connection of its own.
+    #[command(hide = true)]
+    WaitPolls(WaitPolls),
     /// Send Produce requests to a broker on schedule.
     #[command(hide = true)]
     ProduceLoad(ProduceLoad),
@@ -311,6 +323,84 @@ pub struct Latency {
 }
 
 #[derive(Debug, Args)]
+pub struct Polls {
+    #[command(flatten)]
+    pub rounds: Rounds,
+    /// Groups, a gateway for each number: the first is 0, which the others are compared with, the last the largest.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [0, 100, 2_000], value_parser = groups)]
+    pub groups: Vec<usize>,
+    /// Polls that wait, at the largest number of groups; fewer groups have fewer.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = connections)]
+    pub polls: usize,
+    /// Topics that each thousand of the groups read.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = topics)]
+    pub topics: usize,
+    /// Partitions of each.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = topics)]
+    pub partitions: usize,
+    /// Longest wait of a poll; others wait half of it and more. A group that nobody polls is left after twice that.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = wait)]
+    pub wait: Duration,
+    /// Connections of the publishers, beside one alone.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = connections)]
+    pub connections: usize,
+    /// Bytes per published message.
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = message_bytes)]
+    pub size: usize,
+    /// Messages whose way to a waiting poll is timed, in each round.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = samples)]
+    pub samples: usize,
+    /// Publishes a second while polls are closed.
+    #[arg(long, value_name = "R", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    pub rate: u64,
+    /// Measured time of each loop of publishes while polls are closed.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub close_within: Duration,
+}
+
+impl Polls {
+    /// Polls of a gateway with so many groups, at least one each.
+    pub fn polls_of(&self, groups: usize) -> usize {
+        let most = self.groups.iter().copied().max().unwrap_or(0).max(1);
+        if groups == 0 { 0 } else { (self.polls * groups / most).max(groups) }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Prefetch {
+    /// The gateway; beside this program by default.
+    #[arg(long, value_name = "FILE")]
+    pub kateway: Option<PathBuf>,
+    /// Groups, all of one app.
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = groups_of_app)]
+    pub groups: usize,
+    /// Megabytes in the topic.
+    #[arg(long, value_name = "MB", default_value_t = 200, value_parser = topic_mb)]
+    pub topic_mb: usize,
+    /// Bytes per message.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = message_bytes)]
+    pub size: usize,
+    /// Partitions of the topic.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = topics)]
+    pub partitions: usize,
+    /// Longest wait of a poll; groups are left after twice that, or ten seconds.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = wait)]
+    pub wait: Duration,
+    /// Runs, each with a gateway of its own.
+    #[arg(long, default_value_t = 1, value_parser = rounds)]
+    pub rounds: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitPolls {
+    /// Where to, and the requests.
+    #[arg(long, value_name = "FILE")]
+    pub plan: PathBuf,
+    #[arg(long, value_name = "CPU")]
+    pub cpu: Option<usize>,
+}
+
+#[derive(Debug, Args)]
 pub struct VersusJava {
     /// The gateway; beside this program by default.
     #[arg(long, value_name = "FILE")]
@@ -420,6 +510,33 @@ fn rounds(text: &str) -> Result<usize, String> {
     within(text, 1, ROUNDS_MAX)
 }
 
+fn groups(text: &str) -> Result<usize, String> {
+    within(text, 0, GROUPS_MAX)
+}
+
+fn groups_of_app(text: &str) -> Result<usize, String> {
+    within(text, 1, GROUPS_PER_APP_MAX)
+}
+
+fn topics(text: &str) -> Result<usize, String> {
+    within(text, 1, TOPICS_MAX)
+}
+
+fn topic_mb(text: &str) -> Result<usize, String> {
+    within(text, 1, TOPIC_MB_MAX)
+}
+
+fn samples(text: &str) -> Result<usize, String> {
+    within(text, 1, SAMPLES_MAX)
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(wait) if (Duration::from_secs(1)..=WAIT_MAX).contains(&wait) => Ok(wait),
+        _ => Err(format!("a time from 1s to {}s", WAIT_MAX.as_secs())),
+    }
+}
+
 fn within(text: &str, min: usize, max: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
@@ -451,6 +568,22 @@ mod tests {
         ] {
             assert_eq!(duration(text).ok(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn fewer_groups_have_fewer_polls_and_each_has_one() {
+        let args = "kbench polls --groups 0,100,2000 --polls 10000 --wait 90s";
+        let Command::Polls(polls) = Cli::parse_from(args.split(' ')).command else { panic!("polls") };
+        assert_eq!(polls.wait, Duration::from_secs(90));
+        for (groups, expected) in [(0, 0), (1, 5), (100, 500), (2_000, 10_000)] {
+            assert_eq!(polls.polls_of(groups), expected, "{groups}");
+        }
+        let few = Polls { polls: 10, ..polls };
+        assert_eq!((few.polls_of(100), few.polls_of(2_000)), (100, 2_000));
+        for bad in ["--wait 121s", "--wait 10ms", "--groups 0,10001", "--polls 0", "--samples 0"] {
+            assert!(Cli::try_parse_from(format!("kbench polls {bad}").split(' ')).is_err(), "{bad}");
+        }
+        assert!(Cli::try_parse_from("kbench prefetch --groups 1001".split(' ')).is_err());
     }
 
     #[test]

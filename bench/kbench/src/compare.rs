@@ -216,7 +216,8 @@ fn markdown(compare: &Compare, cases: &[Case]) -> String {
     out
 }
 
-fn met(aim: String, is: bool) -> String {
+/// An aim, and whether it is reached.
+pub fn met(aim: String, is: bool) -> String {
     format!("{aim}: {}", if is { "met" } else { "missed" })
 }
 

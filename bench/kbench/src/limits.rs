@@ -49,3 +49,35 @@ pub const JAVA_CALIBRATION_RECORDS: u64 = 200_000;
 pub const FOREIGN_CORES_MAX: f64 = 0.2;
 /// Attempts for one such round; the quietest counts.
 pub const ATTEMPTS_MAX: usize = 4;
+/// Groups of one run: what a shard keeps.
+pub const GROUPS_MAX: usize = 10_000;
+/// Numbers of groups compared in one run.
+pub const CROWDS_MAX: usize = 6;
+/// Topics they read.
+pub const TOPICS_MAX: usize = 1_000;
+/// Longest wait of a poll, as the gateway has it.
+pub const WAIT_MAX: Duration = Duration::from_secs(120);
+/// Descriptors of a process beside its clients: brokers, files, listeners, rings, programs under measurement.
+pub const OTHER_DESCRIPTORS: usize = 600;
+/// Time for all groups to be joined and all polls to wait.
+pub const GATHER_TIMEOUT: Duration = Duration::from_secs(180);
+/// Something that is waited for longer than this says how far it is, and then again every so often.
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+/// After the last change, so long until nothing that is about to settle is measured.
+pub const SETTLE: Duration = Duration::from_secs(3);
+/// After the last join: the gateway closes the connections for joins when they were not used for ten seconds.
+pub const SETTLE_JOINED: Duration = Duration::from_secs(13);
+/// Messages of an earlier round that a latency round may find.
+pub const DELIVERY_STALE_MAX: usize = 1_000;
+/// Messages of one latency round.
+pub const SAMPLES_MAX: usize = 10_000;
+/// Time for all closed connections to be noticed.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Beyond twice the longest wait, when groups that nobody polls are left.
+pub const LEAVE_GRACE: Duration = Duration::from_secs(60);
+/// Time for every group of a run to read its message.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Largest topic that is read ahead of, in megabytes.
+pub const TOPIC_MB_MAX: usize = 4_096;
+/// Groups of one app, as the gateway has it.
+pub const GROUPS_PER_APP_MAX: usize = 1_000;

@@ -180,7 +180,8 @@ async fn connection(client: Rc<Client>) {
     let mut number = 0;
     while let Some(since) = client.next() {
         client.in_flight.set(client.in_flight.get() + 1);
-        let answered = exchange(&client.work, number, &mut stream, &mut buf).await;
+        let answered =
+            exchange(&client.work.host, client.work.port, client.work.request(number), &mut stream, &mut buf).await;
         number += 1;
         client.in_flight.set(client.in_flight.get() - 1);
         match answered {
@@ -210,12 +211,18 @@ async fn connection(client: Rc<Client>) {
 }
 
 /// One request and its answer, which is then at the front of `buf`.
-async fn exchange(work: &Work, number: usize, stream: &mut Option<Stream>, buf: &mut BytesMut) -> io::Result<Answer> {
+pub async fn exchange(
+    host: &str,
+    port: u16,
+    request: &Bytes,
+    stream: &mut Option<Stream>,
+    buf: &mut BytesMut,
+) -> io::Result<Answer> {
     let stream = match stream {
         Some(stream) => stream,
-        None => stream.insert(net::connect(&work.host, work.port, CONNECT_TIMEOUT).await?),
+        None => stream.insert(net::connect(host, port, CONNECT_TIMEOUT).await?),
     };
-    stream.write_all(work.request(number).clone()).await?;
+    stream.write_all(request.clone()).await?;
     loop {
         if let Some(answer) = response::parse(buf).map_err(|err| io::Error::other(format!("bad answer: {err}")))? {
             return Ok(answer);

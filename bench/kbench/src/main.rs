@@ -2,14 +2,19 @@
 //!
 //! Reads as its list of commands; each is a file of the same name. `load.rs` and `open.rs` drive the connections,
 //! `receipts.rs` reads whether an answer says what it must, `measure.rs` and `cpu.rs` ask the kernel what was spent and
-//! by whom, `rounds.rs` decides what counts, `report.rs` and `machine.rs` say what was found where.
+//! by whom, `rounds.rs` decides what counts, `report.rs` and `machine.rs` say what was found where. `gateway.rs`, `crowd.rs`
+//! and `waiting.rs` are the gateways, groups and clients of `polls`, `delivery.rs` and `closing.rs` its later parts.
 
 #![forbid(unsafe_code)]
 
 mod cli;
+mod closing;
 mod compare;
 mod cpu;
+mod crowd;
+mod delivery;
 mod floor;
+mod gateway;
 mod latency;
 mod limits;
 mod load;
@@ -20,7 +25,10 @@ mod null_broker;
 mod offsets;
 mod open;
 mod outcome;
+mod patience;
 mod pin;
+mod polls;
+mod prefetch;
 mod process;
 mod produce_load;
 mod publish;
@@ -31,8 +39,10 @@ mod report;
 mod response;
 mod rounds;
 mod servers;
+mod sockets;
 mod subscribe;
 mod versus_java;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -51,6 +61,9 @@ fn main() -> ExitCode {
         Command::Subscribe(subscribe) => subscribe::run(subscribe),
         Command::Compare(compare) => compare::run(compare),
         Command::Latency(latency) => latency::run(latency),
+        Command::Polls(polls) => polls::run(polls),
+        Command::Prefetch(prefetch) => prefetch::run(prefetch),
+        Command::WaitPolls(wait) => waiting::run(wait),
         Command::VersusJava(versus) => versus_java::run(versus),
         Command::Micro(micro) => micro::run(micro),
         Command::ProduceLoad(load) => produce_load::run(load),

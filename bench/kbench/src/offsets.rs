@@ -1,4 +1,5 @@
-//! What really is in a topic: a load that was acknowledged must have arrived, or the measurement went past the broker.
+//! What the broker knows: a load that was acknowledged must have arrived, and a group must be one there, or the
+//! measurement went past the broker.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::types::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_wire::cold::types::metadata_request::MetadataRequestTopic;
-use kafka_wire::cold::types::{ListOffsetsRequest, MetadataRequest, TopicName};
+use kafka_wire::cold::types::{ListGroupsRequest, ListOffsetsRequest, MetadataRequest, TopicName};
 use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes};
 use kafka_wire::header;
 
@@ -17,15 +18,15 @@ use crate::limits::{KAFKA_ANSWER_BYTES_MAX, KAFKA_TIMEOUT};
 /// Spoken by every broker from 2.1 to the newest.
 const METADATA_VERSION: i16 = 4;
 const LIST_OFFSETS_VERSION: i16 = 4;
+/// The first that can be asked for groups of a state (Kafka 2.6).
+const LIST_GROUPS_VERSION: i16 = 4;
 /// Asks for the end.
 const LATEST: i64 = -1;
 
 /// End offsets of all partitions together, from a cluster of one node.
 pub fn end_of(bootstrap: &str, topic: &str) -> Result<u64> {
     let cannot = || format!("cannot ask {bootstrap} for the end of {topic}");
-    let addr = bootstrap.to_socket_addrs().with_context(cannot)?.next().with_context(cannot)?;
-    let mut socket = TcpStream::connect_timeout(&addr, KAFKA_TIMEOUT).with_context(cannot)?;
-    socket.set_read_timeout(Some(KAFKA_TIMEOUT))?;
+    let mut socket = connect(bootstrap).with_context(cannot)?;
     let name = TopicName(StrBytes::from_string(topic.to_owned()));
     let partitions = partitions(&mut socket, &name).with_context(cannot)?;
     let wanted = partitions
@@ -43,6 +44,25 @@ pub fn end_of(bootstrap: &str, topic: &str) -> Result<u64> {
         end += u64::try_from(partition.offset).with_context(cannot)?;
     }
     Ok(end)
+}
+
+/// Groups of a cluster of one node whose names begin with `prefix` and whose members are settled.
+pub fn stable_groups(bootstrap: &str, prefix: &str) -> Result<usize> {
+    let cannot = || format!("cannot ask {bootstrap} for its groups");
+    let mut socket = connect(bootstrap).with_context(cannot)?;
+    let stable = vec![StrBytes::from_static_str("Stable")];
+    let request = RequestKind::ListGroups(ListGroupsRequest::default().with_states_filter(stable));
+    let answer = ask(&mut socket, ApiKey::ListGroups, LIST_GROUPS_VERSION, &request).with_context(cannot)?;
+    let ResponseKind::ListGroups(answer) = answer else { bail!("an answer to something else") };
+    ensure!(answer.error_code == 0, "{}: Kafka error {}", cannot(), answer.error_code);
+    Ok(answer.groups.iter().filter(|group| group.group_id.starts_with(prefix)).count())
+}
+
+fn connect(bootstrap: &str) -> Result<TcpStream> {
+    let addr = bootstrap.to_socket_addrs()?.next().context("no address")?;
+    let socket = TcpStream::connect_timeout(&addr, KAFKA_TIMEOUT)?;
+    socket.set_read_timeout(Some(KAFKA_TIMEOUT))?;
+    Ok(socket)
 }
 
 fn partitions(socket: &mut TcpStream, name: &TopicName) -> Result<Vec<i32>> {
@@ -85,7 +105,7 @@ mod tests {
         let bootstrap = broker.bootstrap();
         assert_eq!(end_of(&bootstrap, "t").expect("offsets"), 0);
         let mut socket = TcpStream::connect(broker.addr()).expect("connect");
-        let frame = crate::produce_load::frame("t", 7, 10);
+        let frame = crate::produce_load::frame("t", 0, 7, 10);
         for _ in 0..3 {
             socket.write_all(&frame).expect("write");
             crate::produce_load::skip_answer(&mut socket).expect("an answer");

@@ -90,11 +90,12 @@ impl Outcome {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// For latencies.
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_US_MAX, 3).expect("valid bounds")
 }
 
-fn us(duration: Duration) -> u64 {
+pub fn us(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -133,6 +134,7 @@ pub struct OpenFigures {
     pub client_late_p50_us: u64,
     pub client_late_p99_us: u64,
     pub client_late_p999_us: u64,
+    pub client_late_max_us: u64,
     /// From sent to answered: hides what waited.
     pub from_sent_p50_us: u64,
     pub from_sent_p99_us: u64,
@@ -179,6 +181,7 @@ impl Figures {
                 client_late_p50_us: outcome.client_late.value_at_quantile(0.5),
                 client_late_p99_us: outcome.client_late.value_at_quantile(0.99),
                 client_late_p999_us: outcome.client_late.value_at_quantile(0.999),
+                client_late_max_us: outcome.client_late.max(),
                 from_sent_p50_us: outcome.from_sent.value_at_quantile(0.5),
                 from_sent_p99_us: outcome.from_sent.value_at_quantile(0.99),
                 from_sent_p999_us: outcome.from_sent.value_at_quantile(0.999),

@@ -53,6 +53,11 @@ impl Process {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    /// Kills it without waiting for its end, for which dropping does.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("cannot end a process")
+    }
 }
 
 /// Finds the ready line and then keeps reading, so that the child never blocks on a full pipe.
@@ -88,9 +93,21 @@ pub struct TempDir {
     pub path: PathBuf,
 }
 
+/// Files that are in memory, on Linux.
+const MEMORY_DIR: &str = "/dev/shm";
+
 impl TempDir {
     pub fn new() -> Result<TempDir> {
-        let path = std::env::temp_dir().join(format!("kbench-{}-{:x}", std::process::id(), runtime::clock::seed()));
+        TempDir::inside(&std::env::temp_dir())
+    }
+
+    /// In memory where that is possible, for a broker whose disk is not to be measured.
+    pub fn in_memory() -> Result<TempDir> {
+        TempDir::inside(Path::new(MEMORY_DIR)).or_else(|_| TempDir::new())
+    }
+
+    fn inside(dir: &Path) -> Result<TempDir> {
+        let path = dir.join(format!("kbench-{}-{:x}", std::process::id(), runtime::clock::seed()));
         std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(TempDir { path })
     }

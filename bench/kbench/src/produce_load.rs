@@ -25,7 +25,7 @@ const ACKS_ALL: i16 = -1;
 pub fn run(load: ProduceLoad) -> Result<ExitCode> {
     pin::this_thread(Some(load.cpu))?;
     ensure!(load.rate > 0.0 && load.records > 0, "nothing to send");
-    let frame = frame(TOPIC, load.records, load.size);
+    let frame = frame(TOPIC, 0, load.records, load.size);
     let mut sender = TcpStream::connect(load.to).with_context(|| format!("cannot connect to {}", load.to))?;
     sender.set_nodelay(true)?;
     let mut receiver = sender.try_clone()?;
@@ -48,7 +48,7 @@ pub fn run(load: ProduceLoad) -> Result<ExitCode> {
 }
 
 /// One Produce request with `records` records of `size` bytes, in one batch without a producer id.
-pub fn frame(topic: &str, records: usize, size: usize) -> Bytes {
+pub fn frame(topic: &str, partition: i32, records: usize, size: usize) -> Bytes {
     let value = publish::message(size);
     let mut builder = BatchBuilder::with_capacity(records * (size + 16));
     for _ in 0..records {
@@ -56,7 +56,7 @@ pub fn frame(topic: &str, records: usize, size: usize) -> Bytes {
         builder.append(&RecordRef { timestamp_ms, key: None, value: Some(&value), headers: &[] });
     }
     let batch = builder.seal(Compression::None);
-    let partitions = [OutPartition { index: 0, batch: &batch }];
+    let partitions = [OutPartition { index: partition, batch: &batch }];
     let topics = [OutTopic { name: topic, partitions: &partitions }];
     encode_request_frame(VERSION, 1, "kbench", ACKS_ALL, 30_000, &topics).concat().into()
 }

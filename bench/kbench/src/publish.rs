@@ -46,6 +46,13 @@ pub struct Sender {
     pub ack: String,
 }
 
+impl Sender {
+    /// The topic's name in Kafka.
+    pub fn physical_topic(&self) -> String {
+        format!("{}.{}.{}", self.appid, self.topic, self.ver)
+    }
+}
+
 /// What one request carries and how it wants to be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {

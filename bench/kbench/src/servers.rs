@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 
 use crate::cli::{Output, Run};
+use crate::gateway::Gateway;
 use crate::load::{self, Mode};
 use crate::offsets;
 use crate::outcome::Figures;
-use crate::process::{Process, TempDir, tethered, this_program};
+use crate::process::{Process, tethered, this_program};
 use crate::publish::{Kind, Sender, work};
 
 /// A server that takes publishes.
@@ -42,25 +43,25 @@ impl Server {
 
     /// `kateway quickstart` in front of a broker, on one CPU or on any.
     pub fn kateway(kateway: &Path, kafka: &str, shards: usize, cpu: Option<usize>) -> Result<Server> {
-        let data_dir = TempDir::new()?;
-        let mut command = tethered(cpu, kateway)?;
-        command.args(["quickstart", "--json", "--shards", &shards.to_string(), "--bootstrap", kafka]);
-        for listener in ["--pub", "--sub", "--man", "--kafka"] {
-            command.args([listener, "127.0.0.1:0"]);
+        Ok(Gateway::start(kateway, kafka, shards, cpu)?.server)
+    }
+
+    /// A gateway that runs already, in front of a broker.
+    pub fn gateway(process: Process, kafka: &str, cpu: Option<usize>, sender: Sender) -> Server {
+        let behind = Some((kafka.to_owned(), sender.physical_topic()));
+        Server { name: "kateway".to_owned(), sender, process, cpu, behind }
+    }
+
+    /// Loads go to another topic from now on.
+    pub fn publish_to(&mut self, sender: Sender) {
+        if let Some((_, topic)) = &mut self.behind {
+            *topic = sender.physical_topic();
         }
-        command.arg("--data-dir").arg(&data_dir.path);
-        let (process, ready) = Process::start(command, "the gateway", Some(data_dir))?;
-        let sender = Sender {
-            target: ready.text("pub")?,
-            appid: ready.text("appid")?,
-            pubkey: ready.text("pubkey")?,
-            topic: ready.text("topic")?,
-            ver: ready.text("ver")?,
-            ack: "all".to_owned(),
-        };
-        let physical = format!("{}.{}.{}", sender.appid, sender.topic, sender.ver);
-        let behind = Some((kafka.to_owned(), physical));
-        Ok(Server { name: "kateway".to_owned(), sender, process, cpu, behind })
+        self.sender = sender;
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// The topic in Kafka.

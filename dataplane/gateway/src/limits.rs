@@ -19,6 +19,9 @@ pub const READ_BUFFER_BYTES: usize = 16 << 10;
 pub const ANSWER_BLOCK_BYTES: usize = 4 << 10;
 /// In the memory budget: whoever has not said yet who it is, and requests that belong to no cluster.
 pub const ANONYMOUS: u32 = u32::MAX;
+/// In the memory budget: records on their way from Kafka to polls, as if they were a cluster. So reading takes half of a
+/// shard at most, and what waits for Kafka has the rest.
+pub const READING: u32 = u32::MAX - 1;
 /// Values from this size on are linked into the produce request, not copied (DESIGN.md section 3: copying 1 KiB costs
 /// less than reference-counting it).
 pub const VALUE_SHARED_BYTES_MIN: usize = 16 << 10;
@@ -125,10 +128,12 @@ pub const DECODED_PIECE_BYTES: usize = 32 << 10;
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Smallest window a small memory budget leaves.
 pub const ZSTD_WINDOW_LOG_MIN: u32 = 17;
-/// Raw topics one app may bring up on a shard: the Kafka client keeps every name it was ever given.
+/// Raw topics one app may use on a shard; those that nobody used for an hour do not count when it wants more.
 pub const RAW_TOPICS_PER_APP_MAX: u32 = 1_000;
 /// And all apps together; a quarter of what the client keeps.
 pub const RAW_TOPICS_MAX: usize = 16 << 10;
+/// Those are looked for at most so often.
+pub const RAW_SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// Groups one app may keep alive on a shard, one for each topic it reads: each is a member of a Kafka group.
 pub const GROUPS_PER_APP_MAX: u32 = 1_000;
 /// And all apps together.

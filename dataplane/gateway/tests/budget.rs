@@ -8,6 +8,8 @@ use harness::raw::Raw;
 use harness::{APP, PUBKEY, Scene, app, as_demo, scene_at, scene_beside, scene_with};
 use model::TopicDoc;
 use model::ids::{AppId, ClusterName};
+use model::topic_options::Compression;
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -385,4 +387,45 @@ fn an_app_can_keep_so_many_groups_and_others_are_served() {
     let other = connection.call(&poll(harness::OTHER, harness::OTHER_SUBKEY, "one-more")).expect("an answer");
     assert_ne!(other.code().as_deref(), Some("too_many_groups"), "another app has its own");
     assert!(scene.metric("gateway_refused_total", &["groups_of_app"]) == 1, "counted");
+}
+
+/// 16 MiB, of an app that may hold 4.
+fn fill(scene: &Scene) -> BTreeSet<String> {
+    let filler: String = (0..64_000usize).map(|at| char::from(b'a' + (at * at % 23) as u8)).collect();
+    let value = |n: usize| format!("{n}{filler}");
+    for n in 0..256 {
+        assert_eq!(scene.publish("/v1/msgs/full/v1", &value(n)).status, 201, "message {n}");
+    }
+    (0..256).map(value).collect()
+}
+
+#[test]
+fn groups_that_hold_more_than_memory_allows_let_go_and_each_still_reads_everything_once() {
+    // 400 groups that had read one message each kept 2.5 GB under a limit of 1 GiB.
+    for codec in [Compression::None, Compression::Gzip] {
+        let mut scene = small();
+        scene.add_topic("demo", "full", &[], |topic| topic.options.compression = codec);
+        let all = fill(&scene);
+        let poll = |group: usize, batch: usize| {
+            scene.poll(&format!("/v1/msgs/demo/full/v1?group=g{group}&wait=10&batch={batch}&max_bytes=1000000"))
+        };
+        let mut most = 0;
+        for group in 0..30 {
+            assert_eq!(poll(group, 1).status, 200, "group {group}");
+            most = most.max(scene.metric("gateway_memory_reserved_bytes", &[]));
+        }
+        assert!(
+            most < 6 << 20,
+            "{codec:?}: {most} bytes held for an app that may hold 4 MiB, and an answer on its way"
+        );
+        for group in [0, 13, 29] {
+            let mut seen = BTreeSet::new();
+            while seen.len() + 1 < all.len() {
+                let answer = poll(group, 0); // a batch of one
+                assert_eq!(answer.status, 200, "{codec:?}: group {group} after {} messages", seen.len());
+                assert!(seen.insert(String::from_utf8(answer.body[16..].to_vec()).expect("text")), "twice");
+            }
+            assert!(seen.is_subset(&all));
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod harness;
 use embedded_kafka::Fault;
 use harness::raw::Raw;
 use harness::{Scene, as_demo, scene};
+use kafka_client::group::limits::COMMIT_INTERVAL;
 use kafka_wire::api_key::ApiKey;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -33,6 +34,21 @@ fn drain(scene: &Scene, count: usize) -> BTreeSet<String> {
     }
     assert_eq!(poll(scene, "&wait=300ms"), "204", "no more than that");
     seen
+}
+
+/// What was delivered so far is committed: a session that ends before delivers it once more.
+fn committed(scene: &Scene) {
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut before = 0;
+    loop {
+        std::thread::sleep(COMMIT_INTERVAL * 3 / 2);
+        let commits = scene.hooks.requests(ApiKey::OffsetCommit);
+        if commits > 0 && commits == before {
+            return;
+        }
+        before = commits;
+        assert!(Instant::now() < until, "{commits} commits, and no end of them");
+    }
 }
 
 fn store(scene: &Scene, name: &str, count: usize) -> BTreeSet<String> {
@@ -88,6 +104,7 @@ fn a_broker_that_stood_still_for_longer_than_a_session_delivers_within_two_secon
     let scene = scene();
     assert_eq!(publish(&scene, "a"), "201");
     assert_eq!(poll(&scene, "&wait=5"), "a");
+    committed(&scene);
     scene.hooks.inject(ApiKey::Fetch, Fault::Freeze(STILL), 1);
     std::thread::scope(|scope| {
         let begun = Instant::now();

@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 
 use crate::batch::{Batch, Body, Run};
 use crate::config::ClientConfig;
-use crate::limits::{TOPICS_MAX, WAITING_RECORDS_MAX};
+use crate::limits::{TOPIC_PLACES_PAUSE, TOPICS_MAX, WAITING_RECORDS_MAX};
 use crate::queue::{ACKS, Place, Places, Queue, QueueId, acks_index};
 use crate::rng::Rng;
 use crate::types::{Acks, ProduceError, TopicIdx, TopicOptions, TopicState};
@@ -70,6 +70,8 @@ struct WaitingRecord {
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub name: Arc<str>,
+    /// How many names had this place before.
+    generation: u32,
     pub options: TopicOptions,
     pub state: TopicState,
     /// Version 10 of Metadata and later; all zero when not told.
@@ -99,6 +101,12 @@ pub(crate) struct Topic {
     waiting_in_order: bool,
     /// Where records without a key go until that batch is closed.
     sticky: Option<u32>,
+}
+
+impl Topic {
+    fn index(&self, place: u32) -> TopicIdx {
+        TopicIdx::new(place, self.generation)
+    }
 }
 
 /// A record as produce() is given it, with everything about it.
@@ -140,6 +148,9 @@ pub(crate) struct Accumulator {
     /// Producer ids older than this generation may have been used by queues that were dropped: a new queue must not
     /// count its sequences under one of them again.
     generation_min: u32,
+    /// Where the next search for a topic that sleeps begins, and until when there is none.
+    next_place: usize,
+    none_sleeps_until: Option<Instant>,
     spare_runs: Vec<Vec<Run>>,
     scratch: BatchBuilder,
 }
@@ -153,6 +164,8 @@ const CAPACITY_MAX: usize = 64 * 1_024;
 const STICKY_BUSY_MAX: usize = 2;
 /// Partitions looked at when a sticky partition is chosen.
 const STICKY_SCAN_MAX: usize = 64;
+/// Names that one place is given to at most: as often as an index can tell.
+const GENERATIONS_MAX: u32 = u32::MAX / TOPICS_MAX as u32;
 
 impl Accumulator {
     pub fn new(config: &ClientConfig) -> Accumulator {
@@ -168,24 +181,30 @@ impl Accumulator {
             record_bytes_max: config.record_bytes_max,
             next_expiry: None,
             generation_min: 0,
+            next_place: 0,
+            none_sleeps_until: None,
             spare_runs: Vec::new(),
             scratch: BatchBuilder::with_capacity(0),
         }
     }
 
-    /// The index of a topic, and whether it is new. Beyond the limit all new names share one missing topic.
+    /// The index of a topic, and whether it is new. Beyond the limit a name gets the place of a topic that sleeps or, when
+    /// all are awake, shares one missing topic with all other new names.
     pub fn intern(&mut self, name: &str, now: Instant) -> (TopicIdx, bool) {
-        if let Some(index) = self.by_name.get(name) {
-            return (TopicIdx(*index), false);
+        if let Some(place) = self.by_name.get(name) {
+            return (self.topics[*place as usize].index(*place), false);
         }
-        if self.topics.len() >= TOPICS_MAX {
-            return (TopicIdx(TOPICS_MAX as u32 - 1), false);
+        const OVERFLOW: u32 = TOPICS_MAX as u32 - 1;
+        let free = self.topics.len() as u32;
+        let place = if free < OVERFLOW { free } else { self.take_place(now).unwrap_or(OVERFLOW) };
+        if place == OVERFLOW && free > OVERFLOW {
+            return (TopicIdx::new(OVERFLOW, 0), false);
         }
-        let index = self.topics.len() as u32;
-        let overflow = index as usize == TOPICS_MAX - 1;
+        let overflow = place == OVERFLOW;
         let name: Arc<str> = if overflow { "".into() } else { name.into() };
-        self.topics.push(Topic {
+        let topic = Topic {
             name: name.clone(),
+            generation: self.topics.get(place as usize).map_or(0, |before| before.generation + 1),
             options: TopicOptions::default(),
             state: if overflow { TopicState::Missing } else { TopicState::Pending },
             id: [0; 16],
@@ -202,11 +221,38 @@ impl Accumulator {
             waiting: VecDeque::new(),
             waiting_in_order: true,
             sticky: None,
-        });
-        if !overflow {
-            self.by_name.insert(name, index);
+        };
+        let index = topic.index(place);
+        match self.topics.get_mut(place as usize) {
+            Some(before) => *before = topic,
+            None => self.topics.push(topic),
         }
-        (TopicIdx(index), !overflow)
+        if !overflow {
+            self.by_name.insert(name, place);
+        }
+        (index, !overflow)
+    }
+
+    /// A place whose topic sleeps, which is forgotten. When none does, nobody looks again for a while: names come from
+    /// clients, and a search is long.
+    fn take_place(&mut self, now: Instant) -> Option<u32> {
+        if self.none_sleeps_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        let count = self.topics.len();
+        let places = (0..count).map(|step| (self.next_place + step) % count);
+        let may_go = |topic: &Topic| topic.asleep && topic.waiting.is_empty() && topic.generation < GENERATIONS_MAX;
+        let found = places.into_iter().find(|place| may_go(&self.topics[*place]));
+        self.none_sleeps_until = found.is_none().then(|| now + TOPIC_PLACES_PAUSE);
+        let place = found?;
+        self.next_place = place + 1;
+        self.by_name.remove(&self.topics[place].name);
+        Some(place as u32)
+    }
+
+    /// None: that topic was forgotten, and its place may be another one's.
+    pub fn topic(&self, index: TopicIdx) -> Option<&Topic> {
+        self.topics.get(index.place() as usize).filter(|topic| topic.index(index.place()) == index)
     }
 
     /// Forgets everything about a topic but its name and options, unless a record of it is under way. The index stays
@@ -259,7 +305,7 @@ impl Accumulator {
         }
         let acks = acks_index(entry.acks);
         let partition = self.choose_partition(topic, &entry, acks, rng)?;
-        let queue_id = QueueId { topic: topic.0, partition, acks };
+        let queue_id = QueueId { topic: topic.place(), partition, acks };
         self.append_to(queue_id, entry)
     }
 
@@ -271,7 +317,7 @@ impl Accumulator {
         acks: u8,
         rng: &mut Rng,
     ) -> Result<u32, ProduceError> {
-        let topic = &mut self.topics[topic.0 as usize];
+        let topic = &mut self.topics[topic.place() as usize];
         let count = topic.partition_count as usize;
         if let Some(partition) = entry.partition {
             return match usize::try_from(partition) {
@@ -361,7 +407,7 @@ impl Accumulator {
             + record.key.map_or(0, <[u8]>::len)
             + value.as_ref().map_or(0, Bytes::len)
             + headers_bytes;
-        let topic_index = topic.0;
+        let topic_index = topic.place();
         let topic = &mut self.topics[topic_index as usize];
         let waiting = &mut topic.waiting;
         if waiting.len() >= WAITING_RECORDS_MAX || self.queued_bytes + accounted_bytes > self.queued_bytes_max {
@@ -394,7 +440,7 @@ impl Accumulator {
     }
 
     pub fn has_waiting(&self, topic: TopicIdx) -> bool {
-        !self.topics[topic.0 as usize].waiting.is_empty()
+        !self.topics[topic.place() as usize].waiting.is_empty()
     }
 
     /// The topic's metadata is there: its waiting records take their places, in order.
@@ -418,7 +464,7 @@ impl Accumulator {
                 record_index: waiting.record_index,
                 deadline: waiting.deadline,
             };
-            if let Err(error) = self.append(TopicIdx(topic), entry, rng) {
+            if let Err(error) = self.append(self.topics[topic as usize].index(topic), entry, rng) {
                 told.push(Told { tag: waiting.tag, record_first: waiting.record_index, count: 1, error });
             }
         }

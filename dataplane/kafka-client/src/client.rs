@@ -129,8 +129,8 @@ impl Client {
     /// The index of a topic of this cluster; its metadata is looked up if it is new. Cheap, but hashes the name: keep
     /// the index.
     ///
-    /// An index stays good as long as the client. A topic that nobody uses for an hour sleeps: it is Pending and not
-    /// asked for until the next use of its name or a publish to its index.
+    /// A topic that nobody uses for an hour sleeps: it is Pending and not asked for until the next use of its name or a
+    /// publish to its index. Only when there are too many names is one that sleeps forgotten, and its index with it.
     pub fn topic(&mut self, name: &str) -> TopicIdx {
         let (topic, is_new) = self.records.intern(name, self.flushed_at);
         if is_new {
@@ -142,24 +142,36 @@ impl Client {
     }
 
     fn wake(&mut self, index: TopicIdx) {
-        let topic = &mut self.records.topics[index.0 as usize];
+        let topic = &mut self.records.topics[index.place() as usize];
         topic.used.set(true);
         if topic.asleep {
             topic.asleep = false;
-            self.want_topic(index.0);
+            self.want_topic(index.place());
             self.dirty = true;
         }
     }
 
     fn used_topic(&self, topic: TopicIdx) -> Option<&Topic> {
-        let topic = self.records.topics.get(topic.0 as usize)?;
+        let topic = self.records.topic(topic)?;
         topic.used.set(true);
         Some(topic)
     }
 
+    /// Whether the index still is of the topic it was given for; then it stays so for the next while.
+    pub fn is_current(&self, topic: TopicIdx) -> bool {
+        self.used_topic(topic).is_some()
+    }
+
+    /// Whether nobody has used the topic for so long that it is not asked for any more, or it was forgotten.
+    pub fn is_asleep(&self, topic: TopicIdx) -> bool {
+        self.records.topic(topic).is_none_or(|topic| topic.asleep)
+    }
+
     /// How this topic's records are placed and compressed from now on.
     pub fn set_topic_options(&mut self, topic: TopicIdx, options: TopicOptions) {
-        self.records.topics[topic.0 as usize].options = options;
+        if self.records.topic(topic).is_some() {
+            self.records.topics[topic.place() as usize].options = options;
+        }
     }
 
     /// Accepts a record: it is copied into its partition's open batch now. Its outcome comes from
@@ -209,13 +221,14 @@ impl Client {
         if let Some(why) = &self.auth_refused {
             return Err(ProduceError::Unavailable { why: why.clone() });
         }
-        let known = &self.records.topics[topic.0 as usize];
-        known.used.set(true);
+        let Some(known) = self.used_topic(topic) else {
+            return Err(ProduceError::Unavailable { why: "its topic was not used for long and forgotten here".into() });
+        };
         match known.state {
             TopicState::Known if !self.records.has_waiting(topic) => {
                 let refused = self.records.append(topic, entry, &mut self.rng);
                 if let Err(ProduceError::PartitionUnknown { .. }) = refused {
-                    self.want_topic(topic.0); // it may have been added since
+                    self.want_topic(topic.place()); // it may have been added since
                 }
                 refused
             }
@@ -233,7 +246,7 @@ impl Client {
                 if fresh {
                     return Err(metadata::refusal(known.state));
                 }
-                self.want_topic(topic.0);
+                self.want_topic(topic.place());
                 self.records.wait(topic, entry)
             }
         }
@@ -315,7 +328,7 @@ impl Client {
 
     /// The name [`Client::topic`] was given.
     pub fn topic_name(&self, topic: TopicIdx) -> &str {
-        &self.records.topics[topic.0 as usize].name
+        self.records.topic(topic).map_or("", |topic| &topic.name)
     }
 
     /// What the cluster said about the topic.
@@ -380,6 +393,11 @@ impl Client {
             (None, _) => "not connected yet".into(),
         };
         Health { reachable: false, detail }
+    }
+
+    /// There is memory for so many bytes of fetched records: one answer for several users brings about half of it at most.
+    pub fn set_fetch_room(&mut self, bytes: usize) {
+        self.fetches.set_room(bytes / 2);
     }
 
     // ---- time

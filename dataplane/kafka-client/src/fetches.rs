@@ -41,7 +41,7 @@ use smallvec::SmallVec;
 
 use crate::limits::{
     FETCH_DOOR_WAIT, FETCH_ENDS_MAX, FETCH_PARTITIONS_MAX, FETCH_PINNED_BYTES_MAX, FETCH_RESPONSE_BYTES_MAX,
-    FETCH_SETTLED_AFTER, POLL_CONNECTIONS_MAX,
+    FETCH_RESPONSE_BYTES_MIN, FETCH_SETTLED_AFTER, POLL_CONNECTIONS_MAX,
 };
 use crate::types::{ConnId, RequestToken};
 
@@ -161,10 +161,10 @@ impl Union {
     }
 
     /// Is there no room for one more? The first always has.
-    fn is_full_for(&self, ask: &Ask) -> bool {
+    fn is_full_for(&self, ask: &Ask, room: usize) -> bool {
         let count: usize = ask.topics.iter().map(|topic| topic.partitions.len()).sum();
         let is_long = self.partition_count + count > FETCH_PARTITIONS_MAX;
-        let is_large = self.kind == Kind::Now && self.bytes_asked + ask.bytes_max > FETCH_RESPONSE_BYTES_MAX;
+        let is_large = self.kind == Kind::Now && self.bytes_asked + ask.bytes_max > room;
         !self.asks.is_empty() && (is_long || is_large)
     }
 
@@ -237,14 +237,14 @@ impl Union {
         }
     }
 
-    fn finish(&mut self, now: Instant) {
+    fn finish(&mut self, room: usize, now: Instant) {
         self.wait = match self.kind {
             Kind::Long => self.wait,
             Kind::Door => self.wait.min(FETCH_DOOR_WAIT),
             Kind::Now => Duration::ZERO,
         };
         self.returns_at = now + self.wait;
-        let bytes_max = self.bytes_asked.min(FETCH_RESPONSE_BYTES_MAX).max(self.bytes_largest);
+        let bytes_max = self.bytes_asked.min(room).max(self.bytes_largest);
         self.request.max_wait_ms = i32::try_from(self.wait.as_millis()).unwrap_or(i32::MAX);
         self.request.max_bytes = i32::try_from(bytes_max).unwrap_or(i32::MAX);
         self.request.min_bytes = self.terms.min_bytes;
@@ -295,9 +295,25 @@ pub(crate) struct Fetches {
     /// Where partitions that had records ended, by topic name and index.
     ends: foldhash::HashMap<(Bytes, i32), (TopicId, i64)>,
     turn: u64,
+    room: Room,
+}
+
+/// The most that one Fetch of several users may bring.
+#[derive(Debug, Clone, Copy)]
+struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(FETCH_RESPONSE_BYTES_MAX)
+    }
 }
 
 impl Fetches {
+    /// Fetches of several users may bring so much, within limits; what one user asks for is always asked for.
+    pub fn set_room(&mut self, bytes: usize) {
+        self.room = Room(bytes.clamp(FETCH_RESPONSE_BYTES_MIN, FETCH_RESPONSE_BYTES_MAX));
+    }
+
     // ---- asks
 
     /// Can this be put together with others? Not when it is of a session or a follower, names nothing, or one partition
@@ -550,7 +566,7 @@ impl Fetches {
         let mut union = Union::new(broker, kind, self.turn + 1, self.asks[first].terms.clone(), now);
         for token in order {
             let ask = &self.asks[&token];
-            if union.is_full_for(ask) {
+            if union.is_full_for(ask, self.room.0) {
                 break;
             }
             if union.fits(ask) {
@@ -560,7 +576,7 @@ impl Fetches {
                 break;
             }
         }
-        union.finish(now);
+        union.finish(self.room.0, now);
         Some(union)
     }
 
@@ -738,7 +754,7 @@ fn empty_answer(ask: &Ask) -> FetchResponse {
 
 /// Records of one group must not keep the frame of many in memory: a small part of a large one is copied.
 fn unpinned(records: Bytes, body_bytes: usize) -> Bytes {
-    if body_bytes > FETCH_PINNED_BYTES_MAX && records.len() < body_bytes / 4 {
+    if body_bytes > FETCH_PINNED_BYTES_MAX && records.len() < body_bytes / 2 {
         return Bytes::copy_from_slice(&records);
     }
     records

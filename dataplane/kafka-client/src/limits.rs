@@ -32,9 +32,10 @@ pub const QUEUE_BYTES_MAX: usize = 64 * 1_048_576;
 /// Records that wait for a topic's first metadata, per topic.
 pub const WAITING_RECORDS_MAX: usize = 10_000;
 
-/// Topics one client knows by name, for as long as it lives: an index that somebody keeps must never come to mean
-/// another topic, and a name costs some 300 bytes. Names come from authorized requests, so this is a backstop.
+/// Topics one client knows by name; a name costs some 300 bytes. When all places are taken, those of topics that sleep are
+/// given to new names.
 pub const TOPICS_MAX: usize = 65_536;
+const _: () = assert!(TOPICS_MAX.is_power_of_two(), "a place and how often it was given away make an index");
 
 /// A topic that nobody used for so long is not asked for any more and loses its partitions; the next use costs one
 /// round trip.
@@ -45,6 +46,9 @@ pub const PARTITIONS_MAX: usize = 100_000;
 
 /// Brokers we remember, bootstrap addresses included.
 pub const BROKERS_MAX: usize = 10_000;
+
+/// After a search for a topic that sleeps found none.
+pub const TOPIC_PLACES_PAUSE: Duration = Duration::from_secs(1);
 
 /// Topics asked for in one Metadata request.
 pub const METADATA_TOPICS_MAX: usize = 1_000;
@@ -88,6 +92,9 @@ pub const FETCH_PARTITIONS_MAX: usize = 2_000;
 /// Bytes asked for in one Fetch of several users; one user's always fit.
 pub const FETCH_RESPONSE_BYTES_MAX: usize = 8 * 1_048_576;
 
+/// And when there is little memory for answers.
+pub const FETCH_RESPONSE_BYTES_MIN: usize = 64 * 1_024;
+
 /// When all other connections hold long polls, the last one waits no longer, so that a newcomer is named so soon.
 pub const FETCH_DOOR_WAIT: Duration = Duration::from_millis(10);
 
@@ -97,8 +104,8 @@ pub const FETCH_SETTLED_AFTER: Duration = Duration::from_millis(100);
 /// Partitions whose end is remembered, to tell who lags behind; it costs some 100 bytes each.
 pub const FETCH_ENDS_MAX: usize = 65_536;
 
-/// Answers up to this size are kept in memory by any record in them; of larger ones, small parts are copied.
-pub const FETCH_PINNED_BYTES_MAX: usize = 64 * 1_024;
+/// Answers up to this size are kept in memory by any record in them; of larger ones, parts below the half are copied.
+pub const FETCH_PINNED_BYTES_MAX: usize = 4 * 1_024;
 
 /// Largest response frame read from a broker.
 pub const RESPONSE_BYTES_MAX: usize = 100 * 1_048_576;

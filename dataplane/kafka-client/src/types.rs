@@ -44,9 +44,23 @@ impl Acks {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct ConnId(pub u32);
 
-/// A topic of this client; dense, never reused.
+/// A topic of this client. Its place may be given to another name when nobody has used it for long: then the index is
+/// of no topic any more ([`crate::Client::is_current`]), and never comes to mean the other one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub struct TopicIdx(pub u32);
+pub struct TopicIdx(pub(crate) u32);
+
+impl TopicIdx {
+    const PLACE_BITS: u32 = crate::limits::TOPICS_MAX.ilog2();
+
+    /// The place's `generation`th name.
+    pub(crate) fn new(place: u32, generation: u32) -> TopicIdx {
+        TopicIdx(generation << TopicIdx::PLACE_BITS | place)
+    }
+
+    pub(crate) fn place(self) -> u32 {
+        self.0 & ((1 << TopicIdx::PLACE_BITS) - 1)
+    }
+}
 
 /// A request of [`crate::Client::request`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]

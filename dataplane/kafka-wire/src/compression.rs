@@ -9,7 +9,9 @@
 //!
 //! Decompression always has a limit, given by the caller: a batch of a kilobyte can claim a gigabyte.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
+
+use bytes::{Buf, Bytes};
 
 use crate::wire_error::WireError;
 
@@ -98,21 +100,30 @@ pub fn decompress(codec: Compression, body: &[u8], limit: usize) -> Result<Vec<u
     match codec {
         Compression::None if body.len() > limit => Err(too_large(body.len(), limit)),
         Compression::None => Ok(body.to_vec()),
-        Compression::Gzip => read_bounded(codec, flate2::bufread::MultiGzDecoder::new(body), body.len(), limit),
+        Compression::Gzip => read_bounded(codec, gzip(body), body.len(), limit),
         Compression::Snappy if body.starts_with(&XERIAL_MAGIC) => decompress_xerial(body, limit),
         Compression::Snappy => {
             let mut out = Vec::new();
             decompress_snappy_block(body, &mut out, limit)?;
             Ok(out)
         }
-        Compression::Lz4 => read_bounded(codec, lz4_flex::frame::FrameDecoder::new(body), body.len(), limit),
-        Compression::Zstd => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(body).map_err(|err| refused(Compression::Zstd, err))?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|err| refused(Compression::Zstd, err))?;
-            read_bounded(codec, decoder, body.len(), limit)
-        }
+        Compression::Lz4 => read_bounded(codec, lz4(body), body.len(), limit),
+        Compression::Zstd => read_bounded(codec, zstd(body)?, body.len(), limit),
     }
+}
+
+fn gzip<'a>(body: impl BufRead + Send + 'a) -> impl Read + Send + 'a {
+    flate2::bufread::MultiGzDecoder::new(body)
+}
+
+fn lz4<'a>(body: impl Read + Send + 'a) -> impl Read + Send + 'a {
+    lz4_flex::frame::FrameDecoder::new(body)
+}
+
+fn zstd<'a>(body: impl BufRead + Send + 'a) -> Result<impl Read + Send + 'a, WireError> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(|err| refused(Compression::Zstd, err))?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|err| refused(Compression::Zstd, err))?;
+    Ok(decoder)
 }
 
 fn read_bounded(codec: Compression, decoder: impl Read, body_bytes: usize, limit: usize) -> Result<Vec<u8>, WireError> {
@@ -120,6 +131,87 @@ fn read_bounded(codec: Compression, decoder: impl Read, body_bytes: usize, limit
     let allowed = (limit as u64).saturating_add(1);
     decoder.take(allowed).read_to_end(&mut out).map_err(|err| refused(codec, err))?;
     if out.len() > limit { Err(too_large(out.len(), limit)) } else { Ok(out) }
+}
+
+/// Decompression a piece at a time, for those who have others to serve meanwhile: 64 MiB of gzip keep a core busy for
+/// a quarter of a second. The result is that of [`decompress`].
+///
+/// A snappy block comes out whole: at most 64 KiB as Java frames them, a whole batch as librdkafka does.
+pub struct Decompressing {
+    codec: Compression,
+    source: Source,
+    out: Vec<u8>,
+    limit: usize,
+}
+
+enum Source {
+    Stream(Box<dyn Read + Send>),
+    Xerial(Bytes),
+    Block(Bytes),
+}
+
+impl Decompressing {
+    /// Begins; nothing is decompressed yet.
+    pub fn new(codec: Compression, body: Bytes, limit: usize) -> Result<Decompressing, WireError> {
+        let source = match codec {
+            Compression::None => Source::Stream(Box::new(body.reader())),
+            Compression::Gzip => Source::Stream(Box::new(gzip(body.reader()))),
+            Compression::Lz4 => Source::Stream(Box::new(lz4(body.reader()))),
+            Compression::Zstd => Source::Stream(Box::new(zstd(body.reader())?)),
+            Compression::Snappy if body.starts_with(&XERIAL_MAGIC) => {
+                crate::primitive::Reader::new(&body).take(XERIAL_HEADER_BYTES, "snappy stream header")?;
+                Source::Xerial(body.slice(XERIAL_HEADER_BYTES..))
+            }
+            Compression::Snappy => Source::Block(body),
+        };
+        Ok(Decompressing { codec, source, out: Vec::new(), limit })
+    }
+
+    /// Decompresses about `bytes` more, at least one. True: that was the last of it. After an error it is over.
+    pub fn step(&mut self, bytes: usize) -> Result<bool, WireError> {
+        let wanted = self.out.len().saturating_add(bytes.max(1));
+        match &mut self.source {
+            Source::Stream(stream) => {
+                // One byte beyond the limit tells whether there is more.
+                let allowed = self.limit.saturating_add(1).min(wanted) - self.out.len();
+                let read = stream.take(allowed as u64).read_to_end(&mut self.out);
+                let read = read.map_err(|err| refused(self.codec, err))?;
+                if self.out.len() > self.limit {
+                    return Err(too_large(self.out.len(), self.limit));
+                }
+                Ok(read < allowed)
+            }
+            Source::Xerial(rest) => {
+                while !rest.is_empty() && self.out.len() < wanted {
+                    let mut reader = crate::primitive::Reader::new(rest);
+                    decompress_xerial_block(&mut reader, &mut self.out, self.limit)?;
+                    let read = reader.offset();
+                    rest.advance(read);
+                }
+                Ok(rest.is_empty())
+            }
+            Source::Block(block) => decompress_snappy_block(block, &mut self.out, self.limit).map(|()| true),
+        }
+    }
+
+    /// Memory it holds for what came out so far.
+    pub fn held_bytes(&self) -> usize {
+        self.out.capacity()
+    }
+
+    /// What came out.
+    pub fn into_bytes(mut self) -> Bytes {
+        if self.out.capacity() - self.out.len() > self.out.len() / 4 {
+            self.out.shrink_to_fit(); // it is kept until its records are read
+        }
+        self.out.into()
+    }
+}
+
+impl std::fmt::Debug for Decompressing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Decompressing({}, {} bytes so far)", self.codec.name(), self.out.len())
+    }
 }
 
 fn compress_xerial(body: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -141,16 +233,24 @@ fn decompress_xerial(body: &[u8], limit: usize) -> Result<Vec<u8>, WireError> {
     reader.take(XERIAL_HEADER_BYTES, "snappy stream header")?;
     let mut out = Vec::with_capacity(limit.min(body.len().saturating_mul(GROWTH_GUESS)));
     while reader.left() > 0 {
-        let offset = reader.offset();
-        let size = reader.i32("snappy block size")?;
-        let size = usize::try_from(size).map_err(|_| WireError::Invalid {
-            what: "snappy block size",
-            offset,
-            found: i64::from(size),
-        })?;
-        decompress_snappy_block(reader.take(size, "snappy block")?, &mut out, limit)?;
+        decompress_xerial_block(&mut reader, &mut out, limit)?;
     }
     Ok(out)
+}
+
+fn decompress_xerial_block(
+    reader: &mut crate::primitive::Reader<'_>,
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> Result<(), WireError> {
+    let offset = reader.offset();
+    let size = reader.i32("snappy block size")?;
+    let size = usize::try_from(size).map_err(|_| WireError::Invalid {
+        what: "snappy block size",
+        offset,
+        found: i64::from(size),
+    })?;
+    decompress_snappy_block(reader.take(size, "snappy block")?, out, limit)
 }
 
 /// Appends one raw snappy block. Its announced length is checked against the limit before memory is taken.
@@ -193,6 +293,51 @@ mod tests {
                 let body = text(bytes);
                 let compressed = compress(codec, &body).expect("memory compresses");
                 assert_eq!(decompress(codec, &compressed, bytes), Ok(body), "{codec:?} of {bytes} bytes");
+            }
+        }
+    }
+
+    /// Everything, in steps of `bytes`, and how many steps it took.
+    fn stepwise(codec: Compression, body: &[u8], limit: usize, bytes: usize) -> Result<(Vec<u8>, usize), WireError> {
+        let mut decompressing = Decompressing::new(codec, Bytes::copy_from_slice(body), limit)?;
+        let mut steps = 1;
+        while !decompressing.step(bytes)? {
+            steps += 1;
+        }
+        Ok((decompressing.into_bytes().to_vec(), steps))
+    }
+
+    #[test]
+    fn in_steps_comes_out_what_comes_out_at_once() {
+        for codec in Compression::ALL {
+            for bytes in [0, 1, 100, XERIAL_BLOCK_BYTES, XERIAL_BLOCK_BYTES + 1, 300_000] {
+                let body = text(bytes);
+                let compressed = compress(codec, &body).expect("memory compresses");
+                for step in [1 + bytes / 7, bytes, usize::MAX] {
+                    let (whole, steps) = stepwise(codec, &compressed, bytes, step).expect("it is whole");
+                    assert_eq!(whole, body, "{codec:?} of {bytes} bytes in steps of {step}");
+                    let most = bytes / step.max(1) + 2;
+                    assert!(steps <= most, "{codec:?} of {bytes} bytes in steps of {step}: {steps} steps");
+                }
+            }
+            let compressed = compress(codec, &text(300_000)).expect("memory compresses");
+            let (_, steps) = stepwise(codec, &compressed, 300_000, 64 << 10).expect("it is whole");
+            assert!(steps >= 4, "{codec:?}: {steps} steps are turns for others");
+        }
+    }
+
+    #[test]
+    fn in_steps_a_bomb_is_refused_at_the_limit_and_a_cut_body_as_it_is_at_once() {
+        let bomb = vec![0; 8 << 20];
+        for codec in Compression::ALL {
+            let compressed = compress(codec, &bomb).expect("memory compresses");
+            let refusal = stepwise(codec, &compressed, 1 << 20, 64 << 10).expect_err("more than the limit");
+            assert!(matches!(refusal, WireError::TooLarge { limit: 0x100000, .. }), "{codec:?}: {refusal}");
+            let compressed = compress(codec, &text(3000)).expect("memory compresses");
+            for size in 0..compressed.len() {
+                let at_once = decompress(codec, &compressed[..size], 10_000);
+                let in_steps = stepwise(codec, &compressed[..size], 10_000, 100).map(|(whole, _)| whole);
+                assert_eq!(at_once.is_ok(), in_steps.is_ok(), "{codec:?} cut at {size}: {at_once:?} {in_steps:?}");
             }
         }
     }

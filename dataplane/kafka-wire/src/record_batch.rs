@@ -24,7 +24,7 @@ mod reader;
 mod sealed;
 
 pub use builder::{BatchBuilder, HeaderRef, RecordRef};
-pub use reader::{Batch, Batches, Headers, Record, RecordView, Records, batches};
+pub use reader::{Batch, Batches, Headers, Opening, Record, RecordView, Records, batches};
 pub use sealed::SealedBatch;
 
 use bytes::Bytes;

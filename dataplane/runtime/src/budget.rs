@@ -3,6 +3,9 @@
 //!
 //! Every request reserves its body before reading it and keeps the reservation until the bytes are gone (answered,
 //! or acknowledged by the broker). A refusal says which limit was reached, and becomes 503 with Retry-After.
+//!
+//! What has arrived cannot be refused any more: it is charged, over the limit if need be, and whoever asks for more looks
+//! at [`Budget::room`] first.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -85,6 +88,19 @@ impl Budget {
         Ok(Reservation { inner: self.inner.clone(), tenant, cluster, bytes })
     }
 
+    /// Counts what is there already; never refused.
+    pub fn charge(&self, tenant: u32, cluster: u32, bytes: usize) -> Reservation {
+        self.inner.add(tenant, cluster, bytes);
+        Reservation { inner: self.inner.clone(), tenant, cluster, bytes }
+    }
+
+    /// What this tenant could reserve of this cluster now.
+    pub fn room(&self, tenant: u32, cluster: u32) -> usize {
+        let used = self.inner.used.borrow();
+        let checks = self.inner.checks(&used, tenant, cluster);
+        checks.map(|(_, in_use, limit)| limit.saturating_sub(in_use)).into_iter().min().unwrap_or(0)
+    }
+
     pub fn used_bytes(&self) -> usize {
         self.inner.used.borrow().total
     }
@@ -108,26 +124,35 @@ impl Budget {
 
 impl Inner {
     fn take(&self, tenant: u32, cluster: u32, asked: usize) -> Result<(), Refused> {
-        let used = &mut *self.used.borrow_mut();
-        let of_tenant = used.tenants.get(&tenant).copied().unwrap_or(0);
-        let of_cluster = used.clusters.get(&cluster).copied().unwrap_or(0);
-        let checks = [
-            (Scope::Tenant, of_tenant, self.limits.tenant_bytes_max),
-            (Scope::Cluster, of_cluster, self.limits.cluster_bytes_max),
-            (Scope::Shard, used.total, self.limits.total_bytes_max),
-        ];
+        let checks = self.checks(&self.used.borrow(), tenant, cluster);
         for (scope, in_use, limit) in checks {
             if asked > limit.saturating_sub(in_use) {
-                used.refused_total += 1;
+                self.used.borrow_mut().refused_total += 1;
                 return Err(Refused { scope, used: in_use, limit, asked });
             }
         }
-        if asked > 0 {
-            used.total += asked;
-            used.tenants.insert(tenant, of_tenant + asked);
-            used.clusters.insert(cluster, of_cluster + asked);
-        }
+        self.add(tenant, cluster, asked);
         Ok(())
+    }
+
+    /// Each scope with what is in use and its limit.
+    fn checks(&self, used: &Used, tenant: u32, cluster: u32) -> [(Scope, usize, usize); 3] {
+        let of_tenant = used.tenants.get(&tenant).copied().unwrap_or(0);
+        let of_cluster = used.clusters.get(&cluster).copied().unwrap_or(0);
+        [
+            (Scope::Tenant, of_tenant, self.limits.tenant_bytes_max),
+            (Scope::Cluster, of_cluster, self.limits.cluster_bytes_max),
+            (Scope::Shard, used.total, self.limits.total_bytes_max),
+        ]
+    }
+
+    fn add(&self, tenant: u32, cluster: u32, bytes: usize) {
+        if bytes > 0 {
+            let used = &mut *self.used.borrow_mut();
+            used.total += bytes;
+            *used.tenants.entry(tenant).or_default() += bytes;
+            *used.clusters.entry(cluster).or_default() += bytes;
+        }
     }
 
     fn give_back(&self, tenant: u32, cluster: u32, bytes: usize) {
@@ -171,6 +196,15 @@ impl Reservation {
         Ok(())
     }
 
+    /// Counts exactly so many from now on; never refused, as [`Budget::charge`].
+    pub fn set(&mut self, bytes: usize) {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.inner.add(self.tenant, self.cluster, more),
+            None => self.inner.give_back(self.tenant, self.cluster, self.bytes - bytes),
+        }
+        self.bytes = bytes;
+    }
+
     /// Gives `bytes` back early (at most all of them).
     pub fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
@@ -207,6 +241,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_is_charged_over_the_limit_and_leaves_no_room_for_others() {
+        let budget = Budget::new(LIMITS);
+        let mut read = budget.charge(1, 7, 30);
+        assert_eq!([(1, 7), (1, 8), (2, 7), (2, 8)].map(|(t, c)| budget.room(t, c)), [10, 10, 30, 40]);
+        read.set(130);
+        assert_eq!((budget.used_bytes(), budget.room(2, 8)), (130, 0));
+        assert!(budget.try_reserve(2, 8, 1).is_err());
+        read.set(5);
+        assert_eq!((budget.used_bytes(), budget.room(1, 7), budget.refused_total()), (5, 35, 1));
+        drop(read);
+        assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[test]
     fn a_size_near_overflow_is_refused_not_wrapped() {
         let budget = Budget::new(LIMITS);
         let mut held = budget.try_reserve(1, 1, 10).expect("room");
@@ -219,7 +267,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn after_any_sequence_the_sums_are_those_of_the_live_reservations(
-            steps in prop::collection::vec((0u32..4, 0u32..3, 0usize..50, 0u8..4), 0..200)
+            steps in prop::collection::vec((0u32..4, 0u32..3, 0usize..50, 0u8..5), 0..200)
         ) {
             let budget = Budget::new(LIMITS);
             let mut live: Vec<(u32, u32, Reservation)> = Vec::new();
@@ -230,6 +278,10 @@ mod tests {
                             live.push((tenant, cluster, reservation));
                         }
                     }
+                    4 => match live.last_mut() {
+                        Some((_, _, reservation)) => reservation.set(bytes.min(budget.room(tenant, cluster))),
+                        None => live.push((tenant, cluster, budget.charge(tenant, cluster, 0))),
+                    },
                     2 if !live.is_empty() => drop(live.swap_remove(bytes % live.len())),
                     _ => {
                         if let Some((_, _, reservation)) = live.last_mut() {

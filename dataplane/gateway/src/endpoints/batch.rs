@@ -46,7 +46,7 @@ pub fn open(
     begun: Instant,
 ) -> Result<(Feed, Option<Decoder>), Refusal> {
     let env = &services.env;
-    let destination = publish::destination(&services.clusters, grant)?;
+    let destination = publish::destination(&services.clusters, grant, begun)?;
     let standing = Standing::of(conn.side, head, grant)?;
     let window = Window::within(env.budget.limits().tenant_bytes_max);
     let coding = Coding::of(head.known.content_encoding)?;

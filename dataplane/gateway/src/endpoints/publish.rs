@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// What may come as the body, and who pays for it.
 pub fn admit(services: &Services, grant: &Grant<'_>) -> Result<Admission, Refusal> {
-    let destination = publish::destination(&services.clusters, grant)?;
+    let destination = publish::destination(&services.clusters, grant, services.env.now())?;
     Ok(Admission {
         body_bytes_max: destination.message_bytes_max,
         tenant: destination.tenant,
@@ -38,7 +38,7 @@ pub fn start(
     body: RequestBody<'_>,
     now: Instant,
 ) -> Option<Destination> {
-    let prepared = prepare(services, &mut exchange, head, grant, body);
+    let prepared = prepare(services, &mut exchange, head, grant, body, now);
     let (destination, headers, body) = match prepared {
         Ok(prepared) => prepared,
         Err(refusal) => {
@@ -95,8 +95,9 @@ fn prepare<'b>(
     head: &Head<'_>,
     grant: &Grant<'_>,
     body: RequestBody<'b>,
+    now: Instant,
 ) -> Result<(Destination, RecordHeaders, RequestBody<'b>), Refusal> {
-    let destination = publish::destination(&services.clusters, grant)?;
+    let destination = publish::destination(&services.clusters, grant, now)?;
     take_whole(services, exchange, &destination, body.len())?;
     let body = decoded(services, exchange, &destination, head, body)?;
     Ok((destination, RecordHeaders::of(head)?, body))

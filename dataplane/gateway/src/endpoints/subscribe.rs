@@ -59,6 +59,7 @@ fn read(
         poll: subscriptions.next_poll_id(env),
         origin: env.shard,
         cluster: clusters.of_topic(topic)?.index,
+        tenant: permit.app().index,
         group: physical_group(&permit.app().id, &query.group),
         topic: topic.physical.clone(),
         batch: query.batch,

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{ClusterSpec, GatewayConfig};
 use crate::exchange::reply::{Body, Value};
 use crate::kafka::Probing;
+use crate::limits::RAW_TOPICS_PER_APP_MAX;
 use crate::publish::batch::feed::Flow;
 use crate::subscribe::mail::Post;
 use bytes::BytesMut;
@@ -14,7 +15,9 @@ use kafka_wire::api_key::ApiKey;
 use kafka_wire::error_code::ErrorCode;
 use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
 use model::scram::ScramParams;
-use model::{AppDoc, PlainSecret, SecretPair, Side, Snapshot, SnapshotDoc, StoredSecret, TopicDoc, TopicOptions};
+use model::{
+    AppDoc, GrantDoc, PlainSecret, SecretPair, Side, Snapshot, SnapshotDoc, StoredSecret, TopicDoc, TopicOptions,
+};
 use model_kafka::{Cluster, Fault, Reply as Said, Session};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -36,7 +39,7 @@ struct Scene {
     now: Instant,
 }
 
-fn snapshot() -> Snapshot {
+fn snapshot(grants: Vec<GrantDoc>) -> Snapshot {
     let scram = ScramParams { salt: vec![7; 16], iterations: 4096 };
     let secret = |text: &str| SecretPair {
         current: StoredSecret::derive(&PlainSecret::from_text(text).expect("usable"), &scram),
@@ -69,18 +72,22 @@ fn snapshot() -> Snapshot {
             scram: scram.clone(),
         }],
         topics: vec![topic(1, "orders", 1_000_000), topic(2, "small", 8), topic(3, "gone", 1_000_000)],
-        grants: Vec::new(),
+        grants,
     };
     Snapshot::build(doc).expect("a valid snapshot")
 }
 
 impl Scene {
     fn new() -> Scene {
+        Scene::granted(Vec::new())
+    }
+
+    fn granted(grants: Vec<GrantDoc>) -> Scene {
         let now = Instant::now();
         let client = ClientConfig { bootstrap: vec!["b1:9092".into()], ..ClientConfig::default() };
         let spec = ClusterSpec { name: "main".to_owned(), client, tls: None };
         let config = GatewayConfig::default();
-        let snapshot = Arc::new(snapshot());
+        let snapshot = Arc::new(snapshot(grants));
         let mut kafka = Cluster::new(1, 1);
         kafka.create("demo.orders.v1", 2);
         kafka.create("demo.small.v1", 1);
@@ -237,6 +244,32 @@ fn who_may_not_is_told_why_and_nothing_is_stored() {
                 404 {"errmsg":"there is no such path on this listener","code":"no_such_path"}
         "#]],
     );
+}
+
+#[test]
+fn raw_topics_that_nobody_uses_any_more_make_place_for_others() {
+    // An app that had used 1,000 was refused every other one until a restart.
+    let (app, cluster) = (AppId::new("demo").expect("valid"), ClusterName::new("main").expect("valid"));
+    let mut scene = Scene::granted(vec![GrantDoc::RawPublish { app, cluster, topic: None }]);
+    let publish = |scene: &mut Scene, n: u32| {
+        let answer = scene.call(Side::Publish, &format!("POST /v1/raw/msgs/main/t{n} HTTP/1.1|{{auth}}|a"));
+        answer[..3].to_owned()
+    };
+    scene.kafka.create("t0", 1);
+    for n in 0..RAW_TOPICS_PER_APP_MAX {
+        let expected = if n == 0 { "201" } else { "404" };
+        assert_eq!(publish(&mut scene, n), expected, "topic {n}");
+    }
+    assert_eq!(publish(&mut scene, RAW_TOPICS_PER_APP_MAX), "503");
+    for _ in 0..30 {
+        scene.now += Duration::from_secs(5 * 60);
+        assert_eq!(publish(&mut scene, 0), "201", "one of them is in use");
+    }
+    for n in RAW_TOPICS_PER_APP_MAX..2 * RAW_TOPICS_PER_APP_MAX - 1 {
+        assert_eq!(publish(&mut scene, n), "404", "topic {n}");
+    }
+    assert_eq!(publish(&mut scene, 2 * RAW_TOPICS_PER_APP_MAX), "503", "topic 0 counts on");
+    assert_eq!(publish(&mut scene, 0), "201");
 }
 
 #[test]

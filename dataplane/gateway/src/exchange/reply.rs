@@ -11,6 +11,7 @@
 use crate::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
 use model::denied::WWW_AUTHENTICATE;
+use runtime::budget::Reservation;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -27,6 +28,8 @@ pub struct Reply {
     pub close: bool,
     /// Messages it hands out.
     pub delivery: Option<Delivery>,
+    /// What it holds of the memory budget until it is written.
+    pub held: Option<Reservation>,
 }
 
 /// One header of an answer.
@@ -124,7 +127,7 @@ impl Header {
 
 impl Reply {
     pub fn new(status: u16, body: Body) -> Reply {
-        Reply { status, headers: SmallVec::new(), body, close: false, delivery: None }
+        Reply { status, headers: SmallVec::new(), body, close: false, delivery: None, held: None }
     }
 
     pub fn with(mut self, header: Header) -> Reply {

@@ -6,15 +6,16 @@
 use crate::codes;
 use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;
-use crate::limits::{RAW_TOPICS_MAX, RAW_TOPICS_PER_APP_MAX};
+use crate::limits::{RAW_SWEEP_PAUSE, RAW_TOPICS_MAX, RAW_TOPICS_PER_APP_MAX};
 use crate::refusal::Refusal;
 use foldhash::HashMap;
 use kafka_client::{Partitioner, TopicIdx, TopicOptions};
 use kafka_wire::compression::Compression;
 use model::ids::PhysicalTopic;
 use model::{Permit, RawPermit, Topic};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Set in the labels of raw topics, so that they are not an app's topic by accident.
 const RAW_LABEL: u32 = 1 << 31;
@@ -43,10 +44,22 @@ pub struct Destination {
 pub struct Routes {
     /// By [`Topic::index`], for the generation in force.
     topics: RefCell<HashMap<u32, Route>>,
-    /// Raw topics by cluster and name, for the life of the shard.
-    raw: RefCell<HashMap<(usize, PhysicalTopic), TopicIdx>>,
+    /// Raw topics by cluster and name, until nobody has used them for long and their places are needed.
+    raw: RefCell<HashMap<(usize, PhysicalTopic), RawTopic>>,
     /// How many of them an app brought up, by [`model::App::index`].
     raw_of_app: RefCell<HashMap<u32, u32>>,
+    /// Raw topics brought up so far.
+    raw_count: Cell<u32>,
+    /// When those that sleep were looked for last.
+    raw_swept_at: Cell<Option<Instant>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct RawTopic {
+    topic: TopicIdx,
+    label: u32,
+    /// The app that brought it up.
+    app: u32,
 }
 
 impl Routes {
@@ -69,8 +82,8 @@ impl Clusters {
         let topic = permit.topic();
         let known = self.routes.topics.borrow().get(&topic.index).copied();
         let route = match known {
-            Some(route) => route,
-            None => self.find_route(topic)?,
+            Some(route) if self.is_current(route) => route,
+            _ => self.find_route(topic)?,
         };
         Ok(Destination {
             route,
@@ -78,6 +91,11 @@ impl Clusters {
             label: topic.index,
             message_bytes_max: (topic.options.message_bytes_max as usize).min(self.message_bytes_max),
         })
+    }
+
+    /// Whether a route that was kept still leads to its topic: the Kafka client forgets names that nobody uses.
+    pub fn is_current(&self, route: Route) -> bool {
+        self.list[route.cluster].client.borrow().is_current(route.topic)
     }
 
     fn find_route(&self, topic: &Topic) -> Result<Route, Refusal> {
@@ -91,18 +109,19 @@ impl Clusters {
     }
 
     /// Where a raw topic is. Its options are those of an app's topic of the same name, if there is one, else plain.
-    pub fn raw_destination(&self, permit: &RawPermit<'_>) -> Result<Destination, Refusal> {
+    pub fn raw_destination(&self, permit: &RawPermit<'_>, now: Instant) -> Result<Destination, Refusal> {
         let cluster = self.named(permit.cluster().as_str())?;
         let key = (cluster.index, permit.topic().clone());
         let known = self.routes.raw.borrow().get(&key).copied();
-        let topic = match known {
-            Some(topic) => topic,
-            None => self.bring_up_raw(permit, cluster, key)?,
+        let raw = match known {
+            Some(raw) if cluster.client.borrow().is_current(raw.topic) => raw,
+            Some(raw) => self.find_raw(permit, cluster, key, raw),
+            None => self.bring_up_raw(permit, cluster, key, now)?,
         };
         Ok(Destination {
-            route: Route { cluster: cluster.index, topic },
+            route: Route { cluster: cluster.index, topic: raw.topic },
             tenant: permit.app().index,
-            label: RAW_LABEL | (cluster.index as u32) << 17 | topic.0,
+            label: raw.label,
             message_bytes_max: self.message_bytes_max,
         })
     }
@@ -112,18 +131,57 @@ impl Clusters {
         permit: &RawPermit<'_>,
         cluster: &Cluster,
         key: (usize, PhysicalTopic),
-    ) -> Result<TopicIdx, Refusal> {
+        now: Instant,
+    ) -> Result<RawTopic, Refusal> {
+        let app = permit.app().index;
+        let count = self.routes.raw_of_app.borrow().get(&app).copied().unwrap_or(0);
+        if self.routes.raw.borrow().len() >= RAW_TOPICS_MAX || count >= RAW_TOPICS_PER_APP_MAX {
+            self.forget_raw_asleep(now);
+        }
         let mut raw = self.routes.raw.borrow_mut();
         let mut of_app = self.routes.raw_of_app.borrow_mut();
-        let of_app = of_app.entry(permit.app().index).or_default();
+        let of_app = of_app.entry(app).or_default();
         if raw.len() >= RAW_TOPICS_MAX || *of_app >= RAW_TOPICS_PER_APP_MAX {
             let message = format!("nothing was stored: this app uses {of_app} raw topics here; no more are taken");
             return Err(Refusal::new(codes::TOO_MANY_RAW_TOPICS, message));
         }
         *of_app += 1;
+        let number = self.routes.raw_count.get().wrapping_add(1);
+        self.routes.raw_count.set(number);
         let topic = cluster.client.borrow_mut().topic(permit.topic().as_str());
-        raw.insert(key, topic);
-        Ok(topic)
+        let found = RawTopic { topic, label: RAW_LABEL | number, app };
+        raw.insert(key, found);
+        Ok(found)
+    }
+
+    /// The Kafka client has forgotten the name of a raw topic that we have not.
+    fn find_raw(
+        &self,
+        permit: &RawPermit<'_>,
+        cluster: &Cluster,
+        key: (usize, PhysicalTopic),
+        before: RawTopic,
+    ) -> RawTopic {
+        let topic = cluster.client.borrow_mut().topic(permit.topic().as_str());
+        let found = RawTopic { topic, ..before };
+        self.routes.raw.borrow_mut().insert(key, found);
+        found
+    }
+
+    /// Raw topics that nobody uses any more count for nobody any more.
+    fn forget_raw_asleep(&self, now: Instant) {
+        if self.routes.raw_swept_at.get().is_some_and(|at| now < at + RAW_SWEEP_PAUSE) {
+            return; // it takes a look at each of them, and clients choose their names
+        }
+        self.routes.raw_swept_at.set(Some(now));
+        let mut of_app = self.routes.raw_of_app.borrow_mut();
+        self.routes.raw.borrow_mut().retain(|(cluster, _), raw| {
+            let is_asleep = self.list[*cluster].client.borrow().is_asleep(raw.topic);
+            if is_asleep && let Some(count) = of_app.get_mut(&raw.app) {
+                *count -= 1;
+            }
+            !is_asleep
+        });
     }
 
     /// The driver of the topic's cluster.

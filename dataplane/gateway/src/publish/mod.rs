@@ -116,10 +116,10 @@ impl Publishing {
 ///
 /// # Panics
 /// When nothing was granted: a publish is granted a topic.
-pub fn destination(clusters: &Clusters, grant: &Grant<'_>) -> Result<Destination, Refusal> {
+pub fn destination(clusters: &Clusters, grant: &Grant<'_>, now: Instant) -> Result<Destination, Refusal> {
     match grant {
         Grant::Topic(permit) => clusters.topic_destination(permit),
-        Grant::Raw(permit) => clusters.raw_destination(permit),
+        Grant::Raw(permit) => clusters.raw_destination(permit, now),
         Grant::Nothing => unreachable!("a publish is granted a topic"),
     }
 }

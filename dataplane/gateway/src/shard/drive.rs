@@ -42,6 +42,6 @@ fn tick(services: &Services, cluster: &Rc<Cluster>) {
     }
     cluster.carry(now);
     cluster.tell_health(env);
-    cluster.arm(subscriptions.next_deadline(cluster.index), now);
+    cluster.arm(subscriptions.next_deadline(cluster.index, now), now);
     env.turns.note(now, Instant::now());
 }

@@ -5,15 +5,19 @@ use crate::env::metrics::Gauges;
 use crate::limits::{SWEEP_INTERVAL, SWEEP_INTERVAL_FIRST};
 use crate::serve::conns::Conns;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// The first sweeps come sooner, for whoever started this node and looks at its metrics.
 pub async fn sweep(services: Rc<Services>, conns: Rc<Conns>) {
     let Services { env, access, clusters, publishing, subscriptions } = &*services;
     let mut pause = SWEEP_INTERVAL_FIRST;
     loop {
+        let due = Instant::now() + pause;
         runtime::time::sleep(pause).await;
         pause = (pause * 2).min(SWEEP_INTERVAL);
         let now = env.tick();
+        // Many short turns of connections in a row keep everybody waiting as one long one does.
+        env.turns.note(due, now);
         conns.sweep(now);
         subscriptions.sweep(env, clusters, now);
         env.access_log.hand_over();

@@ -23,6 +23,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use gafka_http::response::is_lower_token;
 use gafka_http::{json, pct};
 use kafka_client::group::{FetchedRecord, record_bytes};
+use std::sync::Arc;
 
 use super::limits::RESPONSE_HEADERS_BYTES_MAX;
 use crate::tags::{TAG_HEADER, split, split_2017};
@@ -106,20 +107,68 @@ pub struct Framed {
     pub body: Bytes,
 }
 
-/// Frames `records`, of which there is at least one; [`Form::One`] frames the first.
-///
-/// # Panics
-/// Without a record.
-pub fn frame(form: Form, records: &[FetchedRecord], strip_2017_tags: bool) -> Framed {
-    assert!(!records.is_empty(), "an answer without records is a 204");
-    let (headers, body) = match form {
-        Form::One => one(&records[0], strip_2017_tags),
-        Form::Tlv => (Vec::new(), tlv(records, strip_2017_tags)),
-        Form::Ndjson => (Vec::new(), ndjson(records, strip_2017_tags)),
-        Form::Json => (Vec::new(), json_array(records, strip_2017_tags)),
-        Form::Records => (Vec::new(), gafka_records(records, strip_2017_tags)),
-    };
-    Framed { content_type: form.content_type(), headers, body }
+/// An answer on its way to its bytes, record by record: one of 32 MiB leaves turns to others.
+#[derive(Debug)]
+pub struct Framing {
+    form: Form,
+    records: Arc<Vec<FetchedRecord>>,
+    strip_2017_tags: bool,
+    /// The record that comes next.
+    next: usize,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Bytes,
+    out: BytesMut,
+}
+
+impl Framing {
+    /// Of `records`, of which there is at least one; [`Form::One`] frames the first.
+    ///
+    /// # Panics
+    /// Without a record.
+    pub fn new(form: Form, records: Arc<Vec<FetchedRecord>>, strip_2017_tags: bool) -> Framing {
+        assert!(!records.is_empty(), "an answer without records is a 204");
+        let (next, (headers, body), out) = match form {
+            Form::One => (records.len(), one(&records[0], strip_2017_tags), BytesMut::new()),
+            _ => (0, (Vec::new(), Bytes::new()), body_for(&records)),
+        };
+        Framing { form, records, strip_2017_tags, next, headers, body, out }
+    }
+
+    /// Frames more records, until they are about `bytes_left` bytes. True: that was the last of them.
+    pub fn step(&mut self, bytes_left: &mut usize) -> bool {
+        while let Some(fetched) = self.records.get(self.next) {
+            if *bytes_left == 0 {
+                return false;
+            }
+            let before = self.out.len();
+            let out = &mut self.out;
+            match self.form {
+                Form::One => unreachable!("framed when it was made"),
+                Form::Tlv => put_tlv(out, fetched, self.strip_2017_tags),
+                Form::Ndjson => {
+                    put_object(out, fetched, self.strip_2017_tags);
+                    out.put_u8(b'\n');
+                }
+                Form::Json => {
+                    out.put_u8(if self.next == 0 { b'[' } else { b',' });
+                    put_object(out, fetched, self.strip_2017_tags);
+                }
+                Form::Records => put_record(out, fetched, self.strip_2017_tags),
+            }
+            self.next += 1;
+            *bytes_left = bytes_left.saturating_sub(out.len() - before);
+        }
+        true
+    }
+
+    /// What was framed, once [`Framing::step`] says that it is all.
+    pub fn finish(mut self) -> Framed {
+        if self.form == Form::Json {
+            self.out.put_u8(b']');
+        }
+        let body = if self.form == Form::One { self.body } else { self.out.freeze() };
+        Framed { content_type: self.form.content_type(), headers: self.headers, body }
+    }
 }
 
 /// A record's value as clients see it, and the tags that stood in front of it.
@@ -206,38 +255,12 @@ fn body_for(records: &[FetchedRecord]) -> BytesMut {
     BytesMut::with_capacity(bytes)
 }
 
-fn tlv(records: &[FetchedRecord], strip_2017_tags: bool) -> Bytes {
-    let mut out = body_for(records);
-    for fetched in records {
-        let value = payload(fetched, strip_2017_tags).1.unwrap_or_default();
-        out.put_i32(fetched.partition);
-        out.put_i64(fetched.record.offset);
-        out.put_i32(value.len() as i32);
-        out.put_slice(&value);
-    }
-    out.freeze()
-}
-
-fn ndjson(records: &[FetchedRecord], strip_2017_tags: bool) -> Bytes {
-    let mut out = body_for(records);
-    for fetched in records {
-        put_object(&mut out, fetched, strip_2017_tags);
-        out.put_u8(b'\n');
-    }
-    out.freeze()
-}
-
-fn json_array(records: &[FetchedRecord], strip_2017_tags: bool) -> Bytes {
-    let mut out = body_for(records);
-    out.put_u8(b'[');
-    for (index, fetched) in records.iter().enumerate() {
-        if index > 0 {
-            out.put_u8(b',');
-        }
-        put_object(&mut out, fetched, strip_2017_tags);
-    }
-    out.put_u8(b']');
-    out.freeze()
+fn put_tlv(out: &mut BytesMut, fetched: &FetchedRecord, strip_2017_tags: bool) {
+    let value = payload(fetched, strip_2017_tags).1.unwrap_or_default();
+    out.put_i32(fetched.partition);
+    out.put_i64(fetched.record.offset);
+    out.put_i32(value.len() as i32);
+    out.put_slice(&value);
 }
 
 fn put_object(out: &mut BytesMut, fetched: &FetchedRecord, strip_2017_tags: bool) {
@@ -299,45 +322,41 @@ fn put_text_or_base64(out: &mut BytesMut, name: &str, bytes: &[u8]) {
     }
 }
 
-fn gafka_records(records: &[FetchedRecord], strip_2017_tags: bool) -> Bytes {
-    let mut out = body_for(records);
-    for fetched in records {
-        let (old_tags, value) = payload(fetched, strip_2017_tags);
-        let record = &fetched.record;
-        let start = out.len();
-        out.put_u32(0); // the length, known at the end
-        out.put_i32(fetched.partition);
-        out.put_i64(record.offset);
-        out.put_i64(record.timestamp_ms);
-        out.put_u16(ATTEMPT);
-        out.put_u16(0); // no receipt
-        let null_value = if value.is_none() { NULL_VALUE } else { 0 };
-        let key_present = if record.key.is_some() { KEY_PRESENT } else { 0 };
-        out.put_u8(null_value | key_present);
-        if let Some(key) = &record.key {
-            out.put_u32(key.len() as u32);
-            out.put_slice(key);
-        }
-        let count_at = out.len();
-        out.put_u16(0); // the header count, known below
-        let mut header_count = 0u16;
-        let old_tags = split(&old_tags).map(|tag| (TAG_HEADER, Some(tag)));
-        for (name, value) in record.headers.iter_refs().chain(old_tags) {
-            // Kafka knows neither limit; nobody's headers reach them.
-            let Ok(name_length) = u16::try_from(name.len()) else { continue };
-            let Some(next_count) = header_count.checked_add(1) else { break };
-            header_count = next_count;
-            out.put_u16(name_length);
-            out.put_slice(name);
-            out.put_i32(value.map_or(-1, |value| value.len() as i32));
-            out.put_slice(value.unwrap_or_default());
-        }
-        out[count_at..count_at + 2].copy_from_slice(&header_count.to_be_bytes());
-        out.put_slice(&value.unwrap_or_default());
-        let length = (out.len() - start - 4) as u32;
-        out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+fn put_record(out: &mut BytesMut, fetched: &FetchedRecord, strip_2017_tags: bool) {
+    let (old_tags, value) = payload(fetched, strip_2017_tags);
+    let record = &fetched.record;
+    let start = out.len();
+    out.put_u32(0); // the length, known at the end
+    out.put_i32(fetched.partition);
+    out.put_i64(record.offset);
+    out.put_i64(record.timestamp_ms);
+    out.put_u16(ATTEMPT);
+    out.put_u16(0); // no receipt
+    let null_value = if value.is_none() { NULL_VALUE } else { 0 };
+    let key_present = if record.key.is_some() { KEY_PRESENT } else { 0 };
+    out.put_u8(null_value | key_present);
+    if let Some(key) = &record.key {
+        out.put_u32(key.len() as u32);
+        out.put_slice(key);
     }
-    out.freeze()
+    let count_at = out.len();
+    out.put_u16(0); // the header count, known below
+    let mut header_count = 0u16;
+    let old_tags = split(&old_tags).map(|tag| (TAG_HEADER, Some(tag)));
+    for (name, value) in record.headers.iter_refs().chain(old_tags) {
+        // Kafka knows neither limit; nobody's headers reach them.
+        let Ok(name_length) = u16::try_from(name.len()) else { continue };
+        let Some(next_count) = header_count.checked_add(1) else { break };
+        header_count = next_count;
+        out.put_u16(name_length);
+        out.put_slice(name);
+        out.put_i32(value.map_or(-1, |value| value.len() as i32));
+        out.put_slice(value.unwrap_or_default());
+    }
+    out[count_at..count_at + 2].copy_from_slice(&header_count.to_be_bytes());
+    out.put_slice(&value.unwrap_or_default());
+    let length = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 #[cfg(test)]
@@ -365,8 +384,14 @@ pub(crate) mod tests {
         batch.records(1 << 20).unwrap().next().unwrap().unwrap()
     }
 
-    fn fetched(partition: i32, offset: i64, record: Record) -> FetchedRecord {
-        FetchedRecord { partition, record: Record { offset, ..record } }
+    pub fn fetched(partition: i32, offset: i64, record: Record) -> FetchedRecord {
+        FetchedRecord { partition, record: Record { offset, ..record }, pinned_bytes: 0 }
+    }
+
+    fn frame(form: Form, records: &[FetchedRecord], strip_2017_tags: bool) -> Framed {
+        let mut framing = Framing::new(form, Arc::new(records.to_vec()), strip_2017_tags);
+        assert!(framing.step(&mut { usize::MAX }));
+        framing.finish()
     }
 
     fn check_one(record: Record, strip: bool, expected: Expect) {
@@ -550,6 +575,22 @@ pub(crate) mod tests {
                 r#"\x00\x00\x00=\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x08\x00\x00\x00\x02k1\x00\x02\x00\x01a\x00\x00\x00\x011\x00\x01a\xff\xff\xff\xffh\xc3\xa9llo \"you\"\n\x00\x00\x00-\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x08\x00\x00\x00\x01\xff\x00\x01\x00\x03Bin\x00\x00\x00\x02\xff\x00\x00\xfe\x00\x00\x00\x1b\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x01\x8b\xcf\xe5h{\x00\x01\x00\x00\x01\x00\x00"#
             ]],
         );
+    }
+
+    #[test]
+    fn in_turns_comes_out_what_comes_out_at_once() {
+        let records: Vec<FetchedRecord> =
+            (0..9).map(|offset| fetched(0, offset, record(&[], Some(&[b'x'; 100])))).collect();
+        for (_, form) in NAMED {
+            let whole = frame(form, &records, false);
+            let mut framing = Framing::new(form, Arc::new(records.clone()), false);
+            let mut turns = 1;
+            while !framing.step(&mut 300) {
+                turns += 1;
+            }
+            assert_eq!(framing.finish(), whole, "{form:?}");
+            assert!((3..9).contains(&turns), "{form:?}: {turns} turns");
+        }
     }
 
     #[test]

@@ -21,6 +21,15 @@ pub const POLLS_WAITING_MAX: usize = 10_000;
 pub const HANDED_OUT_BYTES_MAX: usize = 32 << 20;
 const _: () = assert!(RESPONSE_BYTES_MAX <= HANDED_OUT_BYTES_MAX);
 
+/// When memory is spent, an answer holds so much all the same; one record whatever its size.
+pub const ANSWER_BYTES_MIN: usize = 64 << 10;
+/// Bytes of records that a shard decompresses and frames in one turn; then everybody else gets theirs.
+pub const TURN_BYTES: usize = 1 << 20;
+/// A batch that had no memory to be opened is tried again after this.
+pub const SHORT_PAUSE: Duration = Duration::from_millis(20);
+/// Records that keep more than so many times their bytes in memory are copied when they are handed out.
+pub const PINNED_RATIO_MAX: usize = 2;
+
 /// A group whose clients stopped polling leaves after twice the longest wait, but not before this: joining alone takes
 /// three seconds where brokers keep `group.initial.rebalance.delay.ms`, and a poll with `wait=0` would never see a record.
 pub const IDLE_MIN: Duration = Duration::from_secs(10);

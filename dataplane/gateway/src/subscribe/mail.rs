@@ -24,6 +24,8 @@ pub struct PollRequest {
     pub poll: u64,
     pub origin: usize,
     pub cluster: usize,
+    /// The app that polls, for the memory budget.
+    pub tenant: u32,
     /// `appid.group`.
     pub group: String,
     /// Physical topic.

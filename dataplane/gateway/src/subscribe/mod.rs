@@ -9,6 +9,7 @@
 //! | [`subscription`] | a poll queue and the Kafka group member that feeds it; joins with the first poll, leaves after the last |
 //! | [`poll_queue`] | the waiting polls of one group and topic, served first come first served; what is handed out, what comes back |
 //! | [`query`] | the query string, typed, with every 400 it can earn |
+//! | [`memory`] | what all of it may keep in memory, and who lets go first |
 //! | [`framing`] | records as an answer in each of the five forms |
 //! | [`limits`] | every bound of the above |
 //!
@@ -20,6 +21,7 @@
 pub mod framing;
 pub mod limits;
 pub mod mail;
+pub mod memory;
 mod origin;
 mod owner;
 pub mod poll_queue;

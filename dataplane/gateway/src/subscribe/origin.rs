@@ -3,12 +3,14 @@
 //! A poll that waits keeps the names it was authorized for, and is asked about again with every new snapshot.
 
 use crate::access::standing::Standing;
+use crate::env::Env;
 use crate::exchange::Exchange;
 use crate::exchange::conn::Watched;
 use crate::exchange::reply::{Body, Header, Reply, no_store};
 use crate::refusal::Refusal;
 use crate::subscribe::framing::Framed;
 use crate::subscribe::mail::{PollAnswer, PollOutcome};
+use crate::subscribe::memory;
 use crate::subscribe::subscriptions::RESET_IGNORED;
 use foldhash::HashMap;
 use model::Snapshot;
@@ -23,6 +25,7 @@ pub struct Pending {
     pub exchange: Exchange,
     pub owner: usize,
     pub deadline: Instant,
+    pub tenant: u32,
     pub standing: Standing,
 }
 
@@ -72,11 +75,13 @@ impl Origin {
     }
 }
 
-/// What the owner says, as an answer.
-pub fn reply(answer: PollAnswer) -> Reply {
+/// What the owner says, as an answer. Its body is the tenant's until it is written.
+pub fn reply(env: &Env, tenant: u32, answer: PollAnswer) -> Reply {
     match answer.outcome {
         PollOutcome::Records(Framed { content_type, headers, body }, delivery) => {
+            let held = memory::charge(env, tenant, body.len());
             let mut reply = Reply::new(200, Body::Large(content_type, body)).with(no_store());
+            reply.held = Some(held);
             reply.headers.extend(headers.into_iter().map(|(name, value)| Header::bytes(name, value)));
             reply.delivery = Some(delivery);
             reply

@@ -10,17 +10,20 @@ use crate::exchange::reply::{Delivery, Value};
 use crate::kafka::Clusters;
 use crate::limits::{GROUPS_MAX, GROUPS_PER_APP_MAX};
 use crate::refusal::Refusal;
-use crate::subscribe::framing::{self, Form};
+use crate::subscribe::framing::{Form, Framing};
+use crate::subscribe::limits::TURN_BYTES;
 use crate::subscribe::mail::{PollAnswer, PollOutcome, PollRequest, Written};
+use crate::subscribe::memory::{self, Memory};
 use crate::subscribe::poll_queue::{Poll, PollResult};
 use crate::subscribe::subscription::Subscription;
 use crate::subscribe::subscriptions::RESET_IGNORED;
 use foldhash::{HashMap, HashMapExt};
 use kafka_client::group::{GroupConfig, Reset};
 use kafka_client::{Asker, Client, RequestError, RequestToken, Response};
+use runtime::budget::Reservation;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +44,11 @@ struct Entry {
     deadline: Option<Instant>,
     /// Told to commit and leave.
     leaving: bool,
+    /// The app it belongs to, and what its records keep in memory.
+    tenant: u32,
+    held: Reservation,
+    /// Since when it rests with records fetched ahead.
+    rests_since: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -53,6 +61,15 @@ struct Waiting {
 
 /// Cluster, group and topic, by their names in Kafka.
 type Key = (usize, String, Arc<str>);
+
+/// An answer whose framing goes on in the next turn.
+struct Unframed {
+    origin: usize,
+    poll: u64,
+    delivery: Delivery,
+    framing: Framing,
+    reset_ignored: bool,
+}
 
 /// The subscriptions of one cluster that have something to do.
 #[derive(Default)]
@@ -75,6 +92,8 @@ pub struct Owner {
     by_poll: RefCell<HashMap<u64, usize>>,
     /// Entries of each app.
     of_app: RefCell<HashMap<String, u32>>,
+    unframed: RefCell<VecDeque<Unframed>>,
+    memory: Memory,
     /// While draining: when the groups are left, once the last answers had time to reach the network.
     leave_at: Cell<Option<Instant>>,
 }
@@ -135,6 +154,9 @@ impl Owner {
             stirred: false,
             deadline: None,
             leaving: false,
+            tenant: request.tenant,
+            held: memory::charge(env, request.tenant, 0),
+            rests_since: None,
         };
         let index = self.entries.borrow_mut().insert(entry);
         self.by_key.borrow_mut().insert(key, index);
@@ -214,6 +236,8 @@ impl Owner {
     /// Lets every subscription of this cluster that has something to do do it; the answers that came of it.
     pub fn tick(&self, env: &Env, clusters: &Clusters, cluster: usize, now: Instant) -> Vec<Answered> {
         let mut answers = Vec::new();
+        let mut bytes_left = TURN_BYTES;
+        self.frame_on(&mut bytes_left, &mut answers);
         let leaving = self.leave_at.get().is_some_and(|at| at <= now);
         if leaving {
             self.stir_all(cluster);
@@ -235,8 +259,10 @@ impl Owner {
                 entry.leaving = true;
                 entry.subscription.drain(&mut client, now);
             }
-            entry.subscription.tick(&mut client, now);
-            self.take_answers(env, index, entry, &mut answers);
+            self.make_room(env, clusters, &mut entries, index);
+            let entry = &mut entries[index];
+            self.work(env, index, entry, &mut client, &mut bytes_left, now);
+            self.take_answers(env, index, entry, &mut bytes_left, &mut answers);
             if entry.subscription.is_finished() {
                 let entry = entries.remove(index);
                 self.close(env, index, entry);
@@ -252,7 +278,66 @@ impl Owner {
             entry.deadline = deadline;
         }
         client.ask_as(Asker::NOBODY);
+        client.set_fetch_room(memory::ahead_of_shard(env));
         answers
+    }
+
+    /// One subscription's tick, and what it holds after it.
+    fn work(
+        &self,
+        env: &Env,
+        index: usize,
+        entry: &mut Entry,
+        client: &mut Client,
+        bytes_left: &mut usize,
+        now: Instant,
+    ) {
+        let subscription = &mut entry.subscription;
+        let room = Memory::room(env, entry.tenant, entry.held.bytes(), subscription.is_live());
+        let mut turn = self.memory.turn(index, *bytes_left, room);
+        subscription.tick(client, room, &mut turn, now);
+        *bytes_left = turn.bytes_left;
+        if turn.is_short {
+            self.memory.overdraw(index);
+        } else if subscription.opened_bytes() == 0 {
+            self.memory.settled(index);
+        }
+        self.count(index, entry);
+    }
+
+    /// What it holds is charged, and whoever rests on it is known.
+    fn count(&self, index: usize, entry: &mut Entry) {
+        entry.held.set(entry.subscription.held_bytes());
+        let rests_since = entry.subscription.idle_since().filter(|_| entry.held.bytes() > 0);
+        self.memory.rest(index, entry.tenant, entry.rests_since, rests_since);
+        entry.rests_since = rests_since;
+    }
+
+    /// Somebody polls and memory is short: those let go who hold records that nobody polls.
+    fn make_room(&self, env: &Env, clusters: &Clusters, entries: &mut Slab<Entry>, index: usize) {
+        let (tenant, is_live) = (entries[index].tenant, entries[index].subscription.is_live());
+        while is_live && let Some(other) = self.memory.to_let_go(env, tenant) {
+            let entry = &mut entries[other];
+            let before = entry.held.bytes();
+            entry.subscription.release_records();
+            self.count(other, entry);
+            self.stir(clusters, other, entry);
+            if entry.held.bytes() == before {
+                return; // what it holds came back from clients, or is on its way to one
+            }
+        }
+    }
+
+    /// Goes on with answers that took more than their turn.
+    fn frame_on(&self, bytes_left: &mut usize, answers: &mut Vec<Answered>) {
+        let mut unframed = self.unframed.borrow_mut();
+        while let Some(mut first) = unframed.pop_front() {
+            if !first.framing.step(bytes_left) {
+                unframed.push_front(first);
+                return;
+            }
+            answers.push(first.finish());
+        }
     }
 
     /// While the groups are left: each that was not told yet.
@@ -264,7 +349,14 @@ impl Owner {
         }
     }
 
-    fn take_answers(&self, env: &Env, index: usize, entry: &mut Entry, answers: &mut Vec<Answered>) {
+    fn take_answers(
+        &self,
+        env: &Env,
+        index: usize,
+        entry: &mut Entry,
+        bytes_left: &mut usize,
+        answers: &mut Vec<Answered>,
+    ) {
         while let Some((poll, result)) = entry.subscription.poll_answer() {
             self.by_poll.borrow_mut().remove(&poll);
             let Some(waiting) = entry.polls.remove(&poll) else { continue };
@@ -272,11 +364,15 @@ impl Owner {
             let outcome = match result {
                 PollResult::Records(records) => {
                     let delivery = Delivery { shard: env.shard, subscription: index, poll };
-                    let mut framed = framing::frame(waiting.form, &records, waiting.strip_2017_tags);
-                    if reset_ignored {
-                        framed.headers.push(reset_ignored_header());
+                    let framing = Framing::new(waiting.form, records, waiting.strip_2017_tags);
+                    let mut answer = Unframed { origin: waiting.origin, poll, delivery, framing, reset_ignored };
+                    let mut unframed = self.unframed.borrow_mut();
+                    if unframed.is_empty() && answer.framing.step(bytes_left) {
+                        answers.push(answer.finish());
+                    } else {
+                        unframed.push_back(answer);
                     }
-                    PollOutcome::Records(framed, delivery)
+                    continue;
                 }
                 PollResult::Empty => PollOutcome::Empty { reset_ignored },
                 PollResult::Error(refusal) => PollOutcome::Refused(refusal),
@@ -298,11 +394,16 @@ impl Owner {
         if let Some(at) = entry.deadline {
             self.with_agenda(entry.cluster, |agenda| agenda.deadlines.remove(&(at, index)));
         }
+        self.memory.rest(index, entry.tenant, entry.rests_since, None);
+        self.memory.settled(index);
         self.by_key.borrow_mut().remove(&(entry.cluster, group, topic));
     }
 
-    /// When the next subscription of this cluster has something to do.
-    pub fn next_deadline(&self, cluster: usize) -> Option<Instant> {
+    /// When the next subscription of this cluster has something to do; a time that has passed means at once.
+    pub fn next_deadline(&self, cluster: usize, now: Instant) -> Option<Instant> {
+        if !self.unframed.borrow().is_empty() {
+            return Some(now);
+        }
         let deadline = self.with_agenda(cluster, |agenda| agenda.deadlines.first().map(|(at, _)| *at));
         // Once the groups are left, each has a deadline of its own.
         let leave_at = self
@@ -318,9 +419,24 @@ impl Owner {
         clusters.iter().for_each(|cluster| cluster.wake());
     }
 
+    /// No subscription lives here, and no answer of one is being made.
+    pub fn is_empty(&self) -> bool {
+        self.entries.borrow().is_empty() && self.unframed.borrow().is_empty()
+    }
+
     /// Subscriptions that live here.
-    pub fn count(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.entries.borrow().len()
+    }
+}
+
+impl Unframed {
+    fn finish(self) -> Answered {
+        let mut framed = self.framing.finish();
+        if self.reset_ignored {
+            framed.headers.push(reset_ignored_header());
+        }
+        (self.origin, PollAnswer { poll: self.poll, outcome: PollOutcome::Records(framed, self.delivery) })
     }
 }
 

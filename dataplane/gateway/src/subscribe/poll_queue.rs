@@ -23,7 +23,8 @@ use std::time::Instant;
 
 use kafka_client::group::{FetchedRecord, Reset, record_bytes};
 
-use super::limits::{HANDED_OUT_BYTES_MAX, POLLS_WAITING_MAX, SCAN_RECORDS_MAX};
+use super::limits::{HANDED_OUT_BYTES_MAX, PINNED_RATIO_MAX, POLLS_WAITING_MAX, SCAN_RECORDS_MAX};
+use super::memory::answer_room;
 use crate::codes;
 use crate::refusal::Refusal;
 use crate::tags::TagFilter;
@@ -93,6 +94,8 @@ pub struct PollQueue {
     answers: VecDeque<(u64, PollResult)>,
     handed_out: HashMap<u64, HandedOut>,
     handed_out_bytes: usize,
+    /// Of records that came back.
+    returned_bytes: usize,
     filter: Option<TagFilter>,
     ledgers: BTreeMap<i32, Ledger>,
     epoch: u64,
@@ -107,6 +110,7 @@ impl PollQueue {
             answers: VecDeque::new(),
             handed_out: HashMap::new(),
             handed_out_bytes: 0,
+            returned_bytes: 0,
             filter: None,
             ledgers: BTreeMap::new(),
             epoch: 0,
@@ -137,18 +141,27 @@ impl PollQueue {
         self.waiting.len()
     }
 
+    /// Memory that records keep which were handed out or came back.
+    pub fn held_bytes(&self) -> usize {
+        self.handed_out_bytes + self.returned_bytes
+    }
+
     /// Serves waiting polls with returned records first, then with new ones, until there are none. True when it stopped
-    /// only because it has looked at enough records for now.
+    /// only because it has looked at enough records for now. Answers take up to `room` bytes of memory together; when
+    /// nothing is on its way to a client, one gets a little whatever the room.
     ///
     /// `take(records_max, bytes_max, out)` appends records until `out` holds so many or has grown by so many bytes; only
     /// an empty `out` gets a record larger than that.
-    pub fn serve(&mut self, take: &mut impl FnMut(usize, usize, &mut Vec<FetchedRecord>)) -> bool {
+    pub fn serve(&mut self, room: usize, take: &mut impl FnMut(usize, usize, &mut Vec<FetchedRecord>)) -> bool {
         let mut scan_left = SCAN_RECORDS_MAX;
+        let room_until = self.handed_out_bytes.saturating_add(room);
         while let Some(poll) = self.waiting.front() {
-            if self.handed_out_bytes >= HANDED_OUT_BYTES_MAX {
+            let room_left = room_until.saturating_sub(self.handed_out_bytes);
+            if self.handed_out_bytes >= HANDED_OUT_BYTES_MAX || (room_left == 0 && self.handed_out_bytes > 0) {
                 return false;
             }
-            let (id, batch, max_bytes) = (poll.id, poll.batch.max(1) as usize, poll.max_bytes);
+            let (id, batch) = (poll.id, poll.batch.max(1) as usize);
+            let max_bytes = poll.max_bytes.min(answer_room(room_left));
             let mut records = self.take_returned(batch, max_bytes);
             if records.is_empty() {
                 self.take_new(batch, max_bytes, take, &mut scan_left, &mut records);
@@ -207,6 +220,7 @@ impl PollQueue {
             let Some(ledger) = current(&mut self.ledgers, *partition, *epoch) else { continue };
             ledger.out.remove(&(*first_offset, id));
             let back = handed_out.records.iter().filter(|fetched| fetched.partition == *partition).cloned();
+            self.returned_bytes += back.clone().map(|fetched| record_bytes(&fetched.record)).sum::<usize>();
             ledger.returned.extend(back);
             ledger.returned.make_contiguous().sort_unstable_by_key(|fetched| fetched.record.offset);
         }
@@ -221,7 +235,10 @@ impl PollQueue {
 
     /// The partition is no longer ours, or ours anew.
     pub fn forget(&mut self, partition: i32) {
-        self.ledgers.remove(&partition);
+        if let Some(ledger) = self.ledgers.remove(&partition) {
+            let bytes: usize = ledger.returned.iter().map(|fetched| record_bytes(&fetched.record)).sum();
+            self.returned_bytes -= bytes;
+        }
         self.touched.remove(&partition);
     }
 
@@ -266,6 +283,7 @@ impl PollQueue {
         for (partition, ledger) in &mut self.ledgers {
             while let Some(front) = ledger.returned.front() {
                 if !matches(&self.filter, front, self.strip_2017_tags) {
+                    self.returned_bytes -= record_bytes(&front.record);
                     ledger.returned.pop_front();
                     self.touched.insert(*partition);
                     continue;
@@ -275,6 +293,7 @@ impl PollQueue {
                     return records;
                 }
                 bytes_left = bytes_left.saturating_sub(bytes);
+                self.returned_bytes -= bytes;
                 records.extend(ledger.returned.pop_front());
             }
         }
@@ -331,7 +350,8 @@ impl PollQueue {
         self.touched.insert(fetched.partition);
     }
 
-    fn hand_out(&mut self, id: u64, records: Vec<FetchedRecord>) {
+    fn hand_out(&mut self, id: u64, mut records: Vec<FetchedRecord>) {
+        unpin(&mut records);
         let mut firsts: Vec<(i32, i64, u64)> = Vec::new();
         for fetched in &records {
             if firsts.iter().all(|(partition, ..)| *partition != fetched.partition) {
@@ -348,6 +368,20 @@ impl PollQueue {
     }
 }
 
+/// Records that keep much more in memory than they are get memory of their own.
+fn unpin(records: &mut [FetchedRecord]) {
+    // Of one batch are those of one partition that keep the same.
+    for of_batch in records.chunk_by_mut(|a, b| (a.partition, a.pinned_bytes) == (b.partition, b.pinned_bytes)) {
+        let bytes: usize = of_batch.iter().map(|fetched| record_bytes(&fetched.record)).sum();
+        if bytes.saturating_mul(PINNED_RATIO_MAX) < of_batch[0].pinned_bytes {
+            for fetched in of_batch {
+                fetched.record = fetched.record.unpinned();
+                fetched.pinned_bytes = 0; // it keeps itself
+            }
+        }
+    }
+}
+
 fn current(ledgers: &mut BTreeMap<i32, Ledger>, partition: i32, epoch: u64) -> Option<&mut Ledger> {
     ledgers.get_mut(&partition).filter(|ledger| ledger.epoch == epoch)
 }
@@ -359,20 +393,21 @@ fn matches(filter: &Option<TagFilter>, fetched: &FetchedRecord, strip_2017_tags:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subscribe::framing::tests::record;
-    use kafka_wire::record_batch::Record;
+    use crate::subscribe::framing::tests::{fetched, record};
+    use crate::subscribe::limits::ANSWER_BYTES_MIN;
     use std::time::Duration;
 
     /// A queue, records to come, and the conversation so far.
     struct Scene {
         queue: PollQueue,
         records: VecDeque<FetchedRecord>,
+        room: usize,
         now: Instant,
     }
 
     impl Scene {
         fn new() -> Scene {
-            Scene { queue: PollQueue::new(false), records: VecDeque::new(), now: Instant::now() }
+            Scene { queue: PollQueue::new(false), records: VecDeque::new(), room: usize::MAX, now: Instant::now() }
         }
 
         /// "partition@offset" with 10-byte values, "partition@offset#tag" with a tag.
@@ -382,8 +417,8 @@ mod tests {
                 let (partition, offset) = place.split_once('@').unwrap();
                 let headers: Vec<(&[u8], Option<&[u8]>)> =
                     tag.iter().map(|tag| (&b"tag"[..], Some(tag.as_bytes()))).collect();
-                let record = Record { offset: offset.parse().unwrap(), ..record(&headers, Some(&[b'x'; 10])) };
-                self.records.push_back(FetchedRecord { partition: partition.parse().unwrap(), record });
+                let record = record(&headers, Some(&[b'x'; 10]));
+                self.records.push_back(fetched(partition.parse().unwrap(), offset.parse().unwrap(), record));
             }
         }
 
@@ -400,7 +435,7 @@ mod tests {
         /// Serves and lists the answers since the last call: "1: 0@5 0@6".
         fn answers(&mut self) -> Vec<String> {
             let records = &mut self.records;
-            self.queue.serve(&mut |records_max: usize, bytes_max: usize, out: &mut Vec<FetchedRecord>| {
+            self.queue.serve(self.room, &mut |records_max: usize, bytes_max: usize, out: &mut Vec<FetchedRecord>| {
                 let mut bytes_left = bytes_max;
                 while out.len() < records_max {
                     let Some(front) = records.front() else { return };
@@ -573,10 +608,46 @@ mod tests {
     }
 
     #[test]
+    fn without_memory_one_answer_at_a_time_gets_a_little_and_is_counted_until_it_is_settled() {
+        let mut scene = Scene::new();
+        for offset in 0..4 {
+            scene.records.push_back(fetched(0, offset, record(&[], Some(&vec![0; ANSWER_BYTES_MIN / 2]))));
+        }
+        scene.room = 0;
+        (1..=3).for_each(|id| scene.poll(id, 10));
+        assert_eq!(scene.answers(), ["1: 0@0 0@1"], "a little, and nobody else before it is settled");
+        assert_eq!(scene.queue.held_bytes(), ANSWER_BYTES_MIN);
+        scene.queue.returned(1);
+        assert_eq!(scene.queue.held_bytes(), ANSWER_BYTES_MIN, "they are still here");
+        scene.room = ANSWER_BYTES_MIN * 2;
+        assert_eq!(scene.answers(), ["2: 0@0 0@1", "3: 0@2 0@3"], "room for two");
+        scene.queue.handed_over(2);
+        scene.queue.returned(3);
+        assert_eq!(scene.queue.held_bytes(), ANSWER_BYTES_MIN);
+        scene.queue.forget(0);
+        assert_eq!(scene.queue.held_bytes(), 0);
+    }
+
+    #[test]
+    fn records_that_keep_a_large_batch_are_copied_when_they_are_handed_out() {
+        for (pinned_bytes, is_copied) in [(0, false), (19, false), (20, false), (21, true), (1 << 20, true)] {
+            let mut scene = Scene::new();
+            scene.arrive(&["0@0"]);
+            scene.records[0].pinned_bytes = pinned_bytes;
+            let before = scene.records[0].record.clone();
+            scene.poll(1, 1);
+            scene.queue.serve(usize::MAX, &mut |_, _, out| out.extend(scene.records.pop_front()));
+            let Some((1, PollResult::Records(records))) = scene.queue.poll_answer() else { panic!("an answer") };
+            assert_eq!(records[0].record, before);
+            let at = |record: &kafka_wire::record_batch::Record| record.value.as_ref().map(|value| value.as_ptr());
+            assert_eq!(at(&records[0].record) != at(&before), is_copied, "it keeps {pinned_bytes} bytes");
+        }
+    }
+
+    #[test]
     fn polls_wait_while_too_much_is_on_its_way_to_clients() {
         let mut scene = Scene::new();
-        let big = Record { offset: 0, ..record(&[], Some(&vec![0; HANDED_OUT_BYTES_MAX])) };
-        scene.records.push_back(FetchedRecord { partition: 0, record: big });
+        scene.records.push_back(fetched(0, 0, record(&[], Some(&vec![0; HANDED_OUT_BYTES_MAX]))));
         scene.arrive(&["0@1"]);
         scene.poll(1, 1);
         scene.poll(2, 1);

@@ -13,11 +13,12 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_client::group::{GroupConfig, GroupMember, MemberState, Reset};
+use kafka_client::group::{GroupConfig, GroupMember, MemberState, Reset, Turn};
 use kafka_client::limits::TOPIC_MISSING_REASK;
 use kafka_client::{Client, ProduceError, RequestError, RequestToken, Response, TopicState};
 
-use super::limits::{IDLE_MIN, MISSING_PAUSE};
+use super::limits::{IDLE_MIN, MISSING_PAUSE, SHORT_PAUSE};
+use super::memory::Room;
 use super::poll_queue::{Poll, PollQueue, PollResult};
 use crate::codes;
 use crate::refusal::Refusal;
@@ -39,6 +40,8 @@ pub struct Subscription {
     rejoin_with: Option<Reset>,
     /// The queue stopped for the sake of other subscriptions.
     more: bool,
+    /// A batch waits for memory: when to look again.
+    short_until: Option<Instant>,
     /// While polls wait and the topic is said not to exist: when metadata was asked for, and when to look at it.
     missing_asked_at: Option<Instant>,
     missing_look_at: Option<Instant>,
@@ -58,6 +61,7 @@ impl Subscription {
             draining: false,
             rejoin_with: None,
             more: false,
+            short_until: None,
             missing_asked_at: None,
             missing_look_at: None,
             ticked_at: now,
@@ -80,9 +84,10 @@ impl Subscription {
         self.queue.enqueue(poll);
     }
 
-    /// Does what is due: requests, answers, leaving.
-    pub fn tick(&mut self, client: &mut Client, now: Instant) {
+    /// Does what is due: requests, answers, leaving. It may use so much memory, and so much of the shard's turn.
+    pub fn tick(&mut self, client: &mut Client, room: Room, turn: &mut Turn, now: Instant) {
         self.ticked_at = now;
+        self.member.set_room(room.ahead);
         if let Some(reset) = self.rejoin_with.take() {
             // Nobody has read anything: a new member begins where this poll asks for.
             self.config.reset = reset;
@@ -91,7 +96,8 @@ impl Subscription {
             }
         }
         self.member.tick(client, now);
-        self.serve();
+        self.serve(room, turn);
+        self.short_until = turn.is_short.then(|| now + SHORT_PAUSE);
         self.answer_missing(client, now);
         if self.queue.next_deadline().is_some_and(|at| at <= now) {
             let refusal = missing(client, &self.member).or_else(|| unreachable(client, &self.member, now));
@@ -155,6 +161,26 @@ impl Subscription {
         self.member.leave(client, now);
     }
 
+    /// Memory that its records keep, wherever they are.
+    pub fn held_bytes(&self) -> usize {
+        self.member.held_bytes() + self.queue.held_bytes()
+    }
+
+    /// Memory that a batch takes which was opened for a poll.
+    pub fn opened_bytes(&self) -> usize {
+        self.member.opened_bytes()
+    }
+
+    /// Somebody polls it, or an answer of it is on its way.
+    pub fn is_live(&self) -> bool {
+        self.queue.is_live()
+    }
+
+    /// Lets go of what was fetched ahead; it is fetched again when somebody polls and there is room.
+    pub fn release_records(&mut self) {
+        self.member.release_records();
+    }
+
     /// Nothing will happen any more; to be dropped after the last [`Subscription::poll_answer`]. Answers still on their way
     /// to clients change nothing: their group has committed and left.
     pub fn is_finished(&self) -> bool {
@@ -191,16 +217,17 @@ impl Subscription {
     pub fn next_deadline(&self) -> Option<Instant> {
         let at_once = self.more.then_some(self.ticked_at);
         let idle = self.idle_since.filter(|_| self.may_leave()).map(|since| since + self.idle_limit());
-        let others = [self.queue.next_deadline(), self.missing_look_at, self.member.next_deadline()];
+        let others = [self.queue.next_deadline(), self.missing_look_at, self.short_until, self.member.next_deadline()];
         [at_once, idle].into_iter().chain(others).flatten().min()
     }
 
-    fn serve(&mut self) {
+    fn serve(&mut self, room: Room, turn: &mut Turn) {
         self.forget_revoked();
         let member = &mut self.member;
-        self.more = self.queue.serve(&mut |records_max, bytes_max, out| {
-            member.poll_records_into(records_max, bytes_max, out);
+        self.more = self.queue.serve(room.answers, &mut |records_max, bytes_max, out| {
+            member.poll_records_into(records_max, bytes_max, turn, out);
         });
+        self.more |= turn.is_cut;
         self.report_delivered();
     }
 
@@ -333,7 +360,7 @@ mod tests {
                 assert!(self.subscription.owns(token));
                 assert!(self.subscription.on_reply(token, result, &mut self.client, self.now));
             }
-            self.subscription.tick(&mut self.client, self.now);
+            self.subscription.tick(&mut self.client, Room::ALL, &mut Turn::unbounded(), self.now);
             let deadline = self.subscription.next_deadline();
             assert!(deadline.is_none_or(|at| at > self.now), "a shard would spin");
         }

@@ -68,10 +68,10 @@ impl Subscriptions {
         standing: Standing,
         now: Instant,
     ) {
-        let (poll, deadline) = (request.poll, request.deadline);
+        let (poll, deadline, tenant) = (request.poll, request.deadline, request.tenant);
         let owner = owner_of(self.post.shard_count(), &request);
         exchange.endpoint = ENDPOINT;
-        self.origin.add(poll, Pending { exchange, owner, deadline, standing });
+        self.origin.add(poll, Pending { exchange, owner, deadline, tenant, standing });
         if owner == env.shard {
             return self.enqueue(env, clusters, request, now);
         }
@@ -110,7 +110,7 @@ impl Subscriptions {
             PollOutcome::Empty { .. } | PollOutcome::Refused(_) => None,
         };
         let taken = match self.origin.take(answer.poll) {
-            Some(pending) => pending.exchange.answer(env, origin::reply(answer), now),
+            Some(pending) => pending.exchange.answer(env, origin::reply(env, pending.tenant, answer), now),
             None => false,
         };
         if let Some(delivery) = delivery.filter(|_| !taken) {
@@ -200,8 +200,8 @@ impl Subscriptions {
         }
     }
 
-    pub fn next_deadline(&self, cluster: usize) -> Option<Instant> {
-        self.owner.next_deadline(cluster)
+    pub fn next_deadline(&self, cluster: usize, now: Instant) -> Option<Instant> {
+        self.owner.next_deadline(cluster, now)
     }
 
     /// Ends waiting polls with 204; subscriptions here commit and leave once what they handed out is settled.
@@ -214,11 +214,11 @@ impl Subscriptions {
 
     /// No subscription lives here any more, no poll waits, no letter is unsent.
     pub fn is_done(&self) -> bool {
-        self.owner.count() == 0 && self.origin.is_empty() && self.post.kept_count() == 0
+        self.owner.is_empty() && self.origin.is_empty() && self.post.kept_count() == 0
     }
 
     /// Subscriptions that live here.
     pub fn count(&self) -> usize {
-        self.owner.count()
+        self.owner.len()
     }
 }

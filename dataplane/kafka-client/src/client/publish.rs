@@ -545,9 +545,9 @@ mod tests {
         let now = Instant::now();
         let mut client = Client::new(ClientConfig::default(), 1, now);
         let topic = client.topic("t");
-        let known = &mut client.records.topics[topic.0 as usize];
+        let known = &mut client.records.topics[topic.place() as usize];
         (known.state, known.partition_count, known.partitions) = (TopicState::Known, 1, vec![Partition::default()]);
-        let queue_id = QueueId { topic: topic.0, partition: 0, acks: acks_index(Acks::Leader) };
+        let queue_id = QueueId { topic: topic.place(), partition: 0, acks: acks_index(Acks::Leader) };
         let send = |client: &mut Client, tag| {
             let record = RecordRef { timestamp_ms: 1, key: None, value: Some(b"v"), headers: &[] };
             let deadline = now + Duration::from_secs(9);

@@ -560,6 +560,31 @@ fn laggards_take_turns_and_one_answer_holds_what_it_may() {
 }
 
 #[test]
+fn with_little_memory_an_answer_holds_little_and_everybody_gets_a_turn() {
+    for (room, largest) in [(usize::MAX, 400 << 10), (200 << 10, 200 << 10), (0, 100 << 10)] {
+        let mut model = Model::new();
+        model.fetches.set_room(room);
+        for index in 0..4 {
+            model.write(("many", index), 1_000);
+            model.ask(ask(&[(("many", index), 0)], 80));
+        }
+        model.pass(2);
+        for index in 0..4 {
+            model.ask(ask(&[(("many", index), 10)], 100 << 10));
+        }
+        model.flush();
+        let (mut bytes_max, mut named) = (Vec::new(), Vec::new());
+        while let Some((request, _)) = model.asked.get(&model.catch_up) {
+            bytes_max.push(request.max_bytes);
+            named.extend(request.topics[0].partitions.iter().map(|partition| partition.index));
+            model.answer_on(model.catch_up);
+            model.flush();
+        }
+        assert_eq!((bytes_max.iter().max(), named), (Some(&largest), vec![0, 1, 2, 3]), "room for {room}");
+    }
+}
+
+#[test]
 fn a_request_names_so_many_partitions_and_those_beyond_take_turns_at_the_door() {
     let per_reader = 1_000;
     let reader_count = (POLL_CONNECTIONS_MAX * FETCH_PARTITIONS_MAX) as i32 / per_reader + 5;

@@ -6,7 +6,7 @@
 //!
 //! Back-pressure: what lies in the queues plus what the fetches on their way may bring stays below `queue_bytes_max`
 //! (plus one batch per leader, since a broker answers with at least one); without room nothing is asked for. The records
-//! wait at the broker, where they cost nothing.
+//! wait at the broker, where they cost nothing. Whoever counts memory may make the room smaller, down to none, and back.
 //!
 //! Isolation is read_committed: records of open transactions wait, those of aborted ones never appear.
 //!
@@ -33,7 +33,7 @@ use super::limits::{
     BACKOFF_BROKEN, COORDINATOR_TIMEOUT, FETCH_BYTES_MIN, FETCH_WAIT_CROWDED, PARTITION_BYTES_LIMIT, REPLY_GRACE,
 };
 use super::queue::{Queue, record_bytes};
-use super::{FetchedRecord, GroupConfig, Reset, text};
+use super::{FetchedRecord, GroupConfig, Reset, Turn, text};
 use crate::backoff::Backoff;
 use crate::rng::Rng;
 use crate::{Lane, Request, RequestError, RequestToken, Response, Target, TopicIdx};
@@ -101,6 +101,10 @@ pub(super) struct Fetcher {
     partition_bytes_max: usize,
     fetch_wait: Duration,
     queue_bytes_max: usize,
+    /// How much of that may be used for now.
+    room: usize,
+    /// Records were let go of: a fetch on its way may be for what comes behind them.
+    let_go: bool,
     partitions: BTreeMap<i32, Partition>,
     flights: HashMap<RequestToken, Flight>,
     /// Where the next poll begins its round.
@@ -125,6 +129,8 @@ impl Fetcher {
             partition_bytes_max: config.partition_bytes_max,
             fetch_wait: config.fetch_wait,
             queue_bytes_max: config.queue_bytes_max,
+            room: config.queue_bytes_max,
+            let_go: false,
             partitions: BTreeMap::new(),
             flights: HashMap::new(),
             next_partition: 0,
@@ -221,17 +227,54 @@ impl Fetcher {
         }
     }
 
+    /// Memory that fetched records keep.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.partitions.values().map(|partition| partition.queue.held_bytes()).sum()
+    }
+
+    /// Of those, what batches take that were decompressed.
+    pub(super) fn opened_bytes(&self) -> usize {
+        self.partitions.values().map(|partition| partition.queue.opened_bytes()).sum()
+    }
+
+    /// True when more may be asked for than before.
+    pub(super) fn set_room(&mut self, bytes: usize) -> bool {
+        let before = std::mem::replace(&mut self.room, bytes.min(self.queue_bytes_max));
+        self.room > before
+    }
+
+    /// Lets go of what nobody has read yet, and of the answers that are on their way behind it.
+    pub(super) fn release(&mut self) {
+        let held: Vec<(i32, i64)> = self
+            .partitions
+            .iter()
+            .filter(|(_, partition)| matches!(partition.position, Position::At(_)) && !partition.queue.is_empty())
+            .map(|(index, partition)| (*index, partition.queue.taken_offset()))
+            .collect();
+        for (index, offset) in held {
+            self.start_at(index, offset);
+            self.let_go = true;
+        }
+    }
+
     /// Up to `records_max` records and `bytes_max` bytes; the first record comes whatever its size. Each call begins with
-    /// another partition and empties it before the next, so one answer rarely mixes partitions and none starves.
-    pub(super) fn poll(&mut self, records_max: usize, bytes_max: usize, out: &mut Vec<FetchedRecord>) {
+    /// another partition and empties it before the next, so one answer rarely mixes partitions and none starves. False:
+    /// there was nothing to look at.
+    pub(super) fn poll(
+        &mut self,
+        records_max: usize,
+        bytes_max: usize,
+        turn: &mut Turn,
+        out: &mut Vec<FetchedRecord>,
+    ) -> bool {
         let order: Vec<i32> = self
             .partitions
             .range(self.next_partition..)
             .chain(self.partitions.range(..self.next_partition))
-            .filter(|(_, partition)| partition.queue.has_record())
+            .filter(|(_, partition)| !partition.queue.is_empty())
             .map(|(index, _)| *index)
             .collect();
-        let Some(first) = order.first() else { return };
+        let Some(first) = order.first() else { return false };
         self.next_partition = first.saturating_add(1);
         self.crowded_wait = FETCH_WAIT_CROWDED;
         let mut bytes_left = bytes_max;
@@ -239,11 +282,13 @@ impl Fetcher {
             let partition = self.partitions.get_mut(&index).expect("listed above");
             while out.len() < records_max {
                 let allowed = if out.is_empty() { usize::MAX } else { bytes_left };
-                let Some(record) = partition.queue.take(allowed) else { break };
+                let Some(record) = partition.queue.take(allowed, turn) else { break };
                 bytes_left = bytes_left.saturating_sub(record_bytes(&record));
-                out.push(FetchedRecord { partition: index, record });
+                let pinned_bytes = partition.queue.front_bytes();
+                out.push(FetchedRecord { partition: index, record, pinned_bytes });
             }
         }
+        true
     }
 
     /// Sends whatever can be asked for.
@@ -254,6 +299,9 @@ impl Fetcher {
         cluster: &mut impl Cluster,
         now: Instant,
     ) {
+        if std::mem::take(&mut self.let_go) {
+            self.forget_flights(cluster);
+        }
         self.recover_faults(now);
         for partition in self.partitions.values_mut() {
             partition.retry_at = partition.retry_at.filter(|at| *at > now);
@@ -331,11 +379,11 @@ impl Fetcher {
             return;
         }
         // Every leader may fill its part of the room, every partition its part of that.
-        let leader_room = self.queue_bytes_max / leader_count.max(1);
+        let leader_room = self.room / leader_count.max(1);
         let partition_room = leader_room / indexes.len().max(1);
         let held: usize = indexes.iter().map(|index| self.partitions[index].queue.bytes()).sum();
         let bytes_max = leader_room.saturating_sub(held).min(self.fetch_bytes_max);
-        if bytes_max < FETCH_BYTES_MIN.min(leader_room / 2) {
+        if bytes_max < FETCH_BYTES_MIN.min(leader_room / 2) || leader_room == 0 {
             return;
         }
         let mut crowded = false;
@@ -568,7 +616,7 @@ impl Fetcher {
     /// The position lies outside of the log. What was fetched before is delivered first: nobody will send it again.
     fn out_of_range(&mut self, index: i32, now: Instant) {
         match self.partitions.get_mut(&index) {
-            Some(partition) if partition.queue.has_record() => {
+            Some(partition) if !partition.queue.is_empty() => {
                 partition.retry_at = Some(partition.backoff.failed(now, &mut self.rng));
             }
             Some(Partition { position: Position::At(left), .. }) => {

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// compresses to a fiftieth at best in practice, so this is far above honest data and far below a bomb.
 pub const BATCH_DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
+/// A compressed batch is opened when there is memory for so many times its size: what text usually grows to.
+pub const DECOMPRESSED_GUESS: usize = 8;
+
 /// Most members of a group we compute an assignment for. Brokers stop at `group.max.size` (unlimited by default).
 pub const MEMBERS_MAX: usize = 10_000;
 

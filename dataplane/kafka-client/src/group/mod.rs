@@ -130,8 +130,41 @@ pub enum MemberState {
 pub struct FetchedRecord {
     /// Its partition.
     pub partition: i32,
-    /// Slices of the frame it came in.
+    /// Slices of the batch it came in.
     pub record: Record,
+    /// Bytes that it keeps in memory as long as it is kept: its batch, decompressed, or the answer that brought it.
+    pub pinned_bytes: usize,
+}
+
+/// What reading may cost whoever else waits: time in this turn, and memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Bytes that may still be decompressed before others get their turn.
+    pub bytes_left: usize,
+    /// Memory that batches may still be decompressed into. It is checked before a batch is opened, not while.
+    pub room: usize,
+    /// It ended with work left; the next turn goes on.
+    pub is_cut: bool,
+    /// A batch waits for room.
+    pub is_short: bool,
+}
+
+impl Turn {
+    /// With so many bytes to decompress, into so much memory.
+    pub fn new(bytes: usize, room: usize) -> Turn {
+        Turn { bytes_left: bytes, room, is_cut: false, is_short: false }
+    }
+
+    /// As long as it takes.
+    pub fn unbounded() -> Turn {
+        Turn::new(usize::MAX, usize::MAX)
+    }
+
+    /// So much was decompressed; it counts for something, however little it was.
+    fn spend(&mut self, bytes: usize) {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes.max(1));
+        self.room = self.room.saturating_sub(bytes);
+    }
 }
 
 /// See the module.
@@ -228,18 +261,44 @@ impl GroupMember {
     /// headers, but one record whatever its size. Each call begins with another partition.
     pub fn poll_records(&mut self, records_max: usize, bytes_max: usize) -> Vec<FetchedRecord> {
         let mut records = Vec::new();
-        self.poll_records_into(records_max, bytes_max, &mut records);
+        self.poll_records_into(records_max, bytes_max, &mut Turn::unbounded(), &mut records);
         records
     }
 
-    /// As [`GroupMember::poll_records`], onto the end of `out`, until that holds `records_max` records. Only an empty `out`
-    /// gets a record larger than `bytes_max`.
-    pub fn poll_records_into(&mut self, records_max: usize, bytes_max: usize, out: &mut Vec<FetchedRecord>) {
+    /// As [`GroupMember::poll_records`], onto the end of `out`, until that holds `records_max` records or the turn is over.
+    /// Only an empty `out` gets a record larger than `bytes_max`.
+    pub fn poll_records_into(
+        &mut self,
+        records_max: usize,
+        bytes_max: usize,
+        turn: &mut Turn,
+        out: &mut Vec<FetchedRecord>,
+    ) {
         if self.hands_out() {
-            let before = out.len();
-            self.fetcher.poll(records_max, bytes_max, out);
-            self.due |= out.len() > before; // there may be room for another fetch
+            // What was read made room for another fetch, or turned out to be damaged.
+            self.due |= self.fetcher.poll(records_max, bytes_max, turn, out);
         }
+    }
+
+    /// Memory that fetched records keep.
+    pub fn held_bytes(&self) -> usize {
+        self.fetcher.held_bytes()
+    }
+
+    /// Of those, the memory of batches that were decompressed for a poll.
+    pub fn opened_bytes(&self) -> usize {
+        self.fetcher.opened_bytes()
+    }
+
+    /// From now on it holds and asks for no more than this, up to [`GroupConfig::queue_bytes_max`]. What it holds stays.
+    pub fn set_room(&mut self, bytes: usize) {
+        self.due |= self.fetcher.set_room(bytes);
+    }
+
+    /// Lets go of fetched records that nobody polled; they are fetched again when there is room.
+    pub fn release_records(&mut self) {
+        self.fetcher.release();
+        self.due = true;
     }
 
     /// Everything of `partition` below `next_offset` was delivered and may be committed.

@@ -1,20 +1,23 @@
 //! Fetched batches of one partition, read record by record.
 //!
 //! Batches stay as they came in the frame until a poll reaches them: a compressed batch takes its uncompressed size only
-//! while it is the front one. What consumers must not see is dropped when the batch arrives: control batches, batches of
-//! aborted transactions, and records below the position (a broker answers with whole batches).
+//! while it is the front one and somebody polls. What consumers must not see is dropped when the batch arrives: control
+//! batches, batches of aborted transactions, and records below the position (a broker answers with whole batches).
 //!
 //! Invariants:
 //! - Every batch in the queue has a valid checksum, and their offsets grow.
-//! - `head` is filled whenever a deliverable record exists, so "is there a record" costs nothing and is exact.
+//! - What the queue keeps in memory is counted until it is let go: an answer's bytes until its last batch was read, a
+//!   decompressed body until its last record was taken.
 
 use std::collections::{HashSet, VecDeque};
 
 use bytes::{Buf, Bytes};
 use kafka_wire::WireError;
-use kafka_wire::record_batch::{Batch, Record, Records, batches};
+use kafka_wire::compression::Compression;
+use kafka_wire::record_batch::{Batch, Opening, Record, batches};
 
-use super::limits::BATCH_DECOMPRESSED_BYTES_MAX;
+use super::Turn;
+use super::limits::{BATCH_DECOMPRESSED_BYTES_MAX, DECOMPRESSED_GUESS};
 
 /// What arrived in one fetch.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,16 +28,45 @@ pub(super) struct Accepted {
     pub too_small: bool,
 }
 
+/// The bytes of one answer: the batches in the queue share their memory.
+#[derive(Debug)]
+struct Chunk {
+    batches_left: usize,
+    bytes: usize,
+}
+
+/// The front batch.
+#[derive(Debug)]
+struct Front {
+    opening: Opening,
+    is_plain: bool,
+    wire_bytes: usize,
+}
+
+impl Front {
+    /// Memory beside the batch's own bytes.
+    fn decompressed_bytes(&self) -> usize {
+        match &self.opening {
+            _ if self.is_plain => 0,
+            Opening::Compressed(_, decompressing) => decompressing.held_bytes(),
+            Opening::Open(records) => records.body_bytes(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     batches: VecDeque<Batch>,
-    open: Option<(Records, usize)>,
+    front: Option<Front>,
     head: Option<Record>,
-    /// Wire bytes held: unopened batches and the open one.
+    /// Wire bytes that were not read yet: unopened batches and the front one.
     bytes: usize,
-    /// Records below were handed out before this queue began.
-    from_offset: i64,
-    /// One past the last record taken.
+    chunks: VecDeque<Chunk>,
+    /// Of all chunks.
+    chunk_bytes: usize,
+    /// What the last record taken keeps: its body, decompressed, or the chunk it is a part of.
+    front_bytes: usize,
+    /// One past the last record taken, by this queue or before it began: those below are not handed out.
     taken_offset: i64,
     /// One past the last batch that arrived.
     fetched_offset: i64,
@@ -45,15 +77,32 @@ pub(super) struct Queue {
 impl Queue {
     /// Empty, beginning at `offset`.
     pub(super) fn restart(&mut self, offset: i64) {
-        *self = Queue { from_offset: offset, taken_offset: offset, fetched_offset: offset, ..Queue::default() };
+        *self = Queue { taken_offset: offset, fetched_offset: offset, ..Queue::default() };
     }
 
+    /// Wire bytes not read yet.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn has_record(&self) -> bool {
-        self.head.is_some()
+    /// Memory it keeps.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.chunk_bytes + self.opened_bytes()
+    }
+
+    /// Of that, what the front batch was decompressed into.
+    pub(super) fn opened_bytes(&self) -> usize {
+        self.front.as_ref().map_or(0, Front::decompressed_bytes)
+    }
+
+    /// What the record that was taken last keeps in memory.
+    pub(super) fn front_bytes(&self) -> usize {
+        self.front_bytes
+    }
+
+    /// Nothing lies here that a poll could still read. The opposite is a guess: compaction leaves batches without records.
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_none() && self.front.is_none() && self.batches.is_empty()
     }
 
     /// One past the last record taken.
@@ -81,7 +130,8 @@ impl Queue {
         aborted: &[(i64, i64)],
         fetch_offset: i64,
     ) -> Result<Accepted, WireError> {
-        let had_bytes = !bytes.is_empty();
+        let chunk_bytes = bytes.len();
+        let before = self.batches.len();
         let mut aborted: VecDeque<(i64, i64)> = aborted.iter().copied().collect();
         aborted.make_contiguous().sort_unstable_by_key(|(_, first_offset)| *first_offset);
         let mut aborting: HashSet<i64> = HashSet::new();
@@ -115,50 +165,110 @@ impl Queue {
                 if is_abort_marker(&batch) {
                     aborting.remove(&header.producer_id);
                 }
-            } else if !(header.is_transactional() && aborting.contains(&header.producer_id)) {
+            } else if header.record_count != 0 && !(header.is_transactional() && aborting.contains(&header.producer_id))
+            {
                 self.bytes += batch.bytes().len();
                 self.batches.push_back(batch);
             }
         }
         self.fetched_offset = next_offset;
-        self.fill_head();
-        Ok(Accepted { next_offset, too_small: had_bytes && whole == 0 })
+        let batches_left = self.batches.len() - before;
+        if batches_left > 0 {
+            self.chunks.push_back(Chunk { batches_left, bytes: chunk_bytes });
+            self.chunk_bytes += chunk_bytes;
+        }
+        Ok(Accepted { next_offset, too_small: chunk_bytes > 0 && whole == 0 })
     }
 
-    /// The next record, if it is no larger than `bytes_max`.
-    pub(super) fn take(&mut self, bytes_max: usize) -> Option<Record> {
+    /// The next record, if it is no larger than `bytes_max`. Decompresses what `turn` allows to get there.
+    pub(super) fn take(&mut self, bytes_max: usize, turn: &mut Turn) -> Option<Record> {
+        while self.head.is_none() && self.advance(turn) {}
         if record_bytes(self.head.as_ref()?) > bytes_max {
             return None;
         }
         let record = self.head.take()?;
+        let chunk_bytes = self.chunks.front().map_or(0, |chunk| chunk.bytes);
+        self.front_bytes = match &self.front {
+            Some(front) if !front.is_plain => front.decompressed_bytes(),
+            _ => chunk_bytes,
+        };
         self.taken_offset = record.offset.saturating_add(1);
-        self.fill_head();
+        self.read_front();
         Some(record)
     }
 
-    fn is_empty(&self) -> bool {
-        self.head.is_none() && self.open.is_none() && self.batches.is_empty()
+    /// One step towards a head. False: there is none, or not in this turn.
+    fn advance(&mut self, turn: &mut Turn) -> bool {
+        if self.fault.is_some() {
+            return false;
+        }
+        match self.open_front(turn) {
+            Ok(false) => return false,
+            Ok(true) => self.read_front(),
+            Err(err) => self.fault = Some(err),
+        }
+        self.fault.is_none()
     }
 
-    fn fill_head(&mut self) {
-        while self.head.is_none() && self.fault.is_none() {
-            let Some((records, open_bytes)) = &mut self.open else {
-                let Some(batch) = self.batches.pop_front() else { return };
-                match batch.records(BATCH_DECOMPRESSED_BYTES_MAX) {
-                    Ok(records) => self.open = Some((records, batch.bytes().len())),
-                    Err(err) => self.fault = Some(err),
-                }
-                continue;
-            };
+    /// Brings the front batch nearer to its records.
+    fn open_front(&mut self, turn: &mut Turn) -> Result<bool, WireError> {
+        if self.front.is_none() {
+            let Some(batch) = self.batches.front() else { return Ok(false) };
+            let wire_bytes = batch.bytes().len();
+            let is_plain = batch.header.compression()? == Compression::None;
+            let guess = wire_bytes.saturating_mul(DECOMPRESSED_GUESS).min(BATCH_DECOMPRESSED_BYTES_MAX);
+            if !is_plain && guess > turn.room {
+                turn.is_short = true;
+                return Ok(false);
+            }
+            self.front = Some(Front { opening: batch.open(BATCH_DECOMPRESSED_BYTES_MAX)?, is_plain, wire_bytes });
+            self.batches.pop_front();
+        }
+        let mut front = self.front.take().expect("opened above or before");
+        if front.is_plain {
+            self.front = Some(front);
+            return Ok(true);
+        }
+        if turn.bytes_left == 0 {
+            turn.is_cut = true;
+            self.front = Some(front);
+            return Ok(false);
+        }
+        let before = front.decompressed_bytes();
+        front.opening = front.opening.step(turn.bytes_left)?;
+        turn.spend(front.decompressed_bytes().saturating_sub(before));
+        self.front = Some(front);
+        Ok(true)
+    }
+
+    /// Fills the head from the front batch, which goes when it has no more records.
+    fn read_front(&mut self) {
+        while let Some(Front { opening: Opening::Open(records), wire_bytes, .. }) = &mut self.front
+            && self.head.is_none()
+        {
             match records.next() {
-                Some(Ok(record)) if record.offset < self.from_offset.max(self.taken_offset) => {}
+                Some(Ok(record)) if record.offset < self.taken_offset => {}
                 Some(Ok(record)) => self.head = Some(record),
-                Some(Err(err)) => self.fault = Some(err),
+                Some(Err(err)) => {
+                    self.fault = Some(err);
+                    return;
+                }
                 None => {
-                    self.bytes -= *open_bytes;
-                    self.open = None;
+                    self.bytes -= *wire_bytes;
+                    self.front = None;
+                    self.let_go_of_one();
                 }
             }
+        }
+    }
+
+    /// A batch was read to its end, and with the last one of an answer that answer's bytes.
+    fn let_go_of_one(&mut self) {
+        let Some(chunk) = self.chunks.front_mut() else { return };
+        chunk.batches_left -= 1;
+        if chunk.batches_left == 0 {
+            self.chunk_bytes -= chunk.bytes;
+            self.chunks.pop_front();
         }
     }
 }
@@ -187,7 +297,11 @@ mod tests {
     use kafka_wire::record_batch::{BatchBuilder, HeaderRef, RecordRef, set_log_append_time};
 
     fn take_all(queue: &mut Queue) -> Vec<i64> {
-        std::iter::from_fn(|| queue.take(usize::MAX)).map(|record| record.offset).collect()
+        std::iter::from_fn(|| take(queue, usize::MAX)).map(|record| record.offset).collect()
+    }
+
+    fn take(queue: &mut Queue, bytes_max: usize) -> Option<Record> {
+        queue.take(bytes_max, &mut Turn::unbounded())
     }
 
     fn queue_at(offset: i64) -> Queue {
@@ -253,7 +367,7 @@ mod tests {
         *bytes.last_mut().unwrap() ^= 1;
         let mut queue = queue_at(0);
         assert!(matches!(queue.accept(bytes.into(), &[], 0), Err(WireError::Crc { .. })));
-        assert!(!queue.has_record());
+        assert_eq!(take(&mut queue, usize::MAX), None);
     }
 
     /// As in Java's `CompletedFetch`; brokers write no such log.
@@ -319,7 +433,49 @@ mod tests {
     fn a_record_larger_than_what_is_left_stays_for_the_next_poll() {
         let mut queue = queue_at(0);
         queue.accept(batch(0).records(1).value(&[7; 100]).bytes(), &[], 0).unwrap();
-        assert_eq!(queue.take(99), None);
-        assert_eq!(queue.take(100).unwrap().offset, 0);
+        assert_eq!(take(&mut queue, 99), None);
+        assert_eq!(take(&mut queue, 100).unwrap().offset, 0);
+    }
+
+    #[test]
+    fn a_compressed_batch_is_opened_when_polled_in_turns_and_only_into_memory_there_is() {
+        for codec in [Compression::Gzip, Compression::Lz4, Compression::Zstd, Compression::Snappy] {
+            let bytes = batch(0).records(4).value(&[7; 100_000]).codec(codec).bytes();
+            let (wire_bytes, plain_bytes) = (bytes.len(), 400_000);
+            let mut queue = queue_at(0);
+            queue.accept(bytes, &[], 0).unwrap();
+            assert_eq!(queue.held_bytes(), wire_bytes, "{codec:?}: nobody polled");
+
+            let mut short = Turn::new(usize::MAX, wire_bytes);
+            assert_eq!((queue.take(usize::MAX, &mut short), short.is_short), (None, true), "{codec:?}");
+            assert_eq!(queue.held_bytes(), wire_bytes, "{codec:?}: it waits for room");
+
+            let mut turns = 1;
+            while queue.take(usize::MAX, &mut Turn::new(50_000, usize::MAX)).is_none() {
+                turns += 1;
+            }
+            assert!((4..=10).contains(&turns), "{codec:?}: {turns} turns");
+            let held = queue.held_bytes();
+            assert!((plain_bytes..2 * plain_bytes).contains(&held), "{codec:?}: {held} bytes held");
+
+            let mut over = Turn::new(0, 0);
+            let rest: Vec<i64> = std::iter::from_fn(|| queue.take(usize::MAX, &mut over)).map(|r| r.offset).collect();
+            assert_eq!((rest, over.is_cut, over.is_short), (vec![1, 2, 3], false, false), "{codec:?}: it is open");
+            assert_eq!((queue.held_bytes(), queue.bytes()), (0, 0), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_held_until_the_last_of_its_batches_is_read() {
+        let (one, two) = (batch(0).records(1).bytes(), batch(1).records(2).bytes());
+        let both = joined(&[one, two]);
+        let mut queue = queue_at(0);
+        queue.accept(both.clone(), &[], 0).unwrap();
+        queue.accept(batch(3).records(1).bytes(), &[], 3).unwrap();
+        let last = batch(3).records(1).bytes().len();
+        for held in [both.len() + last, both.len() + last, both.len() + last, last, 0] {
+            assert_eq!(queue.held_bytes(), held, "after {:?}", queue.taken_offset());
+            take(&mut queue, usize::MAX);
+        }
     }
 }

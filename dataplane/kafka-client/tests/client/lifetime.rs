@@ -421,6 +421,37 @@ fn names_beyond_the_limit_are_refused_as_unavailable_and_the_others_go_on() {
 }
 
 #[test]
+fn a_name_beyond_the_limit_gets_the_place_of_a_topic_that_sleeps_and_old_indexes_mean_nobody() {
+    let (mut world, old) = World::warm(1, 1);
+    let first = world.produce(old, Some(0), "first", Acks::All, 1_000);
+    world.run_ms(100);
+    let producer =
+        |world: &World| world.cluster.seen.iter().rev().find_map(|seen| Some(seen.batches.first()?.producer_id));
+    world.stored(first);
+    let id = producer(&world);
+    assert!(world.client.is_current(old) && !world.client.is_asleep(old));
+    // Everybody sleeps, and then all other places are taken.
+    world.run(Duration::from_secs(2 * 3_600));
+    assert!(world.client.is_asleep(old));
+    for n in 0..kafka_client::limits::TOPICS_MAX - 2 {
+        world.client.topic(&format!("n{n}"));
+    }
+    assert_eq!(world.client.topic_name(old), "t", "there was a place for each");
+    world.cluster.create("new", 1);
+    let new = world.client.topic("new");
+    assert_eq!((world.client.topic_name(old), world.client.topic_name(new)), ("", "new"));
+    assert!(!world.client.is_current(old) && world.client.is_current(new));
+    let refused = world.try_produce(old, None, "lost?", Acks::All, 1_000).unwrap_err();
+    assert!(matches!(refused, ProduceError::Unavailable { .. }), "{refused:?}");
+    // The others are awake: the next name finds no place.
+    assert_eq!(world.client.topic("one too many"), world.client.topic("another"));
+    let tag = world.produce(new, Some(0), "it", Acks::All, 5_000);
+    world.run_ms(5_000);
+    assert_eq!(world.stored(tag).offset, 0);
+    assert_ne!(producer(&world), id, "nobody counts sequences anew under an id that was used");
+}
+
+#[test]
 fn a_topic_recreated_under_a_batch_in_flight_starts_anew_behind_it() {
     for apply in [true, false] {
         let (mut world, topic) = World::warm(1, 2);

@@ -8,10 +8,10 @@
 //!   copied.
 //! - A record's headers are walked once when the record is read, so iterating over [`Headers`] cannot fail.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{AT_LENGTH, AT_MAGIC, BatchHeader, MAGIC, verify_crc};
-use crate::compression::{Compression, decompress};
+use crate::compression::{Compression, Decompressing, decompress};
 use crate::limits::{BATCH_HEADER_BYTES, BATCH_LOG_OVERHEAD_BYTES};
 use crate::primitive::{Reader, share};
 use crate::wire_error::WireError;
@@ -108,11 +108,26 @@ impl Batch {
             Compression::None => body,
             codec => Bytes::from(decompress(codec, &body, limit)?),
         };
+        self.check_record_count()?;
+        Ok(records_of(self.header, body))
+    }
+
+    /// As [`Batch::records`], but a compressed body is decompressed in steps.
+    pub fn open(&self, limit: usize) -> Result<Opening, WireError> {
+        self.check_record_count()?;
+        let body = self.bytes.slice(BATCH_HEADER_BYTES..);
+        Ok(match self.header.compression()? {
+            Compression::None => Opening::Open(records_of(self.header, body)),
+            codec => Opening::Compressed(self.header, Decompressing::new(codec, body, limit)?),
+        })
+    }
+
+    fn check_record_count(&self) -> Result<(), WireError> {
         if self.header.record_count < 0 {
             let found = i64::from(self.header.record_count);
             return Err(WireError::Invalid { what: "record count", offset: 57, found });
         }
-        Ok(records_of(self.header, body))
+        Ok(())
     }
 
     /// Walks every record as a broker does before appending: they fill the body exactly and their offset deltas are
@@ -136,6 +151,25 @@ impl Batch {
     }
 }
 
+/// A batch on its way to its records.
+#[derive(Debug)]
+pub enum Opening {
+    /// Nothing had to be decompressed, or it is done.
+    Open(Records),
+    Compressed(BatchHeader, Decompressing),
+}
+
+impl Opening {
+    /// Decompresses about `bytes` more.
+    pub fn step(self, bytes: usize) -> Result<Opening, WireError> {
+        let Opening::Compressed(header, mut decompressing) = self else { return Ok(self) };
+        Ok(match decompressing.step(bytes)? {
+            true => Opening::Open(records_of(header, decompressing.into_bytes())),
+            false => Opening::Compressed(header, decompressing),
+        })
+    }
+}
+
 /// Records over an uncompressed body.
 pub(super) fn records_of(header: BatchHeader, body: Bytes) -> Records {
     Records { header, left: header.record_count.max(0) as u32, at: 0, body }
@@ -154,6 +188,11 @@ impl Records {
     /// How many records the batch says are still to come.
     pub fn remaining(&self) -> u32 {
         self.left
+    }
+
+    /// Bytes of the uncompressed body, which any of its records keeps in memory.
+    pub fn body_bytes(&self) -> usize {
+        self.body.len()
     }
 
     /// The same records, borrowed: no reference counts. For those who look and go on.
@@ -198,6 +237,28 @@ pub struct Record {
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
     pub headers: Headers,
+}
+
+impl Record {
+    /// Bytes of key, value and headers.
+    pub fn payload_bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len) + self.headers.bytes.len()
+    }
+
+    /// The same record in memory of its own, so that it does not keep its batch.
+    pub fn unpinned(&self) -> Record {
+        let mut copy = BytesMut::with_capacity(self.payload_bytes());
+        let mut own = |part: &Bytes| {
+            copy.extend_from_slice(part);
+            copy.split().freeze()
+        };
+        Record {
+            key: self.key.as_ref().map(&mut own),
+            value: self.value.as_ref().map(&mut own),
+            headers: Headers { bytes: own(&self.headers.bytes), count: self.headers.count },
+            ..*self
+        }
+    }
 }
 
 /// One record, borrowed from the batch.

@@ -56,7 +56,12 @@ pub const KEYS: &[Key] = &[
     key("shards.count", Kind::Count, "0", "data-plane threads, each pinned to a core; 0: one per core"),
     key("shards.pin", Kind::Bool, "true", "pin each shard to its core"),
     key("shards.driver", Kind::Word(&["auto", "io_uring", "io_uring_plain", "epoll"]), "auto", "network driver"),
-    key("limits.memory", Kind::Size, "1GiB", "bytes of request bodies and queued records, all shards together"),
+    key(
+        "limits.memory",
+        Kind::Size,
+        "1GiB",
+        "bytes of request bodies, queued records and records on their way to polls, all shards together",
+    ),
     key("limits.message_bytes", Kind::Size, "1000000", "largest message accepted (bytes)"),
     key("limits.publish_timeout", Kind::Duration, "30s", "default and longest wait for Kafka's answer to a publish"),
     key("limits.idle_timeout", Kind::Duration, "5m", "a keep-alive connection without a request is closed after this"),

@@ -102,6 +102,13 @@ impl Socket {
         let _ = rustix::net::shutdown(self.fd(), how);
     }
 
+    /// Looks without taking anything.
+    pub fn is_at_end(&self) -> bool {
+        let mut byte = [0u8];
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        matches!(rustix::net::recv(self.fd(), &mut byte, flags), Ok((_, 0)))
+    }
+
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.tcp().peer_addr()
     }

@@ -220,6 +220,12 @@ impl ReadHalf {
         async move { transport.readable().await }
     }
 
+    /// Whether the peer has ended the stream and nothing is left to read: one call to the kernel, no buffer. Under TLS the
+    /// end is only known by reading: false.
+    pub fn is_at_end(&self) -> bool {
+        matches!(&self.transport, Transport::Plain(socket) if socket.is_at_end())
+    }
+
     /// A handle that can end the stream from another task.
     pub fn closer(&self) -> Closer {
         Closer { socket: Rc::downgrade(self.transport.socket()) }

@@ -187,6 +187,23 @@ fn an_owned_poll_stays_armed_across_writes_and_tells_when_the_client_leaves() {
 }
 
 #[test]
+fn the_end_of_a_stream_is_seen_without_reading_once_nothing_is_left_to_read() {
+    on_every_driver(|_| async {
+        let (stream, mut client) = pair().await;
+        let (mut reading, _writing) = stream.split();
+        assert!(!reading.is_at_end(), "nothing came, more may");
+        client.write_all(b"last").expect("write");
+        client.shutdown(std::net::Shutdown::Write).expect("shutdown");
+        reading.readable_owned().await.expect("readable");
+        assert!(!reading.is_at_end(), "there are bytes before the end");
+        let (result, buf) = reading.read(room()).await;
+        assert_eq!((result.expect("read"), &buf[..]), (4, &b"last"[..]));
+        reading.readable_owned().await.expect("readable");
+        assert!(reading.is_at_end());
+    });
+}
+
+#[test]
 fn reads_append_to_what_a_buffer_holds() {
     on_every_driver(|_| async {
         let (mut stream, mut client) = pair().await;

@@ -202,7 +202,7 @@ impl Feed {
             return false;
         }
         let granted = self.standing.check(&snapshot).map_err(Refusal::from);
-        let refusal = match granted.and_then(|grant| destination(clusters, &grant)) {
+        let refusal = match granted.and_then(|grant| destination(clusters, &grant, now)) {
             Ok(destination) if destination.route == self.session.destination.route => return false,
             Ok(_) => Refusal::new(codes::TOPIC_MOVED, "the topic moved to another cluster meanwhile"),
             Err(refusal) => refusal,

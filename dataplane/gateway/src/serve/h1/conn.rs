@@ -114,18 +114,15 @@ async fn run(services: &Services, conn: &Rc<Conn>, input: &mut Input, reader: &m
                 env.metrics.connection_ended("read_failed");
                 return;
             }
+            // Who closes thousands of connections with waiting polls at once would take a buffer for each.
+            Event::Readable if conn.is_watched() && reader.is_at_end() => {
+                at_end = true;
+                end_of_stream(services, conn, input, now);
+            }
             Event::Readable => match input.fill(env, reader).await {
                 Ok(0) => {
                     at_end = true;
-                    if !input.is_between_requests() {
-                        // It may still read: earlier requests get their answers, and this one says why it has none.
-                        let why = "the client stopped sending in the middle of the request";
-                        input.cut_short(services, conn, Refusal::new(codes::INCOMPLETE_REQUEST, why), now);
-                        env.metrics.connection_ended("early_close");
-                    }
-                    // Publishes in flight are still answered. Polls end empty, because a client that went away must
-                    // not be handed messages, and one that only stopped sending looks the same.
-                    services.client_silent(conn.take_watched(), now);
+                    end_of_stream(services, conn, input, now);
                 }
                 Ok(_) => now = env.tick(),
                 Err(_) => {
@@ -135,6 +132,19 @@ async fn run(services: &Services, conn: &Rc<Conn>, input: &mut Input, reader: &m
             },
         }
     }
+}
+
+/// The client sends no more.
+fn end_of_stream(services: &Services, conn: &Rc<Conn>, input: &mut Input, now: Instant) {
+    if !input.is_between_requests() {
+        // It may still read: earlier requests get their answers, and this one says why it has none.
+        let why = "the client stopped sending in the middle of the request";
+        input.cut_short(services, conn, Refusal::new(codes::INCOMPLETE_REQUEST, why), now);
+        services.env.metrics.connection_ended("early_close");
+    }
+    // Publishes in flight are still answered. Polls end empty, because a client that went away must not be handed
+    // messages, and one that only stopped sending looks the same.
+    services.client_silent(conn.take_watched(), now);
 }
 
 /// Writes an answer, or ends the connection when the client does not take it in time. False: it is over, and counted.

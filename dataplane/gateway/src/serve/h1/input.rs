@@ -108,7 +108,7 @@ impl Input {
     fn advance_head(&mut self, services: &Services, conn: &Rc<Conn>, now: Instant) -> bool {
         let Some(buffer) = self.buffer.as_mut().filter(|buffer| !buffer.is_empty()) else { return false };
         let begun = *self.begun.get_or_insert(now);
-        if let Some((repeated, found)) = self.memory.find(&services.access, buffer) {
+        if let Some((repeated, found)) = self.memory.find(&services.access, &services.clusters, buffer) {
             let end = found.head_bytes + found.body_bytes;
             let exchange = Exchange::open(conn, repeated.meta(&services.env), begun);
             services.env.metrics.repeated();

@@ -11,6 +11,7 @@
 use crate::access::Access;
 use crate::env::Env;
 use crate::exchange::meta::Meta;
+use crate::kafka::Clusters;
 use crate::kafka::destination::Destination;
 use crate::limits::REPEATED_HEAD_BYTES_MAX;
 use crate::publish::headers::RecordHeaders;
@@ -58,11 +59,11 @@ pub struct Memory {
 
 impl Memory {
     /// The whole request at the start of `buf`, when it is like the one remembered.
-    pub fn find<'b>(&mut self, access: &Access, buf: &'b [u8]) -> Option<(&Repeated, Repeat<'b>)> {
+    pub fn find<'b>(&mut self, access: &Access, clusters: &Clusters, buf: &'b [u8]) -> Option<(&Repeated, Repeat<'b>)> {
         let known = self.known.as_deref()?;
         let repeat = known.template.find(buf, &HeadLimits::default())?;
         let is_whole = buf.len() - repeat.head_bytes >= repeat.body_bytes;
-        if !is_whole || !known.is_in_force(access) {
+        if !is_whole || !known.is_in_force(access) || !clusters.is_current(known.destination.route) {
             return None;
         }
         self.useless = 0;

@@ -7,14 +7,17 @@ use crate::exchange::slots::{Answered, Slots};
 use crate::limits::ANSWER_BLOCK_BYTES;
 use bytes::{Bytes, BytesMut};
 use gafka_http::response::{self, Connection, ResponseWriter};
+use runtime::budget::Reservation;
 use smallvec::SmallVec;
 
 /// What can be written now.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Batch {
     pub chunks: SmallVec<[Bytes; 1]>,
     /// Of the last answer: one that hands out records ends its batch, so that it is known whether it was written whole.
     pub delivery: Option<Delivery>,
+    /// What that answer holds of the memory budget, until it is written.
+    pub held: Option<Reservation>,
     /// The connection ends after it.
     pub close: bool,
 }
@@ -54,6 +57,7 @@ pub fn take_ready(env: &Env, slots: &mut Slots) -> Option<Batch> {
             _ => put_whole(env, answered, &mut batch.chunks),
         };
         batch.delivery = answered.reply.delivery;
+        batch.held = answered.reply.held.take();
         slots.pop();
         if close {
             batch.close = true;

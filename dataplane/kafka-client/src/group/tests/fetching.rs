@@ -29,6 +29,56 @@ fn partitions_are_emptied_in_turn_and_the_first_record_comes_whatever_its_size()
 }
 
 #[test]
+fn a_member_asks_for_no_more_than_there_is_room_for_and_for_nothing_without() {
+    let mut stage = Stage::stable(2, &[0, 0], |config| config.queue_bytes_max = 4 << 20);
+    let bytes_max = |stage: &Stage| match stage.cluster.sent.back().map(|sent| &sent.request) {
+        Some(Request::Fetch(fetch)) => Some(fetch.max_bytes),
+        _ => None,
+    };
+    let wire = batch(0).records(2).bytes();
+    assert_eq!((bytes_max(&stage), stage.member.held_bytes()), (Some(1 << 20), 0));
+    stage.member.set_room(0);
+    stage.answer(records(0, wire.clone()));
+    assert_eq!((bytes_max(&stage), stage.member.held_bytes()), (None, wire.len()), "what it has stays");
+    assert!(stage.member.next_deadline().is_none_or(|at| at > stage.now), "and it waits for no time");
+    stage.member.set_room(200 << 10);
+    stage.tick();
+    assert_eq!(bytes_max(&stage), Some((200 << 10) - wire.len() as i32));
+    stage.lose();
+    stage.member.set_room(usize::MAX);
+    assert_eq!(stage.poll(9), ["0@0", "0@1"]);
+    assert_eq!(stage.member.held_bytes(), 0);
+}
+
+#[test]
+fn records_that_were_let_go_of_are_fetched_again_from_where_reading_stopped() {
+    let mut stage = Stage::stable(2, &[5, 7], |_| {});
+    let none = (1, NONE, Bytes::new());
+    stage.answer(fetched(&[(0, NONE, batch(5).records(3).bytes()), none.clone()]));
+    assert_eq!(stage.poll(1), ["0@5"]);
+    stage.expect(&["Fetch node 1 0@8 1@7 wait 500"]);
+    stage.member.release_records();
+    assert_eq!((stage.member.held_bytes(), stage.poll(9)), (0, vec![]));
+    stage.tick();
+    // Partition 1 is still asked for; that answer is awaited, and its records of partition 0 are not taken.
+    stage.expect(&["Fetch node 1 0@8 1@7 wait 500"]);
+    let both = [(0, NONE, batch(8).records(1).bytes()), (1, NONE, batch(7).records(1).bytes())];
+    stage.answer(fetched(&both));
+    stage.expect(&["Fetch node 1 0@6 1@8 wait 500"]);
+    stage.answer(fetched(&[(0, NONE, batch(5).records(3).bytes()), none]));
+    let mut seen = stage.poll(9);
+    seen.sort();
+    assert_eq!(seen, ["0@6", "0@7", "1@7"]);
+
+    // Of a fetch for nothing else nobody waits for the answer.
+    let mut stage = Stage::stable(1, &[5], |_| {});
+    stage.answer(records(0, batch(5).records(3).bytes()));
+    stage.member.release_records();
+    stage.tick();
+    stage.expect(&["Fetch node 1 0@5 wait 500"]);
+}
+
+#[test]
 fn a_fetch_names_the_leader_epoch_as_far_as_it_is_known() {
     for epoch in [7, 0, -1] {
         let mut stage = Stage::new(1, |_| {});
