@@ -66,9 +66,7 @@ pub(super) struct Queue {
     chunk_bytes: usize,
     /// What the last record taken keeps: its body, decompressed, or the chunk it is a part of.
     front_bytes: usize,
-    /// Records below were handed out before this queue began.
-    from_offset: i64,
-    /// One past the last record taken.
+    /// One past the last record taken, by this queue or before it began: those below are not handed out.
     taken_offset: i64,
     /// One past the last batch that arrived.
     fetched_offset: i64,
@@ -79,7 +77,7 @@ pub(super) struct Queue {
 impl Queue {
     /// Empty, beginning at `offset`.
     pub(super) fn restart(&mut self, offset: i64) {
-        *self = Queue { from_offset: offset, taken_offset: offset, fetched_offset: offset, ..Queue::default() };
+        *self = Queue { taken_offset: offset, fetched_offset: offset, ..Queue::default() };
     }
 
     /// Wire bytes not read yet.
@@ -249,7 +247,7 @@ impl Queue {
             && self.head.is_none()
         {
             match records.next() {
-                Some(Ok(record)) if record.offset < self.from_offset.max(self.taken_offset) => {}
+                Some(Ok(record)) if record.offset < self.taken_offset => {}
                 Some(Ok(record)) => self.head = Some(record),
                 Some(Err(err)) => {
                     self.fault = Some(err);

@@ -9,11 +9,12 @@ use bytes::{Bytes, BytesMut};
 use hmac::{Hmac, Mac};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes, types};
+use kafka_wire::compression::Compression;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::header::{self, RequestHeader};
 use kafka_wire::messages::api_versions::{self, ApiRange, ApiVersionsResponse};
 use kafka_wire::messages::{fetch, produce};
-use kafka_wire::record_batch::{batches, validate_batch};
+use kafka_wire::record_batch::{BatchBuilder, RecordRef, batches, patch_base_offset, validate_batch};
 use sha2::{Digest, Sha256};
 
 /// What goes wrong with the next request of an API.
@@ -110,6 +111,7 @@ pub enum Reply {
 /// A Fetch that waits for records.
 pub struct Poll {
     pub wait_ms: u64,
+    node: i32,
     header: RequestHeader,
     request: fetch::FetchRequest,
 }
@@ -161,6 +163,10 @@ pub struct Cluster {
     /// Fetch waits for records and is answered with them, values one after the other; else it is answered at once with
     /// nothing.
     pub long_polls: bool,
+    /// Long polls are answered as by a broker: each value in a batch, and by the partition's leader only.
+    pub stores_batches: bool,
+    /// What the one member of the group has committed.
+    pub committed: BTreeMap<i32, i64>,
     /// Each of them, with its connection.
     pub polls: Vec<(u32, fetch::FetchRequest)>,
     /// Logs of topics that were deleted, by name and partition.
@@ -193,6 +199,8 @@ impl Cluster {
             lagging: BTreeMap::new(),
             refuses_producer_ids: false,
             long_polls: false,
+            stores_batches: false,
+            committed: BTreeMap::new(),
             polls: Vec::new(),
             graveyard: Vec::new(),
             producer_id_next: 100,
@@ -285,7 +293,7 @@ impl Cluster {
         if api == ApiKey::Fetch && self.long_polls && fault.is_none() {
             let request = fetch::decode_request(header.api_version, frame).expect("a good Fetch request");
             self.polls.push((conn, request.clone()));
-            let poll = Poll { wait_ms: request.max_wait_ms as u64, header, request };
+            let poll = Poll { wait_ms: request.max_wait_ms as u64, node, header, request };
             return self.try_poll(&poll, poll.wait_ms == 0).map_or(Reply::Parked(poll), Reply::Answer);
         }
         let answer = match api {
@@ -351,13 +359,21 @@ impl Cluster {
             let mut partitions = Vec::new();
             for partition in &asked.partitions {
                 let found = topic.and_then(|topic| topic.partitions.get(partition.index as usize));
-                let code = if found.is_some() { ErrorCode::NONE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
+                let code = match found {
+                    None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    Some(found) if self.stores_batches && found.leader != poll.node => {
+                        ErrorCode::NOT_LEADER_OR_FOLLOWER
+                    }
+                    Some(_) => ErrorCode::NONE,
+                };
+                let found = found.filter(|_| code == ErrorCode::NONE);
                 let mut answer = fetch::FetchedPartition::empty(partition.index, code);
                 let log = found.map(|found| &found.log[..]).unwrap_or_default();
                 answer.high_watermark = log.len() as i64;
                 let mut records = BytesMut::new();
                 let mut room = bytes_left.min(partition.partition_max_bytes as usize);
-                for value in log.iter().skip(partition.fetch_offset as usize) {
+                for (offset, value) in log.iter().enumerate().skip(partition.fetch_offset as usize) {
+                    let value = if self.stores_batches { &batch(offset as i64, value)[..] } else { &value[..] };
                     if value.len() > room && (has_news || !records.is_empty()) {
                         break;
                     }
@@ -514,6 +530,32 @@ impl Cluster {
             RequestKind::Heartbeat(_) => {
                 ResponseKind::Heartbeat(types::HeartbeatResponse::default().with_error_code(error))
             }
+            RequestKind::JoinGroup(request) => {
+                let answer = types::JoinGroupResponse::default().with_error_code(error).with_generation_id(1);
+                let member = types::join_group_response::JoinGroupResponseMember::default()
+                    .with_member_id(StrBytes::from_static_str("m1"))
+                    .with_metadata(request.protocols[0].metadata.clone());
+                let answer = answer.with_protocol_type(Some(request.protocol_type));
+                ResponseKind::JoinGroup(
+                    answer
+                        .with_protocol_name(Some(request.protocols[0].name.clone()))
+                        .with_leader(member.member_id.clone())
+                        .with_member_id(member.member_id.clone())
+                        .with_members(vec![member]),
+                )
+            }
+            RequestKind::SyncGroup(request) => {
+                let share = request.assignments.first().map(|share| share.assignment.clone()).unwrap_or_default();
+                let answer = types::SyncGroupResponse::default().with_error_code(error).with_assignment(share);
+                let answer = answer.with_protocol_type(request.protocol_type);
+                ResponseKind::SyncGroup(answer.with_protocol_name(request.protocol_name))
+            }
+            RequestKind::LeaveGroup(_) => {
+                ResponseKind::LeaveGroup(types::LeaveGroupResponse::default().with_error_code(error))
+            }
+            RequestKind::OffsetFetch(request) => ResponseKind::OffsetFetch(self.tell_offsets(&request)),
+            RequestKind::OffsetCommit(request) => ResponseKind::OffsetCommit(self.commit(&request)),
+            RequestKind::ListOffsets(request) => ResponseKind::ListOffsets(beginnings(&request)),
             RequestKind::SaslHandshake(request) => {
                 let wanted = self.credentials.as_ref().expect("SASL is on").mechanism;
                 let code =
@@ -533,6 +575,35 @@ impl Cluster {
             }
             other => panic!("the model has no {other:?}"),
         }
+    }
+
+    fn tell_offsets(&self, request: &types::OffsetFetchRequest) -> types::OffsetFetchResponse {
+        use types::offset_fetch_response::{
+            OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+        };
+        let asked = &request.groups[0];
+        let topics = asked.topics.iter().flatten().map(|topic| {
+            let partitions = topic.partition_indexes.iter().map(|index| {
+                OffsetFetchResponsePartitions::default()
+                    .with_partition_index(*index)
+                    .with_committed_offset(self.committed.get(index).copied().unwrap_or(-1))
+            });
+            OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        });
+        let group = OffsetFetchResponseGroup::default().with_group_id(asked.group_id.clone());
+        types::OffsetFetchResponse::default().with_groups(vec![group.with_topics(topics.collect())])
+    }
+
+    fn commit(&mut self, request: &types::OffsetCommitRequest) -> types::OffsetCommitResponse {
+        use types::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+        let topics = request.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|partition| {
+                self.committed.insert(partition.partition_index, partition.committed_offset);
+                OffsetCommitResponsePartition::default().with_partition_index(partition.partition_index)
+            });
+            OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        });
+        types::OffsetCommitResponse::default().with_topics(topics.collect())
     }
 
     fn metadata(&self, node: i32, request: types::MetadataRequest, error: i16) -> types::MetadataResponse {
@@ -610,6 +681,29 @@ impl Cluster {
         let signature = mac(&mac(&salted, b"Server Key"), auth_message.as_bytes());
         Ok(format!("v={}", STANDARD.encode(signature)).into_bytes())
     }
+}
+
+/// Logs begin at 0.
+fn beginnings(request: &types::ListOffsetsRequest) -> types::ListOffsetsResponse {
+    use types::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| {
+            ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index).with_offset(0)
+        });
+        ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+    });
+    types::ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+/// A batch of one record, as the log has it.
+fn batch(offset: i64, value: &[u8]) -> Vec<u8> {
+    let mut builder = BatchBuilder::with_capacity(value.len());
+    builder.append(&RecordRef { timestamp_ms: 1, key: None, value: Some(value), headers: &[] });
+    let mut sealed = builder.seal(Compression::None);
+    sealed.stamp(-1, 0, 0);
+    let mut bytes = sealed.to_bytes().to_vec();
+    patch_base_offset(&mut bytes, offset, 0);
+    bytes
 }
 
 fn garbage_body(header: &RequestHeader, bytes: &[u8]) -> Bytes {

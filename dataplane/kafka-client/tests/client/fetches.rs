@@ -139,6 +139,43 @@ fn a_message_takes_one_way_when_there_are_spare_connections() {
     assert_eq!(world.cluster.polls.len(), polls, "the poll that waited was answered");
 }
 
+/// Which its place in a request that also waits for others, who asked later, must not change.
+#[test]
+fn whoever_asks_is_answered_when_its_wait_is_over() {
+    let mut world = world(100);
+    let mut asked: BTreeMap<RequestToken, (usize, u64)> = BTreeMap::new();
+    let mut offsets = vec![0; 100];
+    for partition in 0..100 {
+        asked.insert(ask(&mut world, partition, 0), (partition, 0));
+    }
+    for now_ms in 1..3_000 {
+        if now_ms % 7 == 0 {
+            write(&mut world, now_ms as usize * 31 % 100, "x");
+        }
+        world.run_ms(1);
+        for (token, reply) in std::mem::take(&mut world.replies) {
+            let (partition, asked_at) = asked.remove(&token).expect("asked once");
+            assert!(now_ms - asked_at <= 500 + FETCH_DOOR_WAIT.as_millis() as u64, "{partition} from {asked_at}");
+            let Ok(Response::Fetch(response)) = reply else { panic!("{reply:?}") };
+            offsets[partition] += response.topics[0].partitions[0].records.len() as i64;
+            asked.insert(ask(&mut world, partition, offsets[partition]), (partition, now_ms));
+        }
+    }
+}
+
+#[test]
+fn asks_that_wait_for_connections_that_are_being_opened_open_no_more() {
+    let mut world = world(3);
+    world.cluster.frozen.insert(1);
+    let before = world.connects.len();
+    for partition in 0..3 {
+        ask(&mut world, partition, 0);
+        world.run_ms(1);
+    }
+    world.run_ms(5);
+    assert_eq!(world.connects.len() - before, 3);
+}
+
 #[test]
 fn groups_at_one_place_share_a_named_partition_by_id_and_by_name() {
     for by_id in [true, false] {

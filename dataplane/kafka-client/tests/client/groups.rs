@@ -3,7 +3,7 @@
 use kafka_client::ClientConfig;
 use std::time::Duration;
 
-use kafka_client::{Lane, Request, RequestError, RequestToken, Response, Target};
+use kafka_client::{Asker, ConnId, Lane, Request, RequestError, RequestToken, Response, Target};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{RequestKind, ResponseKind, types};
 use kafka_wire::messages::fetch::FetchRequest;
@@ -120,6 +120,27 @@ fn joins_get_their_connections_at_once_and_share_them_beyond_the_limit() {
     }
     assert_eq!(joins.values().sum::<usize>(), 100);
     assert!(joins.len() == 64 && joins.values().all(|count| *count <= 2), "{joins:?}");
+}
+
+#[test]
+fn joins_wait_for_the_connections_that_are_being_opened_for_them() {
+    for busy in [0, 61] {
+        let (mut world, _) = World::warm(1, 1);
+        let before = world.connects.len();
+        for count in 1..=busy + 3 {
+            if count > busy {
+                world.cluster.frozen.insert(1);
+            }
+            world.cluster.fault(ApiKey::Heartbeat, Fault::Hold);
+            ask(&mut world, Target::Broker(1), Lane::Group, heartbeat(), 10_000);
+            world.run_ms(1);
+            assert_eq!(world.connects.len() - before, count, "with {busy} busy ones");
+        }
+        world.thaw();
+        world.run_ms(10);
+        let joins = world.cluster.seen.iter().filter(|seen| seen.api == ApiKey::Heartbeat).map(|seen| seen.conn);
+        assert_eq!(joins.collect::<std::collections::BTreeSet<u32>>().len(), busy + 3, "none shares one");
+    }
 }
 
 #[test]
@@ -260,6 +281,67 @@ fn unused_connections_are_closed_and_bootstrap_ones_soon() {
     world.run(Duration::from_secs(600));
     assert!(world.closes.len() > before, "produce connections are closed after nine minutes");
     assert!(world.client.health(world.now).reachable, "the periodic metadata keeps one alive");
+}
+
+#[test]
+fn a_connection_for_joins_is_closed_soon_after_it_and_others_are_kept() {
+    for (lane, is_kept) in [(Lane::Group, false), (Lane::Control, true)] {
+        let (mut world, _) = World::warm(1, 1);
+        ask(&mut world, Target::Broker(1), lane, heartbeat(), 1_000);
+        world.settle();
+        let conn = world.cluster.seen.iter().find(|seen| seen.api == ApiKey::Heartbeat).unwrap().conn;
+        assert!(world.open_wires().contains(&ConnId(conn)));
+        world.run_ms(10_100);
+        assert_eq!(world.open_wires().contains(&ConnId(conn)), is_kept, "{lane:?}");
+    }
+}
+
+#[test]
+fn a_token_says_who_asked() {
+    let (mut world, _) = World::warm(1, 1);
+    for asker in [Asker::of(3), Asker::of(0), Asker::NOBODY] {
+        world.client.ask_as(asker);
+        assert_eq!(ask(&mut world, Target::Any, Lane::Control, heartbeat(), 1_000).asker(), asker);
+    }
+}
+
+#[test]
+fn a_timer_that_goes_off_does_what_is_due() {
+    let (mut world, _) = World::warm(1, 1);
+    ask(&mut world, Target::Any, Lane::Control, heartbeat(), 1_000);
+    assert_eq!(world.client.poll_transmit_ready(), None);
+    world.client.on_timer(world.now);
+    assert!(world.client.poll_transmit_ready().is_some());
+}
+
+#[test]
+fn a_cluster_counts_as_reachable_while_a_connection_answers_within_five_seconds() {
+    let (mut world, _) = World::warm(1, 1);
+    ask(&mut world, Target::Broker(1), Lane::Control, heartbeat(), 60_000);
+    world.run_ms(11_000); // the one to the bootstrap address is closed
+    let used = world.cluster.seen.iter().find(|seen| seen.api == ApiKey::Heartbeat).unwrap().conn;
+    for conn in world.open_wires().into_iter().filter(|conn| conn.0 != used) {
+        world.drop_wire(conn, "reset by peer");
+    }
+    world.run_ms(1_000);
+    world.cluster.fault(ApiKey::Heartbeat, Fault::Hold);
+    ask(&mut world, Target::Broker(1), Lane::Control, heartbeat(), 60_000);
+    world.settle();
+    world.run_ms(5_000);
+    assert!(world.client.health(world.now).reachable, "{:?}", world.client.health(world.now));
+    world.run_ms(1);
+    let health = world.client.health(world.now);
+    assert!(!health.reachable);
+    assert_eq!(health.detail, "1 connections without an answer for more than 5s");
+}
+
+#[test]
+fn a_client_that_has_not_tried_yet_says_so() {
+    for (bootstrap, detail) in [(vec![], "no bootstrap address"), (vec!["b1:9092".into()], "not connected yet")] {
+        let world = World::with(Cluster::new(1, 1), ClientConfig { bootstrap, ..config() }, 1);
+        let health = world.client.health(world.now);
+        assert_eq!((health.reachable, &health.detail[..]), (false, detail));
+    }
 }
 
 /// Went wrong: connections that were closed because nobody used them counted as a cluster that is down.

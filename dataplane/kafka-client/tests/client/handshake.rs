@@ -1,7 +1,11 @@
 //! How a connection begins: versions agreed, credentials shown, and what happens when they are not accepted.
 
-use kafka_client::{Acks, ClientConfig, Mechanism, ProduceError, Sasl, Security};
+use std::time::Duration;
+
+use kafka_client::{Acks, ClientConfig, Lane, Mechanism, ProduceError, Request, RequestError, Sasl, Security, Target};
 use kafka_wire::api_key::ApiKey;
+use kafka_wire::cold::RequestKind;
+use kafka_wire::cold::types::HeartbeatRequest;
 use kafka_wire::error_code::ErrorCode;
 
 use crate::broker::{Cluster, Credentials, Fault};
@@ -110,9 +114,22 @@ fn wrong_credentials_are_told_at_once_and_tried_again_calmly() {
         let mut world = World::with(cluster_with(name), sasl(mechanism, password), 1);
         let topic = world.client.topic("t");
         let tag = world.produce(topic, None, "it", Acks::All, 30_000);
+        let heartbeat = || Request::Cold(RequestKind::Heartbeat(HeartbeatRequest::default()));
+        let timeout = Duration::from_secs(30);
+        let ask = |world: &mut World| {
+            world.client.request(Target::Any, Lane::Control, heartbeat(), timeout, world.now);
+        };
+        ask(&mut world);
         world.run_ms(10);
         let ProduceError::Unavailable { why } = world.error(tag) else { panic!("nothing was stored") };
         assert!(why.contains(words), "{why}");
+        ask(&mut world);
+        world.settle();
+        assert_eq!(world.replies.len(), 2, "requests that waited, and new ones, are told too");
+        for (_, reply) in &world.replies {
+            let Err(RequestError::Authentication { why }) = reply else { panic!("{reply:?}") };
+            assert!(why.contains(words), "{why}");
+        }
         let refused = world.try_produce(topic, None, "it", Acks::All, 30_000).unwrap_err();
         assert!(matches!(refused, ProduceError::Unavailable { .. }));
         assert!(world.client.health(world.now).detail.contains(words));

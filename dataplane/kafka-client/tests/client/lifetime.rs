@@ -86,6 +86,7 @@ fn a_topic_that_nobody_knows_any_more_is_gone_after_a_while() {
     world.run_ms(2_000);
     assert_eq!(world.error(waiting), ProduceError::TopicUnknown);
     assert_eq!(world.client.topic_state(topic), TopicState::Missing);
+    assert!(world.client.topic_denied_at(topic).is_some_and(|at| at + Duration::from_secs(1) > world.now));
     world.cluster.topics.insert("t".into(), gone);
     world.run_ms(500);
     let back = world.produce(topic, Some(0), "back", Acks::All, 1_000);

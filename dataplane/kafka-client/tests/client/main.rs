@@ -9,6 +9,7 @@ mod groups;
 mod handshake;
 mod incarnations;
 mod lifetime;
+mod members;
 mod places;
 mod publish;
 mod simulation;

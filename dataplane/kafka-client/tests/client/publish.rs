@@ -363,3 +363,23 @@ fn compression_of_much_is_spread_over_flushes_so_that_others_have_their_turn() {
     assert_eq!(stored(&world), PARTITIONS as usize);
     (0..PARTITIONS as u64).for_each(|tag| _ = world.stored(tag));
 }
+
+#[test]
+fn records_that_are_not_compressed_do_not_wait_for_the_compression_of_others() {
+    let (mut world, compressed) = World::warm(1, 4);
+    let options = TopicOptions { compression: Compression::Gzip, ..TopicOptions::default() };
+    world.client.set_topic_options(compressed, options);
+    world.cluster.create("plain", 1);
+    let plain = world.client.topic("plain");
+    world.produce(plain, Some(0), "known by now", Acks::All, 1_000);
+    world.run_ms(10);
+    let value = "x".repeat(150_000); // four of them take a flush's turn
+    let tags = [0, 1, 2, 3].map(|partition| world.produce(compressed, Some(partition), &value, Acks::All, 1_000));
+    let tag = world.produce(plain, Some(0), "behind them", Acks::All, 1_000);
+    world.client.flush(world.now);
+    world.carry();
+    world.stored(tag);
+    for tag in tags {
+        world.stored(tag);
+    }
+}
