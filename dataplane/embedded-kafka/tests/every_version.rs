@@ -163,6 +163,28 @@ fn sample(api: ApiKey, version: i16) -> RequestKind {
             let resources = vec![about("t"), about("unknown")];
             RequestKind::IncrementalAlterConfigs(IncrementalAlterConfigsRequest::default().with_resources(resources))
         }
+        ApiKey::AlterConfigs => {
+            let set = alter_configs_request::AlterableConfig::default().with_name(text("retention.ms"));
+            let about = |name: &str| {
+                alter_configs_request::AlterConfigsResource::default()
+                    .with_resource_type(2)
+                    .with_resource_name(text(name))
+                    .with_configs(vec![set.clone().with_value(Some(text("6000")))])
+            };
+            RequestKind::AlterConfigs(AlterConfigsRequest::default().with_resources(vec![about("t"), about("unknown")]))
+        }
+        ApiKey::OffsetDelete => {
+            let partition = offset_delete_request::OffsetDeleteRequestPartition::default();
+            let topic = offset_delete_request::OffsetDeleteRequestTopic::default()
+                .with_name(topic())
+                .with_partitions(vec![partition.clone(), partition.with_partition_index(9)]);
+            RequestKind::OffsetDelete(OffsetDeleteRequest::default().with_group_id(group()).with_topics(vec![topic]))
+        }
+        ApiKey::DescribeLogDirs => RequestKind::DescribeLogDirs(DescribeLogDirsRequest::default().with_topics(None)),
+        ApiKey::DescribeTopicPartitions => RequestKind::DescribeTopicPartitions(
+            DescribeTopicPartitionsRequest::default().with_response_partition_limit(2_000),
+        ),
+        ApiKey::DescribeClientQuotas => RequestKind::DescribeClientQuotas(DescribeClientQuotasRequest::default()),
         ApiKey::DescribeCluster => RequestKind::DescribeCluster(DescribeClusterRequest::default()),
         ApiKey::SaslHandshake => {
             RequestKind::SaslHandshake(SaslHandshakeRequest::default().with_mechanism(text("PLAIN")))
@@ -231,15 +253,21 @@ const KAFKA: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::DescribeLogDirs, 1, 5),
     (ApiKey::SaslAuthenticate, 0, 2),
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::DeleteGroups, 0, 3),
     (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::DescribeClientQuotas, 0, 1),
     (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 /// Where this broker stops before Kafka does: Produce, OffsetCommit and OffsetFetch by topic id only, Fetch and
-/// ListOffsets of followers and tiered storage, ApiVersions with an identity (KIP-1242), DeleteGroups of share groups.
+/// ListOffsets of followers and tiered storage, ApiVersions with an identity (KIP-1242), DeleteGroups of share
+/// groups, DescribeLogDirs of cordoned directories.
 const EARLIER_END: &[(ApiKey, i16)] = &[
     (ApiKey::Produce, 12),
     (ApiKey::Fetch, 13),
@@ -247,6 +275,7 @@ const EARLIER_END: &[(ApiKey, i16)] = &[
     (ApiKey::OffsetCommit, 9),
     (ApiKey::OffsetFetch, 9),
     (ApiKey::ApiVersions, 4),
+    (ApiKey::DescribeLogDirs, 4),
     (ApiKey::DeleteGroups, 2),
 ];
 
@@ -337,7 +366,7 @@ fn an_unknown_version_of_api_versions_is_answered_in_version_0_and_others_close(
     let sealed = batch(&["a"]);
     let partitions = [produce::OutPartition { index: 0, batch: &sealed }];
     let topics = [produce::OutTopic { name: "t", partitions: &partitions }];
-    for (api_key, version) in [(0_u8, 2_u8), (1, 99), (99, 0), (75, 0)] {
+    for (api_key, version) in [(0_u8, 2_u8), (1, 99), (99, 0), (68, 0)] {
         let mut client = broker.client();
         let mut frame = produce::encode_request_frame(3, 1, "test", -1, 1000, &topics).concat();
         (frame[5], frame[7]) = (api_key, version);

@@ -7,10 +7,12 @@
 //!
 //! Invariants:
 //! - A walk allocates nothing, and recurses only as deep as the (finite, constant) table does.
+//! - Text is at most as long as a version with 16-bit lengths can say, as in Kafka: what was read can be written again.
 //! - A known tagged field fills its announced size exactly, so a decoder that ignores the size cannot get lost.
 
 use std::ops::Range;
 
+use crate::limits::STRING_BYTES_MAX;
 use crate::primitive::Reader;
 use crate::wire_error::WireError;
 
@@ -185,6 +187,10 @@ impl<V: FnMut(Visit)> Walker<'_, V> {
             Kind::Array(element) => return self.array(field, *element, depth, reader),
             Kind::String => {
                 let size = if self.flexible { compact(reader, field.name)? } else { reader.i16(field.name)?.into() };
+                if size > STRING_BYTES_MAX as i64 {
+                    let (found, limit) = (size as u64, STRING_BYTES_MAX as u64);
+                    return Err(WireError::TooLarge { what: field.name, offset: start, found, limit });
+                }
                 sized(field, size, start, reader)?;
             }
             Kind::Bytes => {

@@ -73,3 +73,14 @@ fn what_kafka_protocol_refuses_comes_as_one_line_without_a_backtrace() {
     let refusal = refusal.expect_err("not UTF-8").to_string();
     assert!(refusal.starts_with("Heartbeat: ") && !refusal.contains('\n'), "{refusal}");
 }
+
+#[test]
+fn text_that_a_16_bit_length_cannot_say_is_refused_in_flexible_versions_too() {
+    // An answer in an older version would have no way to say it again; Kafka refuses it where it is read.
+    for (size, is_read) in [(32_767_u32, true), (32_768, false)] {
+        let mut body = vec![(size + 1) as u8 | 0x80, ((size + 1) >> 7) as u8 | 0x80, ((size + 1) >> 14) as u8];
+        body.resize(3 + size as usize, b'x');
+        body.extend_from_slice(b"\0\0\0\x01\x01\0\0");
+        assert_eq!(decode_request(ApiKey::Heartbeat, 4, body.into()).is_ok(), is_read, "{size} bytes");
+    }
+}

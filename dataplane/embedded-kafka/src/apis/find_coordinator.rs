@@ -5,17 +5,20 @@ use kafka_wire::cold::types::find_coordinator_response::Coordinator;
 use kafka_wire::cold::types::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire::error_code::ErrorCode;
 
-use crate::apis::{message, text};
+use crate::apis::{NO_TRANSACTIONS, message, text};
 use crate::broker::{Broker, Outcome};
 use crate::limits::NODE_ID;
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 /// From this version one request asks for many keys (KIP-699).
 const BATCHED_FROM: i16 = 4;
 
 pub fn handle(broker: &Broker, version: i16, request: FindCoordinatorRequest) -> Outcome {
-    if request.key_type != GROUP {
-        return Outcome::Answer(refuse(version, &request, ErrorCode::INVALID_REQUEST));
+    match request.key_type {
+        GROUP => {}
+        TRANSACTION => return Outcome::Answer(refuse(version, &request, NO_TRANSACTIONS)),
+        _ => return Outcome::Answer(refuse(version, &request, ErrorCode::INVALID_REQUEST)),
     }
     let host = text(&broker.config.host);
     let port = i32::from(broker.config.port);
