@@ -18,6 +18,9 @@ pub enum AdminError {
     InvalidPartitions { why: String },
     #[error("topic configuration refused: {why}")]
     InvalidConfig { why: String },
+    /// A legal name is refused because of another that differs from it in `.` and `_` only.
+    #[error("Kafka takes no topic {topic}: {why}")]
+    NameRefused { topic: String, why: String },
 
     #[error("Kafka refuses: {}{}{why}", code.name(), if why.is_empty() { "" } else { ": " })]
     Refused { code: ErrorCode, why: String },
@@ -47,6 +50,7 @@ pub(crate) fn refusal(code: ErrorCode, message: Option<&str>, topic: &str) -> Ad
     match code {
         ErrorCode::TOPIC_ALREADY_EXISTS => AdminError::AlreadyExists { topic: topic.to_owned() },
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => AdminError::NoSuchTopic { topic: topic.to_owned() },
+        ErrorCode::INVALID_TOPIC_EXCEPTION => AdminError::NameRefused { topic: topic.to_owned(), why },
         ErrorCode::INVALID_PARTITIONS => AdminError::InvalidPartitions { why },
         ErrorCode::INVALID_CONFIG => AdminError::InvalidConfig { why },
         ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {

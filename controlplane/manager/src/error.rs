@@ -116,6 +116,8 @@ impl From<AdminError> for ApiError {
         let message = err.to_string();
         match &err {
             AdminError::AlreadyExists { .. } => Self::new(StatusCode::CONFLICT, "kafka_topic_exists", message),
+            // The manager asks for legal names only, so another topic is in the way.
+            AdminError::NameRefused { .. } => Self::new(StatusCode::CONFLICT, "name_collides", message),
             AdminError::NoSuchTopic { .. } => Self::not_found("no_such_kafka_topic", message),
             AdminError::InvalidReplicationFactor { .. } => Self::bad_request("invalid_replicas", message),
             AdminError::InvalidPartitions { .. } => Self::bad_request("invalid_partitions", message),

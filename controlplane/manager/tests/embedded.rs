@@ -45,3 +45,32 @@ async fn topics_made_by_rest_are_in_kafka_and_those_deleted_are_not() {
     client.request("DELETE", "/v1/topics/shop/orders/v1", &[("delete_data", "1")], None).await.unwrap();
     assert!(kafka.describe_topic("shop.orders.v1").await.is_err());
 }
+
+#[tokio::test]
+async fn a_name_that_kafka_takes_for_another_ones_is_a_conflict_on_that_cluster_and_names_it() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let brokers = dirs.each_ref().map(|dir| {
+        EmbeddedKafka::start(EmbeddedConfig { data_dir: dir.path().to_owned(), ..EmbeddedConfig::default() }).unwrap()
+    });
+    let kafkas = brokers.each_ref().map(|broker| -> Arc<dyn TopicAdmin> {
+        let config = ClientConfig { bootstrap: vec![broker.bootstrap()], ..ClientConfig::default() };
+        Arc::new(KafkaAdmin::connect(config, None).unwrap())
+    });
+    let names = ["main", "east"].map(|name| ClusterName::new(name).unwrap());
+    let clusters = names.into_iter().zip(kafkas.iter().cloned()).collect();
+    let manager = Manager::start_with(|state| state.clusters = clusters).await;
+    let client = manager.client();
+    for appid in ["x_y", "x"] {
+        client.request("POST", "/v1/apps", &[], Some(&json!({"appid": appid, "cluster": "main"}))).await.unwrap();
+    }
+    client.request("POST", "/v1/topics/x_y/z/v1", &[], None).await.unwrap();
+    let unregistered =
+        kafka_admin::NewTopic { name: "x_y.q.v1".to_owned(), partitions: 1, replicas: 1, configs: Vec::new() };
+    kafkas[0].create_topic(&unregistered).await.unwrap();
+    for (topic, other) in [("y_z", "x_y.z.v1"), ("y_q", "x_y.q.v1")] {
+        let path = format!("/v1/topics/x/{topic}/v1");
+        let refused = client.request("POST", &path, &[], None).await.unwrap_err().to_string();
+        assert!(refused.contains(other) && refused.ends_with("(name_collides)"), "{refused}");
+        client.request("POST", &path, &[("cluster", "east")], None).await.unwrap();
+    }
+}

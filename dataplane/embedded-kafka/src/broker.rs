@@ -27,7 +27,8 @@ use crate::configs::TopicOptions;
 use crate::fetches::{Fetches, WaitingFetch};
 use crate::groups::{Groups, Reply};
 use crate::hooks::{Fault, Hooks};
-use crate::limits::HOUSEKEEPING_EVERY;
+use crate::limits::{HOUSEKEEPING_EVERY, OFFSETS_CHECK_EVERY};
+use crate::names::TopicNames;
 use crate::null::NullTopics;
 use crate::offsets::Offsets;
 use crate::partition::Partition;
@@ -67,6 +68,7 @@ pub struct BrokerConfig {
     pub default_partitions: i32,
     pub auto_create: bool,
     pub null: bool,
+    pub offsets_retention: Duration,
 }
 
 /// A topic with its open partitions.
@@ -108,6 +110,7 @@ pub struct Broker {
     pub hooks: Hooks,
     pub catalogue: Catalogue,
     pub topics: HashMap<String, Topic>,
+    pub names: TopicNames,
     pub offsets: Offsets,
     pub groups: Groups,
     pub fetches: Fetches,
@@ -122,6 +125,7 @@ pub struct Broker {
     next_ticket: u64,
     held: BTreeMap<(Instant, u64), Rc<Slot>>,
     next_housekeeping: Instant,
+    next_offsets_check: Instant,
     /// Wakes the timer task when a deadline earlier than its own appeared.
     timer: Notify,
     armed: Option<Instant>,
@@ -141,6 +145,7 @@ impl Broker {
         let mut catalogue = Catalogue::memory(config.default_partitions);
         let mut offsets = Offsets::memory();
         let mut topics = HashMap::default();
+        let mut names = TopicNames::default();
         let mut syncer = None;
         if !config.null {
             let logs = config.data_dir.join("logs");
@@ -152,6 +157,7 @@ impl Broker {
             for meta in catalogue.topics() {
                 let topic = open_topic(&logs, meta, now).map_err(|err| other(&err))?;
                 topics.insert(meta.name.clone(), topic);
+                names.insert(meta);
             }
             syncer = Some(Syncer::start(hooks.clone(), progress)?);
         }
@@ -168,6 +174,7 @@ impl Broker {
             hooks,
             catalogue,
             topics,
+            names,
             offsets,
             groups: Groups::new(runtime::clock::seed()),
             fetches: Fetches::default(),
@@ -178,6 +185,7 @@ impl Broker {
             next_ticket: 0,
             held: BTreeMap::new(),
             next_housekeeping: now.at + HOUSEKEEPING_EVERY,
+            next_offsets_check: now.at,
             timer,
             armed: None,
         })
@@ -265,6 +273,11 @@ impl Broker {
             RequestKind::DeleteRecords(request) => apis::delete_records::handle(self, request),
             RequestKind::DescribeConfigs(request) => apis::describe_configs::handle(self, request),
             RequestKind::IncrementalAlterConfigs(request) => apis::incremental_alter_configs::handle(self, request),
+            RequestKind::AlterConfigs(request) => apis::alter_configs::handle(self, request),
+            RequestKind::OffsetDelete(request) => apis::offset_delete::handle(self, request),
+            RequestKind::DescribeLogDirs(request) => apis::describe_log_dirs::handle(self, request),
+            RequestKind::DescribeTopicPartitions(request) => apis::describe_topic_partitions::handle(self, request),
+            RequestKind::DescribeClientQuotas(_) => apis::describe_client_quotas::handle(),
             RequestKind::DescribeCluster(request) => apis::describe_cluster::handle(self, request),
             RequestKind::SaslHandshake(request) => apis::sasl_handshake::handle(&request),
             RequestKind::SaslAuthenticate(_) => apis::sasl_authenticate::handle(),
@@ -464,11 +477,26 @@ impl Broker {
         }
     }
 
+    /// What nobody uses any more goes without being told of; the next sync of the journal takes it along.
+    fn expire_offsets(&mut self, now: Now) {
+        let retention_ms = i64::try_from(self.config.offsets_retention.as_millis()).unwrap_or(i64::MAX);
+        let groups = &self.groups;
+        match self.offsets.expire(retention_ms, now.ms, |group| groups.has_members(group)) {
+            Ok(0) => {}
+            Ok(expired) => info!(groups = expired, retention_ms, "offsets of unused groups expired"),
+            Err(err) => warn!(%err, "offsets could not be expired"),
+        }
+    }
+
     fn housekeep(&mut self, now: Now) {
         for topic in self.topics.values_mut() {
             for partition in &mut topic.partitions {
                 partition.housekeep(&topic.options, &self.hooks, now);
             }
+        }
+        if self.next_offsets_check <= now.at {
+            self.next_offsets_check = now.at + OFFSETS_CHECK_EVERY;
+            self.expire_offsets(now);
         }
         let compacted =
             self.catalogue.compact_if_grown(&self.hooks).and_then(|()| self.offsets.compact_if_grown(&self.hooks));

@@ -1,11 +1,11 @@
 //! Topic configuration: which names exist, what values they take, and what this broker makes of them.
 //!
-//! All names of Apache Kafka 4 are accepted, so that tools and templates work; those without an effect here say so in
-//! their documentation, which DescribeConfigs shows.
+//! All names of Apache Kafka 4 are accepted, so that tools and templates work. Those without an effect here are not shown:
+//! a value that is shown is one that is obeyed.
 
 use std::collections::BTreeMap;
 
-use crate::limits::{BATCH_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
+use crate::limits::{BATCH_BYTES_MAX, OPTION_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
 use crate::log::LogOptions;
 
 /// What values an option takes. The number is the type's code in DescribeConfigs (KIP-569).
@@ -57,22 +57,17 @@ pub const TOPIC_OPTIONS: &[Definition] = &[
         "cleanup.policy",
         "delete",
         Kind::List(&["delete", "compact"]),
-        "With compact nothing is ever deleted or compacted.",
+        "With compact every record needs a key and nothing is ever deleted; nothing is compacted either.",
     ),
     option(
         "compression.type",
         "producer",
         Kind::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
-        "Batches are stored as they were produced, whatever this says.",
+        NO_EFFECT,
     ),
     option("delete.retention.ms", "86400000", ANY_LONG, NO_EFFECT),
     option("file.delete.delay.ms", "60000", ANY_LONG, NO_EFFECT),
-    option(
-        "flush.messages",
-        "1",
-        Kind::Long { min: 1, max: i64::MAX },
-        "acks=all is always answered after fsync, whatever this says.",
-    ),
+    option("flush.messages", "1", Kind::Long { min: 1, max: i64::MAX }, NO_EFFECT),
     option("flush.ms", "9223372036854775807", ANY_LONG, NO_EFFECT),
     option("follower.replication.throttled.replicas", "", Kind::Text, NO_EFFECT),
     option("index.interval.bytes", "4096", Kind::Int { min: 0, max: i32::MAX as i64 }, NO_EFFECT),
@@ -136,9 +131,17 @@ pub fn definition(name: &str) -> Option<&'static Definition> {
     TOPIC_OPTIONS.iter().find(|option| option.name == name)
 }
 
+/// Options that do something here.
+pub fn shown_options() -> impl Iterator<Item = &'static Definition> {
+    TOPIC_OPTIONS.iter().filter(|option| option.documentation != NO_EFFECT)
+}
+
 /// Refuses unknown names and values that do not parse.
 pub fn validate(name: &str, value: &str) -> Result<(), String> {
     let Some(option) = definition(name) else { return Err(format!("unknown topic config name: {name}")) };
+    if value.len() > OPTION_BYTES_MAX {
+        return Err(format!("the value of configuration {name} is longer than {OPTION_BYTES_MAX} bytes"));
+    }
     let bad = |why: String| Err(format!("invalid value {value:?} for configuration {name}: {why}"));
     match option.kind {
         Kind::Text => Ok(()),
@@ -177,6 +180,8 @@ pub struct TopicOptions {
     pub batch_bytes_max: usize,
     pub log_append_time: bool,
     pub min_insync_replicas: i64,
+    /// Records without a key are refused.
+    pub is_compacted: bool,
 }
 
 impl TopicOptions {
@@ -187,7 +192,8 @@ impl TopicOptions {
             effective(overrides, name).parse::<i64>().ok().or(default).unwrap_or(0)
         };
         let limit = |name: &str| Some(number(name)).filter(|value| *value >= 0);
-        let deletes = effective(overrides, "cleanup.policy").split(',').any(|part| part.trim() == "delete");
+        let policy = |word| effective(overrides, "cleanup.policy").split(',').any(|part| part.trim() == word);
+        let deletes = policy("delete");
         TopicOptions {
             log: LogOptions {
                 segment_bytes: u64::try_from(number("segment.bytes")).unwrap_or(SEGMENT_BYTES_DEFAULT),
@@ -199,6 +205,7 @@ impl TopicOptions {
             batch_bytes_max: usize::try_from(number("max.message.bytes")).unwrap_or(0),
             log_append_time: effective(overrides, "message.timestamp.type") == "LogAppendTime",
             min_insync_replicas: number("min.insync.replicas"),
+            is_compacted: policy("compact"),
         }
     }
 }

@@ -27,10 +27,12 @@ mod hooks;
 mod journal;
 mod limits;
 mod log;
+mod names;
 mod null;
 mod offsets;
 mod partition;
 mod producers;
+mod sentence;
 mod slot;
 mod syncer;
 mod topics;
@@ -43,6 +45,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use runtime::mailbox::{Receiver, Sender, mailbox};
 use runtime::net::Listener;
@@ -54,7 +57,7 @@ pub use hooks::{Fault, Hooks};
 pub use limits::NODE_ID;
 
 use crate::broker::{Broker, BrokerConfig, Now};
-use crate::limits::{CONNECTIONS_MAX, NULL_PARTITIONS};
+use crate::limits::{CONNECTIONS_MAX, NULL_PARTITIONS, OFFSETS_RETENTION_DEFAULT};
 
 /// How to start a broker. Take `..EmbeddedConfig::default()` for the rest.
 #[derive(Clone, Debug)]
@@ -71,6 +74,8 @@ pub struct EmbeddedConfig {
     pub auto_create: bool,
     /// Accept everything, keep nothing: for measurements.
     pub null: bool,
+    /// Offsets of a group that nobody uses are kept this long.
+    pub offsets_retention: Duration,
     /// Faults to inject; keep a clone to steer them.
     pub hooks: Hooks,
     /// Host name clients are told. None: the listen address, or `localhost` when that is all addresses.
@@ -86,6 +91,7 @@ impl Default for EmbeddedConfig {
             default_partitions: NULL_PARTITIONS,
             auto_create: true,
             null: false,
+            offsets_retention: OFFSETS_RETENTION_DEFAULT,
             hooks: Hooks::default(),
             advertised_host: None,
         }
@@ -129,6 +135,7 @@ impl EmbeddedKafka {
             default_partitions: config.default_partitions.max(1),
             auto_create: config.auto_create,
             null: config.null,
+            offsets_retention: config.offsets_retention,
         };
         let hooks = config.hooks.clone();
         let (events, inbox) = mailbox(EVENTS_MAX);

@@ -7,6 +7,28 @@ pub const NODE_ID: i32 = 1;
 /// There is one broker and it never moves a leader, so the leader epoch never changes.
 pub const LEADER_EPOCH: i32 = 0;
 
+// --- what a peer says ------------------------------------------------------------------------------------------
+
+/// A sentence in an answer, which may quote the peer.
+pub const SENTENCE_BYTES_MAX: usize = 1_024;
+/// A client id as it is kept and shown; what is longer is cut.
+pub const CLIENT_ID_BYTES_MAX: usize = 249;
+/// Kafka's bound on `group.instance.id`; member ids begin with it.
+pub const INSTANCE_ID_BYTES_MAX: usize = 249;
+/// A topic option's value; the longest that makes sense is a list of words.
+pub const OPTION_BYTES_MAX: usize = 1_024;
+
+// --- answers ---------------------------------------------------------------------------------------------------
+
+/// New partitions one CreateTopics request may ask for, as in Kafka; its answer describes every topic.
+pub const NEW_PARTITIONS_PER_REQUEST_MAX: i64 = 10_000;
+/// Partitions in one page of DescribeTopicPartitions, as Kafka's `max.request.partition.size.limit`.
+pub const DESCRIBED_PARTITIONS_MAX: usize = 2_000;
+/// Records of one batch that are named as the reason for its refusal.
+pub const RECORD_ERRORS_MAX: usize = 100;
+/// What DescribeGroups and OffsetFetch gather for one answer: groups beyond it are refused.
+pub const GATHERED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 // --- network ---------------------------------------------------------------------------------------------------
 
 /// Largest request frame, as Kafka's `socket.request.max.bytes`.
@@ -79,6 +101,8 @@ pub const GROUPS_MAX: usize = 50_000;
 pub const GROUP_MEMBERS_MAX: usize = 1_000;
 /// Subscription metadata of one member, all its protocols together.
 pub const MEMBER_METADATA_BYTES_MAX: usize = 1024 * 1024;
+/// Subscriptions of all members of a group: its leader gets them in one answer.
+pub const GROUP_METADATA_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Shortest and longest session timeout; Kafka's lower bound is 6 s, tests want less.
 pub const SESSION_TIMEOUT_MIN: Duration = Duration::from_millis(50);
 /// Longest session timeout, as Kafka's `group.max.session.timeout.ms`.
@@ -87,6 +111,13 @@ pub const SESSION_TIMEOUT_MAX: Duration = Duration::from_secs(1_800);
 pub const GROUP_EMPTY_KEEP: Duration = Duration::from_secs(600);
 /// Committed offsets, all groups together.
 pub const OFFSETS_MAX: usize = 2_000_000;
+/// Of these, offsets of groups that had no member when they committed for the first time: whoever invents groups
+/// leaves room for those that have members.
+pub const OFFSETS_WITHOUT_MEMBERS_MAX: usize = OFFSETS_MAX / 2;
+/// Offsets of a group nobody uses are kept this long, as Kafka's `offsets.retention.minutes`.
+pub const OFFSETS_RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often groups nobody uses are looked for, as Kafka's `offsets.retention.check.interval.ms`.
+pub const OFFSETS_CHECK_EVERY: Duration = Duration::from_secs(600);
 /// Metadata string of one committed offset, as Kafka's `offset.metadata.max.bytes`.
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
 /// Group ids and member ids beyond this are refused.
@@ -110,4 +141,8 @@ const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(FETCH_PARTITION_BYTES_MAX <= FETCH_BYTES_MAX);
+const _: () = assert!(MEMBER_METADATA_BYTES_MAX <= GROUP_METADATA_BYTES_MAX);
+const _: () = assert!(GROUP_METADATA_BYTES_MAX < GATHERED_BYTES_MAX);
+const _: () = assert!(GATHERED_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(CLIENT_ID_BYTES_MAX + 64 < GROUP_ID_BYTES_MAX);
 const _: () = assert!(READ_BYTES <= READ_AHEAD_BYTES_MAX);

@@ -12,7 +12,7 @@ use kafka_wire::compression::Compression;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::record_batch::{BatchBuilder, BatchHeader, RecordRef, patch_base_offset};
 
-use crate::limits::{LEADER_EPOCH, NULL_PARTITIONS, NULL_TOPICS_MAX};
+use crate::limits::{LEADER_EPOCH, NULL_PARTITIONS, NULL_TOPICS_MAX, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX};
 
 const SYNTHETIC_RECORDS: u32 = 100;
 const SYNTHETIC_VALUE_BYTES: usize = 1024;
@@ -43,7 +43,8 @@ impl NullTopics {
     /// Makes a topic known, with this many partitions.
     pub fn create(&mut self, topic: &str, partitions: i32) {
         if self.ends.len() < NULL_TOPICS_MAX {
-            self.ends.insert(Bytes::copy_from_slice(topic.as_bytes()), vec![0; partitions.max(1) as usize]);
+            let partitions = partitions.clamp(1, PARTITIONS_MAX as i32) as usize;
+            self.ends.insert(Bytes::copy_from_slice(topic.as_bytes()), vec![0; partitions]);
         }
     }
 
@@ -65,6 +66,9 @@ impl NullTopics {
         }
         let index = usize::try_from(index).map_err(|_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         if !self.ends.contains_key(topic) {
+            if topic.len() > TOPIC_NAME_BYTES_MAX {
+                return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
+            }
             if self.ends.len() >= NULL_TOPICS_MAX {
                 return Err(ErrorCode::POLICY_VIOLATION);
             }

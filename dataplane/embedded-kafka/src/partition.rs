@@ -75,6 +75,11 @@ impl Partition {
         self.high_watermark
     }
 
+    /// What it takes of the disk.
+    pub fn bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
     /// Checks one produced batch as a leader does and appends it.
     pub fn append(
         &mut self,

@@ -18,7 +18,8 @@ use kafka_wire::error_code::ErrorCode;
 use crate::configs::{self, Overrides};
 use crate::hooks::Hooks;
 use crate::journal::{FieldReader, FieldWriter, Journal, JournalError, record_bytes};
-use crate::limits::{NODE_ID, PARTITIONS_MAX, PRODUCER_ID_BLOCK, TOPIC_NAME_BYTES_MAX};
+use crate::limits::{NODE_ID, PARTITIONS_MAX, PRODUCER_ID_BLOCK, SENTENCE_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
+use crate::sentence::bounded;
 use crate::syncer::{SyncPoint, Syncer};
 
 /// Identity of a topic; another topic of the same name has another one (KIP-516).
@@ -44,7 +45,8 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
-        Refusal { code, message: message.into() }
+        // It may quote what a peer said, at any length.
+        Refusal { code, message: bounded(message.into(), SENTENCE_BYTES_MAX) }
     }
 }
 

@@ -176,7 +176,8 @@ fn deleted_records_stay_deleted() {
     for (offset, expected) in [
         (4, (ErrorCode::NONE, 4)),
         (11, (ErrorCode::OFFSET_OUT_OF_RANGE, -1)),
-        (2, (ErrorCode::OFFSET_OUT_OF_RANGE, -1)),
+        (2, (ErrorCode::NONE, 4)),
+        (-7, (ErrorCode::OFFSET_OUT_OF_RANGE, -1)),
     ] {
         let partition = DeleteRecordsPartition::default().with_offset(offset);
         let topic = DeleteRecordsTopic::default().with_name(topic_name("t")).with_partitions(vec![partition]);

@@ -23,7 +23,7 @@ use kafka_wire::cold::types::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_wire::cold::types::*;
-use kafka_wire::cold::{RequestKind, ResponseKind};
+use kafka_wire::cold::{self, RequestKind, ResponseKind};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::{api_versions, fetch, produce};
 
@@ -163,6 +163,28 @@ fn sample(api: ApiKey, version: i16) -> RequestKind {
             let resources = vec![about("t"), about("unknown")];
             RequestKind::IncrementalAlterConfigs(IncrementalAlterConfigsRequest::default().with_resources(resources))
         }
+        ApiKey::AlterConfigs => {
+            let set = alter_configs_request::AlterableConfig::default().with_name(text("retention.ms"));
+            let about = |name: &str| {
+                alter_configs_request::AlterConfigsResource::default()
+                    .with_resource_type(2)
+                    .with_resource_name(text(name))
+                    .with_configs(vec![set.clone().with_value(Some(text("6000")))])
+            };
+            RequestKind::AlterConfigs(AlterConfigsRequest::default().with_resources(vec![about("t"), about("unknown")]))
+        }
+        ApiKey::OffsetDelete => {
+            let partition = offset_delete_request::OffsetDeleteRequestPartition::default();
+            let topic = offset_delete_request::OffsetDeleteRequestTopic::default()
+                .with_name(topic())
+                .with_partitions(vec![partition.clone(), partition.with_partition_index(9)]);
+            RequestKind::OffsetDelete(OffsetDeleteRequest::default().with_group_id(group()).with_topics(vec![topic]))
+        }
+        ApiKey::DescribeLogDirs => RequestKind::DescribeLogDirs(DescribeLogDirsRequest::default().with_topics(None)),
+        ApiKey::DescribeTopicPartitions => RequestKind::DescribeTopicPartitions(
+            DescribeTopicPartitionsRequest::default().with_response_partition_limit(2_000),
+        ),
+        ApiKey::DescribeClientQuotas => RequestKind::DescribeClientQuotas(DescribeClientQuotasRequest::default()),
         ApiKey::DescribeCluster => RequestKind::DescribeCluster(DescribeClusterRequest::default()),
         ApiKey::SaslHandshake => {
             RequestKind::SaslHandshake(SaslHandshakeRequest::default().with_mechanism(text("PLAIN")))
@@ -172,33 +194,119 @@ fn sample(api: ApiKey, version: i16) -> RequestKind {
     }
 }
 
-/// Sends one request of that API and version and decodes the answer.
-fn exchange(client: &mut Client, api: ApiKey, version: i16) -> Option<ResponseKind> {
+/// One request of that API and version.
+fn frame(api: ApiKey, version: i16, id: i32) -> Vec<u8> {
     match api {
-        ApiKey::ApiVersions => {
-            let id = client.next_id();
-            client.send(&api_versions::encode_request_frame(version, id, "test", "test", "1"));
-            let body = client.receive_body(api, version, id);
-            api_versions::decode_response(version, body).unwrap();
-        }
+        ApiKey::ApiVersions => api_versions::encode_request_frame(version, id, "test", "test", "1").to_vec(),
         ApiKey::Produce => {
-            let id = client.next_id();
             let sealed = batch(&["a"]);
             let partitions = [produce::OutPartition { index: 0, batch: &sealed }];
             let topics = [produce::OutTopic { name: "t", partitions: &partitions }];
-            client.send(&produce::encode_request_frame(version, id, "test", -1, 1000, &topics).concat());
-            let body = client.receive_body(api, version, id);
-            produce::decode_response(version, body).unwrap();
+            produce::encode_request_frame(version, id, "test", -1, 1000, &topics).concat()
         }
-        ApiKey::Fetch => {
-            let id = client.next_id();
-            client.send(&fetch::encode_request_frame(version, id, "test", &fetch_request("t", 0, 0, 0)));
-            let body = client.receive_body(api, version, id);
-            fetch::decode_response(version, body).unwrap();
-        }
-        _ => return Some(client.cold(api, version, sample(api, version))),
+        ApiKey::Fetch => fetch::encode_request_frame(version, id, "test", &fetch_request("t", 0, 0, 0)).to_vec(),
+        _ => cold::encode_request_frame(&sample(api, version), version, id, "test").unwrap().to_vec(),
     }
-    None
+}
+
+/// Sends one request of that API and version and decodes the answer.
+fn exchange(client: &mut Client, api: ApiKey, version: i16) {
+    exchange_with(client, api, version, b"");
+}
+
+/// As `exchange`, with bytes in the frame behind the request.
+fn exchange_with(client: &mut Client, api: ApiKey, version: i16, behind: &[u8]) {
+    let id = client.next_id();
+    let mut frame = frame(api, version, id);
+    frame.extend_from_slice(behind);
+    let length = (frame.len() as u32 - 4).to_be_bytes();
+    frame[..4].copy_from_slice(&length);
+    client.send(&frame);
+    let body = client.receive_body(api, version, id);
+    match api {
+        ApiKey::ApiVersions => drop(api_versions::decode_response(version, body).unwrap()),
+        ApiKey::Produce => drop(produce::decode_response(version, body).unwrap()),
+        ApiKey::Fetch => drop(fetch::decode_response(version, body).unwrap()),
+        _ => drop(cold::decode_response(api, version, body).unwrap()),
+    }
+}
+
+/// What Apache Kafka 4.4 announces for what this broker offers, taken from its `ApiKeys`.
+const KAFKA: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::Produce, 0, 13), // 3, announced as 0: KAFKA-18659
+    (ApiKey::Fetch, 4, 18),
+    (ApiKey::ListOffsets, 1, 11),
+    (ApiKey::Metadata, 0, 13),
+    (ApiKey::OffsetCommit, 2, 10),
+    (ApiKey::OffsetFetch, 1, 10),
+    (ApiKey::FindCoordinator, 0, 6),
+    (ApiKey::JoinGroup, 0, 9),
+    (ApiKey::Heartbeat, 0, 4),
+    (ApiKey::LeaveGroup, 0, 5),
+    (ApiKey::SyncGroup, 0, 5),
+    (ApiKey::DescribeGroups, 0, 6),
+    (ApiKey::ListGroups, 0, 5),
+    (ApiKey::SaslHandshake, 0, 1),
+    (ApiKey::ApiVersions, 0, 5),
+    (ApiKey::CreateTopics, 2, 7),
+    (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::DeleteRecords, 0, 2),
+    (ApiKey::InitProducerId, 0, 5),
+    (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::DescribeLogDirs, 1, 5),
+    (ApiKey::SaslAuthenticate, 0, 2),
+    (ApiKey::CreatePartitions, 0, 3),
+    (ApiKey::DeleteGroups, 0, 3),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::DescribeClientQuotas, 0, 1),
+    (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::DescribeTopicPartitions, 0, 0),
+];
+
+/// Where this broker stops before Kafka does: Produce, OffsetCommit and OffsetFetch by topic id only, Fetch and
+/// ListOffsets of followers and tiered storage, ApiVersions with an identity (KIP-1242), DeleteGroups of share
+/// groups, DescribeLogDirs of cordoned directories.
+const EARLIER_END: &[(ApiKey, i16)] = &[
+    (ApiKey::Produce, 12),
+    (ApiKey::Fetch, 13),
+    (ApiKey::ListOffsets, 10),
+    (ApiKey::OffsetCommit, 9),
+    (ApiKey::OffsetFetch, 9),
+    (ApiKey::ApiVersions, 4),
+    (ApiKey::DescribeLogDirs, 4),
+    (ApiKey::DeleteGroups, 2),
+];
+
+#[test]
+fn versions_are_announced_as_kafka_4_does() {
+    // segmentio/kafka-go syncs with SyncGroup v0, Debian's kafka-python 2.0.2 asks Metadata v0 first: a client that does
+    // not negotiate speaks the oldest version there is.
+    let broker = TestBroker::start();
+    let announced = advertised(&mut broker.client());
+    let expected: Vec<_> = KAFKA
+        .iter()
+        .map(|(api, min, max)| {
+            let end = EARLIER_END.iter().find(|(earlier, _)| earlier == api).map_or(*max, |(_, end)| *end);
+            assert!(end <= *max);
+            (*api, *min..=end)
+        })
+        .collect();
+    assert_eq!(announced, expected);
+}
+
+#[test]
+fn bytes_behind_a_request_of_any_api_are_ignored() {
+    // `list_topics` and pattern subscriptions of librdkafka 2.3 to 2.16 write three bytes behind Metadata.
+    let broker = TestBroker::start();
+    let mut client = broker.client();
+    client.create("t", 2);
+    for (api, versions) in advertised(&mut client) {
+        for version in versions.filter(|version| api != ApiKey::Produce || *version >= 3) {
+            exchange_with(&mut client, api, version, b"\x01\0\0");
+        }
+    }
 }
 
 #[test]
@@ -258,7 +366,7 @@ fn an_unknown_version_of_api_versions_is_answered_in_version_0_and_others_close(
     let sealed = batch(&["a"]);
     let partitions = [produce::OutPartition { index: 0, batch: &sealed }];
     let topics = [produce::OutTopic { name: "t", partitions: &partitions }];
-    for (api_key, version) in [(0_u8, 2_u8), (1, 99), (99, 0), (75, 0)] {
+    for (api_key, version) in [(0_u8, 2_u8), (1, 99), (99, 0), (68, 0)] {
         let mut client = broker.client();
         let mut frame = produce::encode_request_frame(3, 1, "test", -1, 1000, &topics).concat();
         (frame[5], frame[7]) = (api_key, version);

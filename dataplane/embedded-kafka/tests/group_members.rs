@@ -21,11 +21,17 @@ struct Member {
     generation: i32,
     leads: bool,
     assignment: String,
+    /// Speaks the oldest version of everything, as segmentio/kafka-go and older clients do.
+    is_old: bool,
 }
 
 impl Member {
     fn new(client: Client) -> Member {
-        Member { client, id: String::new(), generation: -1, leads: false, assignment: String::new() }
+        Member { client, id: String::new(), generation: -1, leads: false, assignment: String::new(), is_old: false }
+    }
+
+    fn speaks(&self, version: i16) -> i16 {
+        if self.is_old { 0 } else { version }
     }
 
     /// Joins and syncs until an assignment is there; the leader gives every member its own name.
@@ -54,7 +60,7 @@ impl Member {
                 .with_generation_id(self.generation)
                 .with_member_id(text(&self.id))
                 .with_assignments(assignments.collect());
-            match self.client.cold(ApiKey::SyncGroup, 4, RequestKind::SyncGroup(request)) {
+            match self.client.cold(ApiKey::SyncGroup, self.speaks(4), RequestKind::SyncGroup(request)) {
                 ResponseKind::SyncGroup(synced) => match ErrorCode(synced.error_code) {
                     ErrorCode::NONE => {
                         self.assignment = String::from_utf8(synced.assignment.to_vec()).unwrap();
@@ -77,7 +83,7 @@ impl Member {
             .with_member_id(text(&self.id))
             .with_protocol_type(text("consumer"))
             .with_protocols(vec![protocol.with_metadata(Bytes::from_static(b"topics"))]);
-        match self.client.cold(ApiKey::JoinGroup, 6, RequestKind::JoinGroup(request)) {
+        match self.client.cold(ApiKey::JoinGroup, self.speaks(6), RequestKind::JoinGroup(request)) {
             ResponseKind::JoinGroup(joined) => joined,
             other => panic!("{other:?}"),
         }
@@ -88,7 +94,7 @@ impl Member {
             .with_group_id(group_id(group))
             .with_generation_id(self.generation)
             .with_member_id(text(&self.id));
-        match self.client.cold(ApiKey::Heartbeat, 3, RequestKind::Heartbeat(request)) {
+        match self.client.cold(ApiKey::Heartbeat, self.speaks(3), RequestKind::Heartbeat(request)) {
             ResponseKind::Heartbeat(response) => ErrorCode(response.error_code),
             other => panic!("{other:?}"),
         }
@@ -204,4 +210,30 @@ fn a_waiting_join_is_answered_when_the_last_member_leaves_or_comes() {
     let second = waiting.join().unwrap();
     assert!(second.leads);
     assert_eq!(second.assignment, format!("for {} of 1", second.id));
+}
+
+#[test]
+fn members_of_the_oldest_and_of_newer_versions_share_a_group() {
+    let broker = TestBroker::start();
+    let mut old = Member { is_old: true, ..Member::new(broker.client()) };
+    old.take_part("g");
+    assert_eq!(old.assignment, format!("for {} of 1", old.id));
+    let new = Member::new(broker.client());
+    let joining = thread::spawn(move || {
+        let mut new = new;
+        new.take_part("g");
+        new
+    });
+    while old.heartbeat("g") != ErrorCode::REBALANCE_IN_PROGRESS {
+        thread::yield_now();
+    }
+    old.take_part("g");
+    let mut new = joining.join().unwrap();
+    assert_eq!((old.assignment.as_str(), new.leads), (format!("for {} of 2", old.id).as_str(), false));
+    let leave = LeaveGroupRequest::default().with_group_id(group_id("g")).with_member_id(text(&old.id));
+    match old.client.cold(ApiKey::LeaveGroup, 0, RequestKind::LeaveGroup(leave)) {
+        ResponseKind::LeaveGroup(response) => assert_eq!(response.error_code, 0),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(new.heartbeat("g"), ErrorCode::REBALANCE_IN_PROGRESS);
 }

@@ -30,7 +30,7 @@ pub const VALUE_LINK_BYTES_MIN: usize = 16 * 1024;
 /// A batch body chunk of at least this size is linked into a Produce frame instead of copied.
 pub const BODY_LINK_BYTES_MIN: usize = 4 * 1024;
 
-/// Longest string or nullable string in a non-flexible version (its length is an `i16`).
+/// Longest string or nullable string: what an `i16` can say. Flexible versions could say more, and Kafka refuses it.
 pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
 
 const _: () = assert!(BODY_LINK_BYTES_MIN <= VALUE_LINK_BYTES_MIN);

@@ -7,10 +7,12 @@
 //!
 //! Invariants:
 //! - A walk allocates nothing, and recurses only as deep as the (finite, constant) table does.
+//! - Text is at most as long as a version with 16-bit lengths can say, as in Kafka: what was read can be written again.
 //! - A known tagged field fills its announced size exactly, so a decoder that ignores the size cannot get lost.
 
 use std::ops::Range;
 
+use crate::limits::STRING_BYTES_MAX;
 use crate::primitive::Reader;
 use crate::wire_error::WireError;
 
@@ -59,6 +61,8 @@ pub enum Kind {
     String,
     Bytes,
     Struct(&'static [Field]),
+    /// A structure behind one byte: 1, or -1 where there is none.
+    NullableStruct(&'static [Field]),
     Array(&'static Kind),
 }
 
@@ -171,9 +175,22 @@ impl<V: FnMut(Visit)> Walker<'_, V> {
         let start = reader.offset();
         match kind {
             Kind::Struct(fields) => return self.structure(fields, depth + 1, reader),
+            Kind::NullableStruct(fields) => {
+                let marker = reader.i8(field.name)?;
+                (self.visit)(Visit { field, kind, depth, range: start..reader.offset() });
+                return match marker {
+                    -1 => Ok(()),
+                    1 => self.structure(fields, depth + 1, reader),
+                    other => Err(WireError::Invalid { what: field.name, offset: start, found: other.into() }),
+                };
+            }
             Kind::Array(element) => return self.array(field, *element, depth, reader),
             Kind::String => {
                 let size = if self.flexible { compact(reader, field.name)? } else { reader.i16(field.name)?.into() };
+                if size > STRING_BYTES_MAX as i64 {
+                    let (found, limit) = (size as u64, STRING_BYTES_MAX as u64);
+                    return Err(WireError::TooLarge { what: field.name, offset: start, found, limit });
+                }
                 sized(field, size, start, reader)?;
             }
             Kind::Bytes => {
@@ -224,7 +241,7 @@ fn sized(field: &Field, size: i64, start: usize, reader: &mut Reader<'_>) -> Res
 /// Fewest bytes a value of this kind takes in this version: what one array element must be backed by.
 fn bytes_min(kind: Kind, version: i16, flexible: bool) -> usize {
     match kind {
-        Kind::Bool | Kind::Int8 => 1,
+        Kind::Bool | Kind::Int8 | Kind::NullableStruct(_) => 1,
         Kind::Int16 | Kind::Uint16 => 2,
         Kind::Int32 | Kind::Uint32 => 4,
         Kind::Int64 | Kind::Float64 => 8,

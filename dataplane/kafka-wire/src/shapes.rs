@@ -3,15 +3,19 @@
 //! The tables follow the message definitions of Apache Kafka 4.x; `tests/shapes.rs` proves against `kafka-protocol`
 //! that both read every field of every version at the same place.
 
+pub mod alter_configs;
 pub mod consumer_protocol;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
+pub mod describe_log_dirs;
+pub mod describe_topic_partitions;
 pub mod find_coordinator;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
@@ -22,6 +26,7 @@ pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
 pub mod offset_commit;
+pub mod offset_delete;
 pub mod offset_fetch;
 pub mod sasl_authenticate;
 pub mod sasl_handshake;
@@ -55,6 +60,11 @@ pub const fn of(api: ApiKey) -> Option<(&'static Shape, &'static Shape)> {
         ApiKey::DeleteGroups => (&delete_groups::REQUEST, &delete_groups::RESPONSE),
         ApiKey::IncrementalAlterConfigs => (&incremental_alter_configs::REQUEST, &incremental_alter_configs::RESPONSE),
         ApiKey::DescribeCluster => (&describe_cluster::REQUEST, &describe_cluster::RESPONSE),
+        ApiKey::AlterConfigs => (&alter_configs::REQUEST, &alter_configs::RESPONSE),
+        ApiKey::OffsetDelete => (&offset_delete::REQUEST, &offset_delete::RESPONSE),
+        ApiKey::DescribeLogDirs => (&describe_log_dirs::REQUEST, &describe_log_dirs::RESPONSE),
+        ApiKey::DescribeTopicPartitions => (&describe_topic_partitions::REQUEST, &describe_topic_partitions::RESPONSE),
+        ApiKey::DescribeClientQuotas => (&describe_client_quotas::REQUEST, &describe_client_quotas::RESPONSE),
         _ => return None,
     };
     Some(shapes)

@@ -105,6 +105,13 @@ impl Writer {
                 }
             }
             Kind::Struct(fields) => self.structure(fields),
+            Kind::NullableStruct(fields) => match self.random(2) {
+                0 => self.out.put_i8(-1),
+                _ => {
+                    self.out.put_i8(1);
+                    self.structure(fields);
+                }
+            },
         }
     }
 

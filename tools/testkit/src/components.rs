@@ -2,6 +2,7 @@
 //!
 //! | component | by | why this one |
 //! |---|---|---|
+//! | `go` | the system, Debian's is too old | must be there, new enough for `go/go.mod`; builds Go's Kafka clients |
 //! | `jdk`, `maven`, `python`, `kcat` | the distribution's packages | must be there; installed when we may, else named |
 //! | `cargo-deny` | `cargo install` | licences, bans and sources of dependencies; minutes to build, once |
 //! | `cargo-mutants` | `cargo install` | what no test notices; for `cargo xtask mutants` only |
@@ -92,6 +93,14 @@ pub const ALL: &[Component] = &[
         version: "1+",
         about: "command-line client on librdkafka; Debian's is old (2.0.2), which is why it is here",
         source: Source::System(Program { name: "kcat", version_args: &["-V"], major_min: 1, apt: &["kcat"] }),
+        needs: &[],
+        nightly: false,
+    },
+    Component {
+        name: "go",
+        version: "1+",
+        about: "builds Sarama, kafka-go and franz-go; how new it must be is said by testkit/go/go.mod",
+        source: Source::System(Program { name: "go", version_args: &["version"], major_min: 1, apt: &["golang-go"] }),
         needs: &[],
         nightly: false,
     },

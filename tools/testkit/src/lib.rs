@@ -18,6 +18,7 @@ pub mod components;
 pub mod daemon;
 pub mod fetch;
 pub mod gateway;
+pub mod go;
 pub mod http;
 pub mod java;
 pub mod kafka;

@@ -6,11 +6,12 @@
 use authdb::{AuthDbError, NewTopic};
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use kafka_admin::{AdminError, TopicAdmin};
 use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
 use model::ids::ClusterName;
 use model::limits::{MESSAGE_BYTES_MAX_DEFAULT, MESSAGE_BYTES_MAX_LIMIT};
-use model::naming::physical_topic_for_creation;
+use model::naming::{physical_topic, physical_topic_for_creation};
 use model::topic_options::{Compression, Partitioner, TopicOptions};
 use serde::Deserialize;
 use serde_json::Value;
@@ -91,7 +92,7 @@ const DOC: EndpointDoc = EndpointDoc {
             }],
         ),
         ResponseDoc::bare(404, "no such app or cluster"),
-        ResponseDoc::bare(409, "the topic version exists already"),
+        ResponseDoc::bare(409, "the topic version exists already, or another one that Kafka takes for the same name"),
         ResponseDoc::bare(502, "Kafka refuses"),
         ResponseDoc::bare(503, "Kafka or the database cannot be reached; nothing was made")
             .and_headers(&[("Retry-After", "seconds")]),
@@ -143,6 +144,8 @@ async fn handle(
         return Err(AuthDbError::TopicExists { owner: path.owner, name: path.name, ver: path.ver }.into());
     }
 
+    refuse_collision(&state, &cluster, &physical).await?;
+
     let replicas = match replicas(params.replicas)? {
         Some(replicas) => replicas,
         None => admin.broker_count().await?.clamp(1, REPLICAS_DEFAULT) as i16,
@@ -179,6 +182,20 @@ async fn handle(
         value["note"] = note.into();
     }
     Ok(Json(value))
+}
+
+/// Kafka's metrics take `.` and `_` for the same, so of two names that differ in nothing else a cluster takes one. Kafka
+/// knows topics that are not registered here and has the last word; this says the other's name before anything is made.
+async fn refuse_collision(state: &Shared, cluster: &ClusterName, physical: &str) -> Result<(), ApiError> {
+    let folded = physical.replace('.', "_");
+    for topic in state.db.list_topics(None).await?.iter().filter(|topic| topic.cluster == *cluster) {
+        let other = physical_topic(&topic.owner, &topic.name, &topic.ver);
+        if other != physical && other.replace('.', "_") == folded {
+            let message = format!("Kafka takes {physical} and {other}, which is there on {cluster}, for the same name");
+            return Err(ApiError::new(StatusCode::CONFLICT, "name_collides", message));
+        }
+    }
+    Ok(())
 }
 
 struct Made {

@@ -6,14 +6,19 @@ use kafka_wire::cold::types::create_partitions_response::CreatePartitionsTopicRe
 use kafka_wire::cold::types::{CreatePartitionsRequest, CreatePartitionsResponse};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::once::once;
 use crate::apis::{message, text};
 use crate::broker::{Broker, Now, Outcome};
-use crate::topics::Refusal;
+use crate::topics::{Refusal, check_name};
 
 pub fn handle(broker: &mut Broker, request: CreatePartitionsRequest, now: Now) -> Outcome {
-    let results = request.topics.iter().map(|topic| {
+    let results = once(&request.topics, |topic| topic.name.clone()).into_iter().map(|(topic, doubled)| {
         let result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
-        match grow(broker, topic, request.validate_only, now) {
+        let grown = match doubled {
+            true => Err(Refusal::new(ErrorCode::INVALID_REQUEST, "duplicate topic name in the request")),
+            false => grow(broker, topic, request.validate_only, now),
+        };
+        match grown {
             Ok(()) => result,
             Err(refusal) => result.with_error_code(refusal.code.0).with_error_message(Some(text(&refusal.message))),
         }
@@ -35,6 +40,7 @@ pub fn refuse(request: &CreatePartitionsRequest, code: ErrorCode) -> ResponseKin
 fn grow(broker: &mut Broker, topic: &CreatePartitionsTopic, validate_only: bool, now: Now) -> Result<(), Refusal> {
     let name = topic.name.0.as_str();
     if let Some(null) = &mut broker.null {
+        check_name(name)?;
         null.create(name, topic.count);
         return Ok(());
     }

@@ -6,10 +6,12 @@ use kafka_wire::cold::types::create_topics_response::{CreatableTopicConfigs, Cre
 use kafka_wire::cold::types::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::once::once;
 use crate::apis::{message, text, wire_id};
 use crate::broker::{Broker, Now, Outcome};
-use crate::configs::{Overrides, TOPIC_OPTIONS, effective};
-use crate::topics::{NewTopic, Refusal, TopicId, TopicMeta};
+use crate::configs::{Overrides, effective, shown_options};
+use crate::limits::NEW_PARTITIONS_PER_REQUEST_MAX;
+use crate::topics::{NewTopic, Refusal, TopicId, TopicMeta, check_name};
 
 /// From here the answer shows partitions, replicas and options (KIP-525), and the topic's id from 7 on.
 const DETAILS_FROM: i16 = 5;
@@ -17,11 +19,15 @@ const IDS_FROM: i16 = 7;
 
 pub fn handle(broker: &mut Broker, version: i16, request: CreateTopicsRequest, now: Now) -> Outcome {
     let mut results = Vec::with_capacity(request.topics.len());
-    for (at, topic) in request.topics.iter().enumerate() {
-        let repeated = request.topics.iter().enumerate().any(|(other, t)| other != at && t.name == topic.name);
-        let made = match repeated {
-            true => Err(Refusal::new(ErrorCode::INVALID_REQUEST, "duplicate topic name in the request")),
-            false => make(broker, topic, request.validate_only, now),
+    let mut new_partitions = 0;
+    for (topic, doubled) in once(&request.topics, |topic| topic.name.clone()) {
+        new_partitions += i64::from(topic.num_partitions.max(1)).max(topic.assignments.len() as i64);
+        let made = if doubled {
+            Err(Refusal::new(ErrorCode::INVALID_REQUEST, "duplicate topic name in the request"))
+        } else if new_partitions > NEW_PARTITIONS_PER_REQUEST_MAX {
+            Err(Refusal::new(ErrorCode::POLICY_VIOLATION, "excessively large number of partitions per request"))
+        } else {
+            make(broker, topic, request.validate_only, now)
         };
         results.push(match made {
             Ok(meta) => described(version, &meta),
@@ -44,8 +50,9 @@ pub fn refuse(request: &CreateTopicsRequest, code: ErrorCode) -> ResponseKind {
 
 /// Makes a topic and opens its partitions; the caller waits for the catalogue's sync.
 pub fn create(broker: &mut Broker, wanted: &NewTopic, id: TopicId, now: Now) -> Result<TopicMeta, Refusal> {
-    let meta = broker.catalogue.plan(wanted, id)?;
+    let meta = plan(broker, wanted, id)?;
     broker.catalogue.create(meta.clone())?;
+    broker.names.insert(&meta);
     if let Some(null) = &mut broker.null {
         null.create(&meta.name, meta.partitions);
     }
@@ -53,6 +60,18 @@ pub fn create(broker: &mut Broker, wanted: &NewTopic, id: TopicId, now: Now) -> 
         .open_partitions(&meta.name, now)
         .map_err(|err| Refusal::new(ErrorCode::KAFKA_STORAGE_ERROR, err.to_string()))?;
     Ok(meta)
+}
+
+/// Checks everything about a new topic without making it.
+fn plan(broker: &Broker, wanted: &NewTopic, id: TopicId) -> Result<TopicMeta, Refusal> {
+    let meta = broker.catalogue.plan(wanted, id)?;
+    match broker.names.collides(&meta.name) {
+        Some(other) => {
+            let message = format!("topic {:?} collides with existing topic {other:?}", meta.name);
+            Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message))
+        }
+        None => Ok(meta),
+    }
 }
 
 /// Random, never the zero id.
@@ -85,6 +104,7 @@ fn make(broker: &mut Broker, topic: &CreatableTopic, validate_only: bool, now: N
         overrides,
     };
     if broker.null.is_some() {
+        check_name(&wanted.name)?;
         // Accepts every create, whatever is asked of replicas; making a topic again begins it anew.
         let name = wanted.name.clone();
         let partitions = if wanted.partitions > 0 { wanted.partitions } else { crate::limits::NULL_PARTITIONS };
@@ -96,7 +116,7 @@ fn make(broker: &mut Broker, topic: &CreatableTopic, validate_only: bool, now: N
     }
     let id = fresh_topic_id();
     match validate_only {
-        true => broker.catalogue.plan(&wanted, [0; 16]),
+        true => plan(broker, &wanted, [0; 16]),
         false => create(broker, &wanted, id, now),
     }
 }
@@ -104,7 +124,7 @@ fn make(broker: &mut Broker, topic: &CreatableTopic, validate_only: bool, now: N
 fn described(version: i16, meta: &TopicMeta) -> CreatableTopicResult {
     let mut result = CreatableTopicResult::default().with_name(TopicName(text(&meta.name))).with_error_message(None);
     if version >= DETAILS_FROM {
-        let configs = TOPIC_OPTIONS.iter().map(|option| {
+        let configs = shown_options().map(|option| {
             let source = if meta.overrides.contains_key(option.name) { 1 } else { 5 };
             CreatableTopicConfigs::default()
                 .with_name(text(option.name))

@@ -6,6 +6,7 @@ use kafka_wire::cold::types::{DeleteGroupsRequest, DeleteGroupsResponse};
 use kafka_wire::error_code::ErrorCode;
 use tracing::error;
 
+use crate::apis::once::distinct;
 use crate::broker::{Broker, Outcome};
 
 pub fn handle(broker: &mut Broker, request: DeleteGroupsRequest) -> Outcome {
@@ -32,7 +33,7 @@ pub fn refuse(request: &DeleteGroupsRequest, code: ErrorCode) -> ResponseKind {
 }
 
 fn each(request: &DeleteGroupsRequest, mut answer: impl FnMut(&str) -> ErrorCode) -> ResponseKind {
-    let results = request.groups_names.iter().map(|id| {
+    let results = distinct(&request.groups_names, |id| id.0.clone()).map(|id| {
         let code = answer(id.0.as_str());
         DeletableGroupResult::default().with_group_id(id.clone()).with_error_code(code.0)
     });

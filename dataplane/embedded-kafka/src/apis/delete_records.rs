@@ -21,6 +21,10 @@ pub fn refuse(request: &DeleteRecordsRequest, code: ErrorCode) -> ResponseKind {
 fn delete(broker: &mut Broker, topic: &str, index: i32, offset: i64) -> Result<i64, Refusal> {
     let not_here = || Refusal::new(NOT_HERE, format!("{topic}-{index} does not exist"));
     let partition = broker.partition(topic, index).ok_or_else(not_here)?;
+    // What begins later already has nothing to delete, which is no mistake (KIP-107).
+    if (0..=partition.start_offset()).contains(&offset) {
+        return Ok(partition.start_offset());
+    }
     let start = partition.delete_before(offset)?;
     broker.catalogue.update(topic, |meta| {
         meta.start_offsets.insert(index, start);

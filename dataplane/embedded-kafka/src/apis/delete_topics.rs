@@ -5,6 +5,7 @@ use kafka_wire::cold::types::delete_topics_response::DeletableTopicResult;
 use kafka_wire::cold::types::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::once::once;
 use crate::apis::{text, wire_id};
 use crate::broker::{Broker, Now, Outcome};
 use crate::topics::{Refusal, TopicId};
@@ -12,17 +13,21 @@ use crate::topics::{Refusal, TopicId};
 const BY_ID_FROM: i16 = 6;
 
 pub fn handle(broker: &mut Broker, version: i16, request: DeleteTopicsRequest, now: Now) -> Outcome {
-    let results = wanted(version, &request).into_iter().map(|(name, id)| {
+    let wanted = once(wanted(version, &request), Clone::clone);
+    let results = wanted.into_iter().map(|((name, id), doubled)| {
         let known = match &name {
             Some(name) => Ok(name.clone()),
             None => broker
-                .catalogue
-                .topics()
-                .find(|topic| topic.id == id)
-                .map(|topic| topic.name.clone())
+                .names
+                .by_id(&id)
+                .map(str::to_owned)
                 .ok_or_else(|| Refusal::new(ErrorCode::UNKNOWN_TOPIC_ID, "no topic has this id")),
         };
-        let code = match known.clone().and_then(|name| delete(broker, &name, now)) {
+        let deleted = match doubled {
+            true => Err(Refusal::new(ErrorCode::INVALID_REQUEST, "duplicate topic in the request")),
+            false => known.clone().and_then(|name| delete(broker, &name, now)),
+        };
+        let code = match deleted {
             Ok(()) => ErrorCode::NONE,
             Err(refusal) => refusal.code,
         };
@@ -43,7 +48,8 @@ fn delete(broker: &mut Broker, name: &str, now: Now) -> Result<(), Refusal> {
         null.delete(name);
         return Ok(());
     }
-    broker.catalogue.delete(name)?;
+    let meta = broker.catalogue.delete(name)?;
+    broker.names.remove(&meta);
     broker.offsets.delete_topic(name)?;
     broker.close_topic(name, now);
     Ok(())

@@ -1,4 +1,4 @@
-//! DescribeConfigs: every topic option with its value and where it comes from; a handful for the broker.
+//! DescribeConfigs: the topic options that have an effect, and where their values come from; a handful for the broker.
 
 use kafka_wire::cold::ResponseKind;
 use kafka_wire::cold::types::describe_configs_request::DescribeConfigsResource;
@@ -8,9 +8,10 @@ use kafka_wire::cold::types::describe_configs_response::{
 use kafka_wire::cold::types::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::once::distinct;
 use crate::apis::{message, text};
 use crate::broker::{Broker, Outcome};
-use crate::configs::{Overrides, TOPIC_OPTIONS, effective};
+use crate::configs::{Overrides, effective, shown_options};
 use crate::limits::NODE_ID;
 use crate::topics::{Refusal, unknown_topic};
 
@@ -24,7 +25,8 @@ const DEFAULT: i8 = 5;
 const STRING_TYPE: i8 = 2;
 
 pub fn handle(broker: &Broker, request: DescribeConfigsRequest) -> Outcome {
-    let results = request.resources.iter().map(|resource| {
+    let resources = distinct(&request.resources, |resource| (resource.resource_type, resource.resource_name.clone()));
+    let results = resources.map(|resource| {
         let result = about(resource);
         match configs(broker, resource, &request) {
             Ok(configs) => result.with_configs(configs),
@@ -83,7 +85,7 @@ fn topic_configs(
     wanted: impl Fn(&str) -> bool,
     request: &DescribeConfigsRequest,
 ) -> Vec<DescribeConfigsResourceResult> {
-    let shown = TOPIC_OPTIONS.iter().filter(|option| wanted(option.name)).map(|option| {
+    let shown = shown_options().filter(|option| wanted(option.name)).map(|option| {
         let value = text(effective(overrides, option.name));
         let set = overrides.contains_key(option.name);
         let mut synonyms = Vec::new();
@@ -119,6 +121,7 @@ fn broker_configs(broker: &Broker, wanted: impl Fn(&str) -> bool) -> Vec<Describ
         ("log.dirs", broker.config.data_dir.display().to_string()),
         ("node.id", NODE_ID.to_string()),
         ("num.partitions", broker.config.default_partitions.to_string()),
+        ("offsets.retention.minutes", (broker.config.offsets_retention.as_secs() / 60).to_string()),
     ];
     let shown = values.into_iter().filter(|(name, _)| wanted(name)).map(|(name, value)| {
         DescribeConfigsResourceResult::default()

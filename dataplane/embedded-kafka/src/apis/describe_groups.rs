@@ -5,15 +5,27 @@ use kafka_wire::cold::types::describe_groups_response::{DescribedGroup, Describe
 use kafka_wire::cold::types::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kafka_wire::error_code::ErrorCode;
 
-use crate::apis::text;
+use crate::apis::once::distinct;
+use crate::apis::{TOO_MUCH, text};
 use crate::broker::{Broker, Outcome};
 use crate::groups::State;
+use crate::limits::{GATHERED_BYTES_MAX, SENTENCE_BYTES_MAX};
+use crate::sentence::bounded;
 
 /// From here a missing group is an error of its own (KIP-1043).
 const NOT_FOUND_FROM: i16 = 6;
 
 pub fn handle(broker: &Broker, version: i16, request: DescribeGroupsRequest) -> Outcome {
-    let groups = request.groups.into_iter().map(|id| one(broker, version, id)).collect();
+    let mut gathered_bytes = 0;
+    let groups = distinct(request.groups, |id| id.0.clone()).map(|id| {
+        if gathered_bytes > GATHERED_BYTES_MAX {
+            return DescribedGroup::default().with_group_id(id).with_error_code(TOO_MUCH.0);
+        }
+        let group = one(broker, version, id);
+        gathered_bytes += group.members.iter().map(member_bytes).sum::<usize>();
+        group
+    });
+    let groups = groups.collect();
     Outcome::Answer(ResponseKind::DescribeGroups(DescribeGroupsResponse::default().with_groups(groups)))
 }
 
@@ -21,6 +33,11 @@ pub fn refuse(request: &DescribeGroupsRequest, code: ErrorCode) -> ResponseKind 
     let refused = |id: &GroupId| DescribedGroup::default().with_group_id(id.clone()).with_error_code(code.0);
     let groups = request.groups.iter().map(refused).collect();
     ResponseKind::DescribeGroups(DescribeGroupsResponse::default().with_groups(groups))
+}
+
+fn member_bytes(member: &DescribedGroupMember) -> usize {
+    let text = member.member_id.len() + member.client_id.len() + member.client_host.len();
+    text + member.member_metadata.len() + member.member_assignment.len()
 }
 
 fn one(broker: &Broker, version: i16, id: GroupId) -> DescribedGroup {
@@ -37,7 +54,7 @@ fn one(broker: &Broker, version: i16, id: GroupId) -> DescribedGroup {
         return match version >= NOT_FOUND_FROM {
             true => dead
                 .with_error_code(ErrorCode::GROUP_ID_NOT_FOUND.0)
-                .with_error_message(Some(text(&format!("group {name} not found"))))
+                .with_error_message(Some(text(&bounded(format!("group {name} not found"), SENTENCE_BYTES_MAX))))
                 .with_group_id(id),
             false => dead.with_group_id(id),
         };

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::HashSet;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, FetchedTopic, NO_TOPIC_ID, VERSIONS,
@@ -25,6 +26,7 @@ use crate::slot::{Answer, Slot};
 pub fn handle(broker: &mut Broker, slot: &Rc<Slot>, body: Bytes, now: Now) -> bool {
     let Some(mut request) = read(slot, body) else { return false };
     name_topics(broker, &mut request);
+    keep_distinct(&mut request);
     if request.session_id != 0 {
         let error = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
         answer(slot, &FetchResponse { error, ..FetchResponse::default() });
@@ -66,8 +68,21 @@ pub fn refuse(slot: &Rc<Slot>, body: Bytes, code: ErrorCode) -> bool {
 /// Fills in the names of topics asked for by id; a topic that is not here keeps none.
 fn name_topics(broker: &Broker, request: &mut FetchRequest) {
     for topic in request.topics.iter_mut().filter(|topic| topic.id != NO_TOPIC_ID) {
-        let named = broker.catalogue.topics().find(|known| known.id == topic.id);
-        topic.name = named.map(|known| Bytes::copy_from_slice(known.name.as_bytes())).unwrap_or_default();
+        let named = broker.names.by_id(&topic.id);
+        topic.name = named.map(|name| Bytes::copy_from_slice(name.as_bytes())).unwrap_or_default();
+    }
+}
+
+/// A partition named again is read once, for its first place.
+fn keep_distinct(request: &mut FetchRequest) {
+    if let [FetchTopic { partitions, .. }] = request.topics.as_slice()
+        && partitions.len() == 1
+    {
+        return;
+    }
+    let mut seen = HashSet::default();
+    for FetchTopic { name, id, partitions } in &mut request.topics {
+        partitions.retain(|wanted| seen.insert((name.clone(), *id, wanted.index)));
     }
 }
 

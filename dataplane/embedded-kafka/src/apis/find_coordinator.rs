@@ -5,17 +5,22 @@ use kafka_wire::cold::types::find_coordinator_response::Coordinator;
 use kafka_wire::cold::types::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire::error_code::ErrorCode;
 
-use crate::apis::{message, text};
+use crate::apis::{NO_TRANSACTIONS, text};
 use crate::broker::{Broker, Outcome};
 use crate::limits::NODE_ID;
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 /// From this version one request asks for many keys (KIP-699).
 const BATCHED_FROM: i16 = 4;
 
 pub fn handle(broker: &Broker, version: i16, request: FindCoordinatorRequest) -> Outcome {
-    if request.key_type != GROUP {
-        return Outcome::Answer(refuse(version, &request, ErrorCode::INVALID_REQUEST));
+    match request.key_type {
+        GROUP => {}
+        TRANSACTION => {
+            return Outcome::Answer(refused(version, &request, NO_TRANSACTIONS, "there are no transactions here"));
+        }
+        _ => return Outcome::Answer(refuse(version, &request, ErrorCode::INVALID_REQUEST)),
     }
     let host = text(&broker.config.host);
     let port = i32::from(broker.config.port);
@@ -32,14 +37,19 @@ pub fn handle(broker: &Broker, version: i16, request: FindCoordinatorRequest) ->
 }
 
 pub fn refuse(version: i16, request: &FindCoordinatorRequest, code: ErrorCode) -> ResponseKind {
+    refused(version, request, code, code.name())
+}
+
+fn refused(version: i16, request: &FindCoordinatorRequest, code: ErrorCode, why: &str) -> ResponseKind {
+    let why = || Some(text(why));
     let response = FindCoordinatorResponse::default();
     ResponseKind::FindCoordinator(if version < BATCHED_FROM {
         let nobody = response.with_node_id(BrokerId(-1)).with_port(-1);
-        nobody.with_error_code(code.0).with_error_message(message(code))
+        nobody.with_error_code(code.0).with_error_message(why())
     } else {
         let one = |key: &_| {
             let nobody = Coordinator::default().with_key(Clone::clone(key)).with_node_id(BrokerId(-1)).with_port(-1);
-            nobody.with_error_code(code.0).with_error_message(message(code))
+            nobody.with_error_code(code.0).with_error_message(why())
         };
         response.with_coordinators(request.coordinator_keys.iter().map(one).collect())
     })

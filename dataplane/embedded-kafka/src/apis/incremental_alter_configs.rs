@@ -8,6 +8,7 @@ use kafka_wire::cold::types::{IncrementalAlterConfigsRequest, IncrementalAlterCo
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::describe_configs::TOPIC;
+use crate::apis::once::once;
 use crate::apis::{message, text};
 use crate::broker::{Broker, Outcome};
 use crate::configs::{Kind, Overrides, TopicOptions, definition, effective, validate};
@@ -19,9 +20,14 @@ const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 pub fn handle(broker: &mut Broker, request: IncrementalAlterConfigsRequest) -> Outcome {
-    let results = request.resources.iter().map(|resource| {
+    let resources = once(&request.resources, |resource| (resource.resource_type, resource.resource_name.clone()));
+    let results = resources.into_iter().map(|(resource, doubled)| {
         let result = about(resource);
-        match alter(broker, resource, request.validate_only) {
+        let altered = match doubled {
+            true => Err(Refusal::new(ErrorCode::INVALID_REQUEST, "each resource must appear at most once")),
+            false => alter(broker, resource, request.validate_only),
+        };
+        match altered {
             Ok(()) => result.with_error_message(None),
             Err(refusal) => result.with_error_code(refusal.code.0).with_error_message(Some(text(&refusal.message))),
         }
@@ -50,17 +56,28 @@ fn about(resource: &AlterConfigsResource) -> AlterConfigsResourceResponse {
 
 fn alter(broker: &mut Broker, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Refusal> {
     let name = resource.resource_name.as_str();
-    if resource.resource_type != TOPIC {
-        let message = format!("resources of type {} cannot be changed on this broker", resource.resource_type);
+    change_overrides(broker, resource.resource_type, name, validate_only, |overrides| {
+        resource.configs.iter().try_for_each(|config| apply(overrides, config))
+    })
+}
+
+/// Changes the options of a topic, which are the only ones that can be.
+pub(super) fn change_overrides(
+    broker: &mut Broker,
+    resource_type: i8,
+    name: &str,
+    validate_only: bool,
+    change: impl FnOnce(&mut Overrides) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    if resource_type != TOPIC {
+        let message = format!("resources of type {resource_type} cannot be changed on this broker");
         return Err(Refusal::new(ErrorCode::INVALID_REQUEST, message));
     }
     if broker.null.is_some() {
         return Ok(());
     }
     let mut overrides = broker.catalogue.topic(name).ok_or_else(|| unknown_topic(name))?.overrides.clone();
-    for config in &resource.configs {
-        apply(&mut overrides, config)?;
-    }
+    change(&mut overrides)?;
     if validate_only {
         return Ok(());
     }

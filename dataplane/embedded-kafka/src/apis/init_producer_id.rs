@@ -4,11 +4,12 @@ use kafka_wire::cold::ResponseKind;
 use kafka_wire::cold::types::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::NO_TRANSACTIONS;
 use crate::broker::{Broker, Outcome};
 
 pub fn handle(broker: &mut Broker, request: InitProducerIdRequest) -> Outcome {
     if request.transactional_id.is_some() {
-        return Outcome::Answer(refuse(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
+        return Outcome::Answer(refuse(NO_TRANSACTIONS));
     }
     match broker.catalogue.next_producer_id() {
         Err(refusal) => Outcome::Answer(refuse(refusal.code)),

@@ -11,6 +11,8 @@ use kafka_wire::error_code::ErrorCode;
 use crate::apis::text;
 use crate::broker::{Broker, Now, Outcome, Peer, wait_of};
 use crate::groups::{Join, Joined, Protocol};
+use crate::limits::CLIENT_ID_BYTES_MAX;
+use crate::sentence::bounded;
 use crate::slot::Slot;
 
 /// From here a new member is told its id before it may join (KIP-394).
@@ -34,7 +36,8 @@ pub fn handle(
         group: request.group_id.0.to_string(),
         member: request.member_id.to_string(),
         instance: request.group_instance_id.map(|instance| instance.to_string()),
-        client_id: client_id.to_owned(),
+        // Member ids begin with it, and DescribeGroups shows it.
+        client_id: bounded(client_id.to_owned(), CLIENT_ID_BYTES_MAX),
         client_host: format!("/{}", peer.ip),
         session_timeout,
         rebalance_timeout,

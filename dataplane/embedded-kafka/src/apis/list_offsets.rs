@@ -6,6 +6,7 @@ use kafka_wire::cold::types::list_offsets_response::{ListOffsetsPartitionRespons
 use kafka_wire::cold::types::{ListOffsetsRequest, ListOffsetsResponse};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::once::{merged, once};
 use crate::broker::{Broker, NOT_HERE, Outcome};
 use crate::limits::LEADER_EPOCH;
 use crate::partition::Wanted;
@@ -14,31 +15,30 @@ use crate::partition::Wanted;
 const EPOCH_FROM: i16 = 4;
 
 pub fn handle(broker: &mut Broker, version: i16, request: ListOffsetsRequest) -> Outcome {
-    Outcome::Answer(each(&request, |topic, partition| {
-        let answer = one(broker, topic, partition);
-        let knows_epoch = version >= EPOCH_FROM && answer.offset >= 0;
-        answer.with_leader_epoch(if knows_epoch { LEADER_EPOCH } else { -1 })
-    }))
+    // A lookup by time may decompress a batch: a partition named twice is looked at not even once, as in Kafka.
+    let topics = merged(request.topics.into_iter().map(|topic| (topic.name, topic.partitions)));
+    let topics = topics.into_iter().map(|(name, partitions)| {
+        let partitions = once(partitions, |asked| asked.partition_index).into_iter().map(|(asked, doubled)| {
+            let answer = match doubled {
+                true => failed(asked.partition_index, ErrorCode::INVALID_REQUEST),
+                false => one(broker, name.0.as_str(), &asked),
+            };
+            let knows_epoch = version >= EPOCH_FROM && answer.offset >= 0;
+            answer.with_leader_epoch(if knows_epoch { LEADER_EPOCH } else { -1 })
+        });
+        let partitions = partitions.collect();
+        ListOffsetsTopicResponse::default().with_name(name).with_partitions(partitions)
+    });
+    let topics = topics.collect();
+    Outcome::Answer(ResponseKind::ListOffsets(ListOffsetsResponse::default().with_topics(topics)))
 }
 
 pub fn refuse(request: &ListOffsetsRequest, code: ErrorCode) -> ResponseKind {
-    each(request, |_, partition| failed(partition.partition_index, code))
-}
-
-fn each(
-    request: &ListOffsetsRequest,
-    mut answer: impl FnMut(&str, &ListOffsetsPartition) -> ListOffsetsPartitionResponse,
-) -> ResponseKind {
-    let topics = request
-        .topics
-        .iter()
-        .map(|topic| {
-            let partitions =
-                topic.partitions.iter().map(|partition| answer(topic.name.0.as_str(), partition)).collect();
-            ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
-        })
-        .collect();
-    ResponseKind::ListOffsets(ListOffsetsResponse::default().with_topics(topics))
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| failed(asked.partition_index, code)).collect();
+        ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
+    });
+    ResponseKind::ListOffsets(ListOffsetsResponse::default().with_topics(topics.collect()))
 }
 
 fn one(broker: &mut Broker, topic: &str, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {

@@ -11,6 +11,7 @@ use kafka_wire::error_code::ErrorCode;
 use tracing::info;
 
 use crate::apis::create_topics::fresh_topic_id;
+use crate::apis::once::distinct;
 use crate::apis::{text, wire_id};
 use crate::broker::{Broker, NOT_HERE, Now, Outcome};
 use crate::limits::{LEADER_EPOCH, NODE_ID};
@@ -23,8 +24,7 @@ pub fn handle(broker: &mut Broker, version: i16, request: MetadataRequest, now: 
         // Version 0 has no null: there an empty list asks for all.
         None => all(broker),
         Some(topics) if version == 0 && topics.is_empty() => all(broker),
-        Some(topics) => topics
-            .into_iter()
+        Some(topics) => distinct(topics, |topic| (topic.name.clone(), topic.topic_id))
             .map(|wanted| match wanted.name {
                 Some(name) => by_name(broker, name.0.as_str(), create, &mut created, now),
                 None => by_id(broker, *wanted.topic_id.as_bytes()),
@@ -96,7 +96,7 @@ fn by_name(broker: &mut Broker, name: &str, create: bool, created: &mut bool, no
 }
 
 fn by_id(broker: &Broker, id: TopicId) -> MetadataResponseTopic {
-    match broker.catalogue.topics().find(|topic| topic.id == id) {
+    match broker.names.by_id(&id).and_then(|name| broker.catalogue.topic(name)) {
         Some(topic) => described(&topic.name, Some(&topic.id), topic.partitions),
         None => {
             MetadataResponseTopic::default().with_topic_id(wire_id(&id)).with_error_code(ErrorCode::UNKNOWN_TOPIC_ID.0)

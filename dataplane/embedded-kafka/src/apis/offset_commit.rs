@@ -9,7 +9,7 @@ use tracing::error;
 
 use crate::broker::{Broker, NOT_HERE, Now, Outcome};
 use crate::groups::Caller;
-use crate::limits::OFFSET_METADATA_BYTES_MAX;
+use crate::limits::{OFFSET_METADATA_BYTES_MAX, OFFSETS_MAX, OFFSETS_WITHOUT_MEMBERS_MAX};
 use crate::offsets::{Committed, OffsetsError};
 
 pub fn handle(broker: &mut Broker, request: OffsetCommitRequest, now: Now) -> Outcome {
@@ -41,7 +41,9 @@ pub fn handle(broker: &mut Broker, request: OffsetCommitRequest, now: Now) -> Ou
         commits.push((topic.to_owned(), index, committed));
         ErrorCode::NONE
     });
-    match broker.offsets.commit(caller.group, commits) {
+    let has_members = broker.groups.has_members(caller.group);
+    let room = if has_members { OFFSETS_MAX } else { OFFSETS_WITHOUT_MEMBERS_MAX };
+    match broker.offsets.commit(caller.group, commits, room) {
         Ok(()) => Outcome::Durable {
             point: broker.offsets.request_sync(broker.syncer()),
             answer,

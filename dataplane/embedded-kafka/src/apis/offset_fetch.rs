@@ -8,13 +8,18 @@ use kafka_wire::cold::types::offset_fetch_response::{
 use kafka_wire::cold::types::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use kafka_wire::error_code::ErrorCode;
 
-use crate::apis::text;
+use crate::apis::once::{distinct, merged};
+use crate::apis::{TOO_MUCH, text};
 use crate::broker::{Broker, Outcome};
+use crate::limits::GATHERED_BYTES_MAX;
 use crate::offsets::{Committed, Offsets};
 
 const MANY_FROM: i16 = 8;
 /// Before this version there is no place for an error but in the partitions.
 const GROUP_ERROR_FROM: i16 = 2;
+
+/// One partition in the answer, without its metadata.
+const FOUND_BYTES: usize = 24;
 
 /// One partition's answer.
 struct Found {
@@ -38,24 +43,28 @@ impl Found {
 pub fn handle(broker: &Broker, version: i16, request: OffsetFetchRequest) -> Outcome {
     let offsets = &broker.offsets;
     let response = OffsetFetchResponse::default();
-    Outcome::Answer(ResponseKind::OffsetFetch(if version < MANY_FROM {
-        let asked = request.topics.map(|topics| {
-            topics.into_iter().map(|topic| (topic.name.0.to_string(), topic.partition_indexes)).collect()
-        });
-        let topics = find(offsets, request.group_id.0.as_str(), asked);
-        response.with_topics(topics.into_iter().map(|(name, found)| single(version, &name, found)).collect())
-    } else {
-        let groups = request.groups.into_iter().map(|group| {
-            let asked = group.topics.map(|topics| {
-                topics.into_iter().map(|topic| (topic.name.0.to_string(), topic.partition_indexes)).collect()
-            });
-            let topics = find(offsets, group.group_id.0.as_str(), asked);
-            OffsetFetchResponseGroup::default()
-                .with_group_id(group.group_id)
-                .with_topics(topics.into_iter().map(|(name, found)| many(&name, found)).collect())
-        });
-        response.with_groups(groups.collect())
-    }))
+    let mut room_bytes = GATHERED_BYTES_MAX;
+    if version < MANY_FROM {
+        let asked = request.topics.iter().flatten().map(|topic| (topic.name.clone(), topic.partition_indexes.clone()));
+        let asked = request.topics.is_some().then(|| asked.collect());
+        let Some(topics) = find(offsets, request.group_id.0.as_str(), asked, &mut room_bytes) else {
+            return Outcome::Answer(refuse(version, &request, TOO_MUCH));
+        };
+        let topics = topics.into_iter().map(|(name, found)| single(version, name, found)).collect();
+        return Outcome::Answer(ResponseKind::OffsetFetch(response.with_topics(topics)));
+    }
+    let groups = distinct(request.groups, |group| group.group_id.0.clone()).map(|group| {
+        let asked =
+            group.topics.map(|topics| topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect());
+        let found = find(offsets, group.group_id.0.as_str(), asked, &mut room_bytes);
+        let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id);
+        match found {
+            Some(topics) => answer.with_topics(topics.into_iter().map(|(name, found)| many(name, found)).collect()),
+            None => answer.with_error_code(TOO_MUCH.0),
+        }
+    });
+    let groups = groups.collect();
+    Outcome::Answer(ResponseKind::OffsetFetch(response.with_groups(groups)))
 }
 
 pub fn refuse(version: i16, request: &OffsetFetchRequest, code: ErrorCode) -> ResponseKind {
@@ -79,29 +88,43 @@ pub fn refuse(version: i16, request: &OffsetFetchRequest, code: ErrorCode) -> Re
     })
 }
 
-/// Per topic, what is committed for the partitions asked for; None asks for all the group has.
-fn find(offsets: &Offsets, group: &str, asked: Option<Vec<(String, Vec<i32>)>>) -> Vec<(String, Vec<Found>)> {
+/// Per topic, what is committed for the partitions asked for, each once; asked for nothing: all the group has. Nothing
+/// when the answer would outgrow its room.
+fn find(
+    offsets: &Offsets,
+    group: &str,
+    asked: Option<Vec<(TopicName, Vec<i32>)>>,
+    room_bytes: &mut usize,
+) -> Option<Vec<(TopicName, Vec<Found>)>> {
+    let mut take = |found: &Found| {
+        let left = room_bytes.checked_sub(FOUND_BYTES + found.metadata.len());
+        left.map(|left| *room_bytes = left)
+    };
+    let mut topics: Vec<(TopicName, Vec<Found>)> = Vec::new();
     let Some(asked) = asked else {
-        let mut topics: Vec<(String, Vec<Found>)> = Vec::new();
         for (topic, index, committed) in offsets.of_group(group) {
             let found = Found::new(index, Some(committed));
+            take(&found)?;
             match topics.last_mut() {
-                Some((last, all)) if last == topic => all.push(found),
-                _ => topics.push((topic.to_owned(), vec![found])),
+                Some((last, all)) if last.0.as_str() == topic => all.push(found),
+                _ => topics.push((TopicName(text(topic)), vec![found])),
             }
         }
-        return topics;
+        return Some(topics);
     };
-    asked
-        .into_iter()
-        .map(|(topic, indexes)| {
-            let found = indexes.into_iter().map(|index| Found::new(index, offsets.get(group, &topic, index))).collect();
-            (topic, found)
-        })
-        .collect()
+    for (topic, indexes) in merged(asked) {
+        let mut all = Vec::with_capacity(indexes.len());
+        for index in distinct(indexes, |index| *index) {
+            let found = Found::new(index, offsets.get(group, topic.0.as_str(), index));
+            take(&found)?;
+            all.push(found);
+        }
+        topics.push((topic, all));
+    }
+    Some(topics)
 }
 
-fn single(version: i16, name: &str, found: Vec<Found>) -> OffsetFetchResponseTopic {
+fn single(version: i16, name: TopicName, found: Vec<Found>) -> OffsetFetchResponseTopic {
     let partitions = found.into_iter().map(|found| {
         let partition = OffsetFetchResponsePartition::default()
             .with_partition_index(found.index)
@@ -109,10 +132,10 @@ fn single(version: i16, name: &str, found: Vec<Found>) -> OffsetFetchResponseTop
             .with_metadata(Some(text(&found.metadata)));
         if version >= 5 { partition.with_committed_leader_epoch(found.leader_epoch) } else { partition }
     });
-    OffsetFetchResponseTopic::default().with_name(TopicName(text(name))).with_partitions(partitions.collect())
+    OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
 }
 
-fn many(name: &str, found: Vec<Found>) -> OffsetFetchResponseTopics {
+fn many(name: TopicName, found: Vec<Found>) -> OffsetFetchResponseTopics {
     let partitions = found.into_iter().map(|found| {
         OffsetFetchResponsePartitions::default()
             .with_partition_index(found.index)
@@ -120,5 +143,5 @@ fn many(name: &str, found: Vec<Found>) -> OffsetFetchResponseTopics {
             .with_committed_leader_epoch(found.leader_epoch)
             .with_metadata(Some(text(&found.metadata)))
     });
-    OffsetFetchResponseTopics::default().with_name(TopicName(text(name))).with_partitions(partitions.collect())
+    OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
 }

@@ -11,9 +11,12 @@ use kafka_wire::messages::produce::{
     PartitionData, PartitionResult, ProduceRequest, ProduceResponse, TopicResult, VERSIONS, decode_request,
     encode_response_frame,
 };
+use kafka_wire::record_batch::batches;
 use tracing::warn;
 
+use crate::apis::NO_TRANSACTIONS;
 use crate::broker::{Broker, NOT_HERE, Now, ProducePoint};
+use crate::limits::{LOOKUP_DECOMPRESSED_BYTES_MAX, RECORD_ERRORS_MAX};
 use crate::partition::Stored;
 use crate::slot::{Answer, Slot};
 use crate::syncer::SyncPoint;
@@ -28,7 +31,7 @@ pub fn handle(broker: &mut Broker, slot: &Rc<Slot>, body: Bytes, now: Now) -> bo
         return answer_all(slot, &request, ErrorCode::INVALID_REQUIRED_ACKS);
     }
     if request.transactional_id.is_some() {
-        return answer_all(slot, &request, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+        return answer_all(slot, &request, NO_TRANSACTIONS);
     }
     let ProduceRequest { acks, topics, .. } = request;
     let mut response = ProduceResponse { topics: Vec::with_capacity(topics.len()), ..ProduceResponse::default() };
@@ -41,7 +44,7 @@ pub fn handle(broker: &mut Broker, slot: &Rc<Slot>, body: Bytes, now: Now) -> bo
                 Some(null) => null
                     .append(&topic.name, data.index, data.records.as_deref().unwrap_or_default())
                     .map(|base_offset| (PartitionResult::stored(data.index, base_offset, -1, 0), None))
-                    .map_err(|code| Refusal::new(code, code.name())),
+                    .map_err(|code| Refusal::new(code, code.name()).into()),
                 None => append(broker, &topic.name, data, acks, now),
             };
             partitions.push(match result {
@@ -51,10 +54,11 @@ pub fn handle(broker: &mut Broker, slot: &Rc<Slot>, body: Bytes, now: Now) -> bo
                     }
                     result
                 }
-                Err(refusal) => {
+                Err(Refused { refusal, record_errors }) => {
                     failed = true;
                     let error_message = Some(refusal.message);
-                    PartitionResult { error_message, ..PartitionResult::refused(data.index, refusal.code) }
+                    let refused = PartitionResult::refused(data.index, refusal.code);
+                    PartitionResult { error_message, record_errors, ..refused }
                 }
             });
         }
@@ -92,24 +96,39 @@ pub fn not_durable(result: &mut PartitionResult) {
     };
 }
 
+/// Why a batch is refused, and which of its records are the reason.
+struct Refused {
+    refusal: Refusal,
+    record_errors: Vec<(i32, Option<String>)>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        Refused { refusal, record_errors: Vec::new() }
+    }
+}
+
 fn append(
     broker: &mut Broker,
     name: &Bytes,
     data: &PartitionData,
     acks: i16,
     now: Now,
-) -> Result<(PartitionResult, Option<SyncPoint>), Refusal> {
+) -> Result<(PartitionResult, Option<SyncPoint>), Refused> {
     let name = std::str::from_utf8(name).map_err(|err| Refusal::new(NOT_HERE, err.to_string()))?;
     let not_here = || Refusal::new(NOT_HERE, format!("{name}-{} does not exist", data.index));
     let (topic, syncer, hooks) = broker.append_parts(name).ok_or_else(not_here)?;
     if acks == ACKS_ALL && topic.options.min_insync_replicas > 1 {
         let message = format!("one replica, min.insync.replicas={}", topic.options.min_insync_replicas);
-        return Err(Refusal::new(ErrorCode::NOT_ENOUGH_REPLICAS, message));
+        return Err(Refusal::new(ErrorCode::NOT_ENOUGH_REPLICAS, message).into());
     }
     let index = usize::try_from(data.index).map_err(|_| not_here())?;
     let options = topic.options;
     let partition = topic.partitions.get_mut(index).ok_or_else(not_here)?;
     let records = data.records.as_ref().ok_or_else(|| Refusal::new(ErrorCode::INVALID_RECORD, "no records"))?;
+    if options.is_compacted && records.len() <= options.batch_bytes_max {
+        refuse_keyless(records)?;
+    }
     let Stored { base_offset, log_append_time_ms, point, newly_dirty } =
         partition.append(records, &options, syncer, hooks, now)?;
     let log_start_offset = partition.start_offset();
@@ -117,6 +136,21 @@ fn append(
         broker.mark_dirty(name, index);
     }
     Ok((PartitionResult::stored(data.index, base_offset, log_append_time_ms, log_start_offset), point))
+}
+
+/// A compacted topic keeps the last record of each key: one without a key is refused, and its batch with it (KIP-467).
+/// A batch that cannot be read is left to `Partition::append`, which says what is wrong with it.
+fn refuse_keyless(records: &Bytes) -> Result<(), Refused> {
+    let Some(Ok(batch)) = batches(records.clone()).next() else { return Ok(()) };
+    let Ok(read) = batch.records(LOOKUP_DECOMPRESSED_BYTES_MAX) else { return Ok(()) };
+    let keyless = read.views().zip(0_i32..).filter(|(view, _)| view.as_ref().is_ok_and(|view| view.key.is_none()));
+    let why = "a compacted topic takes no record without a key";
+    let record_errors: Vec<_> = keyless.take(RECORD_ERRORS_MAX).map(|(_, at)| (at, Some(why.to_owned()))).collect();
+    if record_errors.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{why}: record {} of the batch has none", record_errors[0].0);
+    Err(Refused { refusal: Refusal::new(ErrorCode::INVALID_RECORD, message), record_errors })
 }
 
 fn read(slot: &Slot, body: Bytes) -> Option<ProduceRequest> {

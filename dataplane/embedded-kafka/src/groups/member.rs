@@ -15,6 +15,11 @@ pub struct Protocol {
     pub metadata: Bytes,
 }
 
+/// What the broker keeps of a member's subscriptions, names included.
+pub(super) fn metadata_bytes(protocols: &[Protocol]) -> usize {
+    protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
+}
+
 pub(super) struct Member {
     pub id: String,
     pub instance: Option<String>,

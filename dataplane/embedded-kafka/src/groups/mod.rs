@@ -28,8 +28,8 @@ use member::Member;
 pub use member::Protocol;
 
 use crate::limits::{
-    GROUP_EMPTY_KEEP, GROUP_ID_BYTES_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, MEMBER_METADATA_BYTES_MAX,
-    SESSION_TIMEOUT_MAX, SESSION_TIMEOUT_MIN,
+    GROUP_EMPTY_KEEP, GROUP_ID_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, GROUPS_MAX,
+    INSTANCE_ID_BYTES_MAX, MEMBER_METADATA_BYTES_MAX, SESSION_TIMEOUT_MAX, SESSION_TIMEOUT_MIN,
 };
 
 /// Names a waiting request; chosen by the caller.
@@ -298,6 +298,11 @@ impl Groups {
             .map(|(id, group)| (id.as_str(), group.state, group.protocol_type.as_deref().unwrap_or_default()))
     }
 
+    /// Whether somebody is in this group, or about to be.
+    pub fn has_members(&self, group_id: &str) -> bool {
+        self.groups.get(group_id).is_some_and(|group| !group.members.is_empty() || !group.pending.is_empty())
+    }
+
     /// What DescribeGroups says of one group.
     pub fn describe(&self, group_id: &str) -> Option<Described> {
         let group = self.groups.get(group_id)?;
@@ -344,8 +349,11 @@ impl Groups {
         if join.protocols.is_empty() || join.protocol_type.is_empty() {
             return refuse(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
         }
-        let metadata_bytes: usize = join.protocols.iter().map(|protocol| protocol.metadata.len()).sum();
+        let metadata_bytes = member::metadata_bytes(&join.protocols);
         if metadata_bytes > MEMBER_METADATA_BYTES_MAX {
+            return refuse(ErrorCode::INVALID_REQUEST);
+        }
+        if join.instance.as_ref().is_some_and(|instance| instance.len() > INSTANCE_ID_BYTES_MAX) {
             return refuse(ErrorCode::INVALID_REQUEST);
         }
         if !self.groups.contains_key(&join.group) {
@@ -361,6 +369,11 @@ impl Groups {
         let group = self.groups.get_mut(&join.group).expect("inserted above");
         if !group.supports(&join) {
             return refuse(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+        }
+        let others = group.members.values().filter(|member| member.id != join.member);
+        let others_bytes: usize = others.map(|member| member::metadata_bytes(&member.protocols)).sum();
+        if others_bytes + metadata_bytes > GROUP_METADATA_BYTES_MAX {
+            return refuse(ErrorCode::GROUP_MAX_SIZE_REACHED);
         }
         let new = join.member.is_empty() || group.pending.contains_key(&join.member);
         if new && group.members.len() + group.pending.len() >= GROUP_MEMBERS_MAX && !group.knows_instance(&join) {

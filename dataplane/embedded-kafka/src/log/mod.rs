@@ -265,7 +265,18 @@ impl PartitionLog {
         let mut first = None;
         let mut end = 0;
         let mut walked = 0;
-        while let Some(peek) = Peek::at(&chunk[walked..]) {
+        loop {
+            let Some(peek) = Peek::at(&chunk[walked..]) else {
+                let at = chunk_position + walked as u64;
+                if first.is_some() || walked == 0 || at + BATCH_HEADER_BYTES as u64 > segment_bytes {
+                    break;
+                }
+                // Little was asked for, and what was read ends within the header of the first batch.
+                (chunk_position, walked) = (at, 0);
+                let wanted = (bytes_max + INDEX_INTERVAL_BYTES as usize).min((segment_bytes - at) as usize);
+                chunk = read(file, at, wanted).map_err(|err| io_error("read", &path, err))?;
+                continue;
+            };
             if peek.last_offset >= limit_offset {
                 break;
             }
@@ -322,7 +333,13 @@ impl PartitionLog {
     /// The first record with the largest timestamp, among those before `limit_offset`.
     pub fn find_max_timestamp(&mut self, limit_offset: i64) -> Result<Option<Found>, LogError> {
         let mut largest = None;
-        for segment in &mut self.segments {
+        for at in 0..self.segments.len() {
+            let segment = &mut self.segments[at];
+            if segment.base_offset < self.start_offset {
+                // Its records before the start are deleted, whatever their timestamps.
+                largest = largest.max(self.largest_from_start(at)?);
+                continue;
+            }
             let path = segment.path.clone();
             let index = segment.index().map_err(|err| io_error("index", &path, err))?;
             largest = largest.max(index.timestamp_ms_max());
@@ -331,6 +348,25 @@ impl PartitionLog {
             Some(timestamp_ms) => self.find_timestamp(timestamp_ms, limit_offset),
             None => Ok(None),
         }
+    }
+
+    /// The largest timestamp at or behind the log's start in the segment that holds it.
+    fn largest_from_start(&mut self, at: usize) -> Result<Option<i64>, LogError> {
+        let start_offset = self.start_offset;
+        let segment = &mut self.segments[at];
+        let path = segment.path.clone();
+        let position = segment.index().map_err(|err| io_error("index", &path, err))?.floor(start_offset);
+        let mut largest = None;
+        self.visit(at, position, |header, bytes| {
+            if header.base_offset >= start_offset {
+                largest = largest.max(Some(header.max_timestamp_ms));
+            } else if header.last_offset() >= start_offset {
+                let kept = records_of(bytes)?.into_iter().filter(|record| record.offset >= start_offset);
+                largest = largest.max(kept.map(|record| record.timestamp_ms).max());
+            }
+            Ok(true)
+        })?;
+        Ok(largest)
     }
 
     /// Forgets everything before `offset` (DeleteRecords). The caller makes the new start durable first.

@@ -85,7 +85,7 @@ pub fn encode_request_frame(
     chain.finish_plain()
 }
 
-/// Reads a request body. Every byte must belong to it. An unknown version is [`WireError::Version`], to be answered
+/// Reads a request body; bytes after it are ignored, as Kafka does. An unknown version is [`WireError::Version`], to be answered
 /// with [`ApiVersionsResponse::unsupported`].
 pub fn decode_request(version: i16, body: Bytes) -> Result<ApiVersionsRequest, WireError> {
     check_version(version)?;
@@ -96,7 +96,6 @@ pub fn decode_request(version: i16, body: Bytes) -> Result<ApiVersionsRequest, W
         request.client_software_version = share(&body, reader.string(true, "client software version")?);
         reader.skip_tags(true)?;
     }
-    reader.finish("ApiVersions request")?;
     Ok(request)
 }
 

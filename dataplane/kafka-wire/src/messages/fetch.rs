@@ -252,7 +252,7 @@ fn read_topic(version: i16, reader: &mut Reader<'_>, body: &Bytes) -> Result<(By
     Ok((share(body, reader.string(version >= FLEXIBLE_FROM, "topic name")?), NO_TOPIC_ID))
 }
 
-/// Reads a request body. Every byte must belong to it.
+/// Reads a request body; bytes after it are ignored, as Kafka does.
 pub fn decode_request(version: i16, body: Bytes) -> Result<FetchRequest, WireError> {
     let flexible = check_version(version)?;
     let mut reader = Reader::new(&body);
@@ -306,7 +306,6 @@ pub fn decode_request(version: i16, body: Bytes) -> Result<FetchRequest, WireErr
         request.rack_id = share(&body, reader.string(flexible, "rack id")?);
     }
     reader.skip_tags(flexible)?;
-    reader.finish("Fetch request")?;
     Ok(request)
 }
 

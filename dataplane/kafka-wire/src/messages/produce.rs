@@ -189,7 +189,7 @@ fn copied_bytes(client_id: &str, topics: &[OutTopic<'_>]) -> usize {
     bytes
 }
 
-/// Reads a request body. Every byte must belong to it.
+/// Reads a request body; bytes after it are ignored, as Kafka does.
 pub fn decode_request(version: i16, body: Bytes) -> Result<ProduceRequest, WireError> {
     let flexible = check_version(version)?;
     let mut reader = Reader::new(&body);
@@ -212,7 +212,6 @@ pub fn decode_request(version: i16, body: Bytes) -> Result<ProduceRequest, WireE
         topics.push(TopicData { name, partitions });
     }
     reader.skip_tags(flexible)?;
-    reader.finish("Produce request")?;
     Ok(ProduceRequest { transactional_id, acks, timeout_ms, topics })
 }
 

@@ -6,15 +6,19 @@ use crate::shape::{Field, Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "DescribeClusterRequest",
-    versions: (0, 1),
+    versions: (0, 2),
     flexible_from: 0,
-    fields: &[field("include_cluster_authorized_operations", Bool), field("endpoint_type", Int8).since(1)],
+    fields: &[
+        field("include_cluster_authorized_operations", Bool),
+        field("endpoint_type", Int8).since(1),
+        field("include_fenced_brokers", Bool).since(2),
+    ],
 };
 
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "DescribeClusterResponse",
-    versions: (0, 1),
+    versions: (0, 2),
     flexible_from: 0,
     fields: &[
         field("throttle_time_ms", Int32),
@@ -28,5 +32,10 @@ pub const RESPONSE: Shape = Shape {
     ],
 };
 
-const DESCRIBE_CLUSTER_BROKER: &[Field] =
-    &[field("broker_id", Int32), field("host", String), field("port", Int32), field("rack", String).nullable()];
+const DESCRIBE_CLUSTER_BROKER: &[Field] = &[
+    field("broker_id", Int32),
+    field("host", String),
+    field("port", Int32),
+    field("rack", String).nullable(),
+    field("is_fenced", Bool).since(2),
+];

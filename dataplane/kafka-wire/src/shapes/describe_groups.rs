@@ -6,7 +6,7 @@ use crate::shape::{Field, Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "DescribeGroupsRequest",
-    versions: (0, 5),
+    versions: (0, 6),
     flexible_from: 5,
     fields: &[field("groups", Array(&String)), field("include_authorized_operations", Bool).since(3)],
 };
@@ -14,13 +14,14 @@ pub const REQUEST: Shape = Shape {
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "DescribeGroupsResponse",
-    versions: (0, 5),
+    versions: (0, 6),
     flexible_from: 5,
     fields: &[field("throttle_time_ms", Int32).since(1), field("groups", Array(&Struct(DESCRIBED_GROUP)))],
 };
 
 const DESCRIBED_GROUP: &[Field] = &[
     field("error_code", Int16),
+    field("error_message", String).since(6).nullable(),
     field("group_id", String),
     field("group_state", String),
     field("protocol_type", String),

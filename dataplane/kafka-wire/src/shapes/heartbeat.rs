@@ -6,7 +6,7 @@ use crate::shape::{Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "HeartbeatRequest",
-    versions: (1, 4),
+    versions: (0, 4),
     flexible_from: 4,
     fields: &[
         field("group_id", String),
@@ -19,7 +19,7 @@ pub const REQUEST: Shape = Shape {
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "HeartbeatResponse",
-    versions: (1, 4),
+    versions: (0, 4),
     flexible_from: 4,
-    fields: &[field("throttle_time_ms", Int32), field("error_code", Int16)],
+    fields: &[field("throttle_time_ms", Int32).since(1), field("error_code", Int16)],
 };

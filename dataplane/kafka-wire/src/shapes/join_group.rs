@@ -6,12 +6,12 @@ use crate::shape::{Field, Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "JoinGroupRequest",
-    versions: (2, 9),
+    versions: (0, 9),
     flexible_from: 6,
     fields: &[
         field("group_id", String),
         field("session_timeout_ms", Int32),
-        field("rebalance_timeout_ms", Int32),
+        field("rebalance_timeout_ms", Int32).since(1),
         field("member_id", String),
         field("group_instance_id", String).since(5).nullable(),
         field("protocol_type", String),
@@ -25,10 +25,10 @@ const JOIN_GROUP_REQUEST_PROTOCOL: &[Field] = &[field("name", String), field("me
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "JoinGroupResponse",
-    versions: (2, 9),
+    versions: (0, 9),
     flexible_from: 6,
     fields: &[
-        field("throttle_time_ms", Int32),
+        field("throttle_time_ms", Int32).since(2),
         field("error_code", Int16),
         field("generation_id", Int32),
         field("protocol_type", String).since(7).nullable(),

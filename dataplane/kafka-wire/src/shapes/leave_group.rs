@@ -6,7 +6,7 @@ use crate::shape::{Field, Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "LeaveGroupRequest",
-    versions: (1, 5),
+    versions: (0, 5),
     flexible_from: 4,
     fields: &[
         field("group_id", String),
@@ -24,10 +24,10 @@ const MEMBER_IDENTITY: &[Field] = &[
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "LeaveGroupResponse",
-    versions: (1, 5),
+    versions: (0, 5),
     flexible_from: 4,
     fields: &[
-        field("throttle_time_ms", Int32),
+        field("throttle_time_ms", Int32).since(1),
         field("error_code", Int16),
         field("members", Array(&Struct(MEMBER_RESPONSE))).since(3),
     ],

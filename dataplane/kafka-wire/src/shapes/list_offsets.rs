@@ -6,12 +6,13 @@ use crate::shape::{Field, Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "ListOffsetsRequest",
-    versions: (1, 9),
+    versions: (1, 10),
     flexible_from: 6,
     fields: &[
         field("replica_id", Int32),
         field("isolation_level", Int8).since(2),
         field("topics", Array(&Struct(LIST_OFFSETS_TOPIC))),
+        field("timeout_ms", Int32).since(10),
     ],
 };
 
@@ -24,7 +25,7 @@ const LIST_OFFSETS_PARTITION: &[Field] =
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "ListOffsetsResponse",
-    versions: (1, 9),
+    versions: (1, 10),
     flexible_from: 6,
     fields: &[field("throttle_time_ms", Int32).since(2), field("topics", Array(&Struct(LIST_OFFSETS_TOPIC_RESPONSE)))],
 };

@@ -6,7 +6,7 @@ use crate::shape::{Field, Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "SyncGroupRequest",
-    versions: (1, 5),
+    versions: (0, 5),
     flexible_from: 4,
     fields: &[
         field("group_id", String),
@@ -24,10 +24,10 @@ const SYNC_GROUP_REQUEST_ASSIGNMENT: &[Field] = &[field("member_id", String), fi
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "SyncGroupResponse",
-    versions: (1, 5),
+    versions: (0, 5),
     flexible_from: 4,
     fields: &[
-        field("throttle_time_ms", Int32),
+        field("throttle_time_ms", Int32).since(1),
         field("error_code", Int16),
         field("protocol_type", String).since(5).nullable(),
         field("protocol_name", String).since(5).nullable(),

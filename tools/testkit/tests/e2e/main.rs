@@ -6,6 +6,7 @@
 
 mod admin;
 mod faults;
+mod foreign;
 mod harness;
 mod idle;
 mod kit;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         ("serve", serve::CASES),
         ("idle", idle::CASES),
         ("old_kafka", old_kafka::CASES),
+        ("foreign", foreign::CASES),
         ("faults", &faults::CASES),
     ];
     let code = harness::run(&subjects);
