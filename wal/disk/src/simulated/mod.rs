@@ -111,6 +111,11 @@ impl SimulatedDisk {
         self.state().errors.push_back((Box::new(matches), Errno::from_raw_os_error(code)));
     }
 
+    /// Forgets errors that were not met.
+    pub fn clear_errors(&self) {
+        self.state().errors.clear();
+    }
+
     /// Persists that match are answered and not done.
     pub fn pretend(&self, matches: impl Fn(&Operation) -> bool + Send + 'static) {
         self.state().pretends = Some(Box::new(matches));
