@@ -1,21 +1,28 @@
 //! Committed offsets of all groups, durable before the commit is answered.
 //!
+//! They belong to a topic's id, not to its name: a topic that was deleted takes them along, without a word in this file
+//! that could become durable before or after the catalogue's.
+//!
 //! ```text
 //! offsets.log: a journal (see journal.rs) of these payloads, the later one wins
-//!   1 commit   group | (topic | partition i32 | offset i64 | leader epoch i32 | commit time ms i64 | metadata)*
+//!   1 commit   of older versions: as 4, without ids; it belongs to the topic that has the name
 //!   2 deleted  group
-//!   3 topic    name: its offsets went with it
+//!   3 topic    of older versions: name; its offsets went with it
+//!   4 commit   group | (topic | topic id 16 bytes | partition i32 | offset i64 | leader epoch i32 | commit time ms i64
+//!              | metadata)*
 //! ```
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use disk::Disk;
 use foldhash::HashMap;
 
-use crate::hooks::Hooks;
 use crate::journal::{FieldReader, FieldWriter, Journal, JournalError, record_bytes};
 use crate::limits::OFFSETS_MAX;
 use crate::syncer::{SyncPoint, Syncer};
+use crate::topics::{Catalogue, TopicId};
 
 /// One committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +34,16 @@ pub struct Committed {
     pub metadata: String,
 }
 
-type OfGroup = BTreeMap<String, BTreeMap<i32, Committed>>;
+/// What a group committed for one topic.
+struct OfTopic {
+    id: TopicId,
+    partitions: BTreeMap<i32, Committed>,
+}
+
+type OfGroup = BTreeMap<String, OfTopic>;
+
+/// Of a topic that is not in the catalogue: in null mode, and in records of older versions until they are read.
+const NO_ID: TopicId = [0; 16];
 
 /// A change that would exceed the limit on offsets.
 #[derive(Debug, thiserror::Error)]
@@ -51,14 +67,14 @@ impl Offsets {
         Offsets { groups: HashMap::default(), count: 0, journal: Journal::memory() }
     }
 
-    /// Reads the journal, compacts it when something in it is dead.
-    pub fn open(path: PathBuf, hooks: &Hooks) -> Result<Offsets, JournalError> {
+    /// Reads the journal, forgets what belongs to no topic any more, compacts it when something in it is dead.
+    pub fn open(disk: Arc<dyn Disk>, path: PathBuf, catalogue: &Catalogue) -> Result<Offsets, JournalError> {
         let mut offsets = Offsets::memory();
-        let journal = Journal::open(path, |payload| offsets.replay(payload))?;
+        let journal = Journal::open(disk, path, |payload| offsets.replay(payload, catalogue))?;
         offsets.journal = journal;
         let living = offsets.living_records();
         if offsets.journal.is_longer_than(living.iter().map(|record| record_bytes(record)).sum()) {
-            offsets.journal.compact(&living, hooks)?;
+            offsets.journal.compact_if_possible(&living);
         }
         Ok(offsets)
     }
@@ -75,32 +91,39 @@ impl Offsets {
 
     /// One committed offset.
     pub fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&Committed> {
-        self.groups.get(group)?.get(topic)?.get(&partition)
+        self.groups.get(group)?.get(topic)?.partitions.get(&partition)
     }
 
     /// Everything a group has committed, by topic and partition.
     pub fn of_group(&self, group: &str) -> impl Iterator<Item = (&str, i32, &Committed)> {
-        self.groups.get(group).into_iter().flatten().flat_map(|(topic, partitions)| {
-            partitions.iter().map(move |(partition, committed)| (topic.as_str(), *partition, committed))
+        self.groups.get(group).into_iter().flatten().flat_map(|(topic, of_topic)| {
+            of_topic.partitions.iter().map(move |(partition, committed)| (topic.as_str(), *partition, committed))
         })
     }
 
     /// Commits all of these or none. Durable after the next `request_sync`.
-    pub fn commit(&mut self, group: &str, commits: Vec<(String, i32, Committed)>) -> Result<(), OffsetsError> {
+    pub fn commit(
+        &mut self,
+        group: &str,
+        commits: Vec<(String, i32, Committed)>,
+        catalogue: &Catalogue,
+    ) -> Result<(), OffsetsError> {
         if commits.is_empty() {
             return Ok(());
         }
         if self.count + commits.len() > OFFSETS_MAX {
             return Err(OffsetsError::Full { limit: OFFSETS_MAX });
         }
+        let id_of = |topic: &str| catalogue.topic(topic).map_or(NO_ID, |known| known.id);
         let mut record = FieldWriter::default();
-        record.u8(1).str(group);
+        record.u8(4).str(group);
         for (topic, partition, committed) in &commits {
-            put_committed(&mut record, topic, *partition, committed);
+            put_committed(&mut record, topic, &id_of(topic), *partition, committed);
         }
         self.journal.append(&record.0)?;
         for (topic, partition, committed) in commits {
-            self.insert(group, topic, partition, committed);
+            let id = id_of(&topic);
+            self.insert(group, topic, id, partition, committed);
         }
         Ok(())
     }
@@ -115,13 +138,9 @@ impl Offsets {
         Ok(true)
     }
 
-    /// Forgets what all groups committed for a deleted topic.
-    pub fn delete_topic(&mut self, topic: &str) -> Result<(), JournalError> {
-        if self.groups.values().any(|topics| topics.contains_key(topic)) {
-            self.journal.append(&FieldWriter::default().u8(3).str(topic).0)?;
-            self.remove_topic(topic);
-        }
-        Ok(())
+    /// Forgets what all groups committed for a deleted topic. The catalogue's word makes it durable.
+    pub fn delete_topic(&mut self, topic: &str) {
+        self.remove_topic(topic);
     }
 
     /// Asks for everything changed so far to become durable.
@@ -130,34 +149,36 @@ impl Offsets {
     }
 
     /// Compacts the journal when it has grown far beyond what lives.
-    pub fn compact_if_grown(&mut self, hooks: &Hooks) -> Result<(), JournalError> {
+    pub fn compact_if_grown(&mut self) -> Result<(), JournalError> {
         if self.journal.wants_compaction() {
             let living = self.living_records();
-            self.journal.compact(&living, hooks)?;
+            self.journal.compact(&living)?;
         }
         Ok(())
     }
 
-    fn insert(&mut self, group: &str, topic: String, partition: i32, committed: Committed) {
+    fn insert(&mut self, group: &str, topic: String, id: TopicId, partition: i32, committed: Committed) {
         if !self.groups.contains_key(group) {
             self.groups.insert(group.to_owned(), OfGroup::new());
         }
         let of_group = self.groups.get_mut(group).expect("inserted above");
-        if of_group.entry(topic).or_default().insert(partition, committed).is_none() {
+        let of_topic = of_group.entry(topic).or_insert_with(|| OfTopic { id, partitions: BTreeMap::new() });
+        assert_eq!(of_topic.id, id, "offsets of a deleted topic went with it");
+        if of_topic.partitions.insert(partition, committed).is_none() {
             self.count += 1;
         }
     }
 
     fn remove_group(&mut self, group: &str) {
         if let Some(topics) = self.groups.remove(group) {
-            self.count -= topics.values().map(BTreeMap::len).sum::<usize>();
+            self.count -= topics.values().map(|of_topic| of_topic.partitions.len()).sum::<usize>();
         }
     }
 
     fn remove_topic(&mut self, topic: &str) {
         let count = &mut self.count;
         self.groups.retain(|_, topics| {
-            *count -= topics.remove(topic).map_or(0, |partitions| partitions.len());
+            *count -= topics.remove(topic).map_or(0, |of_topic| of_topic.partitions.len());
             !topics.is_empty()
         });
     }
@@ -166,14 +187,14 @@ impl Offsets {
         let mut records = Vec::with_capacity(self.groups.len());
         for (group, topics) in &self.groups {
             // One record per topic, so that a record stays far below its limit.
-            for (topic, partitions) in topics {
+            for (topic, of_topic) in topics {
                 let mut record = FieldWriter::default();
-                record.u8(1).str(group);
-                for (partition, committed) in partitions {
-                    put_committed(&mut record, topic, *partition, committed);
+                record.u8(4).str(group);
+                for (partition, committed) in &of_topic.partitions {
+                    put_committed(&mut record, topic, &of_topic.id, *partition, committed);
                     if record.0.len() > 1024 * 1024 {
                         records.push(std::mem::take(&mut record.0));
-                        record.u8(1).str(group);
+                        record.u8(4).str(group);
                     }
                 }
                 records.push(record.0);
@@ -182,13 +203,15 @@ impl Offsets {
         records
     }
 
-    fn replay(&mut self, payload: &[u8]) -> Result<(), String> {
+    /// Only what belongs to a topic that is there: one of its name may have come and gone, or come and not stayed.
+    fn replay(&mut self, payload: &[u8], catalogue: &Catalogue) -> Result<(), String> {
         let mut fields = FieldReader(payload);
         match fields.u8()? {
-            1 => {
+            kind @ (1 | 4) => {
                 let group = fields.str()?.to_owned();
                 while !fields.is_empty() {
                     let topic = fields.str()?.to_owned();
+                    let id = if kind == 4 { fields.array()? } else { NO_ID };
                     let partition = fields.i32()?;
                     let committed = Committed {
                         offset: fields.i64()?,
@@ -196,7 +219,10 @@ impl Offsets {
                         commit_ms: fields.i64()?,
                         metadata: fields.str()?.to_owned(),
                     };
-                    self.insert(&group, topic, partition, committed);
+                    let living = catalogue.topic(&topic).map(|known| known.id);
+                    if let Some(id) = living.filter(|living| id == NO_ID || id == *living) {
+                        self.insert(&group, topic, id, partition, committed);
+                    }
                 }
             }
             2 => self.remove_group(fields.str()?),
@@ -207,14 +233,16 @@ impl Offsets {
     }
 }
 
-fn put_committed(out: &mut FieldWriter, topic: &str, partition: i32, committed: &Committed) {
-    out.str(topic).i32(partition).i64(committed.offset).i32(committed.leader_epoch);
+fn put_committed(out: &mut FieldWriter, topic: &str, id: &TopicId, partition: i32, committed: &Committed) {
+    out.str(topic).raw(id).i32(partition).i64(committed.offset).i32(committed.leader_epoch);
     out.i64(committed.commit_ms).str(&committed.metadata);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topics::NewTopic;
+    use disk::{Open, SimulatedDisk};
 
     fn committed(offset: i64) -> Committed {
         Committed { offset, leader_epoch: 0, commit_ms: 9, metadata: format!("m{offset}") }
@@ -231,30 +259,69 @@ mod tests {
         lines
     }
 
+    fn create(catalogue: &mut Catalogue, name: &str, id: u8) {
+        let wanted = NewTopic { name: name.to_owned(), partitions: 4, replication_factor: 1, ..NewTopic::default() };
+        let topic = catalogue.plan(&wanted, [id; 16]).unwrap();
+        catalogue.create(topic).unwrap();
+    }
+
     #[test]
     fn commits_deletions_and_compaction_survive_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("offsets.log");
-        let hooks = Hooks::new();
-        let mut offsets = Offsets::open(path.clone(), &hooks).unwrap();
+        let disk = Arc::new(SimulatedDisk::new(1));
+        let path = PathBuf::from("/offsets.log");
+        let mut catalogue = Catalogue::memory(4);
+        create(&mut catalogue, "t", 1);
+        create(&mut catalogue, "u", 2);
+        let open = |catalogue: &Catalogue| Offsets::open(disk.clone(), path.clone(), catalogue).unwrap();
+        let mut offsets = open(&catalogue);
         for round in 0..50 {
-            offsets
-                .commit("a", vec![("t".to_owned(), 0, committed(round)), ("u".to_owned(), 1, committed(7))])
-                .unwrap();
+            let commits = vec![("t".to_owned(), 0, committed(round)), ("u".to_owned(), 1, committed(7))];
+            offsets.commit("a", commits, &catalogue).unwrap();
         }
-        offsets.commit("b", vec![("t".to_owned(), 3, committed(1))]).unwrap();
-        offsets.commit("gone", vec![("t".to_owned(), 3, committed(1))]).unwrap();
+        offsets.commit("b", vec![("t".to_owned(), 3, committed(1))], &catalogue).unwrap();
+        offsets.commit("gone", vec![("t".to_owned(), 3, committed(1))], &catalogue).unwrap();
         assert!(offsets.delete_group("gone").unwrap());
         assert!(!offsets.delete_group("gone").unwrap());
-        offsets.delete_topic("u").unwrap();
+        catalogue.delete("u").unwrap();
+        offsets.delete_topic("u");
         let expected = ["a t 0 49 m49".to_owned(), "b t 3 1 m1".to_owned()];
         assert_eq!(all(&offsets), expected);
         drop(offsets);
-        let grown = std::fs::metadata(&path).unwrap().len();
-        assert_eq!(all(&Offsets::open(path.clone(), &hooks).unwrap()), expected);
-        assert!(std::fs::metadata(&path).unwrap().len() < grown / 10, "compacted on start");
-        let offsets = Offsets::open(path, &hooks).unwrap();
+        let grown = disk.look_at(&path).unwrap().bytes;
+        assert_eq!(all(&open(&catalogue)), expected);
+        assert!(disk.look_at(&path).unwrap().bytes < grown / 10, "compacted on start");
+        let offsets = open(&catalogue);
         assert_eq!(all(&offsets), expected);
         assert_eq!(offsets.count, 2);
+    }
+
+    #[test]
+    fn offsets_go_with_their_topic_and_come_back_with_it_and_never_to_another_of_its_name() {
+        let disk = Arc::new(SimulatedDisk::new(1));
+        let path = PathBuf::from("/offsets.log");
+        let (mut first, mut second) = (Catalogue::memory(4), Catalogue::memory(4));
+        create(&mut first, "t", 1);
+        create(&mut second, "t", 2);
+        let mut offsets = Offsets::open(disk.clone(), path.clone(), &first).unwrap();
+        offsets
+            .commit("g", vec![("t".to_owned(), 0, committed(5)), ("t".to_owned(), 1, committed(6))], &first)
+            .unwrap();
+        offsets.delete_topic("t");
+        assert_eq!(all(&offsets), Vec::<String>::new());
+        // The deletion did not become durable, and the catalogue still has the topic.
+        let mut offsets = Offsets::open(disk.clone(), path.clone(), &first).unwrap();
+        assert_eq!(all(&offsets), ["g t 0 5 m5", "g t 1 6 m6"]);
+        offsets.delete_topic("t");
+        offsets.commit("g", vec![("t".to_owned(), 0, committed(1))], &second).unwrap();
+        // Neither did the second topic, but what was committed for it did.
+        let written = disk.look_at(&path).unwrap().bytes;
+        let file = disk.open(&path, Open::Existing).unwrap();
+        let content = disk.read(&file, 0, written as usize).unwrap();
+        assert_eq!(all(&Offsets::open(disk.clone(), path.clone(), &first).unwrap()), ["g t 0 5 m5", "g t 1 6 m6"]);
+        let file = disk.open(&path, Open::Empty).unwrap();
+        disk.write_all(&file, content, Default::default(), 0).unwrap();
+        let offsets = Offsets::open(disk.clone(), path.clone(), &second).unwrap();
+        assert_eq!((all(&offsets), offsets.count), (vec!["g t 0 1 m1".to_owned()], 1));
+        assert_eq!(all(&Offsets::open(disk, path, &Catalogue::memory(4)).unwrap()), Vec::<String>::new());
     }
 }

@@ -21,10 +21,12 @@ pub fn refuse(request: &DeleteRecordsRequest, code: ErrorCode) -> ResponseKind {
 fn delete(broker: &mut Broker, topic: &str, index: i32, offset: i64) -> Result<i64, Refusal> {
     let not_here = || Refusal::new(NOT_HERE, format!("{topic}-{index} does not exist"));
     let partition = broker.partition(topic, index).ok_or_else(not_here)?;
-    let start = partition.delete_before(offset)?;
-    broker.catalogue.update(topic, |meta| {
-        meta.start_offsets.insert(index, start);
-    })?;
+    let start = partition.check_delete_before(offset)?;
+    broker.catalogue.set_start(topic, index, start)?;
+    let point = broker.catalogue.request_sync(broker.syncer());
+    if let Some(partition) = broker.partition(topic, index) {
+        partition.forget_before(start, point);
+    }
     Ok(start)
 }
 

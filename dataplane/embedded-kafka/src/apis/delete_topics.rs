@@ -44,7 +44,7 @@ fn delete(broker: &mut Broker, name: &str, now: Now) -> Result<(), Refusal> {
         return Ok(());
     }
     broker.catalogue.delete(name)?;
-    broker.offsets.delete_topic(name)?;
+    broker.offsets.delete_topic(name);
     broker.close_topic(name, now);
     Ok(())
 }

@@ -41,7 +41,7 @@ pub fn handle(broker: &mut Broker, request: OffsetCommitRequest, now: Now) -> Ou
         commits.push((topic.to_owned(), index, committed));
         ErrorCode::NONE
     });
-    match broker.offsets.commit(caller.group, commits) {
+    match broker.offsets.commit(caller.group, commits, &broker.catalogue) {
         Ok(()) => Outcome::Durable {
             point: broker.offsets.request_sync(broker.syncer()),
             answer,
