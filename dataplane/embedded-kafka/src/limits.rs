@@ -97,7 +97,7 @@ pub const GROUP_ID_BYTES_MAX: usize = 1_024;
 /// One journal record.
 pub const JOURNAL_RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A journal smaller than this is never compacted while running; in the simulation they are.
-pub const JOURNAL_COMPACT_BYTES_MIN: u64 = if cfg!(test) { 1024 } else { 16 * 1024 * 1024 };
+pub const JOURNAL_COMPACT_BYTES_MIN: u64 = if cfg!(test) { 256 } else { 16 * 1024 * 1024 };
 /// A journal is compacted when it has grown to this many times its size after the last compaction.
 pub const JOURNAL_COMPACT_FACTOR: u64 = 4;
 
