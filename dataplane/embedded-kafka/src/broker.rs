@@ -5,14 +5,16 @@
 //!
 //! Invariant: a slot is answered exactly once, or its connection is gone.
 
-use std::collections::{BTreeMap, HashMap as StdHashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use disk::Disk;
 use foldhash::HashMap;
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{self, RequestKind, ResponseKind};
@@ -24,6 +26,7 @@ use tracing::{debug, info, warn};
 
 use crate::apis;
 use crate::configs::TopicOptions;
+use crate::data_dir::DataDir;
 use crate::fetches::{Fetches, WaitingFetch};
 use crate::groups::{Groups, Reply};
 use crate::hooks::{Fault, Hooks};
@@ -34,7 +37,7 @@ use crate::offsets::Offsets;
 use crate::partition::Partition;
 use crate::slot::{Afterwards, Answer, Slot};
 use crate::syncer::{SyncPoint, SyncState, Syncer};
-use crate::topics::{Catalogue, TopicId, TopicMeta};
+use crate::topics::{Catalogue, TopicMeta};
 
 /// Both clocks, read once per event.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +72,7 @@ pub struct BrokerConfig {
     pub auto_create: bool,
     pub null: bool,
     pub offsets_retention: Duration,
+    pub retention_check_every: Duration,
 }
 
 /// A topic with its open partitions.
@@ -116,8 +120,12 @@ pub struct Broker {
     pub fetches: Fetches,
     pub null: Option<NullTopics>,
     /// None in null mode.
+    data_dir: Option<DataDir>,
+    /// None in null mode.
     syncer: Option<Syncer>,
     after_sync: Vec<AfterSync>,
+    /// Partitions of deleted topics; their files go when the deletion is durable.
+    deleted: Vec<(Option<SyncPoint>, Partition)>,
     /// Partitions with writes that are not durable yet.
     dirty: Vec<(String, usize)>,
     /// Join and sync requests in the coordinator's hands.
@@ -126,19 +134,20 @@ pub struct Broker {
     held: BTreeMap<(Instant, u64), Rc<Slot>>,
     next_housekeeping: Instant,
     next_offsets_check: Instant,
+    next_retention: Instant,
     /// Wakes the timer task when a deadline earlier than its own appeared.
     timer: Notify,
     armed: Option<Instant>,
 }
 
 impl Broker {
-    /// Opens everything in the data directory, recovering what a kill left behind. `progress` is called on the sync
-    /// thread after every fsync; `timer` is rung when the caller's timer must be set earlier.
+    /// Opens everything in the data directory, recovering what a kill left behind; without a disk, in null mode, nothing
+    /// is kept. Whoever the disk rings calls `on_synced`; `timer` is rung when the caller's timer must be set earlier.
     pub fn open(
         mut config: BrokerConfig,
         hooks: Hooks,
+        disk: Option<Arc<dyn Disk>>,
         timer: Notify,
-        progress: impl Fn() + Send + 'static,
         now: Now,
     ) -> io::Result<Broker> {
         let other = |err: &dyn std::error::Error| io::Error::other(chain(err));
@@ -146,20 +155,22 @@ impl Broker {
         let mut offsets = Offsets::memory();
         let mut topics = HashMap::default();
         let mut names = TopicNames::default();
+        let mut data_dir = None;
         let mut syncer = None;
-        if !config.null {
-            let logs = config.data_dir.join("logs");
-            std::fs::create_dir_all(&logs)?;
-            catalogue = Catalogue::open(config.data_dir.join("topics.log"), config.default_partitions, &hooks)
-                .map_err(|err| other(&err))?;
-            offsets = Offsets::open(config.data_dir.join("offsets.log"), &hooks).map_err(|err| other(&err))?;
-            remove_orphans(&logs, &catalogue)?;
+        if let Some(disk) = disk {
+            let dir = DataDir::open(Arc::clone(&disk), &config.data_dir)?;
+            catalogue =
+                Catalogue::open(dir.disk(), dir.topics(), config.default_partitions).map_err(|err| other(&err))?;
+            offsets = Offsets::open(dir.disk(), dir.offsets(), &catalogue).map_err(|err| other(&err))?;
+            dir.persist()?;
+            dir.sweep(&mut catalogue)?;
             for meta in catalogue.topics() {
-                let topic = open_topic(&logs, meta, now).map_err(|err| other(&err))?;
+                let topic = open_topic(&dir, meta, now).map_err(|err| other(&err))?;
                 topics.insert(meta.name.clone(), topic);
                 names.insert(meta);
             }
-            syncer = Some(Syncer::start(hooks.clone(), progress)?);
+            data_dir = Some(dir);
+            syncer = Some(Syncer::new(disk));
         }
         let fresh = format!("gafka-{:016x}", runtime::clock::seed());
         config.cluster_id = catalogue.settle_cluster_id(&config.cluster_id, fresh).map_err(|err| other(&err))?;
@@ -168,6 +179,7 @@ impl Broker {
             cluster_id = %config.cluster_id, topics = topics.len(), null = config.null,
             data_dir = %config.data_dir.display(), "embedded Kafka broker opened"
         );
+        let next_retention = now.at + config.retention_check_every;
         Ok(Broker {
             null: config.null.then(NullTopics::new),
             config,
@@ -178,14 +190,17 @@ impl Broker {
             offsets,
             groups: Groups::new(runtime::clock::seed()),
             fetches: Fetches::default(),
+            data_dir,
             syncer,
             after_sync: Vec::new(),
+            deleted: Vec::new(),
             dirty: Vec::new(),
             tickets: HashMap::default(),
             next_ticket: 0,
             held: BTreeMap::new(),
             next_housekeeping: now.at + HOUSEKEEPING_EVERY,
             next_offsets_check: now.at,
+            next_retention,
             timer,
             armed: None,
         })
@@ -292,14 +307,18 @@ impl Broker {
             Outcome::Durable { point: None, answer, .. } => slot.answer_cold(&answer),
             Outcome::Durable { point: Some(point), answer, otherwise } => {
                 let (answer, otherwise) = (slot.encode(&answer), slot.encode(&otherwise));
-                self.after_sync.push(AfterSync::Cold { slot: Rc::clone(slot), point, answer, otherwise });
+                self.answer_after_sync(AfterSync::Cold { slot: Rc::clone(slot), point, answer, otherwise });
             }
         }
         true
     }
 
-    /// The sync thread made progress: answer who waited for it, show new records to consumers.
+    /// The disk made progress: answer who waited for it, show new records to consumers.
     pub fn on_synced(&mut self, now: Now) {
+        if let Some(syncer) = &self.syncer {
+            syncer.poll();
+        }
+        self.remove_deleted();
         let mut at = 0;
         while at < self.dirty.len() {
             let (name, index) = &self.dirty[at];
@@ -367,9 +386,9 @@ impl Broker {
         self.syncer.as_ref()
     }
 
-    /// Topic, syncer and hooks at once, for appending.
-    pub fn append_parts(&mut self, topic: &str) -> Option<(&mut Topic, &Syncer, &Hooks)> {
-        Some((self.topics.get_mut(topic)?, self.syncer.as_ref()?, &self.hooks))
+    /// Topic and syncer at once, for appending.
+    pub fn append_parts(&mut self, topic: &str) -> Option<(&mut Topic, &Syncer)> {
+        Some((self.topics.get_mut(topic)?, self.syncer.as_ref()?))
     }
 
     /// A partition that exists.
@@ -384,7 +403,14 @@ impl Broker {
 
     /// Answers a produce request when all its batches are durable.
     pub fn answer_produce_after_sync(&mut self, slot: &Rc<Slot>, points: Vec<ProducePoint>, response: ProduceResponse) {
-        self.after_sync.push(AfterSync::Produce { slot: Rc::clone(slot), points, response });
+        self.answer_after_sync(AfterSync::Produce { slot: Rc::clone(slot), points, response });
+    }
+
+    /// Answers at once when nothing is pending, for instance because the disk refused before.
+    fn answer_after_sync(&mut self, mut waiting: AfterSync) {
+        if !waiting.try_finish() {
+            self.after_sync.push(waiting);
+        }
     }
 
     /// Keeps a slot for the group coordinator.
@@ -394,25 +420,24 @@ impl Broker {
         self.next_ticket
     }
 
-    /// Opens the partitions the catalogue says a topic has and this broker has not opened yet.
+    /// Opens the partitions the catalogue says a topic has and this broker has not opened yet. What is written to them is
+    /// durable when the catalogue's word is.
     pub fn open_partitions(&mut self, name: &str, now: Now) -> io::Result<()> {
-        let logs = self.config.data_dir.join("logs");
-        let Some(meta) = self.catalogue.topic(name) else { return Ok(()) };
-        if self.null.is_some() {
-            return Ok(());
-        }
+        let (Some(meta), Some(data_dir)) = (self.catalogue.topic(name), &self.data_dir) else { return Ok(()) };
         let options = TopicOptions::parse(&meta.overrides);
+        let exists = self.catalogue.point();
         let topic = self.topics.entry(name.to_owned()).or_insert_with(|| Topic { options, partitions: Vec::new() });
         topic.options = options;
         for index in topic.partitions.len()..meta.partitions as usize {
-            let partition = Partition::open(partition_dir(&logs, &meta.id, index), 0, now)
+            let dir = data_dir.partition(&meta.id, index);
+            let partition = Partition::open(data_dir.disk(), dir, 0, exists.clone(), now)
                 .map_err(|err| io::Error::other(chain(&err)))?;
             topic.partitions.push(partition);
         }
         Ok(())
     }
 
-    /// Forgets a deleted topic: its waiting fetches hear of it, its files go.
+    /// Forgets a topic the catalogue has forgotten: its waiting fetches hear of it, its files go when that is durable.
     pub fn close_topic(&mut self, name: &str, now: Now) {
         let Some(mut topic) = self.topics.remove(name) else { return };
         let waiting: Vec<u64> =
@@ -420,7 +445,16 @@ impl Broker {
         for key in waiting {
             self.finish_fetch(key, now);
         }
-        for partition in topic.partitions {
+        let point = self.catalogue.point();
+        self.deleted.extend(topic.partitions.into_iter().map(|partition| (point.clone(), partition)));
+    }
+
+    fn remove_deleted(&mut self) {
+        let is_durable = |point: &Option<SyncPoint>| {
+            let state = point.as_ref().map_or(SyncState::Durable, SyncPoint::state);
+            state == SyncState::Durable
+        };
+        for (_, partition) in self.deleted.extract_if(.., |(point, _)| is_durable(point)) {
             partition.remove();
         }
     }
@@ -489,19 +523,53 @@ impl Broker {
     }
 
     fn housekeep(&mut self, now: Now) {
-        for topic in self.topics.values_mut() {
-            for partition in &mut topic.partitions {
-                partition.housekeep(&topic.options, &self.hooks, now);
-            }
+        if let Some(syncer) = &self.syncer {
+            syncer.retry();
         }
         if self.next_offsets_check <= now.at {
             self.next_offsets_check = now.at + OFFSETS_CHECK_EVERY;
             self.expire_offsets(now);
         }
-        let compacted =
-            self.catalogue.compact_if_grown(&self.hooks).and_then(|()| self.offsets.compact_if_grown(&self.hooks));
+        if self.next_retention <= now.at {
+            self.next_retention = now.at + self.config.retention_check_every;
+            self.retain(now);
+        }
+        // In the catalogue's order, so that a simulation tells the same story twice.
+        for meta in self.catalogue.topics() {
+            let topic = self.topics.get_mut(&meta.name);
+            topic.into_iter().flat_map(|topic| &mut topic.partitions).for_each(|partition| partition.housekeep(now));
+        }
+        // Committed offsets of a deleted topic are there until its deletion is durable, so they are compacted only then.
+        let compacted = self.catalogue.compact_if_grown().and_then(|()| match self.deleted.is_empty() {
+            true => self.offsets.compact_if_grown(),
+            false => Ok(()),
+        });
         if let Err(err) = compacted {
             warn!(%err, "a journal could not be compacted");
+        }
+    }
+
+    /// Old and too many records go: first in the catalogue, then, when that is durable, from the disk.
+    fn retain(&mut self, now: Now) {
+        let mut later = Vec::new();
+        for meta in self.catalogue.topics() {
+            let Some(topic) = self.topics.get_mut(&meta.name) else { continue };
+            for (index, partition) in topic.partitions.iter_mut().enumerate() {
+                if let Some(start) = partition.start_by_retention(&topic.options, now) {
+                    later.push((meta.name.clone(), index as i32, start));
+                }
+            }
+        }
+        later.retain(|(name, index, start)| {
+            let set = self.catalogue.set_start(name, *index, *start);
+            set.inspect_err(|refusal| warn!(topic = name, index, why = refusal.message, "retention failed")).is_ok()
+        });
+        let point = self.catalogue.request_sync(self.syncer());
+        for (name, index, start) in later {
+            info!(topic = name, index, start, "retention forgot old records");
+            if let Some(partition) = self.partition(&name, index) {
+                partition.forget_before(start, point.clone());
+            }
         }
     }
 }
@@ -537,40 +605,13 @@ impl AfterSync {
     }
 }
 
-/// `logs/<topic id>-<partition>`: ids, not names, so that a topic made again under its old name starts empty even when
-/// the old files could not be deleted.
-fn partition_dir(logs: &Path, id: &TopicId, index: usize) -> PathBuf {
-    logs.join(format!("{}-{index}", hex(id)))
-}
-
-fn hex(id: &TopicId) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn open_topic(logs: &Path, meta: &TopicMeta, now: Now) -> Result<Topic, crate::log::LogError> {
+fn open_topic(dir: &DataDir, meta: &TopicMeta, now: Now) -> Result<Topic, crate::log::LogError> {
     let mut partitions = Vec::with_capacity(meta.partitions as usize);
     for index in 0..meta.partitions as usize {
         let start_offset = meta.start_offsets.get(&(index as i32)).copied().unwrap_or(0);
-        partitions.push(Partition::open(partition_dir(logs, &meta.id, index), start_offset, now)?);
+        partitions.push(Partition::open(dir.disk(), dir.partition(&meta.id, index), start_offset, None, now)?);
     }
     Ok(Topic { options: TopicOptions::parse(&meta.overrides), partitions })
-}
-
-/// A kill between deleting a topic from the catalogue and deleting its files leaves directories nobody owns.
-fn remove_orphans(logs: &Path, catalogue: &Catalogue) -> io::Result<()> {
-    let owned: StdHashMap<String, i32> = catalogue.topics().map(|topic| (hex(&topic.id), topic.partitions)).collect();
-    for entry in std::fs::read_dir(logs)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some((id, index)) = name.to_str().and_then(|name| name.rsplit_once('-')) else { continue };
-        let is_ours = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let Ok(index) = index.parse::<i32>() else { continue };
-        if is_ours && owned.get(id).is_none_or(|partitions| index >= *partitions) {
-            info!(dir = %entry.path().display(), "removing what a deleted topic left behind");
-            std::fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 fn chain(err: &dyn std::error::Error) -> String {

@@ -4,7 +4,7 @@
 //! ([`EmbeddedConfig::null`]). Not for production: production is Apache Kafka.
 //!
 //! ```text
-//!  kafka-broker thread (runtime shard, unpinned)                    kafka-sync thread
+//!  kafka-broker thread (runtime shard, unpinned)                    the disk's thread
 //!  listener ─▶ connection ─▶ broker ─▶ apis/*.rs ─▶ partition ──write──▶ page cache
 //!                  ▲                                    │                    │
 //!                  └──────── slots answered ◀── progress ◀──── doorbell ◀─ fdatasync
@@ -12,15 +12,17 @@
 //!
 //! Durability: acks=all, commits, and changes to topics are answered after an fdatasync that covers them (one call
 //! for all that wait); acks=1 and 0 after the write. Consumers see only what is durable. `kill -9` and power cuts lose
-//! nothing that was answered so. A failed fsync poisons its file until the next start, loudly.
+//! nothing that was answered so: a simulated disk says so from thousands of seeds (`simulation.rs`). A failed fsync
+//! poisons its file until the next start, loudly.
 //!
 //! Reading order: `broker.rs`, `apis/produce.rs`, `partition.rs`, `log/`, `syncer.rs`; then `groups/`. What lies on disk:
-//! FORMAT.md.
+//! FORMAT.md, `data_dir.rs`.
 
 mod apis;
 mod broker;
 mod configs;
 mod connection;
+mod data_dir;
 mod fetches;
 mod groups;
 mod hooks;
@@ -33,6 +35,8 @@ mod offsets;
 mod partition;
 mod producers;
 mod sentence;
+#[cfg(test)]
+mod simulation;
 mod slot;
 mod syncer;
 mod topics;
@@ -43,21 +47,22 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use disk::{Disk, Files, Operation};
 use runtime::mailbox::{Receiver, Sender, mailbox};
 use runtime::net::Listener;
 use runtime::notify::Notify;
 use runtime::{Either, ShardOptions, race, spawn, spawn_shard};
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
 pub use hooks::{Fault, Hooks};
 pub use limits::NODE_ID;
 
 use crate::broker::{Broker, BrokerConfig, Now};
-use crate::limits::{CONNECTIONS_MAX, NULL_PARTITIONS, OFFSETS_RETENTION_DEFAULT};
+use crate::limits::{CONNECTIONS_MAX, NULL_PARTITIONS, OFFSETS_RETENTION_DEFAULT, RETENTION_CHECK_EVERY};
 
 /// How to start a broker. Take `..EmbeddedConfig::default()` for the rest.
 #[derive(Clone, Debug)]
@@ -78,6 +83,8 @@ pub struct EmbeddedConfig {
     pub offsets_retention: Duration,
     /// Faults to inject; keep a clone to steer them.
     pub hooks: Hooks,
+    /// How often old records are looked for, which may thus stay so much longer than their topic says.
+    pub retention_check_every: Duration,
     /// Host name clients are told. None: the listen address, or `localhost` when that is all addresses.
     pub advertised_host: Option<String>,
 }
@@ -93,6 +100,7 @@ impl Default for EmbeddedConfig {
             null: false,
             offsets_retention: OFFSETS_RETENTION_DEFAULT,
             hooks: Hooks::default(),
+            retention_check_every: RETENTION_CHECK_EVERY,
             advertised_host: None,
         }
     }
@@ -109,7 +117,7 @@ pub struct EmbeddedKafka {
 }
 
 enum Event {
-    /// The sync thread finished a file.
+    /// The disk did something it was asked for.
     Synced,
     Stop,
 }
@@ -120,6 +128,8 @@ const EVENTS_MAX: usize = 4;
 impl EmbeddedKafka {
     /// Binds, recovers, and returns when clients can connect.
     pub fn start(config: EmbeddedConfig) -> io::Result<EmbeddedKafka> {
+        let descriptors = runtime::descriptors::raise_limit();
+        info!(descriptors, "open files and connections this process may have");
         let lock = if config.null { None } else { Some(lock_data_dir(&config.data_dir)?) };
         let (addr, listener) = runtime::net::bind(config.listen)?;
         let host = match config.advertised_host {
@@ -136,17 +146,19 @@ impl EmbeddedKafka {
             auto_create: config.auto_create,
             null: config.null,
             offsets_retention: config.offsets_retention,
+            retention_check_every: config.retention_check_every,
         };
         let hooks = config.hooks.clone();
         let (events, inbox) = mailbox(EVENTS_MAX);
-        let doorbell = events.clone();
+        let disk = match config.null {
+            true => None,
+            false => Some(start_disk(hooks.clone(), events.clone())?),
+        };
         let (opened, opening) = mpsc::sync_channel(1);
         let options = ShardOptions { cpu: None, ..ShardOptions::named("kafka-broker") };
         let thread = spawn_shard(options, move |_| async move {
             let timer = Notify::new();
-            // A full mailbox already holds an event that makes the broker look.
-            let progress = move || drop(doorbell.try_send(Event::Synced));
-            let opening = Broker::open(broker_config, config.hooks, timer.clone(), progress, Now::read())
+            let opening = Broker::open(broker_config, config.hooks, disk, timer.clone(), Now::read())
                 .and_then(|broker| Ok((broker, Listener::from_std(listener)?)));
             match opening {
                 Ok((broker, listener)) => {
@@ -241,6 +253,24 @@ async fn keep_time(broker: Rc<RefCell<Broker>>, timer: Notify) {
             Either::Second(()) => broker.borrow_mut().on_timer(Now::read()),
         }
     }
+}
+
+/// Real-time level of the disk's thread: just above ordinary threads.
+const DISK_PRIORITY: u8 = 1;
+
+fn start_disk(hooks: Hooks, doorbell: Sender<Event>) -> io::Result<Arc<dyn Disk>> {
+    let before = move |operation: &Operation| match operation {
+        Operation::Persist { .. } => hooks.before_sync(),
+        _ => Ok(()),
+    };
+    let prepare = || {
+        if let Err(err) = runtime::priority::realtime(DISK_PRIORITY) {
+            debug!(%err, "the disk's thread runs at ordinary priority: with all cores busy a commit takes milliseconds");
+        }
+    };
+    // A full mailbox already holds an event that makes the broker look.
+    let ring = move || drop(doorbell.try_send(Event::Synced));
+    Ok(Arc::new(Files::start(before, prepare, ring)?))
 }
 
 /// Two brokers on one directory would each overwrite the other's log.

@@ -127,15 +127,17 @@ pub const GROUP_ID_BYTES_MAX: usize = 1_024;
 
 /// One journal record.
 pub const JOURNAL_RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// A journal smaller than this is never compacted while running.
-pub const JOURNAL_COMPACT_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// A journal smaller than this is never compacted while running; in the simulation they are.
+pub const JOURNAL_COMPACT_BYTES_MIN: u64 = if cfg!(test) { 256 } else { 16 * 1024 * 1024 };
 /// A journal is compacted when it has grown to this many times its size after the last compaction.
 pub const JOURNAL_COMPACT_FACTOR: u64 = 4;
 
 // --- housekeeping ----------------------------------------------------------------------------------------------
 
-/// How often retention, idle files and journals are looked at.
+/// How often idle files and journals are looked at.
 pub const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+/// How often retention is, unless told otherwise: Kafka's `log.retention.check.interval.ms`.
+pub const RETENTION_CHECK_EVERY: Duration = Duration::from_secs(5 * 60);
 
 const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX);

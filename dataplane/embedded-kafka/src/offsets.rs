@@ -1,21 +1,28 @@
 //! Committed offsets of all groups, durable before the commit is answered.
 //!
+//! They belong to a topic's id, not to its name: a topic that was deleted takes them along, without a word in this file
+//! that could become durable before or after the catalogue's.
+//!
 //! ```text
 //! offsets.log: a journal (see journal.rs) of these payloads, the later one wins
-//!   1 commit   group | (topic | partition i32 | offset i64 | leader epoch i32 | commit time ms i64 | metadata)*
+//!   1 commit   of older versions: as 4, without ids; it belongs to the topic that has the name
 //!   2 deleted  group
-//!   3 topic    name: its offsets went with it
-//!   4 gone     group | (topic | partition i32)*: single offsets deleted
+//!   3 topic    of older versions: name; its offsets went with it
+//!   4 commit   group | (topic | topic id 16 bytes | partition i32 | offset i64 | leader epoch i32 | commit time ms i64
+//!              | metadata)*
+//!   5 gone     group | (topic | partition i32)*: single offsets deleted
 //! ```
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use disk::Disk;
 use foldhash::HashMap;
 
-use crate::hooks::Hooks;
 use crate::journal::{FieldReader, FieldWriter, Journal, JournalError, record_bytes};
 use crate::syncer::{SyncPoint, Syncer};
+use crate::topics::{Catalogue, TopicId};
 
 /// One committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +34,16 @@ pub struct Committed {
     pub metadata: String,
 }
 
-type OfGroup = BTreeMap<String, BTreeMap<i32, Committed>>;
+/// What a group committed for one topic.
+struct OfTopic {
+    id: TopicId,
+    partitions: BTreeMap<i32, Committed>,
+}
+
+type OfGroup = BTreeMap<String, OfTopic>;
+
+/// Of a topic that is not in the catalogue: in null mode, and in records of older versions until they are read.
+const NO_ID: TopicId = [0; 16];
 
 /// A change that would exceed the limit on offsets.
 #[derive(Debug, thiserror::Error)]
@@ -61,14 +77,14 @@ impl Offsets {
         }
     }
 
-    /// Reads the journal, compacts it when something in it is dead.
-    pub fn open(path: PathBuf, hooks: &Hooks) -> Result<Offsets, JournalError> {
+    /// Reads the journal, forgets what belongs to no topic any more, compacts it when something in it is dead.
+    pub fn open(disk: Arc<dyn Disk>, path: PathBuf, catalogue: &Catalogue) -> Result<Offsets, JournalError> {
         let mut offsets = Offsets::memory();
-        let journal = Journal::open(path, |payload| offsets.replay(payload))?;
+        let journal = Journal::open(disk, path, |payload| offsets.replay(payload, catalogue))?;
         offsets.journal = journal;
         let living = offsets.living_records();
         if offsets.journal.is_longer_than(living.iter().map(|record| record_bytes(record)).sum()) {
-            offsets.journal.compact(&living, hooks)?;
+            offsets.journal.compact_if_possible(&living);
         }
         Ok(offsets)
     }
@@ -85,13 +101,13 @@ impl Offsets {
 
     /// One committed offset.
     pub fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&Committed> {
-        self.groups.get(group)?.get(topic)?.get(&partition)
+        self.groups.get(group)?.get(topic)?.partitions.get(&partition)
     }
 
     /// Everything a group has committed, by topic and partition.
     pub fn of_group(&self, group: &str) -> impl Iterator<Item = (&str, i32, &Committed)> {
-        self.groups.get(group).into_iter().flatten().flat_map(|(topic, partitions)| {
-            partitions.iter().map(move |(partition, committed)| (topic.as_str(), *partition, committed))
+        self.groups.get(group).into_iter().flatten().flat_map(|(topic, of_topic)| {
+            of_topic.partitions.iter().map(move |(partition, committed)| (topic.as_str(), *partition, committed))
         })
     }
 
@@ -102,6 +118,7 @@ impl Offsets {
         group: &str,
         commits: Vec<(String, i32, Committed)>,
         room: usize,
+        catalogue: &Catalogue,
     ) -> Result<(), OffsetsError> {
         if commits.is_empty() {
             return Ok(());
@@ -110,14 +127,16 @@ impl Offsets {
         if fresh > 0 && self.count + fresh > room {
             return Err(OffsetsError::Full { limit: room });
         }
+        let id_of = |topic: &str| catalogue.topic(topic).map_or(NO_ID, |known| known.id);
         let mut record = FieldWriter::default();
-        record.u8(1).str(group);
+        record.u8(4).str(group);
         for (topic, partition, committed) in &commits {
-            put_committed(&mut record, topic, *partition, committed);
+            put_committed(&mut record, topic, &id_of(topic), *partition, committed);
         }
         self.journal.append(&record.0)?;
         for (topic, partition, committed) in commits {
-            self.insert(group, topic, partition, committed);
+            let id = id_of(&topic);
+            self.insert(group, topic, id, partition, committed);
         }
         Ok(())
     }
@@ -135,7 +154,7 @@ impl Offsets {
     /// Forgets single offsets of a group.
     pub fn delete_partitions(&mut self, group: &str, partitions: &[(String, i32)]) -> Result<(), JournalError> {
         let mut record = FieldWriter::default();
-        record.u8(4).str(group);
+        record.u8(5).str(group);
         let known = partitions.iter().filter(|(topic, partition)| self.get(group, topic, *partition).is_some());
         let known: Vec<&(String, i32)> = known.collect();
         if known.is_empty() {
@@ -166,7 +185,11 @@ impl Offsets {
                 self.seen_ms.insert(group.clone(), now_ms);
                 continue;
             }
-            let committed_ms = topics.values().flat_map(BTreeMap::values).map(|committed| committed.commit_ms).max();
+            let committed_ms = topics
+                .values()
+                .flat_map(|of_topic| of_topic.partitions.values())
+                .map(|committed| committed.commit_ms)
+                .max();
             let seen_ms = self.seen_ms.get(group).copied();
             let used_ms = committed_ms.max(seen_ms).unwrap_or(opened_ms).max(opened_ms);
             if now_ms.saturating_sub(used_ms) >= retention_ms {
@@ -179,13 +202,9 @@ impl Offsets {
         Ok(unused.len())
     }
 
-    /// Forgets what all groups committed for a deleted topic.
-    pub fn delete_topic(&mut self, topic: &str) -> Result<(), JournalError> {
-        if self.groups.values().any(|topics| topics.contains_key(topic)) {
-            self.journal.append(&FieldWriter::default().u8(3).str(topic).0)?;
-            self.remove_topic(topic);
-        }
-        Ok(())
+    /// Forgets what all groups committed for a deleted topic. The catalogue's word makes it durable.
+    pub fn delete_topic(&mut self, topic: &str) {
+        self.remove_topic(topic);
     }
 
     /// Asks for everything changed so far to become durable.
@@ -194,29 +213,31 @@ impl Offsets {
     }
 
     /// Compacts the journal when it has grown far beyond what lives.
-    pub fn compact_if_grown(&mut self, hooks: &Hooks) -> Result<(), JournalError> {
+    pub fn compact_if_grown(&mut self) -> Result<(), JournalError> {
         if self.journal.wants_compaction() {
             let living = self.living_records();
-            self.journal.compact(&living, hooks)?;
+            self.journal.compact(&living)?;
         }
         Ok(())
     }
 
-    fn insert(&mut self, group: &str, topic: String, partition: i32, committed: Committed) {
+    fn insert(&mut self, group: &str, topic: String, id: TopicId, partition: i32, committed: Committed) {
         if !self.groups.contains_key(group) {
             self.groups.insert(group.to_owned(), OfGroup::new());
         }
         let of_group = self.groups.get_mut(group).expect("inserted above");
-        if of_group.entry(topic).or_default().insert(partition, committed).is_none() {
+        let of_topic = of_group.entry(topic).or_insert_with(|| OfTopic { id, partitions: BTreeMap::new() });
+        assert_eq!(of_topic.id, id, "offsets of a deleted topic went with it");
+        if of_topic.partitions.insert(partition, committed).is_none() {
             self.count += 1;
         }
     }
 
     fn remove_partition(&mut self, group: &str, topic: &str, partition: i32) {
         let Some(topics) = self.groups.get_mut(group) else { return };
-        let Some(partitions) = topics.get_mut(topic) else { return };
-        self.count -= usize::from(partitions.remove(&partition).is_some());
-        if partitions.is_empty() {
+        let Some(of_topic) = topics.get_mut(topic) else { return };
+        self.count -= usize::from(of_topic.partitions.remove(&partition).is_some());
+        if of_topic.partitions.is_empty() {
             topics.remove(topic);
         }
         if topics.is_empty() {
@@ -227,14 +248,14 @@ impl Offsets {
     fn remove_group(&mut self, group: &str) {
         self.seen_ms.remove(group);
         if let Some(topics) = self.groups.remove(group) {
-            self.count -= topics.values().map(BTreeMap::len).sum::<usize>();
+            self.count -= topics.values().map(|of_topic| of_topic.partitions.len()).sum::<usize>();
         }
     }
 
     fn remove_topic(&mut self, topic: &str) {
         let count = &mut self.count;
         self.groups.retain(|_, topics| {
-            *count -= topics.remove(topic).map_or(0, |partitions| partitions.len());
+            *count -= topics.remove(topic).map_or(0, |of_topic| of_topic.partitions.len());
             !topics.is_empty()
         });
     }
@@ -243,14 +264,14 @@ impl Offsets {
         let mut records = Vec::with_capacity(self.groups.len());
         for (group, topics) in &self.groups {
             // One record per topic, so that a record stays far below its limit.
-            for (topic, partitions) in topics {
+            for (topic, of_topic) in topics {
                 let mut record = FieldWriter::default();
-                record.u8(1).str(group);
-                for (partition, committed) in partitions {
-                    put_committed(&mut record, topic, *partition, committed);
+                record.u8(4).str(group);
+                for (partition, committed) in &of_topic.partitions {
+                    put_committed(&mut record, topic, &of_topic.id, *partition, committed);
                     if record.0.len() > 1024 * 1024 {
                         records.push(std::mem::take(&mut record.0));
-                        record.u8(1).str(group);
+                        record.u8(4).str(group);
                     }
                 }
                 records.push(record.0);
@@ -259,13 +280,15 @@ impl Offsets {
         records
     }
 
-    fn replay(&mut self, payload: &[u8]) -> Result<(), String> {
+    /// Only what belongs to a topic that is there: one of its name may have come and gone, or come and not stayed.
+    fn replay(&mut self, payload: &[u8], catalogue: &Catalogue) -> Result<(), String> {
         let mut fields = FieldReader(payload);
         match fields.u8()? {
-            1 => {
+            kind @ (1 | 4) => {
                 let group = fields.str()?.to_owned();
                 while !fields.is_empty() {
                     let topic = fields.str()?.to_owned();
+                    let id = if kind == 4 { fields.array()? } else { NO_ID };
                     let partition = fields.i32()?;
                     let committed = Committed {
                         offset: fields.i64()?,
@@ -273,12 +296,15 @@ impl Offsets {
                         commit_ms: fields.i64()?,
                         metadata: fields.str()?.to_owned(),
                     };
-                    self.insert(&group, topic, partition, committed);
+                    let living = catalogue.topic(&topic).map(|known| known.id);
+                    if let Some(id) = living.filter(|living| id == NO_ID || id == *living) {
+                        self.insert(&group, topic, id, partition, committed);
+                    }
                 }
             }
             2 => self.remove_group(fields.str()?),
             3 => self.remove_topic(fields.str()?),
-            4 => {
+            5 => {
                 let group = fields.str()?;
                 while !fields.is_empty() {
                     let topic = fields.str()?;
@@ -291,14 +317,16 @@ impl Offsets {
     }
 }
 
-fn put_committed(out: &mut FieldWriter, topic: &str, partition: i32, committed: &Committed) {
-    out.str(topic).i32(partition).i64(committed.offset).i32(committed.leader_epoch);
+fn put_committed(out: &mut FieldWriter, topic: &str, id: &TopicId, partition: i32, committed: &Committed) {
+    out.str(topic).raw(id).i32(partition).i64(committed.offset).i32(committed.leader_epoch);
     out.i64(committed.commit_ms).str(&committed.metadata);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topics::NewTopic;
+    use disk::{Open, SimulatedDisk};
 
     const ROOM: usize = 1_000;
 
@@ -317,32 +345,43 @@ mod tests {
         lines
     }
 
+    fn create(catalogue: &mut Catalogue, name: &str, id: u8) {
+        let wanted = NewTopic { name: name.to_owned(), partitions: 4, replication_factor: 1, ..NewTopic::default() };
+        let topic = catalogue.plan(&wanted, [id; 16]).unwrap();
+        catalogue.create(topic).unwrap();
+    }
+
     #[test]
     fn commits_deletions_and_compaction_survive_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("offsets.log");
-        let hooks = Hooks::new();
-        let mut offsets = Offsets::open(path.clone(), &hooks).unwrap();
+        let disk = Arc::new(SimulatedDisk::new(1));
+        let path = PathBuf::from("/offsets.log");
+        let mut catalogue = Catalogue::memory(4);
+        create(&mut catalogue, "t", 1);
+        create(&mut catalogue, "u", 2);
+        let open = |catalogue: &Catalogue| Offsets::open(disk.clone(), path.clone(), catalogue).unwrap();
+        let mut offsets = open(&catalogue);
         for round in 0..50 {
-            offsets
-                .commit("a", vec![("t".to_owned(), 0, committed(round)), ("u".to_owned(), 1, committed(7))], ROOM)
-                .unwrap();
+            let commits = vec![("t".to_owned(), 0, committed(round)), ("u".to_owned(), 1, committed(7))];
+            offsets.commit("a", commits, ROOM, &catalogue).unwrap();
         }
-        offsets.commit("b", vec![("t".to_owned(), 3, committed(1))], ROOM).unwrap();
-        offsets.commit("gone", vec![("t".to_owned(), 3, committed(1))], ROOM).unwrap();
+        offsets.commit("b", vec![("t".to_owned(), 3, committed(1))], ROOM, &catalogue).unwrap();
+        offsets.commit("gone", vec![("t".to_owned(), 3, committed(1))], ROOM, &catalogue).unwrap();
         assert!(offsets.delete_group("gone").unwrap());
         assert!(!offsets.delete_group("gone").unwrap());
-        offsets.delete_topic("u").unwrap();
-        offsets.commit("b", vec![("t".to_owned(), 4, committed(1)), ("v".to_owned(), 0, committed(2))], ROOM).unwrap();
-        let gone = [("t".to_owned(), 4), ("v".to_owned(), 0), ("never".to_owned(), 0)];
+        catalogue.delete("u").unwrap();
+        offsets.delete_topic("u");
+        create(&mut catalogue, "v", 3);
+        let more = vec![("t".to_owned(), 2, committed(1)), ("v".to_owned(), 0, committed(2))];
+        offsets.commit("b", more, ROOM, &catalogue).unwrap();
+        let gone = [("t".to_owned(), 2), ("v".to_owned(), 0), ("never".to_owned(), 0)];
         offsets.delete_partitions("b", &gone).unwrap();
         let expected = ["a t 0 49 m49".to_owned(), "b t 3 1 m1".to_owned()];
         assert_eq!(all(&offsets), expected);
         drop(offsets);
-        let grown = std::fs::metadata(&path).unwrap().len();
-        assert_eq!(all(&Offsets::open(path.clone(), &hooks).unwrap()), expected);
-        assert!(std::fs::metadata(&path).unwrap().len() < grown / 10, "compacted on start");
-        let offsets = Offsets::open(path, &hooks).unwrap();
+        let grown = disk.look_at(&path).unwrap().bytes;
+        assert_eq!(all(&open(&catalogue)), expected);
+        assert!(disk.look_at(&path).unwrap().bytes < grown / 10, "compacted on start");
+        let offsets = open(&catalogue);
         assert_eq!(all(&offsets), expected);
         assert_eq!(offsets.count, 2);
     }
@@ -350,22 +389,22 @@ mod tests {
     #[test]
     fn a_full_table_refuses_new_offsets_and_takes_those_that_move() {
         // Once, whoever filled the table stopped every other group from committing where it was.
-        let mut offsets = Offsets::memory();
+        let (mut offsets, none) = (Offsets::memory(), Catalogue::memory(1));
         let at = |partition, offset| vec![("t".to_owned(), partition, committed(offset))];
-        offsets.commit("mine", at(0, 1), 2).unwrap();
-        offsets.commit("filler", at(0, 1), 2).unwrap();
-        assert!(matches!(offsets.commit("filler", at(1, 1), 2), Err(OffsetsError::Full { limit: 2 })));
-        assert!(offsets.commit("mine", at(0, 2), 2).is_ok());
-        assert!(offsets.commit("with members", at(0, 2), 4).is_ok());
+        offsets.commit("mine", at(0, 1), 2, &none).unwrap();
+        offsets.commit("filler", at(0, 1), 2, &none).unwrap();
+        assert!(matches!(offsets.commit("filler", at(1, 1), 2, &none), Err(OffsetsError::Full { limit: 2 })));
+        assert!(offsets.commit("mine", at(0, 2), 2, &none).is_ok());
+        assert!(offsets.commit("with members", at(0, 2), 4, &none).is_ok());
         assert_eq!(offsets.get("mine", "t", 0).unwrap().offset, 2);
     }
 
     #[test]
     fn offsets_of_a_group_expire_when_nobody_used_it_for_the_retention() {
-        let mut offsets = Offsets::memory();
+        let (mut offsets, none) = (Offsets::memory(), Catalogue::memory(1));
         let at = |commit_ms| vec![("t".to_owned(), 0, Committed { commit_ms, ..committed(1) })];
         for (group, commit_ms) in [("old", 0), ("recent", 150), ("alive", 0)] {
-            offsets.commit(group, at(commit_ms), ROOM).unwrap();
+            offsets.commit(group, at(commit_ms), ROOM, &none).unwrap();
         }
         let mut left = |now_ms: i64, alive: &str| {
             offsets.expire(100, now_ms, |group| group == alive).unwrap();
@@ -384,5 +423,35 @@ mod tests {
         ] {
             assert_eq!(left(now_ms, alive), expected, "at {now_ms}");
         }
+    }
+
+    #[test]
+    fn offsets_go_with_their_topic_and_come_back_with_it_and_never_to_another_of_its_name() {
+        let disk = Arc::new(SimulatedDisk::new(1));
+        let path = PathBuf::from("/offsets.log");
+        let (mut first, mut second) = (Catalogue::memory(4), Catalogue::memory(4));
+        create(&mut first, "t", 1);
+        create(&mut second, "t", 2);
+        let mut offsets = Offsets::open(disk.clone(), path.clone(), &first).unwrap();
+        offsets
+            .commit("g", vec![("t".to_owned(), 0, committed(5)), ("t".to_owned(), 1, committed(6))], ROOM, &first)
+            .unwrap();
+        offsets.delete_topic("t");
+        assert_eq!(all(&offsets), Vec::<String>::new());
+        // The deletion did not become durable, and the catalogue still has the topic.
+        let mut offsets = Offsets::open(disk.clone(), path.clone(), &first).unwrap();
+        assert_eq!(all(&offsets), ["g t 0 5 m5", "g t 1 6 m6"]);
+        offsets.delete_topic("t");
+        offsets.commit("g", vec![("t".to_owned(), 0, committed(1))], ROOM, &second).unwrap();
+        // Neither did the second topic, but what was committed for it did.
+        let written = disk.look_at(&path).unwrap().bytes;
+        let file = disk.open(&path, Open::Existing).unwrap();
+        let content = disk.read(&file, 0, written as usize).unwrap();
+        assert_eq!(all(&Offsets::open(disk.clone(), path.clone(), &first).unwrap()), ["g t 0 5 m5", "g t 1 6 m6"]);
+        let file = disk.open(&path, Open::Empty).unwrap();
+        disk.write_all(&file, content, Default::default(), 0).unwrap();
+        let offsets = Offsets::open(disk.clone(), path.clone(), &second).unwrap();
+        assert_eq!((all(&offsets), offsets.count), (vec!["g t 0 1 m1".to_owned()], 1));
+        assert_eq!(all(&Offsets::open(disk, path, &Catalogue::memory(4)).unwrap()), Vec::<String>::new());
     }
 }

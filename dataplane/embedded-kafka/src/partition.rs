@@ -5,16 +5,17 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use disk::Disk;
 use kafka_wire::WireError;
 use kafka_wire::error_code::ErrorCode;
-use kafka_wire::record_batch::{BatchHeader, batches, set_log_append_time, validate_batch};
+use kafka_wire::record_batch::{BatchHeader, batches, set_log_append_time, set_max_timestamp, validate_batch};
 use tracing::{error, warn};
 
 use crate::broker::Now;
 use crate::configs::TopicOptions;
-use crate::hooks::Hooks;
 use crate::limits::LOOKUP_DECOMPRESSED_BYTES_MAX;
 use crate::log::{LogError, PartitionLog, stamp_of};
 use crate::producers::{Producers, Verdict};
@@ -58,9 +59,16 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Opens or prepares the log in `dir`. What recovery leaves is durable: it was read back and checked.
-    pub fn open(dir: PathBuf, start_offset: i64, now: Now) -> Result<Partition, LogError> {
-        let (log, producers) = PartitionLog::open(dir, start_offset, now.ms)?;
+    /// Opens or prepares the log in `dir`. What recovery leaves was persisted, so it is durable. `exists`: when the
+    /// catalogue's word that there is this partition will be.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        start_offset: i64,
+        exists: Option<SyncPoint>,
+        now: Now,
+    ) -> Result<Partition, LogError> {
+        let (log, producers) = PartitionLog::open(disk, dir, start_offset, exists, now.ms)?;
         let high_watermark = log.end_offset();
         Ok(Partition { log, producers, high_watermark, unsynced: VecDeque::new(), fetches: Vec::new() })
     }
@@ -86,7 +94,6 @@ impl Partition {
         records: &Bytes,
         options: &TopicOptions,
         syncer: &Syncer,
-        hooks: &Hooks,
         now: Now,
     ) -> Result<Stored, Refusal> {
         if records.len() > options.batch_bytes_max {
@@ -94,7 +101,7 @@ impl Partition {
                 format!("batch of {} bytes exceeds max.message.bytes={}", records.len(), options.batch_bytes_max);
             return Err(Refusal::new(ErrorCode::MESSAGE_TOO_LARGE, message));
         }
-        let mut header = check(records)?;
+        let (mut header, largest_ms) = check(records)?;
         match self.producers.check(&stamp_of(&header)) {
             Verdict::Append => {}
             Verdict::Refuse(code) => {
@@ -103,26 +110,28 @@ impl Partition {
                 return Err(Refusal::new(code, message));
             }
             Verdict::Duplicate { base_offset, timestamp_ms } => {
-                // Stored before, but perhaps not durable yet.
-                let point = self.unsynced.back().filter(|_| base_offset >= self.high_watermark);
+                let point = self.point_of(base_offset)?;
                 let log_append_time_ms = if options.log_append_time { timestamp_ms } else { -1 };
-                let point = point.map(|last| last.point.clone());
                 return Ok(Stored { base_offset, log_append_time_ms, point, newly_dirty: false });
             }
         }
-        let restamped;
-        let mut batch: &[u8] = records;
+        let mut batch = records.clone();
         let mut log_append_time_ms = -1;
         if options.log_append_time {
             let mut copy = records.to_vec();
             set_log_append_time(&mut copy, now.ms);
             header.max_timestamp_ms = now.ms;
             log_append_time_ms = now.ms;
-            restamped = copy;
-            batch = &restamped;
+            batch = Bytes::from(copy);
+        } else if header.max_timestamp_ms != largest_ms {
+            // As Kafka: retention and lookups by time look at the header, and some clients do not fill it in.
+            let mut copy = records.to_vec();
+            set_max_timestamp(&mut copy, largest_ms);
+            header.max_timestamp_ms = largest_ms;
+            batch = Bytes::from(copy);
         }
         let base_offset =
-            self.log.append(batch, &header, &options.log, &self.producers, hooks, now.at).map_err(storage_refusal)?;
+            self.log.append(&batch, &header, &options.log, &self.producers, now).map_err(storage_refusal)?;
         self.producers.record(&stamp_of(&header), base_offset, now.ms);
         let target = self.log.sync_target().expect("an append leaves the file open");
         let point = syncer.request(target);
@@ -130,6 +139,16 @@ impl Partition {
         let newly_dirty = self.unsynced.is_empty();
         self.unsynced.push_back(Unsynced { point: point.clone(), end_offset, bytes: batch.len() as u64 });
         Ok(Stored { base_offset, log_append_time_ms, point: Some(point), newly_dirty })
+    }
+
+    /// When a batch that is in the log is durable; None: it is. Having been seen before is not being durable.
+    fn point_of(&self, base_offset: i64) -> Result<Option<SyncPoint>, Refusal> {
+        if base_offset < self.high_watermark {
+            return Ok(None);
+        }
+        let waits = self.unsynced.iter().find(|unsynced| unsynced.end_offset > base_offset);
+        let lost = || Refusal::new(ErrorCode::KAFKA_STORAGE_ERROR, "this batch could not be made durable before");
+        waits.map(|unsynced| Some(unsynced.point.clone())).ok_or_else(lost)
     }
 
     /// Moves the high watermark to what is durable by now.
@@ -168,24 +187,36 @@ impl Partition {
         Ok(found.map_err(storage_refusal)?.map_or((-1, -1), |found| (found.offset, found.timestamp_ms)))
     }
 
-    /// Forgets records before `offset`, −1 meaning all that are durable. Returns the new start.
-    pub fn delete_before(&mut self, offset: i64) -> Result<i64, Refusal> {
+    /// Where the partition would begin without the records before `offset`, −1 meaning without all that are durable.
+    pub fn check_delete_before(&self, offset: i64) -> Result<i64, Refusal> {
         let offset = if offset == -1 { self.high_watermark } else { offset };
         if offset > self.high_watermark {
             return Err(Refusal::new(ErrorCode::OFFSET_OUT_OF_RANGE, "beyond the high watermark"));
         }
-        self.log.delete_before(offset).map_err(storage_refusal)?;
-        Ok(self.log.start_offset())
+        self.log.check_start(offset).map_err(storage_refusal)?;
+        Ok(offset)
     }
 
-    /// Retention and idle files.
-    pub fn housekeep(&mut self, options: &TopicOptions, hooks: &Hooks, now: Now) {
+    /// Begins at `offset` from now on; the catalogue says so, durably at `point`. Files go then.
+    pub fn forget_before(&mut self, offset: i64, point: Option<SyncPoint>) {
+        self.log.forget_before(offset, point);
+    }
+
+    /// Where it should begin by its topic's retention, if that is later than it does.
+    pub fn start_by_retention(&mut self, options: &TopicOptions, now: Now) -> Option<i64> {
         let limit = self.high_watermark;
-        if let Err(err) = self.log.enforce_retention(&options.log, limit, &self.producers, hooks, now.ms) {
+        let start = self.log.start_by_retention(&options.log, limit, &self.producers, now.ms);
+        start.unwrap_or_else(|err| {
             warn!(%err, "retention failed");
-        }
+            None
+        })
+    }
+
+    /// Files of forgotten records, and idle ones.
+    pub fn housekeep(&mut self, now: Now) {
+        self.log.remove_forgotten();
         if self.unsynced.is_empty() {
-            self.log.close_if_idle(now.at);
+            self.log.close_if_idle(now);
         }
     }
 
@@ -204,8 +235,9 @@ pub enum Wanted {
     Timestamp(i64),
 }
 
-/// One batch, whole, with its checksum, and every record where its header says.
-fn check(records: &Bytes) -> Result<BatchHeader, Refusal> {
+/// One batch, whole, with its checksum, and every record where its header says. The header, and the largest timestamp
+/// there is.
+fn check(records: &Bytes) -> Result<(BatchHeader, i64), Refusal> {
     let refuse = |err: WireError| {
         let code = match &err {
             WireError::Crc { .. } | WireError::Truncated { .. } => ErrorCode::CORRUPT_MESSAGE,
@@ -219,8 +251,8 @@ fn check(records: &Bytes) -> Result<BatchHeader, Refusal> {
         return Err(Refusal::new(ErrorCode::INVALID_RECORD, "this broker has no transactions"));
     }
     let batch = batches(records.clone()).next().expect("validated: one whole batch").map_err(refuse)?;
-    batch.validate_records(LOOKUP_DECOMPRESSED_BYTES_MAX).map_err(refuse)?;
-    Ok(header)
+    let largest_ms = batch.validate_records(LOOKUP_DECOMPRESSED_BYTES_MAX).map_err(refuse)?;
+    Ok((header, largest_ms))
 }
 
 fn storage_refusal(err: LogError) -> Refusal {

@@ -4,7 +4,7 @@
 //! ```text
 //! topics.log: a journal (see journal.rs) of these payloads, the later one wins
 //!   1 topic        id 16 bytes | name | partitions i32 | option count i32 | (name, value)*
-//!   2 deleted      id
+//!   2 deleted      id; kept until nothing of the topic is in logs/ any more
 //!   3 producer ids next i64: ids below it may have been handed out
 //!   4 log start    id | partition i32 | offset i64: records before it were deleted on request
 //!   5 cluster id   string
@@ -12,15 +12,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use disk::Disk;
 use kafka_wire::error_code::ErrorCode;
 
 use crate::configs::{self, Overrides};
-use crate::hooks::Hooks;
 use crate::journal::{FieldReader, FieldWriter, Journal, JournalError, record_bytes};
 use crate::limits::{NODE_ID, PARTITIONS_MAX, PRODUCER_ID_BLOCK, SENTENCE_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::sentence::bounded;
-use crate::syncer::{SyncPoint, Syncer};
+use crate::syncer::{SyncPoint, SyncState, Syncer};
 
 /// Identity of a topic; another topic of the same name has another one (KIP-516).
 pub type TopicId = [u8; 16];
@@ -73,10 +74,14 @@ pub struct NewTopic {
 /// Catalogue and its journal.
 pub struct Catalogue {
     topics: BTreeMap<String, TopicMeta>,
+    /// Deleted topics of which files may be left, in that order.
+    deleted: Vec<TopicId>,
     partition_count: usize,
     cluster_id: Option<String>,
     producer_id_next: i64,
     producer_id_reserved: i64,
+    /// When the reservation of the block that ids come from is durable; None: it is.
+    reservation: Option<SyncPoint>,
     default_partitions: i32,
     journal: Journal,
 }
@@ -86,24 +91,26 @@ impl Catalogue {
     pub fn memory(default_partitions: i32) -> Catalogue {
         Catalogue {
             topics: BTreeMap::new(),
+            deleted: Vec::new(),
             partition_count: 0,
             cluster_id: None,
             producer_id_next: 0,
             producer_id_reserved: 0,
+            reservation: None,
             default_partitions,
             journal: Journal::memory(),
         }
     }
 
     /// Reads the journal, compacts it when something in it is dead.
-    pub fn open(path: PathBuf, default_partitions: i32, hooks: &Hooks) -> Result<Catalogue, JournalError> {
+    pub fn open(disk: Arc<dyn Disk>, path: PathBuf, default_partitions: i32) -> Result<Catalogue, JournalError> {
         let mut catalogue = Catalogue::memory(default_partitions);
-        let journal = Journal::open(path, |payload| catalogue.replay(payload))?;
+        let journal = Journal::open(disk, path, |payload| catalogue.replay(payload))?;
         catalogue.journal = journal;
         catalogue.producer_id_next = catalogue.producer_id_reserved;
         let living = catalogue.living_records();
         if catalogue.journal.is_longer_than(living.iter().map(|record| record_bytes(record)).sum()) {
-            catalogue.journal.compact(&living, hooks)?;
+            catalogue.journal.compact_if_possible(&living);
         }
         Ok(catalogue)
     }
@@ -183,6 +190,7 @@ impl Catalogue {
     pub fn delete(&mut self, name: &str) -> Result<TopicMeta, Refusal> {
         let Some(topic) = self.topics.get(name) else { return Err(unknown_topic(name)) };
         self.journal.append(&FieldWriter::default().u8(2).raw(&topic.id).0)?;
+        self.deleted.push(topic.id);
         self.partition_count -= topic.partitions as usize;
         Ok(self.topics.remove(name).expect("looked up above"))
     }
@@ -225,16 +233,40 @@ impl Catalogue {
         Ok(topic)
     }
 
-    /// A producer id nobody had before. True: a new block was reserved, wait for a sync before handing it out.
+    /// A partition begins later from now on; its files may go when this is durable.
+    pub fn set_start(&mut self, name: &str, partition: i32, offset: i64) -> Result<(), Refusal> {
+        let Some(topic) = self.topics.get_mut(name) else { return Err(unknown_topic(name)) };
+        if topic.start_offsets.get(&partition) != Some(&offset) {
+            self.journal.append(&start_record(&topic.id, partition, offset))?;
+            topic.start_offsets.insert(partition, offset);
+        }
+        Ok(())
+    }
+
+    /// Deleted topics of which files may be left.
+    pub fn deleted(&self) -> Vec<TopicId> {
+        self.deleted.clone()
+    }
+
+    /// Nothing is left of a deleted topic: the next compaction forgets it.
+    pub fn forget_deleted(&mut self, id: &TopicId) {
+        self.deleted.retain(|deleted| deleted != id);
+    }
+
+    /// A producer id nobody had before. True: the reservation of its block is not durable, wait for a sync before handing
+    /// it out.
     pub fn next_producer_id(&mut self) -> Result<(i64, bool), Refusal> {
-        let reserves = self.producer_id_next >= self.producer_id_reserved;
-        if reserves {
+        if self.producer_id_next >= self.producer_id_reserved {
             let reserved = self.producer_id_reserved + PRODUCER_ID_BLOCK;
             self.journal.append(&FieldWriter::default().u8(3).i64(reserved).0)?;
             self.producer_id_reserved = reserved;
+            self.reservation = self.journal.point();
+        }
+        if self.reservation.as_ref().is_some_and(|point| point.state() == SyncState::Durable) {
+            self.reservation = None;
         }
         self.producer_id_next += 1;
-        Ok((self.producer_id_next - 1, reserves))
+        Ok((self.producer_id_next - 1, self.reservation.is_some()))
     }
 
     /// The configured id, else the one kept, else `fresh`, which is kept from now on.
@@ -256,11 +288,16 @@ impl Catalogue {
         self.journal.request_sync(syncer)
     }
 
+    /// The point at which everything changed so far is durable, without asking for it.
+    pub fn point(&self) -> Option<SyncPoint> {
+        self.journal.point()
+    }
+
     /// Compacts the journal when it has grown far beyond what lives.
-    pub fn compact_if_grown(&mut self, hooks: &Hooks) -> Result<(), JournalError> {
+    pub fn compact_if_grown(&mut self) -> Result<(), JournalError> {
         if self.journal.wants_compaction() {
             let living = self.living_records();
-            self.journal.compact(&living, hooks)?;
+            self.journal.compact(&living)?;
         }
         Ok(())
     }
@@ -279,6 +316,7 @@ impl Catalogue {
         if let Some(cluster_id) = &self.cluster_id {
             records.push(FieldWriter::default().u8(5).str(cluster_id).0.clone());
         }
+        records.extend(self.deleted.iter().map(|id| FieldWriter::default().u8(2).raw(id).0.clone()));
         for topic in self.topics.values() {
             records.push(topic_record(topic));
             for (partition, offset) in &topic.start_offsets {
@@ -315,6 +353,7 @@ impl Catalogue {
             }
             2 => {
                 let id: TopicId = fields.array()?;
+                self.deleted.push(id);
                 let name = self.topics.values().find(|topic| topic.id == id).map(|topic| topic.name.clone());
                 if let Some(topic) = name.and_then(|name| self.topics.remove(&name)) {
                     self.partition_count -= topic.partitions as usize;
@@ -446,13 +485,11 @@ mod tests {
 
     #[test]
     fn everything_is_there_after_reopening_and_producer_ids_never_repeat() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("topics.log");
-        let hooks = Hooks::new();
+        let disk = Arc::new(disk::SimulatedDisk::new(1));
         let mut seen = Vec::new();
         let mut expected: Vec<TopicMeta> = Vec::new();
         for round in 0..4_u8 {
-            let mut catalogue = Catalogue::open(path.clone(), 4, &hooks).unwrap();
+            let mut catalogue = Catalogue::open(disk.clone(), PathBuf::from("/topics.log"), 4).unwrap();
             assert_eq!(catalogue.topics().cloned().collect::<Vec<_>>(), expected);
             assert_eq!(catalogue.settle_cluster_id("", format!("fresh{round}")).unwrap(), "fresh0");
             let name = format!("t{round}");
@@ -477,5 +514,29 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), ids);
+    }
+
+    #[test]
+    fn a_producer_id_waits_for_its_block_as_long_as_the_reservation_is_not_durable_and_after_it_failed() {
+        for fails in [false, true] {
+            let disk = Arc::new(disk::SimulatedDisk::new(1));
+            let mut catalogue = Catalogue::open(disk.clone(), PathBuf::from("/topics.log"), 4).unwrap();
+            let syncer = Syncer::new(disk.clone());
+            if fails {
+                disk.fail_next(|operation| matches!(operation, disk::Operation::Persist { .. }), 5);
+            }
+            // The second comes while the first waits for the disk.
+            assert_eq!(catalogue.next_producer_id().unwrap(), (0, true));
+            assert_eq!(catalogue.next_producer_id().unwrap(), (1, true));
+            let point = catalogue.request_sync(Some(&syncer)).unwrap();
+            while disk.step() {}
+            syncer.poll();
+            assert_eq!(point.state(), if fails { SyncState::Failed } else { SyncState::Durable });
+            assert_eq!(
+                catalogue.next_producer_id().unwrap(),
+                (2, fails),
+                "handed out at once only from a durable block"
+            );
+        }
     }
 }

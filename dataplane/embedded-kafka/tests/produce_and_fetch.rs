@@ -319,7 +319,7 @@ fn log_append_time_is_the_brokers_clock() {
 
 #[test]
 fn retention_by_size_moves_the_start_and_min_insync_replicas_refuses() {
-    let mut broker = TestBroker::start();
+    let mut broker = TestBroker::with(|config| config.retention_check_every = Duration::from_millis(100));
     let mut client = broker.client();
     client.create_with("t", 1, 1, &[("segment.bytes", "4096"), ("retention.bytes", "8192")]);
     let value = "x".repeat(1000);

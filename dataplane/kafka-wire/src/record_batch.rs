@@ -38,6 +38,8 @@ use crate::wire_error::WireError;
 pub const NO_PRODUCER_ID: i64 = -1;
 pub const NO_PRODUCER_EPOCH: i16 = -1;
 pub const NO_SEQUENCE: i32 = -1;
+/// Timestamp of a record that does not say when it is from.
+pub const NO_TIMESTAMP_MS: i64 = -1;
 
 const MAGIC: i8 = 2;
 const AT_LENGTH: usize = 8;
@@ -204,6 +206,18 @@ pub fn set_log_append_time(batch: &mut [u8], now_ms: i64) {
     assert!(batch.len() >= BATCH_HEADER_BYTES, "{} bytes are no batch", batch.len());
     batch[AT_ATTRIBUTES + 1] |= LOG_APPEND_TIME as u8;
     batch[AT_MAX_TIMESTAMP..AT_PRODUCER_ID].copy_from_slice(&now_ms.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[AT_ATTRIBUTES..]);
+    batch[AT_CRC..AT_ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());
+}
+
+/// Sets the largest timestamp of an encoded batch and its checksum, as a broker does when the header does not say what
+/// the records do.
+///
+/// # Panics
+/// When `batch` is shorter than a batch header.
+pub fn set_max_timestamp(batch: &mut [u8], max_timestamp_ms: i64) {
+    assert!(batch.len() >= BATCH_HEADER_BYTES, "{} bytes are no batch", batch.len());
+    batch[AT_MAX_TIMESTAMP..AT_PRODUCER_ID].copy_from_slice(&max_timestamp_ms.to_be_bytes());
     let crc = crc32c::crc32c(&batch[AT_ATTRIBUTES..]);
     batch[AT_CRC..AT_ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());
 }

@@ -6,7 +6,7 @@ use kafka_wire::compression::{Compression, compress};
 use kafka_wire::limits::VALUE_LINK_BYTES_MIN;
 use kafka_wire::record_batch::{
     BatchBuilder, BatchHeader, HeaderRef, Record, RecordRef, SealedBatch, batches, patch_base_offset,
-    set_log_append_time, validate_batch,
+    set_log_append_time, set_max_timestamp, validate_batch,
 };
 use proptest::prelude::*;
 
@@ -290,7 +290,16 @@ fn what_a_producer_sent_is_refused_by_the_first_thing_wrong_with_it() {
 fn records_that_do_not_fill_their_batch_or_skip_a_delta_are_refused() {
     let good = sealed(3, Compression::None).to_bytes();
     let all = |bytes: Bytes| batches(bytes).next().expect("a batch").expect("whole").validate_records(NO_LIMIT);
-    assert_eq!(all(good.clone()), Ok(()));
+    let largest_ms = validate_batch(&good).expect("whole").max_timestamp_ms;
+    assert_eq!(all(good.clone()), Ok(largest_ms));
+    // A header that says otherwise is not asked.
+    for told_ms in [-1, largest_ms - 1, largest_ms + 1] {
+        let mut told = good.to_vec();
+        set_max_timestamp(&mut told, told_ms);
+        let told = Bytes::from(told);
+        assert_eq!(validate_batch(&told).expect("its checksum follows").max_timestamp_ms, told_ms);
+        assert_eq!(all(told), Ok(largest_ms));
+    }
     let count = |n: i32| bytes_with(&good, 57, |at| at[..4].copy_from_slice(&n.to_be_bytes()));
     assert!(matches!(all(count(2)), Err(WireError::TrailingBytes { .. })));
     assert!(matches!(all(count(0)), Err(WireError::TrailingBytes { .. })));

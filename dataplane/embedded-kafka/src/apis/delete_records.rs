@@ -25,10 +25,12 @@ fn delete(broker: &mut Broker, topic: &str, index: i32, offset: i64) -> Result<i
     if (0..=partition.start_offset()).contains(&offset) {
         return Ok(partition.start_offset());
     }
-    let start = partition.delete_before(offset)?;
-    broker.catalogue.update(topic, |meta| {
-        meta.start_offsets.insert(index, start);
-    })?;
+    let start = partition.check_delete_before(offset)?;
+    broker.catalogue.set_start(topic, index, start)?;
+    let point = broker.catalogue.request_sync(broker.syncer());
+    if let Some(partition) = broker.partition(topic, index) {
+        partition.forget_before(start, point);
+    }
     Ok(start)
 }
 

@@ -50,7 +50,7 @@ fn delete(broker: &mut Broker, name: &str, now: Now) -> Result<(), Refusal> {
     }
     let meta = broker.catalogue.delete(name)?;
     broker.names.remove(&meta);
-    broker.offsets.delete_topic(name)?;
+    broker.offsets.delete_topic(name);
     broker.close_topic(name, now);
     Ok(())
 }

@@ -43,7 +43,7 @@ pub fn handle(broker: &mut Broker, request: OffsetCommitRequest, now: Now) -> Ou
     });
     let has_members = broker.groups.has_members(caller.group);
     let room = if has_members { OFFSETS_MAX } else { OFFSETS_WITHOUT_MEMBERS_MAX };
-    match broker.offsets.commit(caller.group, commits, room) {
+    match broker.offsets.commit(caller.group, commits, room, &broker.catalogue) {
         Ok(()) => Outcome::Durable {
             point: broker.offsets.request_sync(broker.syncer()),
             answer,

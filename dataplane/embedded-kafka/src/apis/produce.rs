@@ -117,7 +117,7 @@ fn append(
 ) -> Result<(PartitionResult, Option<SyncPoint>), Refused> {
     let name = std::str::from_utf8(name).map_err(|err| Refusal::new(NOT_HERE, err.to_string()))?;
     let not_here = || Refusal::new(NOT_HERE, format!("{name}-{} does not exist", data.index));
-    let (topic, syncer, hooks) = broker.append_parts(name).ok_or_else(not_here)?;
+    let (topic, syncer) = broker.append_parts(name).ok_or_else(not_here)?;
     if acks == ACKS_ALL && topic.options.min_insync_replicas > 1 {
         let message = format!("one replica, min.insync.replicas={}", topic.options.min_insync_replicas);
         return Err(Refusal::new(ErrorCode::NOT_ENOUGH_REPLICAS, message).into());
@@ -130,7 +130,7 @@ fn append(
         refuse_keyless(records)?;
     }
     let Stored { base_offset, log_append_time_ms, point, newly_dirty } =
-        partition.append(records, &options, syncer, hooks, now)?;
+        partition.append(records, &options, syncer, now)?;
     let log_start_offset = partition.start_offset();
     if newly_dirty {
         broker.mark_dirty(name, index);

@@ -1,20 +1,16 @@
 //! One segment file of a partition: contiguous record batches, named by the offset of the first.
 //!
-//! ```text
-//! 00000000000000001742.log = batch*      batch: Kafka's record batch v2, exactly as it goes over the wire
-//! ```
-//!
 //! The index is sparse and lives in memory only: one entry per 16 KiB of log. A sealed segment is indexed when it is
 //! first read.
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bytes::Bytes;
-use kafka_wire::record_batch::{BatchHeader, batches};
+use disk::{Disk, Open};
+use kafka_wire::record_batch::BatchHeader;
 
-use crate::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, INDEX_INTERVAL_BYTES, SCAN_BYTES};
+use crate::limits::INDEX_INTERVAL_BYTES;
+use crate::log::format::{Check, scan};
 
 /// The first batch at or behind every 16 KiB of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +54,9 @@ impl Index {
         self.entries.iter().find(|entry| entry.timestamp_ms_max >= timestamp_ms).map(|entry| entry.position)
     }
 
-    /// Largest timestamp of the segment, if it has a batch.
+    /// Largest timestamp of the segment; None when it has no batch, or none that says when it is from.
     pub fn timestamp_ms_max(&self) -> Option<i64> {
-        (!self.entries.is_empty()).then_some(self.timestamp_ms_max)
+        (!self.entries.is_empty() && self.timestamp_ms_max >= 0).then_some(self.timestamp_ms_max)
     }
 }
 
@@ -71,27 +67,19 @@ pub struct Segment {
     pub path: PathBuf,
     /// File length up to which batches are whole.
     pub bytes: u64,
+    /// When it was last appended to, epoch ms.
+    pub appended_ms: i64,
     /// None: sealed, and not read since start.
     pub index: Option<Index>,
 }
 
 impl Segment {
-    pub fn path(dir: &Path, base_offset: i64) -> PathBuf {
-        dir.join(format!("{base_offset:020}.log"))
-    }
-
-    /// The base offset in a file name, if it is a segment's.
-    pub fn parse_name(name: &str) -> Option<i64> {
-        let digits = name.strip_suffix(".log")?;
-        (digits.len() == 20).then(|| digits.parse().ok()).flatten()
-    }
-
     /// Indexes a sealed segment on first use.
-    pub fn index(&mut self) -> io::Result<&Index> {
+    pub fn index(&mut self, disk: &dyn Disk) -> io::Result<&Index> {
         if self.index.is_none() {
             let mut index = Index::default();
-            let file = File::open(&self.path)?;
-            scan(&file, 0, self.bytes, Check::Headers, |header, _, position| {
+            let file = disk.open(&self.path, Open::Existing)?;
+            scan(disk, &file, 0, self.bytes, Check::Headers, |header, _, position| {
                 index.push(header, position);
                 Ok(())
             })?;
@@ -99,95 +87,4 @@ impl Segment {
         }
         Ok(self.index.as_ref().expect("filled above"))
     }
-}
-
-/// How much of a batch is looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Check {
-    Headers,
-    /// And the CRC, and that offsets continue: what recovery needs.
-    Everything {
-        first_offset: i64,
-    },
-}
-
-/// Walks the whole batches between two positions. Returns the position behind the last good one: less than `to`
-/// when a batch is cut short or damaged.
-pub fn scan(
-    file: &File,
-    from: u64,
-    to: u64,
-    check: Check,
-    mut visit: impl FnMut(&BatchHeader, &Bytes, u64) -> io::Result<()>,
-) -> io::Result<u64> {
-    let mut position = from;
-    let mut read_bytes = SCAN_BYTES;
-    let mut expected_offset = match check {
-        Check::Headers => None,
-        Check::Everything { first_offset } => Some(first_offset),
-    };
-    while position < to {
-        let left = usize::try_from(to - position).unwrap_or(usize::MAX);
-        let chunk = read(file, position, read_bytes.min(left))?;
-        let mut consumed = 0;
-        for batch in batches(chunk.clone()) {
-            let Ok(batch) = batch else { return Ok(position + consumed) };
-            if let Some(expected) = &mut expected_offset {
-                if batch.verify_crc().is_err() || batch.header.base_offset != *expected {
-                    return Ok(position + consumed);
-                }
-                *expected = batch.header.last_offset() + 1;
-            }
-            visit(&batch.header, batch.bytes(), position + consumed)?;
-            consumed += batch.bytes().len() as u64;
-        }
-        position += consumed;
-        if consumed > 0 {
-            read_bytes = SCAN_BYTES;
-            continue;
-        }
-        // Not one whole batch: either it is larger than what was read, or it is torn.
-        match Peek::at(&chunk) {
-            Some(peek) if peek.bytes > chunk.len() && peek.bytes <= left => read_bytes = peek.bytes,
-            _ => return Ok(position),
-        }
-    }
-    Ok(position)
-}
-
-/// The three header fields that are enough to walk over batches without parsing them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peek {
-    pub base_offset: i64,
-    pub last_offset: i64,
-    /// Whole batch, prefix included.
-    pub bytes: usize,
-}
-
-impl Peek {
-    /// None when the header is cut short or its length cannot be.
-    pub fn at(bytes: &[u8]) -> Option<Peek> {
-        let header: &[u8; BATCH_HEADER_BYTES] = bytes.first_chunk()?;
-        let base_offset = i64::from_be_bytes(*header.first_chunk()?);
-        let length = usize::try_from(i32::from_be_bytes(*header[8..].first_chunk()?)).ok()?;
-        let last_offset_delta = i32::from_be_bytes(*header[23..].first_chunk()?);
-        let bytes = length + BATCH_PREFIX_BYTES;
-        let fits = (BATCH_HEADER_BYTES..=BATCH_BYTES_MAX).contains(&bytes);
-        fits.then_some(Peek { base_offset, last_offset: base_offset.checked_add(i64::from(last_offset_delta))?, bytes })
-    }
-}
-
-/// Up to `bytes` from `position`, fewer at the end of the file; never zeroes memory first.
-pub fn read(file: &File, position: u64, bytes: usize) -> io::Result<Bytes> {
-    let mut buffer: Vec<u8> = Vec::with_capacity(bytes);
-    while buffer.len() < bytes && buffer.capacity() > buffer.len() {
-        let at = position + buffer.len() as u64;
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), at) {
-            Ok(0) => break,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(err) => return Err(err.into()),
-        }
-    }
-    buffer.truncate(bytes);
-    Ok(Bytes::from(buffer))
 }

@@ -2,33 +2,42 @@
 
 use std::time::Instant;
 
+use disk::{Operation, SimulatedDisk};
 use kafka_wire::compression::Compression;
-use kafka_wire::record_batch::{BatchBuilder, RecordRef, validate_batch};
+use kafka_wire::record_batch::{BatchBuilder, RecordRef, batches, validate_batch};
 use proptest::prelude::*;
 
+use super::format::{parse_segment_name, snapshot_path};
 use super::*;
 use crate::producers::Verdict;
 
 const EVERYTHING: i64 = i64::MAX;
+const DIR: &str = "/p";
+const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 
 struct Fixture {
-    dir: PathBuf,
+    disk: Arc<SimulatedDisk>,
     log: PartitionLog,
     producers: Producers,
     options: LogOptions,
-    hooks: Hooks,
+}
+
+fn now(ms: i64) -> Now {
+    Now { at: Instant::now(), ms }
 }
 
 impl Fixture {
-    fn open(dir: &Path, segment_bytes: u64) -> Fixture {
-        let (log, producers) = PartitionLog::open(dir.to_owned(), 0, 0).unwrap();
+    fn open(segment_bytes: u64) -> Fixture {
+        let disk = Arc::new(SimulatedDisk::new(5));
+        let (log, producers) = PartitionLog::open(disk.clone(), PathBuf::from(DIR), 0, None, 0).unwrap();
         let options = LogOptions { segment_bytes, retention_bytes: None, retention_ms: None };
-        Fixture { dir: dir.to_owned(), log, producers, options, hooks: Hooks::new() }
+        Fixture { disk, log, producers, options }
     }
 
     fn reopen(&mut self) {
         let start = self.log.start_offset();
-        let (log, producers) = PartitionLog::open(self.dir.clone(), start, 0).unwrap();
+        let (log, producers) = PartitionLog::open(self.disk.clone(), PathBuf::from(DIR), start, None, 0).unwrap();
         self.log = log;
         self.producers = producers;
     }
@@ -43,12 +52,36 @@ impl Fixture {
         }
         let mut sealed = builder.seal(Compression::None);
         sealed.stamp(5, 0, self.log.end_offset() as i32);
-        let bytes = sealed.to_bytes();
+        self.append_batch(sealed.to_bytes(), first_ms).unwrap()
+    }
+
+    fn append_batch(&mut self, bytes: Bytes, now_ms: i64) -> Result<i64, LogError> {
         let header = validate_batch(&bytes).unwrap();
-        let now = Instant::now();
-        let offset = self.log.append(&bytes, &header, &self.options, &self.producers, &self.hooks, now).unwrap();
+        let offset = self.log.append(&bytes, &header, &self.options, &self.producers, now(now_ms))?;
         self.producers.record(&stamp_of(&header), offset, 0);
-        offset
+        Ok(offset)
+    }
+
+    fn retain(&mut self, limit_offset: i64, now_ms: i64) -> Option<i64> {
+        let start = self.log.start_by_retention(&self.options, limit_offset, &self.producers, now_ms).unwrap();
+        if let Some(start) = start {
+            self.log.forget_before(start, None);
+        }
+        start
+    }
+
+    fn content(&self, path: &Path) -> Vec<u8> {
+        let file = self.disk.open(path, Open::Existing).unwrap();
+        self.disk.read(&file, 0, 1 << 24).unwrap().to_vec()
+    }
+
+    fn put(&self, path: &Path, content: &[u8]) {
+        let file = self.disk.open(path, Open::Empty).unwrap();
+        self.disk.write_all(&file, Bytes::copy_from_slice(content), Bytes::new(), 0).unwrap();
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.disk.list(Path::new(DIR)).unwrap().into_iter().map(|entry| entry.name).collect()
     }
 
     fn read(&mut self, offset: i64, limit: i64, bytes_max: usize) -> Vec<i64> {
@@ -73,19 +106,18 @@ fn stamp(base_sequence: i32, count: i32) -> Stamp {
 
 #[test]
 fn a_log_cut_at_every_byte_of_its_last_batch_keeps_everything_before_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::open(&dir.path().join("p"), 1 << 20);
+    let mut fixture = Fixture::open(1 << 20);
     fixture.append(3, 10, 0);
     fixture.append(2, 10, 10);
     let path = fixture.last_file();
-    let keep = fs::metadata(&path).unwrap().len() as usize;
+    let keep = fixture.content(&path).len();
     fixture.append(4, 10, 20);
-    let whole = fs::read(&path).unwrap();
+    let whole = fixture.content(&path);
     for cut in keep..whole.len() {
-        fs::write(&path, &whole[..cut]).unwrap();
+        fixture.put(&path, &whole[..cut]);
         fixture.reopen();
         assert_eq!(fixture.log.end_offset(), 5, "cut at {cut}");
-        assert_eq!(fs::metadata(&path).unwrap().len() as usize, keep);
+        assert_eq!(fixture.content(&path).len(), keep);
         assert_eq!(fixture.producers.check(&stamp(5, 4)), Verdict::Append, "its sequence is forgotten with it");
         assert_eq!(fixture.append(1, 10, 30), 5);
         assert_eq!(fixture.read(0, EVERYTHING, 1 << 20), (0..6).collect::<Vec<_>>());
@@ -94,17 +126,16 @@ fn a_log_cut_at_every_byte_of_its_last_batch_keeps_everything_before_it() {
 
 #[test]
 fn a_flipped_bit_anywhere_in_the_last_batch_cuts_it_and_zeros_behind_it_are_cut() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::open(&dir.path().join("p"), 1 << 20);
+    let mut fixture = Fixture::open(1 << 20);
     fixture.append(3, 10, 0);
     let path = fixture.last_file();
-    let keep = fs::metadata(&path).unwrap().len() as usize;
+    let keep = fixture.content(&path).len();
     fixture.append(2, 10, 20);
-    let whole = fs::read(&path).unwrap();
+    let whole = fixture.content(&path);
     for at in keep..whole.len() {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x04;
-        fs::write(&path, &damaged).unwrap();
+        fixture.put(&path, &damaged);
         fixture.reopen();
         // The leader epoch is not covered by the checksum; nothing depends on it.
         let epoch = (keep + 12..keep + 16).contains(&at);
@@ -112,16 +143,15 @@ fn a_flipped_bit_anywhere_in_the_last_batch_cuts_it_and_zeros_behind_it_are_cut(
     }
     let mut longer = whole.clone();
     longer.extend_from_slice(&[0; 5000]);
-    fs::write(&path, &longer).unwrap();
+    fixture.put(&path, &longer);
     fixture.reopen();
     assert_eq!(fixture.log.end_offset(), 5);
-    assert_eq!(fs::metadata(&path).unwrap().len() as usize, whole.len());
+    assert_eq!(fixture.content(&path).len(), whole.len());
 }
 
 #[test]
 fn segments_roll_and_recovery_needs_the_last_one_only() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::open(&dir.path().join("p"), 2_000);
+    let mut fixture = Fixture::open(2_000);
     for n in 0..50 {
         fixture.append(3, 100, n * 10);
     }
@@ -137,20 +167,19 @@ fn segments_roll_and_recovery_needs_the_last_one_only() {
     }
     // Without snapshots the producers come from the whole log.
     for segment in fixture.log.segments.iter() {
-        let _ = fs::remove_file(segment.path.with_extension("producers"));
+        let _ = fixture.disk.remove(&snapshot_path(Path::new(DIR), segment.base_offset));
     }
     fixture.reopen();
     assert_eq!(Producers::decode(&expected).unwrap(), fixture.producers);
     // A snapshot of rubbish is not believed.
-    fs::write(fixture.last_file().with_extension("producers"), b"rubbish").unwrap();
+    fixture.put(&fixture.last_file().with_extension("producers"), b"rubbish");
     fixture.reopen();
     assert_eq!(Producers::decode(&expected).unwrap(), fixture.producers);
 }
 
 #[test]
 fn what_is_not_durable_is_not_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::open(&dir.path().join("p"), 1 << 20);
+    let mut fixture = Fixture::open(1 << 20);
     for n in 0..4 {
         fixture.append(2, 10, n);
     }
@@ -160,39 +189,109 @@ fn what_is_not_durable_is_not_read() {
     assert!(matches!(fixture.log.read(9, 8, 1), Err(LogError::OutOfRange { start: 0, end: 8, .. })));
 }
 
+fn one_record(timestamp_ms: i64) -> Bytes {
+    let mut builder = BatchBuilder::with_capacity(1024);
+    builder.append(&RecordRef { timestamp_ms, key: None, value: Some(&[0; 200]), headers: &[] });
+    builder.seal(Compression::None).to_bytes()
+}
+
+#[test]
+fn a_small_read_advances_when_the_header_it_looks_for_straddles_the_end_of_the_window() {
+    // The window is what was asked for and 16 KiB; the second batch's header begins 20 bytes before that.
+    for (short, bytes_max) in [(20, 1), (20, 20), (1, 1), (60, 30), (61, 1), (0, 1)] {
+        let mut fixture = Fixture::open(1 << 20);
+        let window = 16 * 1024;
+        let mut value_bytes = window - short - 200;
+        let size = |value_bytes: usize| {
+            let mut builder = BatchBuilder::with_capacity(1024);
+            let value = vec![b'v'; value_bytes];
+            builder.append(&RecordRef { timestamp_ms: 0, key: None, value: Some(&value), headers: &[] });
+            builder.seal(Compression::None).bytes()
+        };
+        while size(value_bytes) < window - short {
+            value_bytes += 1;
+        }
+        fixture.append(1, value_bytes, 0);
+        fixture.append(1, 10, 0);
+        fixture.append(1, 10, 0);
+        assert_eq!(fixture.read(1, EVERYTHING, bytes_max), [1], "{short} bytes before the end, {bytes_max} asked for");
+        assert_eq!(fixture.read(2, EVERYTHING, bytes_max), [2], "{short} bytes before the end, {bytes_max} asked for");
+    }
+}
+
 #[test]
 fn a_failed_sync_at_a_roll_poisons_the_log() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::open(&dir.path().join("p"), 300);
+    let mut fixture = Fixture::open(300);
     fixture.append(1, 200, 0);
-    fixture.hooks.fail_syncs(1);
-    let mut builder = BatchBuilder::with_capacity(1024);
-    builder.append(&RecordRef { timestamp_ms: 0, key: None, value: Some(&[0; 200]), headers: &[] });
-    let bytes = builder.seal(Compression::None).to_bytes();
-    let header = validate_batch(&bytes).unwrap();
-    let Fixture { log, producers, options, hooks, .. } = &mut fixture;
+    fixture.disk.fail_next(|operation| matches!(operation, Operation::Persist { .. }), EIO);
     for _ in 0..2 {
-        assert!(log.append(&bytes, &header, options, producers, hooks, Instant::now()).is_err());
+        assert!(fixture.append_batch(one_record(0), 0).is_err());
     }
-    assert_eq!(fixture.read(0, EVERYTHING, 1 << 20), [0], "reading goes on");
+    assert!(fixture.log.read(0, 0, 1 << 20).is_ok(), "what was durable, nothing here, can still be read");
+}
+
+#[test]
+fn no_descriptor_left_is_a_shortage_that_passes_wherever_it_is_met() {
+    // The n-th of what needs a descriptor while a segment is rolled: the directory persisted with the old one, then the
+    // snapshot, the new segment, and the new segment opened.
+    for skipped in 0..4 {
+        let mut fixture = Fixture::open(300);
+        fixture.append(1, 200, 0);
+        let left = std::sync::atomic::AtomicUsize::new(skipped);
+        let needs_one = move |operation: &Operation| match operation {
+            Operation::Open { .. } | Operation::PersistDir { .. } => left
+                .fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |left| {
+                    left.checked_sub(1)
+                })
+                .is_err(),
+            _ => false,
+        };
+        fixture.disk.fail_next(needs_one, EMFILE);
+        let first = fixture.append_batch(one_record(0), 0);
+        // Without a snapshot nothing is lost but time.
+        assert_eq!(first.is_err(), skipped != 2, "{skipped}: {first:?}");
+        if first.is_err() {
+            assert_eq!(fixture.append_batch(one_record(0), 0).unwrap(), 1, "{skipped}");
+        }
+        assert_eq!(fixture.read(0, EVERYTHING, 1 << 20), [0], "{skipped}");
+        fixture.reopen();
+        assert_eq!(fixture.log.end_offset(), 2, "{skipped}");
+    }
+}
+
+#[test]
+fn whole_batches_behind_a_broken_one_are_kept_beside_the_log_and_not_destroyed() {
+    let mut fixture = Fixture::open(1 << 20);
+    for n in 0..3 {
+        fixture.append(2, 10, n);
+    }
+    let path = fixture.last_file();
+    let whole = fixture.content(&path);
+    let batch_bytes = whole.len() / 3;
+    let mut damaged = whole.clone();
+    damaged[batch_bytes + 70] ^= 1;
+    fixture.put(&path, &damaged);
+    fixture.reopen();
+    assert_eq!(fixture.log.end_offset(), 2);
+    let kept = fixture.names().into_iter().find(|name| name.ends_with(".cut")).expect("the end is kept");
+    assert_eq!(fixture.content(&Path::new(DIR).join(kept)), damaged[batch_bytes..]);
+    assert_eq!(fixture.append(1, 10, 0), 2, "and the log goes on");
 }
 
 #[test]
 fn retention_by_age_seals_the_active_segment_and_keeps_the_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::open(&dir.path().join("p"), 2_000);
+    let mut fixture = Fixture::open(2_000);
     for n in 0..30 {
         fixture.append(3, 100, n * 1000);
     }
     fixture.options.retention_ms = Some(10_000);
-    let Fixture { log, producers, options, hooks, .. } = &mut fixture;
-    log.enforce_retention(options, 90, producers, hooks, 20_000).unwrap();
-    let start = log.start_offset();
+    fixture.retain(90, 20_000);
+    let start = fixture.log.start_offset();
     assert!(start > 0 && start < 90, "{start}");
-    assert!(log.enforce_retention(options, 80, producers, hooks, i64::MAX).unwrap() > 0);
-    assert_eq!(log.segments.len(), 1, "not durable yet, so the active one stays");
-    log.enforce_retention(options, 90, producers, hooks, i64::MAX).unwrap();
-    assert_eq!((log.start_offset(), log.end_offset(), log.bytes()), (90, 90, 0));
+    assert!(fixture.retain(80, i64::MAX).is_some());
+    assert_eq!(fixture.log.segments.len(), 1, "not durable yet, so the active one stays");
+    fixture.retain(90, i64::MAX);
+    assert_eq!((fixture.log.start_offset(), fixture.log.end_offset(), fixture.log.bytes()), (90, 90, 0));
     fixture.reopen();
     assert_eq!((fixture.log.start_offset(), fixture.log.end_offset()), (90, 90));
     assert_eq!(fixture.producers.check(&stamp(87, 3)), Verdict::Duplicate { base_offset: 87, timestamp_ms: 29_002 });
@@ -200,15 +299,69 @@ fn retention_by_age_seals_the_active_segment_and_keeps_the_end() {
 }
 
 #[test]
+fn records_that_do_not_say_when_they_are_from_are_as_old_as_their_segments_last_append() {
+    let mut fixture = Fixture::open(1 << 20);
+    fixture.options.retention_ms = Some(10_000);
+    fixture.disk.set_now_ms(50_000);
+    fixture.append_batch(one_record(-1), 50_000).unwrap();
+    assert_eq!(fixture.retain(1, 60_000), None);
+    // After a restart the file's own age is all there is.
+    fixture.reopen();
+    assert_eq!(fixture.retain(1, 60_000), None);
+    assert_eq!(fixture.retain(1, 60_001), Some(1));
+    // One that says so makes the segment as old as itself, as in Kafka.
+    fixture.append_batch(one_record(-1), 70_000).unwrap();
+    fixture.append_batch(one_record(1), 70_000).unwrap();
+    assert_eq!(fixture.retain(3, 70_000), Some(3));
+}
+
+#[test]
+fn what_a_kill_left_in_memory_is_persisted_before_it_is_called_durable_names_included() {
+    for seed in 0..50 {
+        let disk = Arc::new(SimulatedDisk::new(seed));
+        let open = || PartitionLog::open(disk.clone(), PathBuf::from(DIR), 0, None, 0).unwrap();
+        let (mut log, producers) = open();
+        let options = LogOptions { segment_bytes: 1 << 20, retention_bytes: None, retention_ms: None };
+        let batch = one_record(0);
+        log.append(&batch, &validate_batch(&batch).unwrap(), &options, &producers, now(0)).unwrap();
+        disk.kill();
+        assert_eq!(open().0.end_offset(), 1, "read back");
+        // The broker does this once for all partitions.
+        disk.persist_dir(Path::new("/")).unwrap();
+        disk.cut();
+        assert_eq!(open().0.end_offset(), 1, "seed {seed}: and durable");
+    }
+}
+
+#[test]
+fn files_of_forgotten_records_go_when_the_catalogue_durably_says_so_and_never_before() {
+    let mut fixture = Fixture::open(300);
+    for n in 0..4 {
+        fixture.append(1, 200, n);
+    }
+    let before = fixture.names();
+    let file = fixture.disk.open(Path::new("/topics"), Open::Empty).unwrap();
+    fixture.disk.write_all(&file, Bytes::from_static(b"x"), Bytes::new(), 0).unwrap();
+    let catalogue = SyncTarget::new(file, 0, vec![PathBuf::from("/")], None);
+    fixture.disk.write_all(catalogue.file(), Bytes::from_static(b"x"), Bytes::new(), 0).unwrap();
+    fixture.log.forget_before(3, Some(catalogue.point()));
+    fixture.log.remove_forgotten();
+    assert_eq!((fixture.log.start_offset(), fixture.names()), (3, before));
+    catalogue.sync_now(&*fixture.disk).unwrap();
+    fixture.log.remove_forgotten();
+    let segments: Vec<_> = fixture.names().iter().filter_map(|name| parse_segment_name(name)).collect();
+    assert_eq!(segments, [3]);
+}
+
+#[test]
 fn a_start_behind_a_torn_end_goes_on_from_the_start() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::open(&dir.path().join("p"), 1 << 20);
+    let mut fixture = Fixture::open(1 << 20);
     fixture.append(5, 10, 0);
     fixture.append(5, 10, 0);
-    fixture.log.delete_before(8).unwrap();
+    fixture.log.forget_before(8, None);
     let path = fixture.last_file();
-    let len = fs::metadata(&path).unwrap().len();
-    File::options().write(true).open(&path).unwrap().set_len(len - 1).unwrap();
+    let whole = fixture.content(&path);
+    fixture.put(&path, &whole[..whole.len() - 1]);
     fixture.reopen();
     assert_eq!((fixture.log.start_offset(), fixture.log.end_offset()), (8, 8));
     assert_eq!(fixture.append(1, 10, 0), 8);
@@ -242,8 +395,7 @@ proptest! {
 
     #[test]
     fn the_log_reads_what_a_list_of_batches_would(ops in prop::collection::vec(op(), 1..60), probes in prop::collection::vec((any::<u16>(), 0..8_000_usize), 8)) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut fixture = Fixture::open(&dir.path().join("p"), 9_000);
+            let mut fixture = Fixture::open(9_000);
         // (base offset, count, bytes, first timestamp) of every batch ever appended
         let mut model: Vec<(i64, i64, usize, i64)> = Vec::new();
         for op in ops {
@@ -256,18 +408,19 @@ proptest! {
                 Op::Reopen => fixture.reopen(),
                 Op::Close => {
                     if let Some(target) = fixture.log.sync_target() {
-                        target.sync_now(&Hooks::new()).unwrap();
+                        target.sync_now(&*fixture.disk).unwrap();
                     }
-                    fixture.log.close_if_idle(Instant::now() + FILE_IDLE * 2);
+                    fixture.log.close_if_idle(Now { at: Instant::now() + FILE_IDLE * 2, ms: 0 });
                 }
                 Op::DeleteBefore(at) => {
                     let (start, end) = (fixture.log.start_offset(), fixture.log.end_offset());
-                    fixture.log.delete_before(start + (end - start) * i64::from(at) / 255).unwrap();
+                    fixture.log.forget_before(start + (end - start) * i64::from(at) / 255, None);
                 }
                 Op::Retain { bytes } => {
-                    let options = LogOptions { retention_bytes: Some(bytes), ..fixture.options };
                     let end = fixture.log.end_offset();
-                    fixture.log.enforce_retention(&options, end, &fixture.producers, &fixture.hooks, 0).unwrap();
+                    fixture.options.retention_bytes = Some(bytes);
+                    fixture.retain(end, 0);
+                    fixture.options.retention_bytes = None;
                 }
             }
             let end = model.last().map_or(0, |(base, count, ..)| base + count);
@@ -299,6 +452,10 @@ proptest! {
                 .find(|(offset, ms)| *offset >= start && *ms >= wanted_ms)
                 .map(|(offset, _)| offset);
             prop_assert_eq!(found, naive);
+            let largest = fixture.log.find_max_timestamp(end).unwrap().map(|found| found.offset);
+            let all = model.iter().flat_map(|(base, count, _, first)| (0..*count).map(move |n| (first + n, base + n)));
+            let naive = all.filter(|(_, offset)| *offset >= start).map(|(ms, offset)| (ms, -offset)).max();
+            prop_assert_eq!(largest, naive.map(|(_, offset)| -offset));
         }
     }
 }

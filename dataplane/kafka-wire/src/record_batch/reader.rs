@@ -10,7 +10,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{AT_LENGTH, AT_MAGIC, BatchHeader, MAGIC, verify_crc};
+use super::{AT_LENGTH, AT_MAGIC, BatchHeader, MAGIC, NO_TIMESTAMP_MS, verify_crc};
 use crate::compression::{Compression, Decompressing, decompress};
 use crate::limits::{BATCH_HEADER_BYTES, BATCH_LOG_OVERHEAD_BYTES};
 use crate::primitive::{Reader, share};
@@ -131,13 +131,15 @@ impl Batch {
     }
 
     /// Walks every record as a broker does before appending: they fill the body exactly and their offset deltas are
-    /// 0, 1, 2 and so on.
-    pub fn validate_records(&self, limit: usize) -> Result<(), WireError> {
+    /// 0, 1, 2 and so on. Returns their largest timestamp, which the header need not know: older clients leave it unset,
+    /// or take the last record's.
+    pub fn validate_records(&self, limit: usize) -> Result<i64, WireError> {
         let records = self.records(limit)?;
         if records.remaining() == 0 {
             // Compaction leaves such batches, with nothing in them.
-            return Reader::new(&records.body).finish("record batch");
+            return Reader::new(&records.body).finish("record batch").map(|()| self.header.max_timestamp_ms);
         }
+        let mut largest_ms = NO_TIMESTAMP_MS;
         let mut expected = self.header.base_offset;
         let mut views = records.views();
         while let Some(record) = views.next().transpose()? {
@@ -146,8 +148,9 @@ impl Batch {
                 return Err(WireError::Invalid { what: "record offset delta", offset: 0, found });
             }
             expected = expected.wrapping_add(1);
+            largest_ms = largest_ms.max(record.timestamp_ms);
         }
-        Ok(())
+        Ok(largest_ms)
     }
 }
 

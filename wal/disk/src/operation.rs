@@ -1,0 +1,133 @@
+//! What can be asked of a disk, with everything it needs in it, and what comes back.
+
+use std::io;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use crate::file::File;
+
+/// How a file is opened; always for reading and writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// It must be there.
+    Existing,
+    /// It is made, or emptied.
+    Empty,
+}
+
+/// One thing to do. Buffers are owned, so that it can be done elsewhere and later.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    Open {
+        path: PathBuf,
+        how: Open,
+    },
+    Read {
+        file: File,
+        at: u64,
+        bytes: usize,
+    },
+    /// May write fewer bytes than given, as the system does.
+    Write {
+        file: File,
+        at: u64,
+        head: Bytes,
+        body: Bytes,
+    },
+    Preallocate {
+        file: File,
+        bytes: u64,
+    },
+    Truncate {
+        file: File,
+        bytes: u64,
+    },
+    /// Makes durable what was written before it *begins*, from byte `from` on, and the file's length. Until it begins,
+    /// [`File::persist_is_waiting`], and one for the same file would do nothing more.
+    Persist {
+        file: File,
+        from: u64,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Remove {
+        path: PathBuf,
+    },
+    MakeDir {
+        path: PathBuf,
+    },
+    RemoveDir {
+        path: PathBuf,
+    },
+    PersistDir {
+        path: PathBuf,
+    },
+    List {
+        path: PathBuf,
+    },
+    LookAt {
+        path: PathBuf,
+    },
+}
+
+/// What an operation brought.
+#[derive(Debug)]
+pub enum Outcome {
+    Done,
+    File(File),
+    Bytes(Bytes),
+    Written(usize),
+    /// Everything up to this many of the file's writes ([`File::writes`]) is durable.
+    Persisted {
+        writes: u64,
+    },
+    Entries(Vec<Entry>),
+    Meta(Meta),
+}
+
+/// The end of a submitted operation.
+#[derive(Debug)]
+pub struct Completion {
+    pub ticket: u64,
+    pub result: io::Result<Outcome>,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub name: String,
+    pub is_dir: bool,
+}
+
+/// What is known of a file without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    pub bytes: u64,
+    /// Epoch ms of the last write.
+    pub modified_ms: i64,
+}
+
+/// The outcome of an operation is of its kind, or the disk has a bug.
+macro_rules! of_kind {
+    ($($name:ident, $variant:ident, $type:ty;)*) => {$(
+        pub(crate) fn $name(self) -> $type {
+            match self {
+                Outcome::$variant(value) => value,
+                other => panic!("{other:?} is no outcome of this operation"),
+            }
+        }
+    )*};
+}
+
+impl Outcome {
+    of_kind! {
+        into_file, File, File;
+        into_bytes, Bytes, Bytes;
+        into_written, Written, usize;
+        into_entries, Entries, Vec<Entry>;
+        into_meta, Meta, Meta;
+    }
+}
