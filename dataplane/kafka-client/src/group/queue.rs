@@ -334,6 +334,7 @@ mod tests {
         assert_eq!(take_all(&mut queue), [0, 1]);
         let one = batch(2).records(2).bytes();
         assert_eq!(queue.accept(one.slice(..40), &[], 2).unwrap(), Accepted { next_offset: 2, too_small: true });
+        assert_eq!(queue.accept(Bytes::new(), &[], 2).unwrap(), Accepted { next_offset: 2, too_small: false });
     }
 
     #[test]
