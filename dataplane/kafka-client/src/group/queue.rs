@@ -334,6 +334,7 @@ mod tests {
         assert_eq!(take_all(&mut queue), [0, 1]);
         let one = batch(2).records(2).bytes();
         assert_eq!(queue.accept(one.slice(..40), &[], 2).unwrap(), Accepted { next_offset: 2, too_small: true });
+        assert_eq!(queue.accept(Bytes::new(), &[], 2).unwrap(), Accepted { next_offset: 2, too_small: false });
     }
 
     #[test]
@@ -452,11 +453,17 @@ mod tests {
 
             let mut turns = 1;
             while queue.take(usize::MAX, &mut Turn::new(50_000, usize::MAX)).is_none() {
+                assert!(!queue.is_empty(), "{codec:?}: it is begun");
                 turns += 1;
             }
             assert!((4..=10).contains(&turns), "{codec:?}: {turns} turns");
             let held = queue.held_bytes();
             assert!((plain_bytes..2 * plain_bytes).contains(&held), "{codec:?}: {held} bytes held");
+            assert_eq!(
+                queue.front_bytes(),
+                queue.opened_bytes(),
+                "{codec:?}: its record keeps what it was opened into"
+            );
 
             let mut over = Turn::new(0, 0);
             let rest: Vec<i64> = std::iter::from_fn(|| queue.take(usize::MAX, &mut over)).map(|r| r.offset).collect();
@@ -472,10 +479,12 @@ mod tests {
         let mut queue = queue_at(0);
         queue.accept(both.clone(), &[], 0).unwrap();
         queue.accept(batch(3).records(1).bytes(), &[], 3).unwrap();
+        queue.accept(batch(4).control(7, true).bytes(), &[], 4).unwrap(); // nothing of it is kept
         let last = batch(3).records(1).bytes().len();
         for held in [both.len() + last, both.len() + last, both.len() + last, last, 0] {
             assert_eq!(queue.held_bytes(), held, "after {:?}", queue.taken_offset());
-            take(&mut queue, usize::MAX);
+            let pinned = if queue.taken_offset() < 3 { both.len() } else { last };
+            assert_eq!(take(&mut queue, usize::MAX).map(|_| queue.front_bytes()), (held > 0).then_some(pinned));
         }
     }
 }

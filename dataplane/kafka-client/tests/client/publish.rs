@@ -369,17 +369,19 @@ fn records_that_are_not_compressed_do_not_wait_for_the_compression_of_others() {
     let (mut world, compressed) = World::warm(1, 4);
     let options = TopicOptions { compression: Compression::Gzip, ..TopicOptions::default() };
     world.client.set_topic_options(compressed, options);
-    world.cluster.create("plain", 1);
+    world.cluster.create("plain", 2);
     let plain = world.client.topic("plain");
-    world.produce(plain, Some(0), "known by now", Acks::All, 1_000);
+    for partition in 0..2 {
+        world.produce(plain, Some(partition), "known by now", Acks::All, 1_000);
+    }
     world.run_ms(10);
+    let before = world.produce(plain, Some(0), "before them", Acks::All, 1_000);
     let value = "x".repeat(150_000); // four of them take a flush's turn
     let tags = [0, 1, 2, 3].map(|partition| world.produce(compressed, Some(partition), &value, Acks::All, 1_000));
-    let tag = world.produce(plain, Some(0), "behind them", Acks::All, 1_000);
+    let behind = world.produce(plain, Some(1), "behind them", Acks::All, 1_000);
     world.client.flush(world.now);
     world.carry();
-    world.stored(tag);
-    for tag in tags {
+    for tag in [before, behind].into_iter().chain(tags) {
         world.stored(tag);
     }
 }
