@@ -447,9 +447,12 @@ mod tests {
             queue.accept(bytes, &[], 0).unwrap();
             assert_eq!(queue.held_bytes(), wire_bytes, "{codec:?}: nobody polled");
 
-            let mut short = Turn::new(usize::MAX, wire_bytes);
+            let guess = wire_bytes * DECOMPRESSED_GUESS;
+            let mut short = Turn::new(usize::MAX, guess - 1);
             assert_eq!((queue.take(usize::MAX, &mut short), short.is_short), (None, true), "{codec:?}");
             assert_eq!(queue.held_bytes(), wire_bytes, "{codec:?}: it waits for room");
+            let mut enough = Turn::new(0, guess);
+            assert_eq!((queue.take(usize::MAX, &mut enough), enough.is_short), (None, false), "{codec:?}");
 
             let mut turns = 1;
             while queue.take(usize::MAX, &mut Turn::new(50_000, usize::MAX)).is_none() {
