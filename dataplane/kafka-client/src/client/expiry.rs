@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Client;
+use super::sockets::End;
 use crate::connection::{InFlight, Owner};
 use crate::limits::{CONNECTION_IDLE_MAX, EXPIRY_PAUSE, GROUP_CONNECTION_IDLE_MAX, OPENING_PATIENCE, PRODUCE_STALL};
 use crate::queue::{Place, Queue, QueueId};
@@ -219,7 +220,7 @@ impl Client {
             }
         }
         for (conn, why) in over {
-            self.lose(conn, why, why != UNUSED, now);
+            self.lose(conn, why, if why == UNUSED { End::Unused } else { End::Failure }, now);
         }
         for queue_id in stalled {
             self.want_topic(queue_id.topic);

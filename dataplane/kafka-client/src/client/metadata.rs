@@ -18,6 +18,7 @@ use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{self, RequestKind, StrBytes, types};
 use kafka_wire::error_code::ErrorCode;
 
+use super::sockets::End;
 use super::{Client, find_from};
 use crate::accumulator::{Partition, Topic};
 use crate::connection::Owner;
@@ -100,7 +101,7 @@ impl Client {
         let connection = self.conns.get_mut(conn).expect("given by any_connection()");
         let version = match connection.version(ApiKey::Metadata, cold::supported(ApiKey::Metadata)) {
             Ok(version) => version,
-            Err(error) => return self.lose(conn, &error.to_string(), true, now),
+            Err(error) => return self.lose(conn, &error.to_string(), End::Failure, now),
         };
         self.asked_topics.clear();
         let mut names = Vec::new();
@@ -453,7 +454,7 @@ impl Client {
             }
         }
         for conn in left {
-            self.lose(conn, "broker is silent and leads these partitions no more", true, now);
+            self.lose(conn, "broker is silent and leads these partitions no more", End::Failure, now);
         }
     }
 }

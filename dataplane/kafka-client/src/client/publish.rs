@@ -20,6 +20,15 @@ use crate::producer::{Verdict, sequence_after, settle, verdict};
 use crate::queue::{ACKS, Place, Queue, QueueId};
 use crate::types::{Acks, ConnId, Outcome, ProduceError, Stored};
 
+/// When a batch goes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    /// At once, the first time.
+    Soon,
+    /// After a backoff.
+    Later,
+}
+
 impl Client {
     /// Every ready queue goes to its leader's list, and every leader's list as far as its connection has room.
     pub(super) fn send_batches(&mut self, now: Instant) {
@@ -281,7 +290,7 @@ impl Client {
                     self.want_topic(queue_id.topic);
                 }
                 let moved = refresh && self.believe_leader(queue_id, answer.current_leader);
-                self.retry(queue_id, moved, now);
+                self.retry(queue_id, if moved { Retry::Soon } else { Retry::Later }, now);
             }
             Verdict::TooLarge => self.split(queue_id, answer.error),
             Verdict::BadRecord => self.isolate(queue_id, answer),
@@ -290,11 +299,11 @@ impl Client {
                 queue.problem = Some(answer.error.name().into());
                 tracing::warn!(topic = %self.records.topics[queue_id.topic as usize].name, partition = queue_id.partition,
                     error = answer.error.name(), "broker lost track of our producer id, taking a fresh one");
-                self.retry(queue_id, false, now);
+                self.retry(queue_id, Retry::Later, now);
             }
             Verdict::NoIdentity => {
                 self.refuse_identity(answer.error, now);
-                self.retry(queue_id, true, now);
+                self.retry(queue_id, Retry::Soon, now);
             }
             Verdict::NotAuthorized => {
                 self.fail_first(queue_id, &ProduceError::NotAuthorized { code: answer.error });
@@ -352,8 +361,8 @@ impl Client {
         self.records.make_ready(queue_id);
     }
 
-    /// The first batch is tried again: `soon`, or after a backoff. Nobody left to tell: it is given up.
-    fn retry(&mut self, queue_id: QueueId, soon: bool, now: Instant) {
+    /// The first batch is tried again. Nobody left to tell: it is given up.
+    fn retry(&mut self, queue_id: QueueId, when: Retry, now: Instant) {
         let Some(queue) = self.records.queue_mut(queue_id) else { return };
         let Some(batch) = queue.batches.front() else { return };
         if batch.earliest.is_none() {
@@ -361,7 +370,7 @@ impl Client {
             self.records.make_ready(queue_id);
             return;
         }
-        if soon && queue.failures == 0 {
+        if when == Retry::Soon && queue.failures == 0 {
             queue.failures = 1;
             self.records.make_ready(queue_id);
             return;
@@ -383,7 +392,7 @@ impl Client {
             self.abandon(queue_id, why);
             self.records.make_ready(queue_id);
         } else {
-            self.retry(queue_id, false, now);
+            self.retry(queue_id, Retry::Later, now);
         }
     }
 

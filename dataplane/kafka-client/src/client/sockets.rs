@@ -15,6 +15,15 @@ use crate::types::{ConnId, Connect, Lane, RequestError};
 /// A connection whose oldest request is older is not given requests that others can answer.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The broker is held for worse.
+    Failure,
+    /// Nobody needs it.
+    Unused,
+}
+
 impl Client {
     // ---- the driver's side
 
@@ -40,7 +49,7 @@ impl Client {
 
     /// No connection came about.
     pub fn on_connect_failed(&mut self, conn: ConnId, why: String, now: Instant) {
-        self.end(conn, &why, true, now);
+        self.end(conn, &why, End::Failure, now);
     }
 
     /// Takes every whole frame out of `buf`; the rest stays for the next call. After a protocol error the connection
@@ -66,7 +75,7 @@ impl Client {
 
     /// The peer, or the driver, ended the connection.
     pub fn on_closed(&mut self, conn: ConnId, why: String, now: Instant) {
-        self.end(conn, &why, true, now);
+        self.end(conn, &why, End::Failure, now);
     }
 
     /// A connection with bytes to write. After it, call [`Client::take_transmit`].
@@ -180,7 +189,7 @@ impl Client {
         tracing::warn!(host = %broker.host, port = broker.port, %error, "broker connection closed");
         let is_authentication = error.is_authentication();
         let why = error.to_string();
-        self.lose(conn, &why, true, now);
+        self.lose(conn, &why, End::Failure, now);
         if is_authentication && !self.conns.iter().any(Connection::is_ready) {
             // Nobody lets us in: waiting for the deadline helps nobody.
             let why: Arc<str> = why.into();
@@ -191,21 +200,21 @@ impl Client {
     }
 
     /// Ends a connection from our side; the driver is told to close it.
-    pub(super) fn lose(&mut self, conn: ConnId, why: &str, is_failure: bool, now: Instant) {
+    pub(super) fn lose(&mut self, conn: ConnId, why: &str, end: End, now: Instant) {
         if self.conns.get(conn).is_some() {
             self.closes.push_back((conn, why.to_owned()));
-            self.end(conn, why, is_failure, now);
+            self.end(conn, why, end, now);
         }
     }
 
     /// A connection is gone: whoever waited for it hears so.
-    fn end(&mut self, conn: ConnId, why: &str, is_failure: bool, now: Instant) {
+    fn end(&mut self, conn: ConnId, why: &str, end: End, now: Instant) {
         self.dirty = true;
         let Some(connection) = self.conns.remove(conn) else { return };
         let broker = &mut self.brokers.all[connection.broker as usize];
         broker.conns[connection.lane.index()].retain(|id| *id != conn);
         let place = format!("{}:{}: {why}", broker.host, broker.port);
-        if is_failure {
+        if end == End::Failure {
             if connection.is_opening() {
                 let at = broker.backoff.failed(now, &mut self.rng);
                 broker.retry_at = Some(broker.retry_at.map_or(at, |earlier| earlier.max(at)));

@@ -62,6 +62,21 @@ pub(super) enum Phase {
     Failed(String),
 }
 
+/// Whether the coordinator still knows us by our member id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MemberId {
+    Kept,
+    Forgotten,
+}
+
+/// Where the next join goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coordinator {
+    Same,
+    /// Somewhere else: it is looked for.
+    Moved,
+}
+
 #[derive(Debug)]
 pub(super) struct Membership {
     group: String,
@@ -129,7 +144,7 @@ impl Membership {
         if self.holds_generation() && now.saturating_duration_since(self.contact) >= self.session_timeout {
             tracing::warn!(group = self.group, member = self.member_id, "group coordinator silent for a whole session");
             cluster.invalidate_coordinator(&self.group);
-            return self.lose(cluster, now, false);
+            return self.lose(cluster, now, MemberId::Kept);
         }
         let mut event = Event::Nothing;
         match self.phase {
@@ -243,8 +258,8 @@ impl Membership {
     pub(super) fn on_commit_error(&mut self, code: ErrorCode, cluster: &mut impl Cluster, now: Instant) -> Event {
         match verdict(code) {
             Verdict::Rebalance => self.revoke(),
-            Verdict::LostGeneration => self.lose(cluster, now, false),
-            Verdict::LostMember => self.lose(cluster, now, true),
+            Verdict::LostGeneration => self.lose(cluster, now, MemberId::Kept),
+            Verdict::LostMember => self.lose(cluster, now, MemberId::Forgotten),
             Verdict::Moved => {
                 cluster.invalidate_coordinator(&self.group);
                 Event::Nothing
@@ -270,10 +285,10 @@ impl Membership {
         }
         match verdict(code) {
             Verdict::Ok => {}
-            Verdict::Rebalance | Verdict::Retry => return self.rejoin(cluster, now, false),
-            Verdict::Moved => return self.rejoin(cluster, now, true),
-            Verdict::LostGeneration => return self.lose(cluster, now, false),
-            Verdict::LostMember => return self.lose(cluster, now, true),
+            Verdict::Rebalance | Verdict::Retry => return self.rejoin(cluster, now, Coordinator::Same),
+            Verdict::Moved => return self.rejoin(cluster, now, Coordinator::Moved),
+            Verdict::LostGeneration => return self.lose(cluster, now, MemberId::Kept),
+            Verdict::LostMember => return self.lose(cluster, now, MemberId::Forgotten),
             Verdict::Fatal => return self.fail(format!("join refused: {}", code.name()), cluster),
         }
         if join.protocol_name.as_ref().is_some_and(|name| name.as_str() != assignor::NAME) {
@@ -325,17 +340,17 @@ impl Membership {
         let code = ErrorCode(sync.error_code);
         match verdict(code) {
             Verdict::Ok => {}
-            Verdict::Rebalance | Verdict::Retry => return self.rejoin(cluster, now, false),
-            Verdict::Moved => return self.rejoin(cluster, now, true),
-            Verdict::LostGeneration => return self.lose(cluster, now, false),
-            Verdict::LostMember => return self.lose(cluster, now, true),
+            Verdict::Rebalance | Verdict::Retry => return self.rejoin(cluster, now, Coordinator::Same),
+            Verdict::Moved => return self.rejoin(cluster, now, Coordinator::Moved),
+            Verdict::LostGeneration => return self.lose(cluster, now, MemberId::Kept),
+            Verdict::LostMember => return self.lose(cluster, now, MemberId::Forgotten),
             Verdict::Fatal => return self.fail(format!("sync refused: {}", code.name()), cluster),
         }
         let share = match consumer_protocol::decode_assignment(sync.assignment) {
             Ok(share) => share,
             Err(err) => {
                 tracing::warn!(group = self.group, %err, "unreadable assignment from the group's leader");
-                return self.rejoin(cluster, now, false);
+                return self.rejoin(cluster, now, Coordinator::Same);
             }
         };
         let mut partitions: Vec<i32> = share
@@ -391,8 +406,8 @@ impl Membership {
                 self.heartbeat_at = self.backoff.failed(now, &mut self.rng);
                 Event::Nothing
             }
-            Verdict::LostGeneration => self.lose(cluster, now, false),
-            Verdict::LostMember => self.lose(cluster, now, true),
+            Verdict::LostGeneration => self.lose(cluster, now, MemberId::Kept),
+            Verdict::LostMember => self.lose(cluster, now, MemberId::Forgotten),
             Verdict::Fatal => self.fail(format!("heartbeat refused: {}", code.name()), cluster),
         }
     }
@@ -469,11 +484,11 @@ impl Membership {
     }
 
     /// What we hold is no longer ours; join anew.
-    fn lose(&mut self, cluster: &mut impl Cluster, now: Instant, forget_member_id: bool) -> Event {
+    fn lose(&mut self, cluster: &mut impl Cluster, now: Instant, member_id: MemberId) -> Event {
         if let Phase::Joining { token } | Phase::Syncing { token } = self.phase {
             cluster.cancel(token);
         }
-        if forget_member_id {
+        if member_id == MemberId::Forgotten {
             self.member_id.clear();
         }
         self.held_generation = None;
@@ -483,8 +498,8 @@ impl Membership {
     }
 
     /// Nothing is lost yet, the round is only tried again.
-    fn rejoin(&mut self, cluster: &mut impl Cluster, now: Instant, moved: bool) -> Event {
-        if moved {
+    fn rejoin(&mut self, cluster: &mut impl Cluster, now: Instant, coordinator: Coordinator) -> Event {
+        if coordinator == Coordinator::Moved {
             cluster.invalidate_coordinator(&self.group);
         }
         // A join that failed tells nothing about who was served meanwhile.
@@ -496,7 +511,7 @@ impl Membership {
 
     fn unreachable_for_now(&mut self, why: &str, cluster: &mut impl Cluster, now: Instant) -> Event {
         tracing::info!(group = self.group, why, "group coordinator not reached, joining again");
-        self.rejoin(cluster, now, true)
+        self.rejoin(cluster, now, Coordinator::Moved)
     }
 
     fn fail(&mut self, why: String, cluster: &mut impl Cluster) -> Event {
