@@ -71,6 +71,19 @@ impl Env {
         }
     }
 
+    /// As [`Env::alone`], without apps and topics.
+    #[cfg(test)]
+    pub fn of_nobody(config: GatewayConfig) -> Env {
+        let doc = model::SnapshotDoc {
+            generation: model::Generation(1),
+            made_at_ms: 0,
+            apps: Vec::new(),
+            topics: Vec::new(),
+            grants: Vec::new(),
+        };
+        Env::alone(config, Arc::new(model::Snapshot::build(doc).expect("an empty snapshot")))
+    }
+
     /// Of a shard that has no ring and no other shards.
     #[cfg(test)]
     pub fn alone(config: GatewayConfig, snapshot: Arc<model::Snapshot>) -> Env {

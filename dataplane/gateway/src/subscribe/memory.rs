@@ -141,21 +141,11 @@ pub fn answer_room(room: usize) -> usize {
 mod tests {
     use super::*;
     use crate::config::GatewayConfig;
-    use model::{Generation, Snapshot, SnapshotDoc};
-    use std::sync::Arc;
     use std::time::Duration;
 
     /// One shard with 64 MiB: a tenant may hold 16 MiB, reading 32 MiB.
     fn env() -> Env {
-        let doc = SnapshotDoc {
-            generation: Generation(1),
-            made_at_ms: 0,
-            apps: Vec::new(),
-            topics: Vec::new(),
-            grants: Vec::new(),
-        };
-        let config = GatewayConfig { shard_count: 1, memory_bytes: 64 << 20, ..GatewayConfig::default() };
-        Env::alone(config, Arc::new(Snapshot::build(doc).expect("an empty snapshot")))
+        Env::of_nobody(GatewayConfig { shard_count: 1, memory_bytes: 64 << 20, ..GatewayConfig::default() })
     }
 
     const MIB: usize = 1 << 20;

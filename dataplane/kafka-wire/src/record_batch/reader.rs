@@ -243,14 +243,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// Bytes of key, value and headers.
-    pub fn payload_bytes(&self) -> usize {
-        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len) + self.headers.bytes.len()
-    }
-
     /// The same record in memory of its own, so that it does not keep its batch.
     pub fn unpinned(&self) -> Record {
-        let mut copy = BytesMut::with_capacity(self.payload_bytes());
+        let bytes_of = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        let bytes = bytes_of(&self.key) + bytes_of(&self.value) + self.headers.bytes.len();
+        let mut copy = BytesMut::with_capacity(bytes);
         let mut own = |part: &Bytes| {
             copy.extend_from_slice(part);
             copy.split().freeze()

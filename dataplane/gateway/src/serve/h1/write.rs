@@ -191,21 +191,12 @@ mod tests {
     use super::*;
     use crate::config::GatewayConfig;
     use crate::exchange::reply::{Header, Source};
-    use model::{Generation, Snapshot, SnapshotDoc};
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::rc::Rc;
-    use std::sync::Arc;
 
     fn env() -> Env {
-        let doc = SnapshotDoc {
-            generation: Generation(1),
-            made_at_ms: 0,
-            apps: Vec::new(),
-            topics: Vec::new(),
-            grants: Vec::new(),
-        };
-        Env::alone(GatewayConfig::default(), Arc::new(Snapshot::build(doc).expect("an empty snapshot")))
+        Env::of_nobody(GatewayConfig::default())
     }
 
     fn meta() -> Meta {
