@@ -52,6 +52,8 @@ impl AnswerError {
 pub trait Watch {
     /// An answer begins to leave; `bytes` is its frame with the length, as the broker sent it.
     fn answer(&mut self, to: &Outstanding, bytes: usize);
+    /// Addresses were hidden in an answer that streamed by.
+    fn hidden(&mut self);
 }
 
 /// One per connection.
@@ -107,6 +109,9 @@ impl Answers {
                     passing += done;
                     if *left > 0 && !elide.is_done() {
                         break;
+                    }
+                    if elide.has_hidden() {
+                        watch.hidden();
                     }
                     // What follows a message is nobody's field: it passes.
                     self.state = State::Passing { left: *left };

@@ -23,3 +23,14 @@ pub mod requests;
 pub mod rewrite;
 pub mod shapes;
 pub mod topology;
+
+mod board;
+pub mod config;
+mod listeners;
+mod metrics;
+mod proxy;
+mod proxy_protocol;
+mod shard;
+
+pub use config::{Listen, ProxyConfig};
+pub use proxy::Proxy;

@@ -20,6 +20,7 @@ struct Told {
     requests: Vec<(ApiKey, usize)>,
     askers: Vec<Asker>,
     answers: Vec<(ApiKey, usize)>,
+    hidden: usize,
 }
 
 impl requests::Watch for Told {
@@ -35,6 +36,10 @@ impl requests::Watch for Told {
 impl answers::Watch for Told {
     fn answer(&mut self, to: &Outstanding, bytes: usize) {
         self.answers.push((to.api.key, bytes));
+    }
+
+    fn hidden(&mut self) {
+        self.hidden += 1;
     }
 }
 
@@ -216,6 +221,7 @@ fn addresses_in_a_fetch_are_hidden_while_it_streams_and_nothing_else_changes() {
                 assert_eq!(found.unknown_tagged_fields.len(), usize::from(endpoints > 0), "{what}");
                 found.unknown_tagged_fields.clear();
                 assert_eq!(found, made.clone().with_node_endpoints(Vec::new()), "{what}");
+                assert_eq!(told.hidden, usize::from(endpoints > 0), "{what}");
                 assert_eq!(told.answers, [(ApiKey::Fetch, whole.len()), (ApiKey::Fetch, other.len())]);
             }
         }
@@ -258,7 +264,8 @@ fn addresses_in_a_share_fetch_are_hidden_while_it_streams_and_nothing_else_chang
 fn answers_out_of_step_or_unreadable_end_the_connection() {
     let metadata = answer(ApiKey::Metadata, 12, 7, &MetadataResponse::default());
     let asked = [(ApiKey::Metadata, 12, 7)];
-    let rows: &[(&str, &[(ApiKey, i16, i32)], Vec<u8>, &str)] = &[
+    type Row<'a> = (&'a str, &'a [(ApiKey, i16, i32)], Vec<u8>, &'a str);
+    let rows: &[Row<'_>] = &[
         ("nothing was asked", &[], metadata.clone(), "answers_out_of_step"),
         ("another was asked", &[(ApiKey::Metadata, 12, 8)], metadata.clone(), "answers_out_of_step"),
         ("cut short", &asked, raw_answer(ApiKey::Metadata, 12, 7, &[0, 0, 0]), "malformed_answer"),
