@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["gafka-http", "kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
     // Control plane.
     ("authdb", &["model"]),
+    ("daemon", &["model"]),
     ("registry", &["model"]),
     ("agent", &["authdb", "model", "registry"]),
     ("kafka-admin", &["kafka-client", "kafka-wire", "model"]),
