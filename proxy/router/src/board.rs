@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use runtime::net::tls::ServerTls;
+use runtime::net::tls::{ClientTls, ServerTls};
 use runtime::server::Crowd;
 
 use crate::topology::{Learned, Topology};
@@ -23,6 +23,7 @@ pub struct Board {
     draining: AtomicBool,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     tls: Mutex<Option<ServerTls>>,
+    upstream_tls: Mutex<Option<ClientTls>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -30,7 +31,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Board {
-    pub fn new(shard_count: usize, tls: Option<ServerTls>) -> Board {
+    pub fn new(shard_count: usize, tls: Option<ServerTls>, upstream_tls: Option<ClientTls>) -> Board {
         Board {
             crowd: Crowd::new(shard_count),
             topology: Mutex::default(),
@@ -39,6 +40,7 @@ impl Board {
             draining: AtomicBool::new(false),
             by_address: Mutex::default(),
             tls: Mutex::new(tls),
+            upstream_tls: Mutex::new(upstream_tls),
         }
     }
 
@@ -108,6 +110,15 @@ impl Board {
     /// What connections from now on are greeted with.
     pub fn tls(&self) -> Option<ServerTls> {
         lock(&self.tls).clone()
+    }
+
+    /// How brokers are greeted from now on.
+    pub fn upstream_tls(&self) -> Option<ClientTls> {
+        lock(&self.upstream_tls).clone()
+    }
+
+    pub fn set_upstream_tls(&self, tls: ClientTls) {
+        *lock(&self.upstream_tls) = Some(tls);
     }
 
     pub fn set_tls(&self, tls: ServerTls) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use runtime::mailbox::{Sender, TrySendError, mailbox};
-use runtime::net::tls::ServerTls;
+use runtime::net::tls::{ClientTls, ServerTls};
 use runtime::{Driver, ShardOptions, spawn_shard};
 
 use crate::board::Board;
@@ -42,7 +42,7 @@ impl Proxy {
         let left = descriptors.saturating_sub(OTHER_DESCRIPTORS + listening);
         let connections_max = (left / DESCRIPTORS_PER_CONNECTION / shard_count).clamp(1, CONNECTIONS_MAX);
         tracing::info!(descriptors, connections_max, "client connections of each shard");
-        let board = Arc::new(Board::new(shard_count, config.tls.clone()));
+        let board = Arc::new(Board::new(shard_count, config.tls.clone(), config.upstream_tls.clone()));
         let metrics = Arc::new(ProxyMetrics::default());
         let config = Arc::new(config);
         let (adopt, adopted): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(ADOPT_DEPTH)).unzip();
@@ -95,6 +95,11 @@ impl Proxy {
     /// Greets clients with this certificate from now on; those that are connected stay.
     pub fn set_tls(&self, tls: ServerTls) {
         self.board.set_tls(tls);
+    }
+
+    /// Trusts and shows these to brokers from now on.
+    pub fn set_upstream_tls(&self, tls: ClientTls) {
+        self.board.set_upstream_tls(tls);
     }
 
     /// Readiness says no from now on; traffic is still served.

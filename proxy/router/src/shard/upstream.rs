@@ -61,7 +61,7 @@ const BROKERS_TRIED_MAX: usize = 6;
 /// Connects to a broker, with TLS where it is on.
 pub async fn connect_to(shard: &Rc<Shard>, address: &Address) -> io::Result<Stream> {
     let stream = net::connect(&address.host, address.port, CONNECT_TIMEOUT).await?;
-    match &shard.config.upstream_tls {
+    match shard.board.upstream_tls() {
         None => Ok(stream),
         Some(tls) => runtime::time::timeout(CONNECT_TIMEOUT, tls.connect(stream, &address.host))
             .await
