@@ -10,8 +10,8 @@ use kafka_wire::record_batch::{BatchHeader, batches};
 use crate::limits::{
     BATCH_HEADER_BYTES, FETCH_PARTITION_BYTES_MAX, INDEX_INTERVAL_BYTES, LOOKUP_DECOMPRESSED_BYTES_MAX,
 };
-use crate::log::format::{Check, Peek, scan};
-use crate::log::{LogError, PartitionLog, io_error};
+use crate::storage::log::format::{Check, Peek, scan};
+use crate::storage::log::{LogError, PartitionLog, io_error};
 
 /// A record found by its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

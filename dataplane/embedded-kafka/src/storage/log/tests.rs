@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::format::{parse_segment_name, snapshot_path};
 use super::*;
-use crate::producers::Verdict;
+use crate::storage::producers::Verdict;
 
 const EVERYTHING: i64 = i64::MAX;
 const DIR: &str = "/p";
