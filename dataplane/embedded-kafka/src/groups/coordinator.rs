@@ -43,8 +43,10 @@ impl Groups {
             Some(group) => group.sync(sync, ticket, now, &mut self.replies),
             None => Err(ErrorCode::UNKNOWN_MEMBER_ID),
         };
-        if let Err(error) = synced {
-            self.replies.push_back((ticket, Reply::Synced(Synced::refused(error))));
+        match synced {
+            // Sessions of those who were answered count again.
+            Ok(()) => self.reschedule(&group_id, now),
+            Err(error) => self.replies.push_back((ticket, Reply::Synced(Synced::refused(error)))),
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Group {
     /// Told their member id, not joined yet; until when we expect them.
     pending: BTreeMap<String, Instant>,
     /// PreparingRebalance: who has not joined by then is out. CompletingRebalance: who has not synced.
-    /// Empty: when the group is forgotten.
+    /// Empty: when the group is forgotten; none while somebody is expected.
     deadline: Option<Instant>,
     /// Where it stands in the coordinator's schedule.
     pub scheduled: Option<Instant>,
@@ -485,10 +485,10 @@ impl Group {
     /// When something of this group is over; it must be asked again after every change.
     pub fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
         if self.state == GroupState::Empty {
-            // Forgotten some time after the last one went.
+            // Forgotten some time after the last one went, but not while somebody is about to join.
             self.deadline = match self.pending.is_empty() {
                 true => self.deadline.or(Some(now + GROUP_EMPTY_KEEP)),
-                false => self.deadline,
+                false => None,
             };
         }
         let sessions = self.members.values().filter(|member| !member.is_waiting()).map(|member| member.deadline);

@@ -276,6 +276,37 @@ fn the_last_member_leaving_empties_the_group_and_later_it_is_forgotten() {
 }
 
 #[test]
+fn an_empty_group_is_not_forgotten_while_somebody_is_about_to_join_and_time_goes_on() {
+    // The deadline of the empty group stayed in the past while its newcomer was expected: the timer never ended.
+    let mut world = World::new();
+    let (ids, _) = world.stable(1);
+    world.leave(&ids[0]);
+    world.pass(GROUP_EMPTY_KEEP - SESSION / 2);
+    let told = world.join_as("", |join| join.member_id_required = true);
+    let member = world.joined(told).member;
+    world.pass(SESSION / 2);
+    let ticket = world.join(&member);
+    assert_eq!(world.joined(ticket).error, ErrorCode::NONE);
+}
+
+#[test]
+fn who_dies_while_its_leader_thinks_is_out_when_its_own_session_ends() {
+    // While it waited its session did not count, and the schedule was not looked at again when it got its assignment.
+    let mut world = World::new();
+    let leader = world.join("");
+    let leader = world.joined(leader).member;
+    let dead = world.join_as("", |join| join.session_timeout = SESSION / 10);
+    let again = world.join(&leader);
+    let (generation, dead) = (world.joined(again).generation, world.joined(dead).member);
+    let ticket = world.sync(&dead, generation, &[]);
+    world.pass(SESSION / 5);
+    let lead = world.sync(&leader, generation, &[]);
+    assert_eq!((world.synced(lead).error, world.synced(ticket).error), (ErrorCode::NONE, ErrorCode::NONE));
+    world.pass(SESSION / 5);
+    assert_eq!(world.heartbeat(&leader, generation), ErrorCode::REBALANCE_IN_PROGRESS);
+}
+
+#[test]
 fn a_static_member_comes_back_without_a_rebalance_and_its_old_self_is_fenced() {
     let mut world = World::new();
     let fixed = |join: &mut JoinGroup| join.instance = Some("i1".to_owned());
