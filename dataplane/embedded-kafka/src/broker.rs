@@ -18,7 +18,7 @@ use kafka_wire::header::{RequestHeader, decode_request_header};
 use runtime::notify::Notify;
 use tracing::{debug, warn};
 
-use crate::apis::outcome::{Outcome, Response};
+use crate::apis::outcome::{Durable, Outcome, Response};
 use crate::apis::{advertised, fetch, join_group, sync_group};
 use crate::clock::Now;
 use crate::dispatch::{self, Request};
@@ -79,15 +79,10 @@ impl Broker {
 
     /// Handles one request frame. The returned slot is, or will be, answered; None: close the connection.
     pub fn handle(&mut self, mut frame: Bytes, peer: &Peer, now: Now) -> Option<Rc<Slot>> {
-        let (api, header) = read_header(&mut frame, peer)?;
+        let header = read_header(&mut frame, peer)?;
+        let api = offered(&header, peer)?;
         let slot = Slot::new(api, header.api_version, header.correlation_id, peer.ready.clone());
-        let request = Request {
-            api,
-            version: header.api_version,
-            client_id: header.client_id_str(),
-            client_ip: peer.ip,
-            body: frame,
-        };
+        let request = Request { api, header: &header, client_ip: &peer.ip, body: frame };
         let fault = self.hooks.take(header.api_key);
         if let Some(fault) = &fault {
             self.prepare(fault, &slot, now);
@@ -165,7 +160,8 @@ impl Broker {
             Outcome::Answer(response) => slot.respond(&response),
             Outcome::Nothing => slot.answer(Answer::Nothing),
             Outcome::Close => slot.answer(Answer::Close),
-            Outcome::Durable { point, answer, otherwise } => {
+            Outcome::Durable(durable) => {
+                let Durable { point, answer, otherwise } = *durable;
                 let (answer, otherwise) = (slot.encode(&answer), slot.encode(&otherwise));
                 self.after_sync.wait(Unsynced::Whole { slot: Rc::clone(slot), point, answer, otherwise });
             }
@@ -173,11 +169,16 @@ impl Broker {
                 self.after_sync.wait(Unsynced::Produce { slot: Rc::clone(slot), response, points });
             }
             Outcome::Wait { request, missing_bytes, at_most } => {
-                let fetch = WaitingFetch { slot: Rc::clone(slot), request, deadline: now.at + at_most, missing_bytes };
+                let fetch = WaitingFetch {
+                    slot: Rc::clone(slot),
+                    request: *request,
+                    deadline: now.at + at_most,
+                    missing_bytes,
+                };
                 self.fetches.park(fetch, &mut self.state);
             }
-            Outcome::Join(join) => self.state.groups.join(join, self.tickets.keep(slot), now.at),
-            Outcome::Sync(sync) => self.state.groups.sync(sync, self.tickets.keep(slot), now.at),
+            Outcome::Join(join) => self.state.groups.join(*join, self.tickets.keep(slot), now.at),
+            Outcome::Sync(sync) => self.state.groups.sync(*sync, self.tickets.keep(slot), now.at),
         }
     }
 
@@ -198,7 +199,7 @@ impl Broker {
     fn answer_groups(&mut self) {
         while let Some((ticket, reply)) = self.state.groups.poll_reply() {
             let Some(slot) = self.tickets.take(ticket) else { continue };
-            slot.respond(&Response::Cold(match reply {
+            slot.respond(&Response::from(match reply {
                 Reply::Joined(joined) => join_group::response(slot.version, joined),
                 Reply::Synced(synced) => sync_group::response(synced),
             }));
@@ -218,14 +219,15 @@ impl Broker {
     }
 }
 
-/// The API and the header of a request, of those that are offered.
-fn read_header(frame: &mut Bytes, peer: &Peer) -> Option<(ApiKey, RequestHeader)> {
-    let header = decode_request_header(frame)
-        .inspect_err(|err| warn!(peer = %peer.ip, %err, "request header cannot be read"))
-        .ok()?;
-    let Some(api) = header.api().filter(|api| advertised(*api).is_some()) else {
+fn read_header(frame: &mut Bytes, peer: &Peer) -> Option<RequestHeader> {
+    decode_request_header(frame).inspect_err(|err| warn!(peer = %peer.ip, %err, "request header cannot be read")).ok()
+}
+
+/// The API a request is for, of those that are offered.
+fn offered(header: &RequestHeader, peer: &Peer) -> Option<ApiKey> {
+    let api = header.api().filter(|api| advertised(*api).is_some());
+    if api.is_none() {
         warn!(peer = %peer.ip, api_key = header.api_key, "request for an API that was not offered");
-        return None;
-    };
-    Some((api, header))
+    }
+    api
 }

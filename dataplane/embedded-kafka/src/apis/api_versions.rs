@@ -30,7 +30,7 @@ pub fn refuse(version: i16, code: ErrorCode) -> Outcome {
 }
 
 fn unsupported(error: ErrorCode) -> Response {
-    Response::ApiVersions(0, ApiVersionsResponse { error, ..ApiVersionsResponse::unsupported() })
+    Response::ApiVersions(Box::new((0, ApiVersionsResponse { error, ..ApiVersionsResponse::unsupported() })))
 }
 
 fn response(version: i16, error: ErrorCode) -> Response {
@@ -38,7 +38,7 @@ fn response(version: i16, error: ErrorCode) -> Response {
         true => ranges(),
         false => Vec::new(),
     };
-    Response::ApiVersions(version, ApiVersionsResponse { error, apis, throttle_time_ms: 0 })
+    Response::ApiVersions(Box::new((version, ApiVersionsResponse { error, apis, throttle_time_ms: 0 })))
 }
 
 fn ranges() -> Vec<ApiRange> {

@@ -37,7 +37,7 @@ pub fn handle(state: &mut State, version: i16, body: Bytes) -> Option<Outcome> {
     let at_most = wait_of(request.max_wait_ms, FETCH_WAIT_MAX);
     Some(match urgent || bytes >= min_bytes || at_most == Duration::ZERO {
         true => Outcome::Answer(Response::Fetch(response)),
-        false => Outcome::Wait { request, missing_bytes: min_bytes - bytes, at_most },
+        false => Outcome::Wait { request: Box::new(request), missing_bytes: min_bytes - bytes, at_most },
     })
 }
 

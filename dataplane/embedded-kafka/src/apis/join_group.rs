@@ -25,7 +25,7 @@ pub fn handle(version: i16, client_id: &str, client_ip: IpAddr, request: JoinGro
         ..0 => session_timeout,
         ms => wait_of(ms, Duration::MAX),
     };
-    Outcome::Join(JoinGroup {
+    let join = JoinGroup {
         group: request.group_id.0.to_string(),
         member: request.member_id.to_string(),
         instance: request.group_instance_id.map(|instance| instance.to_string()),
@@ -41,7 +41,8 @@ pub fn handle(version: i16, client_id: &str, client_ip: IpAddr, request: JoinGro
             .map(|protocol| Protocol { name: protocol.name.to_string(), metadata: compact(protocol.metadata) })
             .collect(),
         member_id_required: version >= MEMBER_ID_REQUIRED_FROM,
-    })
+    };
+    Outcome::Join(Box::new(join))
 }
 
 /// What a member says is kept for as long as it lives: it must not keep the frame it came in.

@@ -12,31 +12,25 @@ use crate::groups::{JoinGroup, SyncGroup};
 use crate::storage::syncer::SyncPoint;
 
 /// An answer as a value.
-#[allow(clippy::large_enum_variant, reason = "lives on the stack between a handler and the list that called it")]
 pub enum Response {
     /// In this version, which need not be the one that was asked in.
-    ApiVersions(i16, ApiVersionsResponse),
+    ApiVersions(Box<(i16, ApiVersionsResponse)>),
     Produce(ProduceResponse),
     Fetch(FetchResponse),
-    Cold(ResponseKind),
+    Cold(Box<ResponseKind>),
 }
 
 impl From<ResponseKind> for Response {
     fn from(response: ResponseKind) -> Response {
-        Response::Cold(response)
+        Response::Cold(Box::new(response))
     }
 }
 
-/// How a handler leaves a request.
-#[allow(clippy::large_enum_variant, reason = "lives on the stack between a handler and the list that called it")]
+/// How a handler leaves a request. It is moved a few times on the way to its slot, so the rare outcomes are boxed: at 528
+/// bytes a Produce to the null broker cost 3 % more.
 pub enum Outcome {
     Answer(Response),
-    /// `answer` once the point is durable; `otherwise` if the disk refuses.
-    Durable {
-        point: SyncPoint,
-        answer: Response,
-        otherwise: Response,
-    },
+    Durable(Box<Durable>),
     /// The response once all points are durable; results whose points the disk refuses become errors.
     Produced {
         response: ProduceResponse,
@@ -44,13 +38,13 @@ pub enum Outcome {
     },
     /// Too little is there: `fetch::collect` once this much more is, or the time is over.
     Wait {
-        request: FetchRequest,
+        request: Box<FetchRequest>,
         missing_bytes: u64,
         at_most: Duration,
     },
     /// The group coordinator answers.
-    Join(JoinGroup),
-    Sync(SyncGroup),
+    Join(Box<JoinGroup>),
+    Sync(Box<SyncGroup>),
     /// There is no answer to this request (acks=0).
     Nothing,
     /// The only answer is that the connection ends.
@@ -66,11 +60,20 @@ impl Outcome {
     pub fn durable(point: Option<SyncPoint>, answer: impl Into<Response>, otherwise: impl Into<Response>) -> Outcome {
         let (answer, otherwise) = (answer.into(), otherwise.into());
         match point {
-            Some(point) => Outcome::Durable { point, answer, otherwise },
+            Some(point) => Outcome::Durable(Box::new(Durable { point, answer, otherwise })),
             None => Outcome::Answer(answer),
         }
     }
 }
+
+/// `answer` once the point is durable; `otherwise` if the disk refuses.
+pub struct Durable {
+    pub point: SyncPoint,
+    pub answer: Response,
+    pub otherwise: Response,
+}
+
+const _: () = assert!(size_of::<Outcome>() <= 96);
 
 /// One batch that waits for the disk: where its result stands in the response.
 pub struct ProducePoint {

@@ -17,7 +17,6 @@ use crate::clock::Now;
 use crate::limits::{LOOKUP_DECOMPRESSED_BYTES_MAX, RECORD_ERRORS_MAX};
 use crate::refusal::Refusal;
 use crate::state::State;
-use crate::state::null::NullTopics;
 use crate::state::partition::Stored;
 use crate::storage::syncer::SyncPoint;
 
@@ -89,26 +88,35 @@ struct Appended {
 
 fn append_all(state: &mut State, request: ProduceRequest, now: Now) -> Appended {
     let ProduceRequest { acks, topics, .. } = request;
-    let response = ProduceResponse { topics: Vec::with_capacity(topics.len()), ..ProduceResponse::default() };
-    let mut appended = Appended { response, points: Vec::new(), any_refused: false };
+    let mut results = Vec::with_capacity(topics.len());
+    let mut points = Vec::new();
+    let mut any_refused = false;
     for (topic, TopicData { name, partitions: asked }) in topics.into_iter().enumerate() {
         let mut partitions = Vec::with_capacity(asked.len());
         for (partition, data) in asked.iter().enumerate() {
-            partitions.push(match append(state, &name, data, acks, now) {
+            let appended = match &mut state.null {
+                Some(null) => null
+                    .append(&name, data.index, data.records.as_deref().unwrap_or_default())
+                    .map(|base_offset| (PartitionResult::stored(data.index, base_offset, -1, 0), None))
+                    .map_err(|code| Refusal::new(code, code.name()).into()),
+                None => append(state, &name, data, acks, now),
+            };
+            partitions.push(match appended {
                 Ok((result, point)) => {
-                    let point = point.filter(|_| acks == ACKS_ALL);
-                    appended.points.extend(point.map(|point| ProducePoint { topic, partition, point }));
+                    if let Some(point) = point.filter(|_| acks == ACKS_ALL) {
+                        points.push(ProducePoint { topic, partition, point });
+                    }
                     result
                 }
                 Err(refused) => {
-                    appended.any_refused = true;
+                    any_refused = true;
                     refused.result(data.index)
                 }
             });
         }
-        appended.response.topics.push(TopicResult { name, partitions });
+        results.push(TopicResult { name, partitions });
     }
-    appended
+    Appended { response: ProduceResponse { topics: results, ..ProduceResponse::default() }, points, any_refused }
 }
 
 fn append(
@@ -118,9 +126,6 @@ fn append(
     acks: i16,
     now: Now,
 ) -> Result<(PartitionResult, Option<SyncPoint>), Refused> {
-    if let Some(null) = &mut state.null {
-        return append_null(null, name, data);
-    }
     let name = std::str::from_utf8(name).map_err(|err| Refusal::new(NOT_HERE, err.to_string()))?;
     let not_here = || Refusal::new(NOT_HERE, format!("{name}-{} does not exist", data.index));
     let mut topic = state.append_to(name).ok_or_else(not_here)?;
@@ -136,17 +141,6 @@ fn append(
     let stored = topic.append(index, records, now)?;
     let Stored { base_offset, log_append_time_ms, log_start_offset, point, .. } = stored;
     Ok((PartitionResult::stored(data.index, base_offset, log_append_time_ms, log_start_offset), point))
-}
-
-fn append_null(
-    null: &mut NullTopics,
-    name: &Bytes,
-    data: &PartitionData,
-) -> Result<(PartitionResult, Option<SyncPoint>), Refused> {
-    let base_offset = null
-        .append(name, data.index, data.records.as_deref().unwrap_or_default())
-        .map_err(|code| Refusal::new(code, code.name()))?;
-    Ok((PartitionResult::stored(data.index, base_offset, -1, 0), None))
 }
 
 /// A compacted topic keeps the last record of each key: one without a key is refused, and its batch with it (KIP-467).

@@ -10,7 +10,7 @@ use crate::apis::text;
 use crate::groups::{SyncGroup, Synced};
 
 pub fn handle(request: SyncGroupRequest) -> Outcome {
-    Outcome::Sync(SyncGroup {
+    let sync = SyncGroup {
         group: request.group_id.0.to_string(),
         generation: request.generation_id,
         member: request.member_id.to_string(),
@@ -22,7 +22,8 @@ pub fn handle(request: SyncGroupRequest) -> Outcome {
             .into_iter()
             .map(|assigned| (assigned.member_id.to_string(), compact(assigned.assignment)))
             .collect(),
-    })
+    };
+    Outcome::Sync(Box::new(sync))
 }
 
 /// The coordinator's answer on the wire.

@@ -96,7 +96,8 @@ impl Slot {
                 Answer::Frame(vec![produce::encode_response_frame(self.version, id, response)])
             }
             Response::Fetch(response) => Answer::Frame(fetch::encode_response_frame(self.version, id, response)),
-            Response::ApiVersions(version, response) => {
+            Response::ApiVersions(answer) => {
+                let (version, response) = &**answer;
                 Answer::Frame(vec![api_versions::encode_response_frame(*version, id, response)])
             }
             Response::Cold(response) => self.encode_cold(response),
