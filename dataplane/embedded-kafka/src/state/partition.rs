@@ -183,13 +183,14 @@ impl Partition {
         self.log.read(offset, self.high_watermark, bytes_max).map_err(storage_refusal)
     }
 
-    /// Offset and timestamp for ListOffsets; (−1, −1) when nothing fits.
-    pub fn find(&mut self, wanted: Wanted) -> Result<(i64, i64), Refusal> {
+    /// Offset and timestamp for ListOffsets; (−1, −1) when nothing fits. Adds the records it had to look through to
+    /// `opened_bytes`.
+    pub fn find(&mut self, wanted: Wanted, opened_bytes: &mut usize) -> Result<(i64, i64), Refusal> {
         let found = match wanted {
             Wanted::Earliest => return Ok((self.start_offset(), -1)),
             Wanted::Latest => return Ok((self.high_watermark, -1)),
-            Wanted::MaxTimestamp => self.log.find_max_timestamp(self.high_watermark),
-            Wanted::Timestamp(timestamp_ms) => self.log.find_timestamp(timestamp_ms, self.high_watermark),
+            Wanted::MaxTimestamp => self.log.find_max_timestamp(self.high_watermark, opened_bytes),
+            Wanted::Timestamp(timestamp_ms) => self.log.find_timestamp(timestamp_ms, self.high_watermark, opened_bytes),
         };
         Ok(found.map_err(storage_refusal)?.map_or((-1, -1), |found| (found.offset, found.timestamp_ms)))
     }
@@ -240,6 +241,13 @@ pub enum Wanted {
     Latest,
     MaxTimestamp,
     Timestamp(i64),
+}
+
+impl Wanted {
+    /// Whether records have to be looked through.
+    pub fn is_by_time(self) -> bool {
+        matches!(self, Wanted::MaxTimestamp | Wanted::Timestamp(_))
+    }
 }
 
 /// One batch, whole, with its checksum, and every record where its header says. The header, and the largest timestamp
