@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::limits::{BATCH_BYTES_MAX, OPTION_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
-use crate::log::LogOptions;
+use crate::storage::log::LogOptions;
 
 /// What values an option takes. The number is the type's code in DescribeConfigs (KIP-569).
 #[derive(Clone, Copy, Debug)]

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use disk::Disk;
 use tracing::{info, warn};
 
-use crate::log::remove_dir;
-use crate::topics::{Catalogue, TopicId};
+use crate::state::catalogue::{Catalogue, TopicId};
+use crate::storage::log::remove_dir;
 
 /// Where everything lies.
 pub struct DataDir {

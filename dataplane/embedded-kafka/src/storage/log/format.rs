@@ -14,7 +14,7 @@ use kafka_wire::record_batch::{BatchHeader, batches};
 use tracing::warn;
 
 use crate::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, SCAN_BYTES};
-use crate::producers::Producers;
+use crate::storage::producers::Producers;
 
 /// The file of the segment that begins with this offset.
 pub fn segment_path(dir: &Path, base_offset: i64) -> PathBuf {

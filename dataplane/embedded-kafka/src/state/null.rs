@@ -65,21 +65,27 @@ impl NullTopics {
             return Err(ErrorCode::INVALID_RECORD);
         }
         let index = usize::try_from(index).map_err(|_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        if !self.ends.contains_key(topic) {
-            if topic.len() > TOPIC_NAME_BYTES_MAX {
-                return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
-            }
-            if self.ends.len() >= NULL_TOPICS_MAX {
-                return Err(ErrorCode::POLICY_VIOLATION);
-            }
-            // The name must not keep the frame it came in.
-            self.ends.insert(Bytes::copy_from_slice(topic), vec![0; NULL_PARTITIONS as usize]);
-        }
-        let ends = self.ends.get_mut(topic).expect("inserted above");
+        let ends = match self.ends.get_mut(topic) {
+            Some(ends) => ends,
+            None => self.meet(topic)?,
+        };
         let end = ends.get_mut(index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         let base_offset = *end;
         *end += i64::from(header.record_count);
         Ok(base_offset)
+    }
+
+    /// A topic that nobody produced to before.
+    fn meet(&mut self, topic: &Bytes) -> Result<&mut Vec<i64>, ErrorCode> {
+        if topic.len() > TOPIC_NAME_BYTES_MAX {
+            return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
+        }
+        if self.ends.len() >= NULL_TOPICS_MAX {
+            return Err(ErrorCode::POLICY_VIOLATION);
+        }
+        // The name must not keep the frame it came in.
+        let name = Bytes::copy_from_slice(topic);
+        Ok(self.ends.entry(name).or_insert_with(|| vec![0; NULL_PARTITIONS as usize]))
     }
 
     /// Offset behind the last record produced.

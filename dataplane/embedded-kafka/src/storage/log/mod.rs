@@ -35,10 +35,10 @@ use disk::{Disk, Open};
 use kafka_wire::record_batch::BatchHeader;
 use tracing::warn;
 
-use crate::broker::Now;
+use crate::clock::Now;
 use crate::limits::{BATCH_HEADER_BYTES, FILE_IDLE, LEADER_EPOCH};
-use crate::producers::{Producers, Stamp};
-use crate::syncer::{SyncPoint, SyncState, SyncTarget};
+use crate::storage::producers::{Producers, Stamp};
+use crate::storage::syncer::{SyncPoint, SyncState, SyncTarget};
 use format::{segment_path, write_snapshot};
 use segment::{Index, Segment};
 

@@ -10,7 +10,7 @@ use disk::{Disk, Open};
 use kafka_wire::record_batch::BatchHeader;
 
 use crate::limits::INDEX_INTERVAL_BYTES;
-use crate::log::format::{Check, scan};
+use crate::storage::log::format::{Check, scan};
 
 /// The first batch at or behind every 16 KiB of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,10 +13,10 @@ use std::io;
 use disk::Open;
 use tracing::{debug, warn};
 
-use crate::log::format::{read_snapshot, snapshot_path};
-use crate::log::{LogError, LogOptions, PartitionLog, io_error};
-use crate::producers::Producers;
-use crate::syncer::{SyncPoint, SyncState};
+use crate::storage::log::format::{read_snapshot, snapshot_path};
+use crate::storage::log::{LogError, LogOptions, PartitionLog, io_error};
+use crate::storage::producers::Producers;
+use crate::storage::syncer::{SyncPoint, SyncState};
 
 impl PartitionLog {
     /// Where the log should begin by its options; the active segment is sealed when it is too old. Up to `limit_offset`,

@@ -4,7 +4,7 @@
 
 use foldhash::HashMap;
 
-use crate::topics::{TopicId, TopicMeta};
+use crate::state::catalogue::{TopicId, TopicMeta};
 
 /// Both indexes over the catalogue. Whoever makes or deletes a topic tells them.
 #[derive(Default)]
@@ -49,7 +49,7 @@ fn fold(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::configs::Overrides;
+    use crate::state::configs::Overrides;
 
     fn topic(name: &str, id: u8) -> TopicMeta {
         let (overrides, start_offsets) = (Overrides::new(), Default::default());

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::format::{parse_segment_name, snapshot_path};
 use super::*;
-use crate::producers::Verdict;
+use crate::storage::producers::Verdict;
 
 const EVERYTHING: i64 = i64::MAX;
 const DIR: &str = "/p";
@@ -445,14 +445,14 @@ proptest! {
             prop_assert_eq!(read.is_empty(), expected.is_empty());
 
             let wanted_ms = i64::from(at) % 1020;
-            let found = fixture.log.find_timestamp(wanted_ms, end).unwrap().map(|found| found.offset);
+            let found = fixture.log.find_timestamp(wanted_ms, end, &mut 0).unwrap().map(|found| found.offset);
             let naive = model
                 .iter()
                 .flat_map(|(base, count, _, first)| (0..*count).map(move |n| (base + n, first + n)))
                 .find(|(offset, ms)| *offset >= start && *ms >= wanted_ms)
                 .map(|(offset, _)| offset);
             prop_assert_eq!(found, naive);
-            let largest = fixture.log.find_max_timestamp(end).unwrap().map(|found| found.offset);
+            let largest = fixture.log.find_max_timestamp(end, &mut 0).unwrap().map(|found| found.offset);
             let all = model.iter().flat_map(|(base, count, _, first)| (0..*count).map(move |n| (first + n, base + n)));
             let naive = all.filter(|(_, offset)| *offset >= start).map(|(ms, offset)| (ms, -offset)).max();
             prop_assert_eq!(largest, naive.map(|(_, offset)| -offset));

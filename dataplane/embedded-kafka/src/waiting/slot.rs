@@ -5,13 +5,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{self, ResponseKind};
+use kafka_wire::messages::{api_versions, fetch, produce};
 use runtime::notify::Notify;
 use tracing::error;
+
+use crate::apis::outcome::Response;
+use crate::state::partition::FetchKey;
 
 /// What the connection does when a slot is its oldest.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +32,6 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Afterwards {
     Send,
-    SendLater(Duration),
     Close,
 }
 
@@ -41,7 +44,7 @@ pub struct Slot {
     answer: RefCell<Option<Answer>>,
     not_before: Cell<Option<Instant>>,
     /// Key of the fetch that waits under this slot, so that a closed connection can take it back.
-    pub fetch: Cell<Option<u64>>,
+    pub fetch: Cell<Option<FetchKey>>,
     ready: Notify,
 }
 
@@ -74,19 +77,34 @@ impl Slot {
         }
         *place = Some(match self.afterwards.get() {
             Afterwards::Close => Answer::Close,
-            Afterwards::Send | Afterwards::SendLater(_) => answer,
+            Afterwards::Send => answer,
         });
         drop(place);
         self.ready.notify();
     }
 
-    /// Gives a cold answer. One that cannot be encoded is our bug and closes the connection.
-    pub fn answer_cold(&self, response: &ResponseKind) {
+    /// Gives the answer as a value.
+    pub fn respond(&self, response: &Response) {
         self.answer(self.encode(response));
     }
 
-    /// The frame of a cold answer.
-    pub fn encode(&self, response: &ResponseKind) -> Answer {
+    /// The frame of an answer. One that cannot be encoded is our bug and closes the connection.
+    pub fn encode(&self, response: &Response) -> Answer {
+        let id = self.correlation_id;
+        match response {
+            Response::Produce(response) => {
+                Answer::Frame(vec![produce::encode_response_frame(self.version, id, response)])
+            }
+            Response::Fetch(response) => Answer::Frame(fetch::encode_response_frame(self.version, id, response)),
+            Response::ApiVersions(answer) => {
+                let (version, response) = &**answer;
+                Answer::Frame(vec![api_versions::encode_response_frame(*version, id, response)])
+            }
+            Response::Cold(response) => self.encode_cold(response),
+        }
+    }
+
+    fn encode_cold(&self, response: &ResponseKind) -> Answer {
         match cold::encode_response_frame(response, self.api, self.version, self.correlation_id) {
             Ok(frame) => Answer::Frame(vec![frame]),
             Err(err) => {
@@ -96,17 +114,9 @@ impl Slot {
         }
     }
 
-    /// Holds the answer back until then; the caller rings `ring` at that time.
+    /// Holds the answer back until then; the caller calls `ring` at that time.
     pub fn hold_until(&self, at: Instant) {
         self.not_before.set(Some(at));
-    }
-
-    /// How long a fault hook wants the answer held.
-    pub fn delay(&self) -> Option<Duration> {
-        match self.afterwards.get() {
-            Afterwards::SendLater(delay) => Some(delay),
-            Afterwards::Send | Afterwards::Close => None,
-        }
     }
 
     /// Wakes the connection to look at this slot again.

@@ -20,9 +20,9 @@ use std::sync::Arc;
 use disk::Disk;
 use foldhash::HashMap;
 
-use crate::journal::{FieldReader, FieldWriter, Journal, JournalError, record_bytes};
-use crate::syncer::{SyncPoint, Syncer};
-use crate::topics::{Catalogue, TopicId};
+use crate::state::catalogue::{Catalogue, TopicId};
+use crate::storage::journal::{FieldReader, FieldWriter, Journal, JournalError, record_bytes};
+use crate::storage::syncer::{SyncPoint, Syncer};
 
 /// One committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -325,7 +325,7 @@ fn put_committed(out: &mut FieldWriter, topic: &str, id: &TopicId, partition: i3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topics::NewTopic;
+    use crate::state::catalogue::NewTopic;
     use disk::{Open, SimulatedDisk};
 
     const ROOM: usize = 1_000;

@@ -14,19 +14,24 @@ use kafka_wire::error_code::ErrorCode;
 use kafka_wire::record_batch::{BatchHeader, batches, set_log_append_time, set_max_timestamp, validate_batch};
 use tracing::{error, warn};
 
-use crate::broker::Now;
-use crate::configs::TopicOptions;
+use crate::clock::Now;
 use crate::limits::LOOKUP_DECOMPRESSED_BYTES_MAX;
-use crate::log::{LogError, PartitionLog, stamp_of};
-use crate::producers::{Producers, Verdict};
-use crate::syncer::{SyncPoint, SyncState, Syncer};
-use crate::topics::Refusal;
+use crate::refusal::Refusal;
+use crate::state::configs::TopicOptions;
+use crate::storage::log::{LogError, PartitionLog, stamp_of};
+use crate::storage::producers::{Producers, Verdict};
+use crate::storage::syncer::{SyncPoint, SyncState, Syncer};
+
+/// Names a fetch that waits for records; chosen by whoever keeps it.
+pub type FetchKey = u64;
 
 /// A batch that is in the log.
 pub struct Stored {
     pub base_offset: i64,
     /// Epoch ms when the topic stamps records itself, else −1.
     pub log_append_time_ms: i64,
+    /// First offset that can be read.
+    pub log_start_offset: i64,
     /// Wait for this before answering acks=all. None: durable already.
     pub point: Option<SyncPoint>,
     /// Nothing of this partition was on its way to the disk before: the broker must look after it now.
@@ -54,8 +59,8 @@ pub struct Partition {
     producers: Producers,
     high_watermark: i64,
     unsynced: VecDeque<Unsynced>,
-    /// Keys of waiting fetches that look at this partition.
-    pub fetches: Vec<u64>,
+    /// Waiting fetches that look at this partition.
+    pub fetches: Vec<FetchKey>,
 }
 
 impl Partition {
@@ -112,7 +117,8 @@ impl Partition {
             Verdict::Duplicate { base_offset, timestamp_ms } => {
                 let point = self.point_of(base_offset)?;
                 let log_append_time_ms = if options.log_append_time { timestamp_ms } else { -1 };
-                return Ok(Stored { base_offset, log_append_time_ms, point, newly_dirty: false });
+                let log_start_offset = self.start_offset();
+                return Ok(Stored { base_offset, log_append_time_ms, log_start_offset, point, newly_dirty: false });
             }
         }
         let mut batch = records.clone();
@@ -138,7 +144,8 @@ impl Partition {
         let end_offset = self.log.end_offset();
         let newly_dirty = self.unsynced.is_empty();
         self.unsynced.push_back(Unsynced { point: point.clone(), end_offset, bytes: batch.len() as u64 });
-        Ok(Stored { base_offset, log_append_time_ms, point: Some(point), newly_dirty })
+        let log_start_offset = self.start_offset();
+        Ok(Stored { base_offset, log_append_time_ms, log_start_offset, point: Some(point), newly_dirty })
     }
 
     /// When a batch that is in the log is durable; None: it is. Having been seen before is not being durable.
@@ -176,13 +183,14 @@ impl Partition {
         self.log.read(offset, self.high_watermark, bytes_max).map_err(storage_refusal)
     }
 
-    /// Offset and timestamp for ListOffsets; (−1, −1) when nothing fits.
-    pub fn find(&mut self, wanted: Wanted) -> Result<(i64, i64), Refusal> {
+    /// Offset and timestamp for ListOffsets; (−1, −1) when nothing fits. Adds the records it had to look through to
+    /// `opened_bytes`.
+    pub fn find(&mut self, wanted: Wanted, opened_bytes: &mut usize) -> Result<(i64, i64), Refusal> {
         let found = match wanted {
             Wanted::Earliest => return Ok((self.start_offset(), -1)),
             Wanted::Latest => return Ok((self.high_watermark, -1)),
-            Wanted::MaxTimestamp => self.log.find_max_timestamp(self.high_watermark),
-            Wanted::Timestamp(timestamp_ms) => self.log.find_timestamp(timestamp_ms, self.high_watermark),
+            Wanted::MaxTimestamp => self.log.find_max_timestamp(self.high_watermark, opened_bytes),
+            Wanted::Timestamp(timestamp_ms) => self.log.find_timestamp(timestamp_ms, self.high_watermark, opened_bytes),
         };
         Ok(found.map_err(storage_refusal)?.map_or((-1, -1), |found| (found.offset, found.timestamp_ms)))
     }
@@ -233,6 +241,13 @@ pub enum Wanted {
     Latest,
     MaxTimestamp,
     Timestamp(i64),
+}
+
+impl Wanted {
+    /// Whether records have to be looked through.
+    pub fn is_by_time(self) -> bool {
+        matches!(self, Wanted::MaxTimestamp | Wanted::Timestamp(_))
+    }
 }
 
 /// One batch, whole, with its checksum, and every record where its header says. The header, and the largest timestamp

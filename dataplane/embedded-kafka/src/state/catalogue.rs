@@ -17,11 +17,11 @@ use std::sync::Arc;
 use disk::Disk;
 use kafka_wire::error_code::ErrorCode;
 
-use crate::configs::{self, Overrides};
-use crate::journal::{FieldReader, FieldWriter, Journal, JournalError, record_bytes};
-use crate::limits::{NODE_ID, PARTITIONS_MAX, PRODUCER_ID_BLOCK, SENTENCE_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
-use crate::sentence::bounded;
-use crate::syncer::{SyncPoint, SyncState, Syncer};
+use crate::limits::{NODE_ID, PARTITIONS_MAX, PRODUCER_ID_BLOCK, TOPIC_NAME_BYTES_MAX};
+use crate::refusal::Refusal;
+use crate::state::configs::{self, Overrides};
+use crate::storage::journal::{FieldReader, FieldWriter, Journal, JournalError, record_bytes};
+use crate::storage::syncer::{SyncPoint, SyncState, Syncer};
 
 /// Identity of a topic; another topic of the same name has another one (KIP-516).
 pub type TopicId = [u8; 16];
@@ -35,20 +35,6 @@ pub struct TopicMeta {
     pub overrides: Overrides,
     /// Partitions whose first records were deleted on request.
     pub start_offsets: BTreeMap<i32, i64>,
-}
-
-/// A request about topics that is refused, and how Kafka would put it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub code: ErrorCode,
-    pub message: String,
-}
-
-impl Refusal {
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
-        // It may quote what a peer said, at any length.
-        Refusal { code, message: bounded(message.into(), SENTENCE_BYTES_MAX) }
-    }
 }
 
 impl From<JournalError> for Refusal {
@@ -118,6 +104,10 @@ impl Catalogue {
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &TopicMeta> {
         self.topics.values()
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
     }
 
     /// The topic of that name.
@@ -373,6 +363,15 @@ impl Catalogue {
         }
         Ok(())
     }
+}
+
+/// Random, never the zero id.
+pub fn fresh_topic_id() -> TopicId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&runtime::clock::seed().to_be_bytes());
+    id[8..].copy_from_slice(&runtime::clock::seed().to_be_bytes());
+    id[15] |= 1;
+    id
 }
 
 /// What Kafka says of a name that does not exist.

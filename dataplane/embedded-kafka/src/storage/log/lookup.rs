@@ -10,8 +10,8 @@ use kafka_wire::record_batch::{BatchHeader, batches};
 use crate::limits::{
     BATCH_HEADER_BYTES, FETCH_PARTITION_BYTES_MAX, INDEX_INTERVAL_BYTES, LOOKUP_DECOMPRESSED_BYTES_MAX,
 };
-use crate::log::format::{Check, Peek, scan};
-use crate::log::{LogError, PartitionLog, io_error};
+use crate::storage::log::format::{Check, Peek, scan};
+use crate::storage::log::{LogError, PartitionLog, io_error};
 
 /// A record found by its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +86,14 @@ impl PartitionLog {
         Ok(first.map_or_else(Bytes::new, |begin| chunk.slice(begin..end.max(begin))))
     }
 
-    /// The first record at or after `timestamp_ms`, among those before `limit_offset`.
-    pub fn find_timestamp(&mut self, timestamp_ms: i64, limit_offset: i64) -> Result<Option<Found>, LogError> {
+    /// The first record at or after `timestamp_ms`, among those before `limit_offset`. Adds the records it had to look
+    /// through, decompressed, to `opened_bytes`.
+    pub fn find_timestamp(
+        &mut self,
+        timestamp_ms: i64,
+        limit_offset: i64,
+        opened_bytes: &mut usize,
+    ) -> Result<Option<Found>, LogError> {
         for at in 0..self.segments.len() {
             let segment = &mut self.segments[at];
             let path = segment.path.clone();
@@ -100,7 +106,7 @@ impl PartitionLog {
                     return Ok(true);
                 }
                 let keep = |record: &Found| record.timestamp_ms >= timestamp_ms && record.offset >= start_offset;
-                found = records_of(bytes)?.into_iter().find(keep);
+                found = records_of(bytes, opened_bytes)?.into_iter().find(keep);
                 Ok(found.is_none())
             })?;
             if let Some(found) = found {
@@ -110,20 +116,29 @@ impl PartitionLog {
         Ok(None)
     }
 
-    /// The first record with the largest timestamp, among those before `limit_offset`.
-    pub fn find_max_timestamp(&mut self, limit_offset: i64) -> Result<Option<Found>, LogError> {
+    /// The first record with the largest timestamp, among those before `limit_offset`; otherwise as `find_timestamp`.
+    pub fn find_max_timestamp(
+        &mut self,
+        limit_offset: i64,
+        opened_bytes: &mut usize,
+    ) -> Result<Option<Found>, LogError> {
         let mut largest = None;
         for at in 0..self.segments.len() {
-            largest = largest.max(self.largest_timestamp_in(at, limit_offset)?);
+            largest = largest.max(self.largest_timestamp_in(at, limit_offset, opened_bytes)?);
         }
         match largest {
-            Some(timestamp_ms) => self.find_timestamp(timestamp_ms, limit_offset),
+            Some(timestamp_ms) => self.find_timestamp(timestamp_ms, limit_offset, opened_bytes),
             None => Ok(None),
         }
     }
 
     /// The largest timestamp of a segment's records that can be read.
-    fn largest_timestamp_in(&mut self, at: usize, limit_offset: i64) -> Result<Option<i64>, LogError> {
+    fn largest_timestamp_in(
+        &mut self,
+        at: usize,
+        limit_offset: i64,
+        opened_bytes: &mut usize,
+    ) -> Result<Option<i64>, LogError> {
         let start_offset = self.start_offset;
         let end_offset = self.segments.get(at + 1).map_or(self.end_offset, |next| next.base_offset);
         let segment = &mut self.segments[at];
@@ -139,7 +154,7 @@ impl PartitionLog {
             if header.base_offset >= start_offset {
                 largest = largest.max(Some(header.max_timestamp_ms));
             } else if header.last_offset() >= start_offset {
-                let kept = records_of(bytes)?.into_iter().filter(|record| record.offset >= start_offset);
+                let kept = records_of(bytes, opened_bytes)?.into_iter().filter(|record| record.offset >= start_offset);
                 largest = largest.max(kept.map(|record| record.timestamp_ms).max());
             }
             Ok(true)
@@ -189,13 +204,15 @@ impl PartitionLog {
     }
 }
 
-fn records_of(bytes: &Bytes) -> Result<Vec<Found>, LogError> {
+fn records_of(bytes: &Bytes, opened_bytes: &mut usize) -> Result<Vec<Found>, LogError> {
     let mut found = Vec::new();
     for batch in batches(bytes.clone()) {
         let damaged = |offset| LogError::Damaged { path: PathBuf::new(), offset };
         let batch = batch.map_err(|_| damaged(-1))?;
         let base_offset = batch.header.base_offset;
-        for record in batch.records(LOOKUP_DECOMPRESSED_BYTES_MAX).map_err(|_| damaged(base_offset))? {
+        let records = batch.records(LOOKUP_DECOMPRESSED_BYTES_MAX).map_err(|_| damaged(base_offset))?;
+        *opened_bytes += records.body_bytes();
+        for record in records {
             let record = record.map_err(|_| damaged(base_offset))?;
             found.push(Found { offset: record.offset, timestamp_ms: record.timestamp_ms });
         }

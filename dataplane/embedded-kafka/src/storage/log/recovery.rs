@@ -15,10 +15,10 @@ use disk::{Disk, Open};
 use kafka_wire::record_batch::batches;
 use tracing::{error, warn};
 
-use crate::log::format::{Check, parse_segment_name, read_snapshot, scan, segment_path, write_snapshot};
-use crate::log::segment::{Index, Segment};
-use crate::log::{LogError, PartitionLog, io_error, stamp_of};
-use crate::producers::Producers;
+use crate::storage::log::format::{Check, parse_segment_name, read_snapshot, scan, segment_path, write_snapshot};
+use crate::storage::log::segment::{Index, Segment};
+use crate::storage::log::{LogError, PartitionLog, io_error, stamp_of};
+use crate::storage::producers::Producers;
 
 /// How far behind the damage a whole batch is looked for.
 const SEARCH_BYTES_MAX: usize = 1024 * 1024;

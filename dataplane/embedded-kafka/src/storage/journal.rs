@@ -25,7 +25,7 @@ use disk::{Disk, Open};
 use tracing::warn;
 
 use crate::limits::{JOURNAL_COMPACT_BYTES_MIN, JOURNAL_COMPACT_FACTOR, JOURNAL_RECORD_BYTES_MAX};
-use crate::syncer::{SyncPoint, SyncTarget, Syncer};
+use crate::storage::syncer::{SyncPoint, SyncTarget, Syncer};
 
 const MAGIC_BYTES: usize = 8;
 const MAGIC: &[u8; MAGIC_BYTES] = b"GFKJ0002";
@@ -519,7 +519,8 @@ mod tests {
             let point = journal.request_sync(Some(&syncer));
             while disk.step() {}
             syncer.poll();
-            let answered = appended.is_ok() && point.is_some_and(|p| p.state() == crate::syncer::SyncState::Durable);
+            let answered =
+                appended.is_ok() && point.is_some_and(|p| p.state() == crate::storage::syncer::SyncState::Durable);
             assert_eq!(answered, failing != 4, "{failing}: a directory that cannot be persisted poisons");
             drop(journal);
             let seen = open(&disk).unwrap().1;

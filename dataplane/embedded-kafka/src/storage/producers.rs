@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use foldhash::{HashMap, HashMapExt};
 use kafka_wire::error_code::ErrorCode;
 
-use crate::journal::{FieldReader, FieldWriter};
 use crate::limits::{PRODUCER_BATCHES, PRODUCERS_PER_PARTITION_MAX};
+use crate::storage::journal::{FieldReader, FieldWriter};
 
 /// The fields of a batch header that idempotence looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
