@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use hdrhistogram::Histogram;
-use testkit::http::Connection;
+use testkit::http::{Connection, Request};
 
 use crate::cli::Proxy;
 use crate::cpu::Sample;
@@ -185,7 +185,7 @@ struct Between {
     address: SocketAddr,
     process: Option<Process>,
     /// Where it tells its count of bytes.
-    ops: Option<SocketAddr>,
+    ops: Option<String>,
 }
 
 impl Between {
@@ -205,14 +205,14 @@ impl Between {
         command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--bootstrap", &broker.to_string()]);
         command.args(["--shards-count", "1", "--shards-pin", "false", "--log-level", "error", "--range-width", "1"]);
         let (process, ready) = Process::start(command, "kproxy", None)?;
-        let ops = ready.text("ops")?.trim_start_matches("http://").parse()?;
+        let ops = ready.text("ops")?;
         Ok(Between { name: "kproxy", address: ready.text("bootstrap")?.parse()?, process: Some(process), ops: Some(ops) })
     }
 
     /// Bytes from and to clients, as the proxy counts them; None where nobody counts.
     fn counted(&self) -> Result<Option<u64>> {
-        let Some(ops) = self.ops else { return Ok(None) };
-        let text = Connection::open(ops)?.get("/metrics")?;
+        let Some(ops) = &self.ops else { return Ok(None) };
+        let text = Connection::open(ops)?.call(&Request::get("/metrics"))?;
         let text = String::from_utf8_lossy(&text.body).into_owned();
         let lines = text.lines().filter(|line| line.starts_with("kproxy_bytes_total{peer=\"client\""));
         let numbers = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
