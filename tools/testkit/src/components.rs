@@ -2,6 +2,7 @@
 //!
 //! | component | by | why this one |
 //! |---|---|---|
+//! | `node`, `npm` | the distribution's packages | run and install the JavaScript client |
 //! | `go` | the system, Debian's is too old | must be there, new enough for `go/go.mod`; builds Go's Kafka clients |
 //! | `jdk`, `maven`, `python`, `kcat` | the distribution's packages | must be there; installed when we may, else named |
 //! | `cargo-deny` | `cargo install` | licences, bans and sources of dependencies; minutes to build, once |
@@ -10,7 +11,10 @@
 //! | `kafka-tools` 4.3.0 | Maven | Kafka's own load tools, run on the jars of `kafka`; for `kbench versus-java` only |
 //! | `kafka-zk` 3.9.2 | Maven | the last line that runs with ZooKeeper, and ZooKeeper itself |
 //! | `kafka2` 2.7.2 | Maven | brokers from before topic ids; nightly |
-//! | `python-clients` | pip into a venv | librdkafka (confluent-kafka) and an independent implementation (kafka-python) |
+//! | `python-clients` | pip into a venv | librdkafka (confluent-kafka) and two independent implementations (kafka-python, aiokafka), the newest |
+//! | `python-clients-old` | pip into a venv | confluent-kafka and kafka-python in the versions that many still run |
+//! | `kafkajs` | npm | the JavaScript client |
+//! | `librdkafka-headers` | the distribution's packages | what building librdkafka's own tests takes; nightly |
 //!
 //! Versions are pinned here and their bytes in `components.lock`. To move one: change the number, run
 //! `cargo xtask components --lock`, look at the difference, commit.
@@ -23,6 +27,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::fetch::Store;
 use crate::lockfile::Strength;
+use crate::pip::Wheels;
 use crate::system::Program;
 
 /// How a component is obtained.
@@ -30,14 +35,18 @@ use crate::system::Program;
 pub enum Source {
     /// A program of the system.
     System(Program),
+    /// Headers below `/usr/include`, which the distribution's packages bring.
+    Headers { files: &'static [&'static str], apt: &'static [&'static str] },
     /// `group:artifact:version`, with everything they need at run time.
     Maven { artifacts: &'static [&'static str] },
     /// One `group:artifact:version` without what it needs, because another component has that.
     MavenJar { artifact: &'static str },
     /// A program from the crate registry, built here with the lock file it was published with.
     Cargo { package: &'static str },
-    /// `name==version` into a virtual environment.
-    Pip { packages: &'static [&'static str] },
+    /// Wheels into a virtual environment.
+    Pip(Wheels),
+    /// `name@version` into `node_modules`, also of what these need: nothing else is installed.
+    Npm { packages: &'static [&'static str] },
 }
 
 #[derive(Debug)]
@@ -162,11 +171,92 @@ pub const ALL: &[Component] = &[
     },
     Component {
         name: "python-clients",
-        version: "2026.11",
-        about: "confluent-kafka 2.16.1 and kafka-python 3.0.12 in a virtual environment (Python 3.11 to 3.14)",
-        source: Source::Pip { packages: &["confluent-kafka==2.16.1", "kafka-python==3.0.12"] },
+        version: "2026.11-1",
+        about: "confluent-kafka 2.16.1, kafka-python 3.0.12 and aiokafka 0.14.0 (Python 3.11 to 3.14)",
+        source: Source::Pip(Wheels {
+            packages: &[
+                "confluent-kafka==2.16.1",
+                "kafka-python==3.0.12",
+                "aiokafka==0.14.0",
+                "async-timeout==5.0.1",
+                "packaging==26.4",
+                "typing-extensions==4.16.0",
+                // Compression: of aiokafka and python-snappy, of kafka-python.
+                "cramjam==2.14.0",
+                "python-snappy==0.7.3",
+                "lz4==4.4.5",
+                "zstandard==0.25.0",
+            ],
+            pythons: &["3.11", "3.12", "3.13", "3.14"],
+            modules: "confluent_kafka, kafka, aiokafka, cramjam, snappy, lz4, zstandard",
+        }),
         needs: &["python"],
         nightly: false,
+    },
+    Component {
+        name: "python-clients-old",
+        version: "2026.11",
+        about: "confluent-kafka 2.3.0 and kafka-python 2.0.2, which have no wheels for newer Pythons (3.11 or 3.12)",
+        source: Source::Pip(Wheels {
+            packages: &[
+                "confluent-kafka==2.3.0",
+                "kafka-python==2.0.2",
+                // kafka-python brings a copy of six that Python 3.12 cannot import; this one takes its place.
+                "six==1.17.0",
+                "cramjam==2.14.0",
+                "python-snappy==0.7.3",
+                "lz4==4.4.5",
+                "zstandard==0.25.0",
+            ],
+            pythons: &["3.11", "3.12"],
+            modules: "confluent_kafka, six, cramjam, snappy, lz4, zstandard",
+        }),
+        needs: &["python"],
+        nightly: false,
+    },
+    Component {
+        name: "node",
+        version: "18+",
+        about: "runs the JavaScript client",
+        source: Source::System(Program { name: "node", version_args: &["--version"], major_min: 18, apt: &["nodejs"] }),
+        needs: &[],
+        nightly: false,
+    },
+    Component {
+        name: "npm",
+        version: "9+",
+        about: "fetches and installs the JavaScript client",
+        source: Source::System(Program { name: "npm", version_args: &["--version"], major_min: 9, apt: &["npm"] }),
+        needs: &["node"],
+        nightly: false,
+    },
+    Component {
+        name: "kafkajs",
+        version: "2.2.4",
+        about: "KafkaJS, a client in JavaScript alone",
+        source: Source::Npm { packages: &["kafkajs@2.2.4"] },
+        needs: &["node", "npm"],
+        nightly: false,
+    },
+    Component {
+        name: "librdkafka-headers",
+        version: "any",
+        about: "headers that librdkafka's own tests are built with",
+        source: Source::Headers {
+            files: &["sasl/sasl.h", "zstd.h", "lz4.h", "rapidjson/document.h", "openssl/ssl.h", "zlib.h"],
+            apt: &[
+                "g++",
+                "make",
+                "libsasl2-dev",
+                "libzstd-dev",
+                "liblz4-dev",
+                "rapidjson-dev",
+                "libssl-dev",
+                "zlib1g-dev",
+            ],
+        },
+        needs: &[],
+        nightly: true,
     },
 ];
 
@@ -175,9 +265,9 @@ impl Component {
     pub fn lock_strength(&self) -> Option<Strength> {
         match self.source {
             // Signed by the distribution; pinned by the lock file inside the published package.
-            Source::System(_) | Source::Cargo { .. } => None,
-            Source::Maven { .. } | Source::MavenJar { .. } => Some(Strength::Exact),
-            Source::Pip { .. } => Some(Strength::OneOfEach),
+            Source::System(_) | Source::Headers { .. } | Source::Cargo { .. } => None,
+            Source::Maven { .. } | Source::MavenJar { .. } | Source::Npm { .. } => Some(Strength::Exact),
+            Source::Pip(_) => Some(Strength::OneOfEach),
         }
     }
 
@@ -244,11 +334,17 @@ mod tests {
                     assert!(artifacts.iter().all(|artifact| artifact.split(':').count() == 3), "{}", component.name);
                 }
                 Source::MavenJar { artifact } => assert_eq!(artifact.split(':').count(), 3, "{}", component.name),
-                Source::Pip { packages } => {
-                    assert!(packages.iter().all(|package| package.contains("==")), "{}", component.name);
+                Source::Pip(wheels) => {
+                    assert!(wheels.packages.iter().all(|package| package.contains("==")), "{}", component.name);
+                    assert!(!wheels.pythons.is_empty(), "{}", component.name);
+                }
+                Source::Npm { packages } => {
+                    assert!(packages.iter().all(|package| package[1..].contains('@')), "{}", component.name);
                 }
                 Source::Cargo { .. } => assert_eq!(component.version.split('.').count(), 3, "{}", component.name),
-                Source::System(program) => assert!(!program.apt.is_empty(), "{}", component.name),
+                Source::System(Program { apt, .. }) | Source::Headers { apt, .. } => {
+                    assert!(!apt.is_empty(), "{}", component.name);
+                }
             }
         }
     }

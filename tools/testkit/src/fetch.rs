@@ -10,21 +10,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 
 use crate::cache;
 use crate::components::{Component, Source, offline};
 use crate::lockfile::{self, Lock, Sums};
-use crate::process::{run, scratch_dir, tethered};
+use crate::npm;
+use crate::process::{run, tethered};
 use crate::progress::{say, step};
-use crate::seal::{self, Made, remove_if_there, sums_of};
+use crate::seal::{self, remove_if_there, sums_of};
 use crate::system::Machine;
 
-/// Pythons whose wheels are in the lock; another one is refused.
-const PYTHONS: [&str; 4] = ["3.11", "3.12", "3.13", "3.14"];
-const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// A slow registry is slow, not absent.
-const FETCH_WITHIN: Duration = Duration::from_secs(900);
+pub(crate) const FETCH_WITHIN: Duration = Duration::from_secs(900);
 /// Building a tool from source on two busy cores.
 const BUILD_WITHIN: Duration = Duration::from_secs(2_400);
 /// Maven resolves a plugin's newest version unless told otherwise.
@@ -50,14 +47,29 @@ impl Store {
     /// Makes the component present and verified. [`crate::components::ensure`] is what callers want.
     pub fn obtain(&self, component: &Component) -> Result<PathBuf> {
         let lock = lockfile::committed()?;
-        let accept = |sums: &Sums| verify(&lock, component, sums);
+        let accept = |sums: &Sums| {
+            verify(&lock, component, sums)?;
+            if let Source::Pip(wheels) = component.source { wheels.fit(sums) } else { Ok(()) }
+        };
+        if let Source::Pip(wheels) = component.source {
+            wheels.python().with_context(|| format!("{} cannot be installed", component.name))?;
+        }
         let dir = match component.source {
             Source::System(program) => return Machine::this().obtain(&program),
+            Source::Headers { files, apt } => return Machine::this().obtain_headers(files, apt),
             _ => self.cached_or_fetched(component, accept, |dir| fetch(component, dir))?.0,
         };
-        if let Source::Pip { packages } = component.source {
-            let _held = cache::exclusive(&dir.with_extension("venv-lock"))?;
-            venv(&dir, packages, lock.get(component.name, component.version).context("verified against the lock")?)?;
+        let locked = || lock.get(component.name, component.version).context("verified against the lock");
+        match component.source {
+            Source::Pip(wheels) => {
+                let _held = cache::exclusive(&dir.with_extension("venv-lock"))?;
+                wheels.install(&dir, locked()?)?;
+            }
+            Source::Npm { .. } => {
+                let _held = cache::exclusive(&dir.with_extension("npm-lock"))?;
+                npm::install(&dir, locked()?)?;
+            }
+            _ => {}
         }
         Ok(dir)
     }
@@ -109,7 +121,7 @@ pub fn record(component: &Component, lock: &mut Lock) -> Result<()> {
         return Ok(());
     }
     let sums = match component.source {
-        Source::Pip { packages } => wheels_of_all_machines(packages)?,
+        Source::Pip(wheels) => wheels.of_all_machines()?,
         _ => Store::of_user()?.cached_or_fetched(component, |_| Ok(()), |dir| fetch(component, dir))?.1,
     };
     lock.set(component.name, component.version, sums);
@@ -120,6 +132,7 @@ pub fn record(component: &Component, lock: &mut Lock) -> Result<()> {
 pub fn is_cached(component: &Component) -> bool {
     match component.source {
         Source::System(program) => Machine::this().has(&program),
+        Source::Headers { files, .. } => Machine::this().lacks(files).is_none(),
         _ => cache::root().is_ok_and(|root| root.join("components").join(component.dir_name()).is_dir()),
     }
 }
@@ -143,9 +156,10 @@ fn fetch(component: &Component, dir: &Path) -> Result<()> {
     match component.source {
         Source::Maven { artifacts } => maven(artifacts, true, dir),
         Source::MavenJar { artifact } => maven(&[artifact], false, dir),
-        Source::Pip { packages } => pip(packages, &[], &dir.join("files")),
+        Source::Pip(wheels) => wheels.download(&dir.join("files")),
+        Source::Npm { packages } => npm::download(packages, &dir.join("files")),
         Source::Cargo { package } => cargo_install(package, component.version, dir),
-        Source::System(_) => bail!("{} is not fetched but installed", component.name),
+        Source::System(_) | Source::Headers { .. } => bail!("{} is not fetched but installed", component.name),
     }
 }
 
@@ -192,78 +206,6 @@ fn cargo_install(package: &str, version: &str, dir: &Path) -> Result<()> {
     remove_if_there(&dir.join("target"))
 }
 
-fn pip(packages: &[&str], more: &[&str], files: &Path) -> Result<()> {
-    let mut command = tethered("python3");
-    command
-        .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "--dest"])
-        .arg(files)
-        .args(more)
-        .args(packages);
-    run(command, FETCH_WITHIN).map(drop)
-}
-
-/// For the lock: the wheels of every Python and processor that may run the tests.
-fn wheels_of_all_machines(packages: &[&str]) -> Result<Sums> {
-    let dir = scratch_dir("wheels")?;
-    for python in PYTHONS {
-        for processor in ["x86_64", "aarch64"] {
-            let platforms = ["manylinux_2_17", "manylinux_2_28"].map(|glibc| format!("{glibc}_{processor}"));
-            let [old, new] = &platforms;
-            let more = ["--no-deps", "--python-version", python, "--platform", old, "--platform", new];
-            step(&format!("wheels for Python {python} on {processor}"), || pip(packages, &more, dir.path()))?;
-        }
-    }
-    sums_of(dir.path())
-}
-
-/// Made where it stays, because it knows its own path. pip is told the hashes of the lock once more; afterwards the
-/// environment is sealed, and made anew when it changed or the Python it was made with went away.
-fn venv(dir: &Path, packages: &[&str], locked: &Sums) -> Result<()> {
-    let venv = dir.join("venv");
-    let requirements = requirements(packages, locked);
-    let basis = cache::hex(&Sha256::digest(&requirements));
-    let make = |venv: &Path| {
-        step("installing Python clients into a virtual environment", || install(dir, venv, &requirements))
-    };
-    if let Made::Anew(why) = seal::made(&venv, &basis, make)? {
-        say(&format!("  the Python clients were installed again: {why}"));
-    }
-    let mut works = tethered(venv.join("bin/python"));
-    works.args(["-I", "-B", "-c", "import confluent_kafka, kafka"]);
-    if let Err(why) = run(works, ASK_WITHIN) {
-        say(&format!("  the Python clients are installed again: they do not start: {why:#}"));
-        remove_if_there(&venv)?;
-        seal::made(&venv, &basis, make)?;
-    }
-    Ok(())
-}
-
-/// `-B` everywhere: nothing is written beside the modules, so that the seal holds.
-fn install(dir: &Path, venv: &Path, requirements: &str) -> Result<()> {
-    let mut make = tethered("python3");
-    make.args(["-B", "-m", "venv"]).arg(venv);
-    make.env("PYTHONDONTWRITEBYTECODE", "1");
-    run(make, FETCH_WITHIN)?;
-    let wanted = dir.join("requirements.txt");
-    fs::write(&wanted, requirements)?;
-    let mut install = tethered(venv.join("bin/python"));
-    install.args(["-I", "-B", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-    install.args(["--no-index", "--no-deps", "--no-cache-dir", "--only-binary", ":all:", "--require-hashes"]);
-    install.arg("--find-links").arg(dir.join("files")).arg("--requirement").arg(wanted);
-    run(install, FETCH_WITHIN).map(drop)
-}
-
-/// `name==version --hash=sha256:…` for each wheel that the lock has of it.
-fn requirements(packages: &[&str], locked: &Sums) -> String {
-    let line = |package: &&str| {
-        let wheel = package.replace('-', "_").replace("==", "-") + "-";
-        let of_it = locked.iter().filter(|(file, _)| file.starts_with(&wheel));
-        let hashes: String = of_it.map(|(_, sum)| format!(" --hash=sha256:{sum}")).collect();
-        format!("{package}{hashes}\n")
-    };
-    packages.iter().map(line).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +218,7 @@ mod tests {
         needs: &[],
         nightly: false,
     };
-    const WHEEL: Component = Component { name: "python-clients", source: Source::Pip { packages: &[] }, ..JAR };
+    const WHEEL: Component = Component { name: "python-clients", source: Source::Maven { artifacts: &[] }, ..JAR };
 
     fn fetches(content: &'static str) -> impl FnOnce(&Path) -> Result<()> {
         move |dir| Ok(fs::write(dir.join("files/a.jar"), content)?)
@@ -362,19 +304,5 @@ mod tests {
         assert!(!pom.contains("<exclusion>"));
         assert!(super::pom(&["g:a:1"], false).unwrap().contains("<exclusion>"));
         assert!(super::pom(&["g:a"], true).is_err());
-    }
-
-    #[test]
-    fn pip_is_told_every_hash_the_lock_has_of_a_package() {
-        let locked: Sums = [
-            ("a_b-1.0-cp311.whl", "11"),
-            ("a_b-1.0-cp312.whl", "12"),
-            ("a_b-1.0.1-cp311.whl", "13"),
-            ("c-2-py3.whl", "2"),
-        ]
-        .map(|(file, sum)| (file.to_owned(), sum.to_owned()))
-        .into();
-        let text = requirements(&["a-b==1.0", "c==2"], &locked);
-        assert_eq!(text, "a-b==1.0 --hash=sha256:11 --hash=sha256:12\nc==2 --hash=sha256:2\n");
     }
 }

@@ -4,7 +4,7 @@
 //! and is announced with its reason before it begins.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::process::{run, tethered};
 use crate::progress::{say, step};
 
 const INSTALL_WITHIN: Duration = Duration::from_secs(900);
+const INCLUDE: &str = "/usr/include";
 const ASK_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a component needs of the system.
@@ -60,15 +61,38 @@ impl Machine<'_> {
             Err(err) => format!("{name} is missing ({err:#})"),
         };
         let how = format!("{why}; get it with `apt-get install {packages}`");
-        if self.offline || !self.is_root || self.which("apt-get").is_none() {
-            bail!("{how}");
-        }
-        (self.announce)(&format!("  apt-get install {packages}, because {why}"));
-        step(&format!("installing {packages}"), || self.apt_install(program.apt)).with_context(|| how.clone())?;
+        self.install(program.apt, &why, &how)?;
         if !self.has(program) {
             bail!("{how} (installing it did not help)");
         }
         Ok(name.into())
+    }
+
+    /// Makes sure that these headers are there; yields the directory they are in.
+    pub fn obtain_headers(&self, files: &[&str], packages: &[&str]) -> Result<PathBuf> {
+        if let Some(file) = self.lacks(files) {
+            let why = format!("the header {file} is missing");
+            let how = format!("{why}; get it with `apt-get install {}`", packages.join(" "));
+            self.install(packages, &why, &how)?;
+            if let Some(file) = self.lacks(files) {
+                bail!("{how} (installing it did not help: {file})");
+            }
+        }
+        Ok(INCLUDE.into())
+    }
+
+    /// The first header that is not there.
+    pub fn lacks<'f>(&self, files: &[&'f str]) -> Option<&'f str> {
+        files.iter().copied().find(|file| !Path::new(INCLUDE).join(file).is_file())
+    }
+
+    fn install(&self, packages: &[&str], why: &str, how: &str) -> Result<()> {
+        if self.offline || !self.is_root || self.which("apt-get").is_none() {
+            bail!("{how}");
+        }
+        let names = packages.join(" ");
+        (self.announce)(&format!("  apt-get install {names}, because {why}"));
+        step(&format!("installing {names}"), || self.apt_install(packages)).with_context(|| how.to_owned())
     }
 
     pub fn has(&self, program: &Program) -> bool {
@@ -128,7 +152,6 @@ mod tests {
     use std::cell::RefCell;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     use tempfile::TempDir;
 

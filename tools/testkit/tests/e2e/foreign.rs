@@ -1,20 +1,120 @@
 //! Other people's clients, in the versions that stumbled over the embedded broker and in the newest, as a user of
 //! quickstart brings them along.
+//!
+//! Each does the same with Apache Kafka, where everything is found that is found at the embedded broker, but for what
+//! [`Seen`] says. That also shows that a client's program can tell the difference.
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use testkit::foreign::{self, Client, findings};
 use testkit::gateway::Quickstart;
-use testkit::go::{self, Client};
+use testkit::go;
 use testkit::process::scratch_dir;
 
 use crate::harness::{Case, case, same};
+use crate::shared::{kafka, unique};
 
-pub const CASES: &[Case] =
-    &[case("clients_written_in_go_read_as_a_group_what_they_wrote", &["bin:kateway", "go"], of_go)];
+pub const CASES: &[Case] = &[
+    case("clients_written_in_go_read_as_a_group_what_they_wrote", &["bin:kateway", "go"], of_go),
+    case("confluent_kafka_finds_what_it_finds_at_apache_kafka", &["bin:kateway", "kafka", "python-clients"], || {
+        same_as_kafka(foreign::CONFLUENT, &Seen::default())
+    }),
+    case(
+        "confluent_kafka_2_3_finds_what_it_finds_at_apache_kafka",
+        &["bin:kateway", "kafka", "python-clients-old"],
+        || same_as_kafka(foreign::CONFLUENT_2_3, &Seen::default()),
+    ),
+    case("kafka_python_finds_what_it_finds_at_apache_kafka", &["bin:kateway", "kafka", "python-clients"], || {
+        same_as_kafka(foreign::KAFKA_PYTHON, &Seen::default())
+    }),
+    case(
+        "kafka_python_2_0_finds_what_it_finds_at_apache_kafka",
+        &["bin:kateway", "kafka", "python-clients-old"],
+        || same_as_kafka(foreign::KAFKA_PYTHON_2_0, &Seen { keyless: "UNKNOWN", transaction: None, ..Seen::default() }),
+    ),
+    case("aiokafka_finds_what_it_finds_at_apache_kafka", &["bin:kateway", "kafka", "python-clients"], || {
+        same_as_kafka(foreign::AIOKAFKA, &Seen { keyless: "UNKNOWN", ..Seen::default() })
+    }),
+    case("kafkajs_finds_what_it_finds_at_apache_kafka", &["bin:kateway", "kafka", "kafkajs"], || {
+        let transaction = Some("KafkaJSGroupCoordinatorNotFound");
+        same_as_kafka(foreign::KAFKAJS, &Seen { codecs: &["none", "gzip"], transaction, ..Seen::default() })
+    }),
+    case("requests_that_old_clients_sent_are_answered_as_by_apache_kafka", &["bin:kateway", "kafka", "python"], bare),
+];
+
+/// Where clients see the same thing differently.
+struct Seen {
+    codecs: &'static [&'static str],
+    /// Its word for the refusal of a keyless record in a compacted topic.
+    keyless: &'static str,
+    /// Its word for the embedded broker's refusal of a transaction; None: it has no transactions.
+    transaction: Option<&'static str>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            codecs: &["none", "gzip", "snappy", "lz4", "zstd"],
+            keyless: "INVALID_RECORD",
+            transaction: Some("TRANSACTIONAL_ID_AUTHORIZATION_FAILED"),
+        }
+    }
+}
+
+impl Seen {
+    /// What is to be found in every part, in their order; `transaction` is what becomes of one.
+    fn findings(&self, transaction: &str) -> Vec<(String, Value)> {
+        let resumed = ["second 0", "second 1", "second 2", "second 3"];
+        let configs = json!({"retention.ms": "7200000", "cleanup.policy": "compact", "max.message.bytes": "1048588"});
+        let mut all = vec![
+            ("topics", json!({"again": "TOPIC_ALREADY_EXISTS"})),
+            ("records", json!(self.codecs)),
+            ("idempotent", json!(200)),
+            ("group", json!({"state": ["Stable", 2], "listed": true, "resumed": resumed})),
+            ("pattern", json!(["one", "two"])),
+            ("times", json!({"before": 0, "at": 2, "between": 3, "behind": null})),
+            ("configs", configs),
+            ("old_timestamps", json!([20, 1_882_133_856, 1_882_133_856])),
+            ("keyless_in_a_compacted_topic", json!(self.keyless)),
+        ];
+        if self.transaction.is_some() {
+            all.push(("transaction", json!(transaction)));
+        }
+        named(all)
+    }
+}
+
+fn named(all: Vec<(&str, Value)>) -> Vec<(String, Value)> {
+    all.into_iter().map(|(part, found)| (part.to_owned(), found)).collect()
+}
+
+fn same_as_kafka(client: Client, seen: &Seen) -> Result<()> {
+    let truth = findings(client, &kafka()?.bootstrap(), &unique(client.name))?;
+    same("at Apache Kafka", &truth, &seen.findings("none"))?;
+    let dir = scratch_dir("foreign")?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
+    let found = findings(client, &quickstart.kafka, client.name)?;
+    same("at the embedded broker", &found, &seen.findings(seen.transaction.unwrap_or_default()))
+}
+
+fn bare() -> Result<()> {
+    let nobody = 25;
+    let expected = named(vec![
+        ("all_topics_with_bytes_behind_the_request", json!("answered")),
+        ("oldest_group_requests", json!({"sync": nobody, "heartbeat": nobody, "leave": nobody})),
+        ("oldest_join", json!({"error": 0, "generation": 1})),
+        ("a_batch_that_does_not_say_its_newest_time", json!({"error": 0, "start": 0, "end": 1, "a minute ago": 0})),
+    ]);
+    same("at Apache Kafka", &findings(foreign::BARE, &kafka()?.bootstrap(), &unique("bare"))?, &expected)?;
+    let dir = scratch_dir("foreign")?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
+    same("at the embedded broker", &findings(foreign::BARE, &quickstart.kafka, "bare")?, &expected)
+}
 
 fn of_go() -> Result<()> {
     let dir = scratch_dir("foreign")?;
     let quickstart = Quickstart::start(dir.path(), &[])?;
-    for (index, client) in Client::ALL.into_iter().enumerate() {
+    for (index, client) in go::Client::ALL.into_iter().enumerate() {
         // A topic of its own, of four partitions: the order among them is the client's.
         let topic = format!("foreign-{index}");
         let mut values = go::round_trip(client, &quickstart.kafka, &topic).with_context(|| format!("{client:?}"))?;

@@ -10,6 +10,7 @@ mod foreign;
 mod harness;
 mod idle;
 mod kit;
+mod librdkafka;
 mod old_kafka;
 mod publish;
 mod quickstart;
@@ -28,6 +29,7 @@ fn main() -> std::process::ExitCode {
         ("idle", idle::CASES),
         ("old_kafka", old_kafka::CASES),
         ("foreign", foreign::CASES),
+        ("librdkafka", librdkafka::CASES),
         ("faults", &faults::CASES),
     ];
     let code = harness::run(&subjects);
