@@ -53,6 +53,8 @@ const WORLDS: u64 = 200;
 const CUTS_PER_WORLD: usize = 10;
 /// At most so many things happen between two cuts.
 const STEPS_MAX: usize = 120;
+/// Of a thousand persists during a start, in worlds with errors.
+const PERSIST_FAILS_AT_START: u32 = 100;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const GROUPS: [&str; 2] = ["g", "h"];
 const PRODUCE_VERSION: i16 = 9;
@@ -220,11 +222,12 @@ impl World {
         self.check();
     }
 
-    /// Starts, if need be again and again: the power goes during recovery, too.
+    /// Starts, if need be again and again: the power goes during recovery, and in worlds with errors a persist fails, too.
     fn start(&mut self) {
-        self.disk.set_chances(Chances::default());
+        let mut fails = if self.persist_fails && self.dice.below(3) == 0 { PERSIST_FAILS_AT_START } else { 0 };
         self.disk.clear_errors();
         loop {
+            self.disk.set_chances(Chances { persist_fails: fails, ..Chances::default() });
             if self.dice.below(4) == 0 {
                 self.disk.cut_after(self.dice.below(30) as u64);
             }
@@ -246,10 +249,17 @@ impl World {
                         return;
                     }
                 }
-                Err(err) => assert!(self.disk.is_off(), "the start was refused: {err}"),
+                Err(err) => assert!(self.disk.is_off() || fails > 0, "the start was refused: {err}"),
             }
             self.broker = None;
-            self.disk.cut();
+            match self.disk.is_off() {
+                true => self.disk.cut(),
+                // A refused start is tried again, and what the system holds in memory is there then.
+                false => {
+                    self.disk.kill();
+                    fails = 0;
+                }
+            }
         }
     }
 

@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use disk::Disk;
+use bytes::Bytes;
+use disk::{Disk, File, Open};
 use tracing::{info, warn};
 
 use crate::state::catalogue::{Catalogue, TopicId};
@@ -31,6 +32,63 @@ impl DataDir {
             }
         }
         Ok(dir)
+    }
+
+    /// Says on the disk that a start has begun, and does what one that did not end makes necessary. After a persist that
+    /// failed the system may call what it lost clean: the next start would read it back, persist it in vain, and take it
+    /// for durable. So everything that a start persists is written once more, which makes it dirty.
+    pub fn begin_start(&self) -> io::Result<()> {
+        match self.disk.open(&self.starting(), Open::Existing) {
+            Ok(_) => {
+                warn!(dir = %self.root.display(), "the last start did not end: what it read is written again");
+                self.write_again()
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                self.disk.open(&self.starting(), Open::Empty)?;
+                self.disk.persist_dir(&self.root)
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Everything that was read back is durable.
+    pub fn end_start(&self) -> io::Result<()> {
+        self.disk.remove(&self.starting())
+    }
+
+    fn starting(&self) -> PathBuf {
+        self.root.join("starting")
+    }
+
+    /// Journals, and the segment at the end of each partition; the others were durable before it began.
+    fn write_again(&self) -> io::Result<()> {
+        let mut files = vec![self.topics(), self.offsets()];
+        for partition in self.disk.list(&self.logs())?.iter().filter(|entry| parse(&entry.name).is_some()) {
+            let dir = self.logs().join(&partition.name);
+            let segments = self.disk.list(&dir)?.into_iter().map(|entry| dir.join(entry.name));
+            files.extend(segments.filter(|path| path.extension().is_some_and(|kind| kind == "log")).max());
+        }
+        for path in files {
+            match self.disk.open(&path, Open::Existing) {
+                Ok(file) => self.write_file_again(&file)?,
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_file_again(&self, file: &File) -> io::Result<()> {
+        let mut at = 0;
+        loop {
+            let bytes = self.disk.read(file, at, WRITE_AGAIN_BYTES)?;
+            let count = bytes.len() as u64;
+            if count == 0 {
+                return Ok(());
+            }
+            self.disk.write_all(file, bytes, Bytes::new(), at)?;
+            at += count;
+        }
     }
 
     /// The disk it is on.
@@ -97,6 +155,9 @@ impl DataDir {
         Ok(())
     }
 }
+
+/// Read and written at once.
+const WRITE_AGAIN_BYTES: usize = 1 << 20;
 
 fn hex(id: &TopicId) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()

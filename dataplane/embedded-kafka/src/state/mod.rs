@@ -131,6 +131,7 @@ impl State {
 
     fn recover(&mut self, disk: Arc<dyn Disk>, now: Now) -> io::Result<()> {
         let dir = DataDir::open(Arc::clone(&disk), &self.config.data_dir)?;
+        dir.begin_start()?;
         self.catalogue =
             Catalogue::open(dir.disk(), dir.topics(), self.config.default_partitions).map_err(|err| whole(&err))?;
         self.offsets = Offsets::open(dir.disk(), dir.offsets(), &self.catalogue).map_err(|err| whole(&err))?;
@@ -141,6 +142,7 @@ impl State {
             self.topics.insert(meta.name.clone(), topic);
             self.names.insert(meta);
         }
+        dir.end_start()?;
         self.on_disk = Some(OnDisk { dir, syncer: Syncer::new(disk) });
         Ok(())
     }
