@@ -102,6 +102,21 @@ impl Check<'_> {
         self.mistake(key, format!("{what}: {problem}"));
     }
 
+    /// The file can be written to, or made in a directory that is there. Makes nothing.
+    pub fn appendable(&mut self, key: &str, file: &Path) {
+        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let asked = if file.exists() { (file, Access::WRITE_OK) } else { (dir, Access::WRITE_OK | Access::EXEC_OK) };
+        if file.is_dir() {
+            self.mistake(key, format!("{} is a directory", file.display()));
+        } else if !dir.is_dir() {
+            self.mistake(key, format!("there is no directory {}", dir.display()));
+        } else if let Err(err) = rustix::fs::access(asked.0, asked.1) {
+            let user = rustix::process::geteuid().as_raw();
+            let err = std::io::Error::from(err);
+            self.mistake(key, format!("user {user} may not write to {}: {err}", asked.0.display()));
+        }
+    }
+
     /// The file can be read.
     pub fn file(&mut self, key: &str, file: &Path) {
         if let Err(err) = std::fs::File::open(file) {
