@@ -142,12 +142,17 @@ fn mistakes_outside_the_file() {
             toyd: 4 mistakes in the configuration
         "#]],
     );
-    check("serve --bootstrap a:1 --drain-limit 1s --listen-kafka 127.0.0.1:19080", "", &[], expect![[r#"
+    check(
+        "serve --bootstrap a:1 --drain-limit 1s --listen-kafka 127.0.0.1:19080",
+        "",
+        &[],
+        expect![[r#"
         exit code 2
         --listen-kafka: `listen.kafka`: 127.0.0.1:19080 to 19144 is taken by `listen.ops`, which listens on 127.0.0.1:19090
         --drain-limit: `drain.limit`: must be longer than drain.delay, which is 1s
         toyd: 2 mistakes in the configuration
-    "#]]);
+    "#]],
+    );
     check(
         "serve",
         "",
