@@ -56,9 +56,9 @@ impl Check<'_> {
         if let Some(entry) = self.written.keys.get(key) {
             return entry.place.clone();
         }
-        let tables = std::iter::successors(Some(key), |path| path.rsplit_once('.').map(|(table, _)| table));
-        let row = tables.skip(1).filter(|table| table.contains('.')).find_map(|table| self.written.sections.get(table));
-        row.or_else(|| self.written.sections.get(key)).cloned().unwrap_or_else(|| Place::Whole(self.shown.to_owned()))
+        let mut tables = std::iter::successors(Some(key), |path| path.rsplit_once('.').map(|(table, _)| table));
+        let table = tables.find_map(|table| self.written.sections.get(table));
+        table.cloned().unwrap_or_else(|| Place::Whole(self.shown.to_owned()))
     }
 
     /// No two listeners ask for the same port. Port 0 is any free one.
@@ -69,15 +69,24 @@ impl Check<'_> {
                 self.mistake(key, format!("{port_count} ports from {} on are more than there are", address.port()));
             }
             if let Some(taken) = listeners[..at].iter().find(|taken| collide(taken, listener)) {
+                // Told where somebody wrote something, not at a default.
+                let is_default = !self.is_written(key) && self.is_written(taken.key);
+                let (told, taken) = if is_default { (taken, listener) } else { (listener, taken) };
                 let listens = format!("`{}`, which listens on {}", taken.key, shown(taken));
-                self.mistake(key, format!("{} is taken by {listens}", shown(listener)));
+                self.mistake(told.key, format!("{} is taken by {listens}", shown(told)));
             }
         }
     }
 
     /// One time is shorter than another.
     pub fn shorter(&mut self, key: &str, value: Duration, than_key: &str, than: Duration) {
-        if value >= than && !self.is_refused(than_key) {
+        if value < than || self.is_refused(key) || self.is_refused(than_key) {
+            return;
+        }
+        // Told where somebody wrote something, not at a default.
+        if self.is_written(than_key) && !self.is_written(key) {
+            self.mistake(than_key, format!("must be longer than {key}, which is {value:?}"));
+        } else {
             self.mistake(key, format!("must be shorter than {than_key}, which is {than:?}"));
         }
     }
@@ -100,6 +109,21 @@ impl Check<'_> {
         };
         let what = if standing == dir { "cannot be used" } else { "cannot be made" };
         self.mistake(key, format!("{what}: {problem}"));
+    }
+
+    /// The file can be written to, or made in a directory that is there. Makes nothing.
+    pub fn appendable(&mut self, key: &str, file: &Path) {
+        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let asked = if file.exists() { (file, Access::WRITE_OK) } else { (dir, Access::WRITE_OK | Access::EXEC_OK) };
+        if file.is_dir() {
+            self.mistake(key, format!("{} is a directory", file.display()));
+        } else if !dir.is_dir() {
+            self.mistake(key, format!("there is no directory {}", dir.display()));
+        } else if let Err(err) = rustix::fs::access(asked.0, asked.1) {
+            let user = rustix::process::geteuid().as_raw();
+            let err = std::io::Error::from(err);
+            self.mistake(key, format!("user {user} may not write to {}: {err}", asked.0.display()));
+        }
     }
 
     /// The file can be read.

@@ -24,8 +24,7 @@ pub struct Serve<D> {
 
 impl<D> fmt::Debug for Serve<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Flags and variables may be secrets.
-        write!(f, "Serve({:?})", self.sources.config)
+        write!(f, "Serve({:?})", self.sources)
     }
 }
 
@@ -40,7 +39,7 @@ impl<D: Daemon> Args for Serve<D> {
             .arg(switch("check-config").help("Check the configuration, print every mistake with its line, and exit"))
             .arg(switch("json").help("One JSON line on stdout when traffic can come"));
         for key in Declare::of::<D>().keys.iter().filter(|key| key.is_flag()) {
-            let help = format!("{} [env: {}] [default: {}]", key.help, key.variable(&prefix), key.default);
+            let help = format!("{} [env: {}] [default: {}]", keys::help(key), key.variable(&prefix), key.default);
             let arg = Arg::new(key.path.clone()).long(key.flag()).value_name(key.path.clone());
             command = command.arg(arg.help(help).help_heading("Configuration keys").action(ArgAction::Set));
         }

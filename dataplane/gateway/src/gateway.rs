@@ -53,7 +53,7 @@ pub struct Gateway {
     pub metrics: Arc<GatewayMetrics>,
     control: Vec<ControlSender>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    log_thread: Mutex<Option<JoinHandle<()>>>,
+    access_log: Mutex<Option<access_log::Writer>>,
 }
 
 impl Gateway {
@@ -75,7 +75,7 @@ impl Gateway {
                 })
             })
             .transpose()?;
-        let (log_writer, log_thread) = log_writer.unzip();
+        let (log_writer, access_log) = log_writer.unzip();
         let (control, control_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| control::lane()).unzip();
         let (mail, mail_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(MAILBOX_DEPTH)).unzip();
         let (adopt, adopt_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(ADOPT_DEPTH)).unzip();
@@ -113,7 +113,7 @@ impl Gateway {
             };
             threads.push(spawn_shard(options, main)?);
         }
-        Ok(Gateway { board, metrics, control, threads: Mutex::new(threads), log_thread: Mutex::new(log_thread) })
+        Ok(Gateway { board, metrics, control, threads: Mutex::new(threads), access_log: Mutex::new(access_log) })
     }
 
     /// Hands a new snapshot to every shard.
@@ -125,6 +125,13 @@ impl Gateway {
 
     pub fn readiness(&self) -> Readiness {
         self.board.readiness()
+    }
+
+    /// The access log goes on in a new file, if the old one was renamed.
+    pub fn reopen_access_log(&self) {
+        if let Some(writer) = &*self.access_log.lock().unwrap_or_else(PoisonError::into_inner) {
+            writer.reopen();
+        }
     }
 
     /// `/readyz` and `/alive` say no from now on; traffic is still served.
@@ -165,9 +172,9 @@ impl Gateway {
                 format!("shard {id} panicked: {words}")
             })?;
         }
-        let log_thread = self.log_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = log_thread {
-            thread.join().map_err(|_| "the writer of the access log panicked".to_owned())?;
+        let access_log = self.access_log.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = access_log {
+            writer.join().map_err(|_| "the writer of the access log panicked".to_owned())?;
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! The command line. Examples first, flags second; the configuration keys become flags from their one list.
 
-use crate::config::keys::{self, KEYS};
-use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::collections::HashMap;
+use crate::config::Settings;
+use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -29,11 +28,11 @@ pub enum CommandLine {
     /// Start everything in one process with a demo app and topic, and print lines to paste.
     Quickstart(Quickstart),
     /// Run a gateway from a configuration file.
-    Serve(Serve),
+    Serve(daemon::Serve<Settings>),
     /// Manage apps, topics, grants and secrets through the manager's REST API.
     Admin(crate::admin::Admin),
     /// Print every configuration key with its default, as a TOML file.
-    ConfigReference,
+    ConfigReference(daemon::ConfigReference<Settings>),
     /// Print shell completions.
     Completion {
         /// bash, zsh, fish, elvish or powershell.
@@ -74,65 +73,18 @@ pub struct Quickstart {
     pub json: bool,
 }
 
-/// Flags of `serve`; the configuration keys are added to these.
-#[derive(Debug, Clone, Args)]
-pub struct Serve {
-    /// Configuration file (TOML); see `kateway config-reference`.
-    #[arg(long, value_name = "FILE", env = "KATEWAY_CONFIG")]
-    pub config: PathBuf,
-    /// Check the configuration, print every mistake with its line, and exit.
-    #[arg(long)]
-    pub check_config: bool,
-    /// One JSON line on stdout when traffic can come.
-    #[arg(long)]
-    pub json: bool,
-    /// Configuration keys given as flags, by path.
-    #[arg(skip)]
-    pub overrides: HashMap<&'static str, String>,
-}
-
-/// The command with the configuration keys as flags of `serve`.
-pub fn command() -> Command {
-    Cli::command().mut_subcommand("serve", |mut serve| {
-        for key in KEYS {
-            serve = serve.arg(
-                Arg::new(key.path)
-                    .long(keys::flag(key.path))
-                    .value_name(key.path)
-                    .help(format!("{} [env: {}] [default: {}]", key.help, keys::env(key.path), key.default))
-                    .help_heading("Configuration keys")
-                    .action(ArgAction::Set),
-            );
-        }
-        serve
-    })
-}
-
-/// Parses the arguments; clap prints help and usage errors itself (exit code 2).
-pub fn parse() -> Cli {
-    let matches = command().get_matches();
-    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|err| err.exit());
-    if let (CommandLine::Serve(serve), Some(("serve", given))) = (&mut cli.command, matches.subcommand()) {
-        for key in KEYS {
-            if let Some(text) = given.get_one::<String>(key.path) {
-                serve.overrides.insert(key.path, text.clone());
-            }
-        }
-    }
-    cli
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn every_configuration_key_is_a_flag_of_serve() {
-        command().debug_assert();
-        let matches = command()
-            .try_get_matches_from(["kateway", "serve", "--config", "f", "--limits-memory", "64MiB"])
-            .expect("valid");
-        let (_, serve) = matches.subcommand().expect("a subcommand");
-        assert_eq!(serve.get_one::<String>("limits.memory").map(String::as_str), Some("64MiB"));
+        Cli::command().debug_assert();
+        let cli =
+            Cli::try_parse_from(["kateway", "serve", "--config", "f", "--limits-memory", "64MiB"]).expect("valid");
+        let CommandLine::Serve(serve) = cli.command else { panic!("serve was asked for") };
+        assert_eq!(serve.sources.flags.get("limits.memory").map(String::as_str), Some("64MiB"));
+        assert!(Cli::try_parse_from(["kateway", "serve"]).is_err(), "the file is required");
     }
 }

@@ -4,10 +4,9 @@
 //! accepts yet, never accepted secrets that nobody knows.
 
 use anyhow::{Context, Result};
+use daemon::files::write_private;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 pub const FILE_NAME: &str = "credentials.json";
@@ -57,16 +56,8 @@ impl Credentials {
 
     /// Replaces the file in one step, readable by this user only, on disk when it returns.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let write = || -> std::io::Result<()> {
-            let temporary = path.with_extension(format!("tmp.{}", std::process::id()));
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            file.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        let content = serde_json::to_string_pretty(self)? + "\n";
+        write_private(path, content.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -4,37 +4,31 @@ mod admin;
 mod cli;
 mod config;
 mod credentials;
-mod logging;
 mod manage;
 mod node;
-mod notify;
 mod quickstart;
 mod serve;
 mod table;
 
-use cli::CommandLine;
+use clap::{CommandFactory, Parser};
+use cli::{Cli, CommandLine};
+use daemon::exit;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit codes of the CLI contract that this binary uses.
-mod exit {
-    pub const FAILED: u8 = 1;
-    pub const USAGE: u8 = 2;
-}
-
 fn main() -> ExitCode {
-    let result = match cli::parse().command {
+    let result = match Cli::parse().command {
         CommandLine::Quickstart(flags) => quickstart::run(flags),
-        CommandLine::Serve(flags) => serve::run(&flags),
+        CommandLine::Serve(flags) => serve::run(flags),
         CommandLine::Admin(flags) => admin::run(flags),
-        CommandLine::ConfigReference => {
-            print!("{}", config::reference());
+        CommandLine::ConfigReference(flags) => {
+            print!("{}", flags.text());
             Ok(ExitCode::SUCCESS)
         }
         CommandLine::Completion { shell } => {
-            clap_complete::generate(shell, &mut cli::command(), "kateway", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Cli::command(), "kateway", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     };

@@ -5,21 +5,22 @@
 
 use crate::credentials::Credentials;
 use crate::manage::{self, Manage, Surroundings};
-use crate::notify::notify;
 use agent::{Agent, AgentConfig};
 use anyhow::{Context, Result, anyhow};
 use authdb::AuthDb;
+use daemon::notify::notify;
+use daemon::{Signal, Signals};
 use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
 use model::ids::{AppId, Generation};
 use model::{PlainSecret, Snapshot};
 use registry::{LocalRegistry, NodeInfo, NodeKind};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// The ready line waits so long for a first cluster; after that the node says it is up, and `/readyz` says what is
@@ -73,18 +74,20 @@ pub fn shard_count(asked: usize) -> usize {
     if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) }
 }
 
-/// Runs a node until SIGTERM or Ctrl-C. `seed` runs before traffic, `ready` when traffic can come.
+/// Runs a node until SIGTERM or Ctrl-C. `seed` runs before traffic, `ready` when traffic can come, `hangup` at a SIGHUP,
+/// of which `Break` makes an end, too.
 pub fn run(
     config: NodeConfig,
     seed: impl AsyncFnOnce(Seed<'_>) -> Result<()>,
-    ready: impl FnOnce(&Ready, &Credentials) -> Result<()>,
+    ready: impl FnOnce(&Ready, &Credentials),
+    hangup: impl FnMut(&Gateway) -> ControlFlow<()>,
 ) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("control")
         .build()
         .context("cannot start the control plane")?;
-    let ended = runtime.block_on(live(config, seed, ready));
+    let ended = runtime.block_on(live(config, seed, ready, hangup));
     // A name that the system's resolver still looks up, for half a minute maybe, is waited for by nobody.
     runtime.shutdown_background();
     ended
@@ -93,10 +96,10 @@ pub fn run(
 async fn live(
     config: NodeConfig,
     seed: impl AsyncFnOnce(Seed<'_>) -> Result<()>,
-    ready: impl FnOnce(&Ready, &Credentials) -> Result<()>,
+    ready: impl FnOnce(&Ready, &Credentials),
+    mut hangup: impl FnMut(&Gateway) -> ControlFlow<()>,
 ) -> Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::listen()?;
 
     let listeners = Listeners::bind(config.listen_pub, config.listen_sub, config.gateway.shard_count)?;
     let man_listener = manage::bind(config.listen_man).await?;
@@ -156,14 +159,15 @@ async fn live(
         subscribe: format!("http://{subscribe_addr}"),
         manager: format!("http://{man_addr}"),
     };
-    ready(&bound, &credentials)?;
-    notify("READY=1");
+    ready(&bound, &credentials);
 
     let mut watchdog = tokio::time::interval(Duration::from_millis(250));
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            signal = signals.next() => match signal {
+                Signal::Reload if hangup(&gateway).is_continue() => {}
+                Signal::Reload | Signal::Stop => break,
+            },
             _ = watchdog.tick() => {
                 if gateway.is_finished() {
                     break; // a shard ended by itself: its panic is told below

@@ -2,15 +2,18 @@
 
 use crate::cli::Quickstart;
 use crate::credentials::Credentials;
-use crate::logging;
 use crate::node::{self, Cluster, NodeConfig, Ready, Seed};
 use anyhow::{Context, Result, anyhow};
 use authdb::{AuthDbError, NewApp, NewTopic};
+use daemon::keys::Value;
+use daemon::logging::{self, LogFilter, LogFormat};
+use daemon::notify::notify;
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka};
 use gateway::{ClusterSpec, GatewayConfig};
 use kafka_client::ClientConfig;
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::{PlainSecret, TopicOptions, physical_topic};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,7 +26,8 @@ const PARTITIONS: i32 = 4;
 const REPLICAS_MAX: usize = 3;
 
 pub fn run(flags: Quickstart) -> Result<ExitCode> {
-    logging::init(if flags.json { "warn" } else { "warn,kateway=info" }, false);
+    let level = LogFilter::parse(if flags.json { "warn" } else { "warn,kateway=info" }).expect("a filter");
+    logging::init(&level, LogFormat::Text);
     let (data_dir, _temporary) = data_dir(flags.data_dir.as_deref())?;
     // Started before the gateway, stopped after it: a publish in flight at Ctrl-C still finds its broker.
     let (bootstrap, _broker) = if flags.bootstrap.is_empty() {
@@ -75,8 +79,10 @@ pub fn run(flags: Quickstart) -> Result<ExitCode> {
             } else {
                 print!("{}", banner(ready, &kafka, credentials, &data_dir));
             }
-            Ok(())
+            notify("READY=1");
         },
+        // A closed terminal: there is no file to read again.
+        |_| ControlFlow::Break(()),
     )
 }
 

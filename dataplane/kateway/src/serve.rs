@@ -1,110 +1,91 @@
 //! `kateway serve --config FILE`: a gateway in front of real clusters.
 
-use crate::cli::Serve;
-use crate::config::{self, ClusterConfig, Config, TlsFiles};
+use crate::config::{ClusterKeys, Driver, Settings};
 use crate::node::{self, Cluster, NodeConfig};
-use crate::{exit, logging};
 use anyhow::{Context, Result};
+use daemon::brokers::{self, Tls};
 use gateway::{ClusterSpec, GatewayConfig};
 use kafka_admin::AdminTls;
 use kafka_client::{ClientConfig, Mechanism, Sasl, Security};
 use runtime::net::tls::{ClientCert, ClientTls};
+use std::cell::RefCell;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub fn run(flags: &Serve) -> Result<ExitCode> {
-    let env = |path: &str| std::env::var(config::keys::env(path)).ok();
-    let config = match config::load(&flags.config, |path| flags.overrides.get(path).cloned(), env) {
-        Ok(config) => config,
-        Err(mistakes) => {
-            for mistake in &mistakes {
-                eprintln!("{mistake}");
-            }
-            let count = mistakes.len();
-            eprintln!("kateway: {count} mistake{} in the configuration", if count == 1 { "" } else { "s" });
-            return Ok(ExitCode::from(exit::USAGE));
-        }
+pub fn run(flags: daemon::Serve<Settings>) -> Result<ExitCode> {
+    let process = match daemon::open(flags) {
+        Ok(process) => process,
+        Err(code) => return Ok(code),
     };
-    // Certificates are read now, so that a bad file is found before anything starts.
-    let clusters = config
-        .clusters
-        .iter()
-        .map(|(name, cluster)| {
-            cluster_spec(name, cluster).with_context(|| format!("{}: clusters.{name}", flags.config.display()))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    if flags.check_config {
-        println!("{}: good; {} cluster(s)", flags.config.display(), clusters.len());
-        return Ok(ExitCode::SUCCESS);
-    }
-    logging::init(&config.log_level, config.log_json);
-    let json = flags.json;
+    let config = node_config(process.settings())?;
+    let process = RefCell::new(process); // told ready, then reloaded; never both at once
     node::run(
-        node_config(&config, clusters)?,
+        config,
         async |_| Ok(()),
         |ready, _| {
-            if json {
-                let line = serde_json::json!({
-                    "ready": true, "pub": ready.publish, "sub": ready.subscribe, "man": ready.manager,
-                });
-                println!("{line}");
-            }
-            Ok(())
+            let listeners = [("pub", &ready.publish), ("sub", &ready.subscribe), ("man", &ready.manager)];
+            process.borrow().ready(&listeners.map(|(name, at)| (name, at.clone())));
+        },
+        |gateway| {
+            gateway.reopen_access_log();
+            process.borrow_mut().reload(|_| {});
+            ControlFlow::Continue(())
         },
     )
 }
 
-fn node_config(config: &Config, clusters: Vec<Cluster>) -> Result<NodeConfig> {
-    fs::create_dir_all(&config.data_dir)
-        .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
+fn node_config(settings: &Settings) -> Result<NodeConfig> {
+    fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
+    let clusters = settings
+        .clusters
+        .iter()
+        .map(|(name, cluster)| cluster_spec(name, cluster).with_context(|| format!("clusters.{name}")));
     Ok(NodeConfig {
-        data_dir: config.data_dir.clone(),
-        listen_pub: config.listen_pub,
-        listen_sub: config.listen_sub,
-        listen_man: config.listen_man,
+        data_dir: settings.data_dir.clone(),
+        listen_pub: settings.listen_pub,
+        listen_sub: settings.listen_sub,
+        listen_man: settings.listen_man,
         gateway: GatewayConfig {
-            shard_count: node::shard_count(config.shard_count),
-            pin: config.shard_pin,
-            driver: match config.driver.as_str() {
-                "io_uring" => Some(runtime::Driver::IoUringCoop),
-                "io_uring_plain" => Some(runtime::Driver::IoUring),
-                "epoll" => Some(runtime::Driver::Epoll),
-                _ => None,
+            shard_count: node::shard_count(settings.shard_count),
+            pin: settings.shard_pin,
+            driver: match settings.driver {
+                Driver::Auto => None,
+                Driver::IoUring => Some(runtime::Driver::IoUringCoop),
+                Driver::IoUringPlain => Some(runtime::Driver::IoUring),
+                Driver::Epoll => Some(runtime::Driver::Epoll),
             },
-            memory_bytes: config.memory_bytes,
-            message_bytes_max: config.message_bytes_max,
-            publish_timeout: config.publish_timeout,
-            idle_timeout: config.idle_timeout,
-            head_timeout: config.head_timeout,
-            write_timeout: config.write_timeout,
-            connections_per_address: config.connections_per_address,
-            connections_per_app: config.connections_per_app,
-            cors_origins: config.cors_origins.clone(),
+            memory_bytes: settings.memory.0,
+            message_bytes_max: settings.message_bytes_max(),
+            publish_timeout: settings.publish_timeout,
+            idle_timeout: settings.idle_timeout,
+            head_timeout: settings.head_timeout,
+            write_timeout: settings.write_timeout,
+            connections_per_address: settings.connections_per_address,
+            connections_per_app: settings.connections_per_app,
+            cors_origins: settings.cors_origins.clone(),
         },
-        clusters,
-        access_log: config.access_log.clone(),
-        drain_delay: config.drain_delay,
-        drain_limit: config.drain_limit,
+        clusters: clusters.collect::<Result<_>>()?,
+        access_log: settings.access_log.clone(),
+        drain_delay: settings.drain_delay,
+        drain_limit: settings.drain_limit,
     })
 }
 
-/// The client settings of one cluster; reads the PEM files.
-pub fn cluster_spec(name: &str, cluster: &ClusterConfig) -> Result<Cluster> {
-    let sasl = cluster
-        .sasl
-        .as_ref()
-        .map(|login| {
-            let mechanism = match login.mechanism.as_str() {
-                "PLAIN" => Mechanism::Plain,
-                "SCRAM-SHA-256" => Mechanism::ScramSha256,
-                "SCRAM-SHA-512" => Mechanism::ScramSha512,
-                other => anyhow::bail!("sasl.mechanism {other} is not known"),
-            };
-            Ok(Sasl { mechanism, username: login.username.clone(), password: login.password.clone() })
-        })
-        .transpose()?;
-    let admin_tls = cluster.tls.as_ref().map(read_pem).transpose()?;
+/// The client settings of one cluster; reads password and PEM files.
+pub fn cluster_spec(name: &str, cluster: &ClusterKeys) -> Result<Cluster> {
+    let login = cluster.sasl.mechanism.map(|mechanism| {
+        let mechanism = match mechanism {
+            brokers::Mechanism::Plain => Mechanism::Plain,
+            brokers::Mechanism::ScramSha256 => Mechanism::ScramSha256,
+            brokers::Mechanism::ScramSha512 => Mechanism::ScramSha512,
+        };
+        let password = cluster.sasl.password().context("cannot read sasl.password_file")?.expose().to_owned();
+        Ok::<_, anyhow::Error>(Sasl { mechanism, username: cluster.sasl.username.clone(), password })
+    });
+    let admin_tls = cluster.tls.enabled.then(|| read_pem(&cluster.tls)).transpose()?;
     let tls = admin_tls
         .as_ref()
         .map(|pem| {
@@ -119,8 +100,8 @@ pub fn cluster_spec(name: &str, cluster: &ClusterConfig) -> Result<Cluster> {
         name: name.to_owned(),
         client: ClientConfig {
             client_id: "kateway".to_owned(),
-            bootstrap: cluster.bootstrap.clone(),
-            security: Security { tls: tls.is_some(), sasl },
+            bootstrap: cluster.bootstrap.iter().map(ToString::to_string).collect(),
+            security: Security { tls: tls.is_some(), sasl: login.transpose()? },
             request_timeout: cluster.request_timeout,
             connect_timeout: ClientConfig::default().connect_timeout.min(cluster.request_timeout),
             ..ClientConfig::default()
@@ -130,7 +111,7 @@ pub fn cluster_spec(name: &str, cluster: &ClusterConfig) -> Result<Cluster> {
     Ok(Cluster { spec, admin_tls })
 }
 
-fn read_pem(files: &TlsFiles) -> Result<AdminTls> {
+fn read_pem(files: &Tls) -> Result<AdminTls> {
     let read = |path: &Option<PathBuf>| -> Result<Option<Vec<u8>>> {
         path.as_ref().map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display()))).transpose()
     };
@@ -140,12 +121,13 @@ fn read_pem(files: &TlsFiles) -> Result<AdminTls> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::keys::{CLUSTER_KEYS, KEYS};
+    use daemon::keys::Declare;
+    use daemon::{Loaded, Sources};
     use std::collections::BTreeSet;
 
     /// What a file comes to: all that a running gateway is made from.
     struct Built {
-        config: Config,
+        settings: Settings,
         node: NodeConfig,
     }
 
@@ -164,12 +146,10 @@ mod tests {
     }
 
     fn build(text: &str) -> Result<Built, String> {
-        let config = config::parse("test.toml", text, |_| None, |_| None)
-            .map_err(|mistakes| mistakes.iter().map(|mistake| format!("{mistake}\n")).collect::<String>())?;
-        let clusters = config.clusters.iter().map(|(name, cluster)| cluster_spec(name, cluster));
-        let clusters = clusters.collect::<Result<Vec<_>>>().map_err(|err| format!("{err:#}"))?;
-        let node = node_config(&config, clusters).map_err(|err| format!("{err:#}"))?;
-        Ok(Built { config, node })
+        let loaded = Loaded::<Settings>::parse("test.toml", text, &Sources::default());
+        let settings = loaded.map_err(|mistakes| mistakes.to_string())?.settings;
+        let node = node_config(&settings).map_err(|err| format!("{err:#}"))?;
+        Ok(Built { settings, node })
     }
 
     type Row = (&'static str, &'static str, &'static str, fn(&Built) -> String, &'static str);
@@ -222,10 +202,10 @@ mod tests {
             "log.level",
             "'warn,kateway=debug'",
             "",
-            |built| logging::filter(&built.config.log_level).expect("a filter").to_string(),
-            "kateway=debug,warn",
+            |built| built.settings.log.level.as_str().to_owned(),
+            "warn,kateway=debug",
         ),
-        ("log.format", "'json'", "", |built| built.config.log_json.to_string(), "true"),
+        ("log.format", "'json'", "", |built| format!("{:?}", built.settings.log.format), "Json"),
         ("log.access", "'DIR/access.log'", "", |built| built.node.access_log.is_some().to_string(), "true"),
         (
             "cors.origins",
@@ -303,8 +283,7 @@ mod tests {
     /// Went wrong: `limits.message_bytes` was read, checked, documented, and never reached the Kafka client.
     #[test]
     fn every_configuration_key_reaches_whoever_obeys_it() {
-        let listed = KEYS.iter().map(|key| key.path.to_owned());
-        let listed = listed.chain(CLUSTER_KEYS.iter().map(|key| format!("clusters.m.{}", key.path)));
+        let listed = Declare::of::<Settings>().keys.into_iter().map(|key| key.path.replace('*', "m"));
         let rows: BTreeSet<String> = OBEYED.iter().map(|row| row.0.to_owned()).collect();
         assert_eq!(listed.collect::<BTreeSet<_>>(), rows, "a row for each key");
 

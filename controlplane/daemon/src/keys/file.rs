@@ -37,7 +37,7 @@ impl Walk<'_> {
             let place = self.place(name.span().start);
             let name = name.get_ref();
             let is_row = self.declared.tables.iter().any(|tables| tables.path == pattern);
-            if is_row {
+            if is_row && matches!(entry.get_ref(), DeValue::Table(_)) {
                 self.written.rows.entry(path.to_owned()).or_default().push(name.to_string());
             }
             let pattern = join(pattern, if is_row { "*" } else { name });

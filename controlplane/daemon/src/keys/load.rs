@@ -10,13 +10,19 @@ use crate::Daemon;
 use crate::check::Check;
 
 /// Where values come from; taken from the command line and this process's environment, or made by a test.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     pub config: Option<PathBuf>,
     /// Text by key.
     pub flags: BTreeMap<String, String>,
     /// This daemon's environment variables.
     pub variables: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sources({:?})", self.config) // flags and variables may be secrets
+    }
 }
 
 /// What a daemon runs with.

@@ -41,10 +41,12 @@ mod schema;
 mod value;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 pub use load::{Loaded, Mistake, Mistakes, Place, Sources, load};
 pub(crate) use load::{Written, mistakes_about};
 pub use nearest::nearest;
+pub(crate) use reference::help;
 pub use reference::reference;
 pub use schema::schema;
 pub use value::{Bytes, HostPort, Kind, Secret, Value, parse_duration, parse_size};
@@ -207,11 +209,20 @@ impl Reader<'_> {
     }
 }
 
-/// A value as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A value as it was written. It may be a secret, so it is never printed.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Raw {
     Text(String),
     List(Vec<String>),
+}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Raw::Text(_) => "a text",
+            Raw::List(_) => "a list",
+        })
+    }
 }
 
 trait FromRaw: Value {

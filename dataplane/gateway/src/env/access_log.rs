@@ -10,6 +10,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,17 +30,48 @@ pub struct AccessLog {
     pub dropped_total: Cell<u64>,
 }
 
-/// Opens the file and starts the writer; [`AccessLog`]s are made from the sender. The thread ends, with everything
-/// written, when all of them are closed.
-pub fn open(path: &Path) -> io::Result<(SyncSender<String>, JoinHandle<()>)> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    let (sender, receiver) = sync_channel(QUEUE_DEPTH);
-    let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(file, &receiver))?;
-    Ok((sender, thread))
+/// The thread that writes. It ends, with everything written, when all [`AccessLog`]s are closed.
+pub struct Writer {
+    thread: JoinHandle<()>,
+    reopen: Arc<AtomicBool>,
 }
 
-fn write_all(mut file: File, receiver: &Receiver<String>) {
+impl Writer {
+    /// What is written from now on goes into a new file, if the old one was renamed.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    pub fn join(self) -> std::thread::Result<()> {
+        self.thread.join()
+    }
+}
+
+/// Opens the file and starts the writer; [`AccessLog`]s are made from the sender.
+pub fn open(path: &Path) -> io::Result<(SyncSender<String>, Writer)> {
+    let file = open_file(path)?;
+    let (sender, receiver) = sync_channel(QUEUE_DEPTH);
+    let reopen = Arc::new(AtomicBool::new(false));
+    let (path, asked) = (path.to_owned(), Arc::clone(&reopen));
+    let write = move || write_all(file, &path, &asked, &receiver);
+    let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(write)?;
+    Ok((sender, Writer { thread, reopen }))
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn write_all(mut file: File, path: &Path, reopen: &AtomicBool, receiver: &Receiver<String>) {
     while let Ok(lines) = receiver.recv() {
+        if reopen.swap(false, Ordering::Relaxed) {
+            match open_file(path) {
+                Ok(opened) => file = opened,
+                Err(err) => {
+                    tracing::error!(%err, path = %path.display(), "cannot reopen the access log; the old file goes on")
+                }
+            }
+        }
         if let Err(err) = file.write_all(lines.as_bytes()) {
             tracing::error!(%err, "access log lines lost");
         }
@@ -119,5 +152,34 @@ mod tests {
         thread.join().expect("the writer ends when the last log is closed");
         let expected = "2026-11-22T15:45:45.123Z 127.0.0.1:4711 publish 201 842 r1?forged??\n";
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), expected);
+    }
+
+    #[test]
+    fn after_a_reopen_lines_go_into_a_new_file_and_none_is_lost() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("access.log");
+        let (sender, writer) = open(&path).expect("opens");
+        let log = AccessLog::new(Some(sender));
+        let peer: SocketAddr = "127.0.0.1:4711".parse().expect("an address");
+        let write = |id: &[u8]| log.write(0, peer, "publish", 201, Duration::ZERO, id);
+        let until_written = |path: &Path, id: &str| {
+            while !std::fs::read_to_string(path).is_ok_and(|text| text.contains(id)) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        write(b"before");
+        log.hand_over();
+        until_written(&path, "before");
+        let rotated = dir.path().join("access.log.1");
+        std::fs::rename(&path, &rotated).expect("renamed");
+        write(b"unaware");
+        log.hand_over();
+        until_written(&rotated, "unaware");
+        writer.reopen();
+        write(b"after");
+        log.close();
+        writer.join().expect("the writer ends");
+        assert!(std::fs::read_to_string(&path).expect("a new file").ends_with(" after\n"));
+        assert_eq!(std::fs::read_to_string(&rotated).expect("the old file").lines().count(), 2);
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use rustix::process::Signal;
 use testkit::daemon::bin_path;
 use testkit::gateway::{Gateway, Tenant};
 use testkit::http::{Request, call};
@@ -21,6 +22,7 @@ pub const CASES: &[Case] = &[
     case("check_config_names_every_mistake_with_its_line", &["bin:kateway"], check_config),
     case("one_cluster_of_two_down_is_still_ready", &["bin:kateway", "kafka", "python-clients"], one_down),
     case("brokers_are_reached_by_tls_with_plain_and_scram", &["bin:kateway", "kafka", "python-clients"], tls_and_sasl),
+    case("a_sighup_obeys_the_log_level_and_goes_on_in_a_new_access_log", &["bin:kateway", "kafka"], sighup),
     case("two_gateways_share_one_database_and_registry", &["bin:kateway", "kafka"], two_gateways),
 ];
 
@@ -118,6 +120,53 @@ fn tls_and_sasl() -> Result<()> {
         ensure!(records.iter().map(Record::text).any(|value| value == mechanism), "{mechanism}: not in Kafka");
     }
     ensure!(!gateway.log().contains(SASL_PASSWORD), "the broker password is in the log");
+    let (status, _) = gateway.sigterm_and_wait(Duration::from_secs(10))?;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}
+
+fn sighup() -> Result<()> {
+    let (kafka, dir) = (kafka()?, scratch_dir("serve")?);
+    let (data, access) = (dir.path().join("data"), dir.path().join("access.log"));
+    let path = config(dir.path(), "sighup", &data, &table("main", &kafka.bootstrap(), ""))?;
+    let written = fs::read_to_string(&path)?;
+    let set = |log: &str| fs::write(&path, format!("log.access = '{}'\n{log}\n{written}", access.display()));
+    set("log.level = 'warn'")?;
+    let mut gateway = Gateway::serve(&path, &data)?;
+    ensure!(!gateway.log().contains(" INFO "), "INFO at level warn: {}", gateway.log());
+    let publish = gateway.publish.clone();
+    let ask = |name: &str| -> Result<()> {
+        call(&publish, &Request::get("/readyz").header("X-Request-Id", name))?.expect(200).map(drop)
+    };
+    let until_in = |file: &Path, name: &str| {
+        wait::until(name, Duration::from_secs(10), || {
+            ensure!(fs::read_to_string(file)?.contains(name), "not in {}", file.display());
+            Ok(())
+        })
+    };
+    ask("before")?;
+    until_in(&access, "before")?;
+
+    let rotated = dir.path().join("access.log.1");
+    fs::rename(&access, &rotated)?;
+    set("log.level = 'info'\nlimits.idle_timeout = '1m'")?;
+    gateway.signal(Signal::HUP)?;
+    wait::until("the reload", Duration::from_secs(10), || {
+        ensure!(gateway.log().contains("configuration read again"), "{}", gateway.log());
+        Ok(())
+    })?;
+    ensure!(gateway.log().contains("limits.idle_timeout"), "what waits is not told: {}", gateway.log());
+    ask("after")?;
+    until_in(&access, "after")?;
+    ensure!(!fs::read_to_string(&rotated)?.contains("after"), "the renamed file is still written");
+
+    set("log.level = 'inf'")?;
+    gateway.signal(Signal::HUP)?;
+    wait::until("the refusal", Duration::from_secs(10), || {
+        ensure!(gateway.log().contains("did you mean `info`?"), "{}", gateway.log());
+        Ok(())
+    })?;
+    ask("still-there")?;
     let (status, _) = gateway.sigterm_and_wait(Duration::from_secs(10))?;
     ensure!(status.success(), "{status}");
     Ok(())
