@@ -26,11 +26,11 @@ daemon::keys! {
         /// brokers to ask first, host:port
         pub bootstrap: Vec<HostPort> = required("for example [\"kafka1:9092\", \"kafka2:9092\"]"),
         /// PEM file with the certificate chain shown to clients; empty: plain text
-        pub cert_file as "tls.cert_file": Option<PathBuf> = default(""),
+        pub cert_file as "tls.cert_file": Option<PathBuf> = live(""),
         /// PEM file with the key of tls.cert_file
-        pub key_file as "tls.key_file": Option<PathBuf> = default(""),
+        pub key_file as "tls.key_file": Option<PathBuf> = live(""),
         /// PEM file with the certificates that clients' certificates must be signed by; empty: clients need none
-        pub client_ca_file as "tls.client_ca_file": Option<PathBuf> = default(""),
+        pub client_ca_file as "tls.client_ca_file": Option<PathBuf> = live(""),
         /// TLS to the brokers
         pub upstream_tls as "upstream.tls": daemon::brokers::Tls = group,
         /// clients' connections begin with a PROXY protocol v2 header, as HAProxy's send-proxy-v2 writes it
