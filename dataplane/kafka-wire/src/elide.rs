@@ -125,6 +125,7 @@ impl Elide {
             Some(Level::Tags { fields, left: tags_left }) => {
                 let mut reader = Reader::new(bytes);
                 let tag = reader.uvarint("tag")?;
+                let tag_bytes = reader.offset();
                 let size = reader.uvarint("tagged field size")? as usize;
                 let used = reader.offset();
                 if size > left - used {
@@ -142,7 +143,9 @@ impl Elide {
                 *tags_left -= 1;
                 self.skip = size;
                 if is_ours {
-                    bytes[0] = UNKNOWN_TAG;
+                    // Zero may be written in more bytes than it needs.
+                    bytes[..tag_bytes].fill(UNKNOWN_TAG | 0x80);
+                    bytes[tag_bytes - 1] = if tag_bytes == 5 { 1 } else { UNKNOWN_TAG };
                     self.blank = true;
                     self.hidden = true;
                 }
