@@ -14,7 +14,7 @@
 //! - The message keeps its size, and all bytes outside the field stay as they are.
 //! - The walk keeps a few dozen bytes of state, whatever the message says; records are skipped by their length.
 
-use crate::limits::{ARRAY_ELEMENTS_MAX, TAGGED_FIELDS_MAX};
+use crate::limits::ARRAY_ELEMENTS_MAX;
 use crate::primitive::Reader;
 use crate::shape::{Field, Kind, Shape};
 use crate::wire_error::WireError;
@@ -101,7 +101,7 @@ impl Elide {
                 let fields: &'static [Field] = fields;
                 let Some(offset) = fields[*next..].iter().position(|field| is_plain(field, version)) else {
                     let mut reader = Reader::new(bytes);
-                    let count = reader.tag_count_partial()?;
+                    let count = reader.tag_count_so_far()?;
                     self.stack.pop();
                     self.stack.push(Level::Tags { fields, left: count });
                     return Ok(reader.offset());
@@ -259,16 +259,4 @@ fn hidden_head(left: usize) -> ([u8; HIDDEN_HEAD_BYTES_MAX], usize) {
         }
     }
     unreachable!("a frame is smaller than 2^35 bytes")
-}
-
-impl Reader<'_> {
-    /// As `tag_count`, where the bytes behind may not have arrived.
-    fn tag_count_partial(&mut self) -> Result<usize, WireError> {
-        let count = self.uvarint("tagged field count")? as usize;
-        if count > TAGGED_FIELDS_MAX {
-            let (found, limit) = (count as u64, TAGGED_FIELDS_MAX as u64);
-            return Err(WireError::TooLarge { what: "tagged field count", offset: 0, found, limit });
-        }
-        Ok(count)
-    }
 }

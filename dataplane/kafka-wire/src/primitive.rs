@@ -236,6 +236,18 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
+    /// As [`Reader::tag_count`], where the bytes of the fields may not have arrived yet.
+    pub(crate) fn tag_count_so_far(&mut self) -> Result<usize, WireError> {
+        let what = "tagged field count";
+        let start = self.at;
+        let count = self.uvarint(what)? as usize;
+        if count > TAGGED_FIELDS_MAX {
+            let (found, limit) = (count as u64, TAGGED_FIELDS_MAX as u64);
+            return Err(WireError::TooLarge { what, offset: start, found, limit });
+        }
+        Ok(count)
+    }
+
     /// Tag and size of one tagged field; its bytes are all there.
     pub(crate) fn tag_head(&mut self, previous: &mut Option<u32>) -> Result<(u32, usize), WireError> {
         let start = self.at;

@@ -90,25 +90,41 @@ impl Answers {
         watch: &mut impl Watch,
     ) -> Result<(), AnswerError> {
         let mut passing = 0;
+        let advanced = self.pass(buffer, &mut passing, in_flight, view, out, learned, watch);
+        take(buffer, &mut passing, out);
+        advanced
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the inside of `advance`")]
+    fn pass(
+        &mut self,
+        buffer: &mut BytesMut,
+        passing: &mut usize,
+        in_flight: &mut InFlight,
+        view: &View,
+        out: &mut Vec<Bytes>,
+        learned: &mut Vec<Learned>,
+        watch: &mut impl Watch,
+    ) -> Result<(), AnswerError> {
         loop {
             match &mut self.state {
                 State::Passing { left } => {
-                    let part = (*left).min(buffer.len() - passing);
+                    let part = (*left).min(buffer.len() - *passing);
                     *left -= part;
-                    passing += part;
+                    *passing += part;
                     if *left > 0 {
-                        break;
+                        return Ok(());
                     }
                     self.state = State::Head;
                 }
                 State::Walking { left, elide, api, version } => {
-                    let here = passing..buffer.len().min(passing + *left);
+                    let here = *passing..buffer.len().min(*passing + *left);
                     let malformed = |err| AnswerError::Malformed { api, version: *version, err };
                     let done = elide.advance(&mut buffer[here], *left).map_err(malformed)?;
                     *left -= done;
-                    passing += done;
+                    *passing += done;
                     if *left > 0 && !elide.is_done() {
-                        break;
+                        return Ok(());
                     }
                     if elide.has_hidden() {
                         watch.hidden();
@@ -117,17 +133,17 @@ impl Answers {
                     self.state = State::Passing { left: *left };
                 }
                 State::Head => {
-                    let Some((frame_bytes, answer)) = head(&buffer[passing..], in_flight)? else { break };
+                    let Some((frame_bytes, answer)) = head(&buffer[*passing..], in_flight)? else { return Ok(()) };
                     let asked = *in_flight.front().expect("looked at by `head`");
                     match answer {
                         Answer::Passes => self.state = State::Passing { left: frame_bytes },
                         Answer::Elided(elided) => {
-                            passing += HEAD_BYTES;
+                            *passing += HEAD_BYTES;
                             self.state = walk(elided, &asked, frame_bytes - HEAD_BYTES);
                         }
                         Answer::Rewritten(rewriter) => {
-                            take(buffer, &mut passing, out);
-                            let Some(frame) = held(buffer, frame_bytes)? else { break };
+                            take(buffer, passing, out);
+                            let Some(frame) = held(buffer, frame_bytes)? else { return Ok(()) };
                             out.push(written(rewriter, &asked, &frame, view, learned)?);
                         }
                     }
@@ -136,8 +152,6 @@ impl Answers {
                 }
             }
         }
-        take(buffer, &mut passing, out);
-        Ok(())
     }
 }
 

@@ -96,19 +96,35 @@ impl Requests {
         watch: &mut impl Watch,
         now: Instant,
     ) -> Result<(), RequestError> {
-        // Bytes at the front of `buffer` that leave as they are.
+        // Bytes at the front of `buffer` that leave as they are: also those before a request that is refused.
         let mut passing = 0;
+        let advanced = self.pass(buffer, &mut passing, in_flight, upstream, out, watch, now);
+        take(buffer, &mut passing, out);
+        advanced
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the inside of `advance`")]
+    fn pass(
+        &mut self,
+        buffer: &mut BytesMut,
+        passing: &mut usize,
+        in_flight: &mut InFlight,
+        upstream: Upstream,
+        out: &mut Vec<Bytes>,
+        watch: &mut impl Watch,
+        now: Instant,
+    ) -> Result<(), RequestError> {
         loop {
-            let part = self.left.min(buffer.len() - passing);
+            let part = self.left.min(buffer.len() - *passing);
             self.left -= part;
-            passing += part;
+            *passing += part;
             if self.left > 0 || in_flight.is_full() {
-                break;
+                return Ok(());
             }
-            let Some(head) = self.head(&buffer[passing..])? else { break };
+            let Some(head) = self.head(&buffer[*passing..])? else { return Ok(()) };
             if head.api.key == ApiKey::ApiVersions {
-                take(buffer, &mut passing, out);
-                let Some(frame) = held(buffer, head.frame_bytes)? else { break };
+                take(buffer, passing, out);
+                let Some(frame) = held(buffer, head.frame_bytes)? else { return Ok(()) };
                 out.push(introduce(frame, &head, upstream, watch)?);
             } else {
                 self.left = head.frame_bytes;
@@ -119,8 +135,6 @@ impl Requests {
                 in_flight.push(Outstanding { api, version, correlation_id, at: now });
             }
         }
-        take(buffer, &mut passing, out);
-        Ok(())
     }
 
     /// The head of the frame that begins here, None while it is not whole.
