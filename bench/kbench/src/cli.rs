@@ -26,6 +26,7 @@ Examples:
   kbench latency                                             the same at half load, open loop
   kbench polls                                               CPU and latency beside 2,000 groups and 10,000 polls
   kbench prefetch                                            memory of 400 groups that read one message each
+  kbench proxy                                               kproxy against a forwarder of bytes
   kbench versus-java                                         gateway and Kafka's own load tool on a real broker
   kbench micro                                               the benches of all crates as one table
   kbench publish --target http://127.0.0.1:9191 --appid A --pubkey K --topic demo --ver v1 --closed
@@ -60,6 +61,8 @@ pub enum Command {
     Polls(Polls),
     /// Measure the gateway's memory while groups each read one message of a large topic, and after they have left.
     Prefetch(Prefetch),
+    /// Measure kproxy's CPU, throughput and latency against a forwarder of bytes and no proxy at all.
+    Proxy(Proxy),
     /// Load a real Kafka through the gateway and with Kafka's own load tool, in turns, and print the ratio.
     VersusJava(VersusJava),
     /// Run the benches of a checkout (the current directory) with cargo and print one table.
@@ -389,6 +392,31 @@ pub struct Prefetch {
     /// Runs, each with a gateway of its own.
     #[arg(long, default_value_t = 1, value_parser = rounds)]
     pub rounds: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Proxy {
+    /// The proxy; beside this program by default.
+    #[arg(long, value_name = "FILE")]
+    pub kproxy: Option<PathBuf>,
+    /// Connections, each with one request at a time.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = connections)]
+    pub connections: usize,
+    /// Bytes of records in a request, and in an answer.
+    #[arg(long, value_name = "BYTES,…", value_delimiter = ',', default_values_t = [1024, 65_536, 1 << 20])]
+    pub sizes: Vec<usize>,
+    /// Rounds, each in another order.
+    #[arg(long, default_value_t = 5, value_parser = rounds)]
+    pub rounds: usize,
+    /// Length of one measurement.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub duration: Duration,
+    /// CPUs' worth of time that others may use before a measurement is repeated.
+    #[arg(long, value_name = "CORES", default_value_t = 0.2)]
+    pub foreign_max: f64,
+    /// Order of the measurements.
+    #[arg(long)]
+    pub seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -31,6 +31,7 @@ mod polls;
 mod prefetch;
 mod process;
 mod produce_load;
+mod proxy;
 mod publish;
 mod ready;
 mod receipts;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         Command::Polls(polls) => polls::run(polls),
         Command::Prefetch(prefetch) => prefetch::run(prefetch),
         Command::WaitPolls(wait) => waiting::run(wait),
+        Command::Proxy(proxy) => proxy::run(proxy),
         Command::VersusJava(versus) => versus_java::run(versus),
         Command::Micro(micro) => micro::run(micro),
         Command::ProduceLoad(load) => produce_load::run(load),

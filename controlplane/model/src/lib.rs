@@ -13,6 +13,7 @@ pub mod authenticate;
 pub mod authorize;
 pub mod denied;
 pub mod doc;
+pub mod host_port;
 pub mod ids;
 pub mod limits;
 pub mod login_limiter;

@@ -22,9 +22,10 @@ use runtime::notify::Notify;
 use runtime::{Either, race};
 use tracing::{debug, warn};
 
-use crate::broker::{Broker, Now, Peer};
+use crate::broker::{Broker, Peer};
+use crate::clock::Now;
 use crate::limits::{FRAME_BYTES_MAX, PIPELINE_REQUESTS_MAX, READ_AHEAD_BYTES_MAX, READ_BYTES, WRITE_PIECES_MAX};
-use crate::slot::{Answer, Slot};
+use crate::waiting::slot::{Answer, Slot};
 
 /// Serves one connection until either side has enough.
 pub async fn serve(stream: Stream, addr: SocketAddr, broker: Rc<RefCell<Broker>>) {

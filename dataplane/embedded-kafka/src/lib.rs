@@ -4,10 +4,22 @@
 //! ([`EmbeddedConfig::null`]). Not for production: production is Apache Kafka.
 //!
 //! ```text
-//!  kafka-broker thread (runtime shard, unpinned)                    the disk's thread
-//!  listener ─▶ connection ─▶ broker ─▶ apis/*.rs ─▶ partition ──write──▶ page cache
-//!                  ▲                                    │                    │
-//!                  └──────── slots answered ◀── progress ◀──── doorbell ◀─ fdatasync
+//!  kafka-broker thread (runtime shard, unpinned)                          the disk's thread
+//!  listener ─▶ connection ─▶ broker ─▶ dispatch ─▶ apis/*.rs ─▶ state ──write──▶ page cache
+//!                  ▲            │  ◀─── an outcome ────┘                    │
+//!                  └── slots ◀──┴─ waiting ◀───────── doorbell ◀──────── fdatasync
+//! ```
+//!
+//! The rooms, from the top; each knows those below it and none beside or above (tidy test):
+//!
+//! ```text
+//! connection     frames in, answers out, in order
+//! broker           a request's outcome becomes an answer, or a place to wait
+//! dispatch         the lists of requests · waiting  for the disk, records, the coordinator, a fault's delay; slots
+//! apis               one file per API: a request and the state in, an outcome out
+//! state                catalogue, topics, partitions, offsets, options; what time alone does
+//! groups                 the coordinator, pure · storage  logs, journals, group commit
+//! ground: limits, clock, hooks, refusal, sentence
 //! ```
 //!
 //! Durability: acks=all, commits, and changes to topics are answered after an fdatasync that covers them (one call
@@ -15,31 +27,24 @@
 //! nothing that was answered so: a simulated disk says so from thousands of seeds (`simulation.rs`). A failed fsync
 //! poisons its file until the next start, loudly.
 //!
-//! Reading order: `broker.rs`, `apis/produce.rs`, `partition.rs`, `log/`, `syncer.rs`; then `groups/`. What lies on disk:
-//! FORMAT.md, `data_dir.rs`.
+//! Reading order: `broker.rs`, `dispatch.rs`, `apis/produce.rs`, `state/mod.rs`, `state/partition.rs`, `storage/log/`,
+//! `storage/syncer.rs`; then `groups/`. What lies on disk: FORMAT.md, `state/data_dir.rs`.
 
 mod apis;
 mod broker;
-mod configs;
+mod clock;
 mod connection;
-mod data_dir;
-mod fetches;
+mod dispatch;
 mod groups;
 mod hooks;
-mod journal;
 mod limits;
-mod log;
-mod names;
-mod null;
-mod offsets;
-mod partition;
-mod producers;
+mod refusal;
 mod sentence;
 #[cfg(test)]
 mod simulation;
-mod slot;
-mod syncer;
-mod topics;
+mod state;
+mod storage;
+mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -61,8 +66,10 @@ use tracing::{debug, error, info, warn};
 pub use hooks::{Fault, Hooks};
 pub use limits::NODE_ID;
 
-use crate::broker::{Broker, BrokerConfig, Now};
+use crate::broker::Broker;
+use crate::clock::Now;
 use crate::limits::{CONNECTIONS_MAX, NULL_PARTITIONS, OFFSETS_RETENTION_DEFAULT, RETENTION_CHECK_EVERY};
+use crate::state::BrokerConfig;
 
 /// How to start a broker. Take `..EmbeddedConfig::default()` for the rest.
 #[derive(Clone, Debug)]
@@ -216,7 +223,7 @@ async fn run(broker: Rc<RefCell<Broker>>, listener: Listener, mut inbox: Receive
     drop(spawn(keep_time(Rc::clone(&broker), timer)));
     while let Some(event) = inbox.recv().await {
         match event {
-            Event::Synced => broker.borrow_mut().on_synced(Now::read()),
+            Event::Synced => broker.borrow_mut().on_synced(),
             Event::Stop => return,
         }
     }

@@ -70,6 +70,8 @@ pub const FETCH_BYTES_MAX: usize = 56 * 1024 * 1024;
 pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(300);
 /// Decompressed size of one batch when a timestamp is looked up inside it.
 pub const LOOKUP_DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// What one ListOffsets looks through by time, decompressed: partitions beyond it are asked for again.
+pub const LOOKUP_BYTES_PER_REQUEST_MAX: usize = 256 * 1024 * 1024;
 /// A partition's file is closed after this long without a write.
 pub const FILE_IDLE: Duration = Duration::from_secs(60);
 
@@ -143,6 +145,8 @@ const _: () = assert!(MESSAGE_BYTES_MAX_DEFAULT <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(FETCH_PARTITION_BYTES_MAX <= FETCH_BYTES_MAX);
+/// One batch is looked through in any case, or a client would ask for it for ever.
+const _: () = assert!(LOOKUP_DECOMPRESSED_BYTES_MAX <= LOOKUP_BYTES_PER_REQUEST_MAX);
 const _: () = assert!(MEMBER_METADATA_BYTES_MAX <= GROUP_METADATA_BYTES_MAX);
 const _: () = assert!(GROUP_METADATA_BYTES_MAX < GATHERED_BYTES_MAX);
 const _: () = assert!(GATHERED_BYTES_MAX < FRAME_BYTES_MAX);

@@ -41,10 +41,12 @@ use kafka_wire::record_batch::{BatchBuilder, RecordRef, SealedBatch, batches};
 use runtime::notify::Notify;
 use tracing::debug;
 
-use crate::broker::{Broker, BrokerConfig, Now, Peer};
+use crate::broker::{Broker, Peer};
+use crate::clock::Now;
 use crate::hooks::Hooks;
-use crate::slot::{Answer, Slot};
-use crate::topics::TopicId;
+use crate::state::BrokerConfig;
+use crate::state::catalogue::TopicId;
+use crate::waiting::slot::{Answer, Slot};
 
 /// Worlds of every run.
 const WORLDS: u64 = 200;
@@ -285,7 +287,7 @@ impl World {
             }
         }
         let Some(broker) = &mut self.broker else { return };
-        broker.on_synced(self.now);
+        broker.on_synced();
         self.hear();
     }
 
@@ -425,7 +427,7 @@ impl World {
 
     /// Everything a consumer can read, from the start on.
     fn content(&mut self, name: &str, partition: usize) -> (i64, Vec<String>) {
-        let partition = self.broker().partition(name, partition as i32).expect("picked");
+        let partition = self.broker().state.partition(name, partition as i32).expect("picked");
         let (start, end) = (partition.start_offset(), partition.high_watermark());
         let mut found = Vec::new();
         while start + (found.len() as i64) < end {
@@ -460,7 +462,7 @@ impl World {
             .with_configs(configs);
         let request = RequestKind::CreateTopics(CreateTopicsRequest::default().with_topics(vec![topic]));
         let request = self.ask(&request, 5, Asked::Topics { name });
-        match self.broker().catalogue.topic(name).map(|topic| topic.id) {
+        match self.broker().state.catalogue.topic(name).map(|topic| topic.id) {
             Some(id) => self.made(name, id, request, partitions, retains),
             None if self.disk.is_off() => self.half_made = Some((name, request, partitions, retains)),
             None => {}
@@ -486,7 +488,7 @@ impl World {
         let Some((name, _, _)) = self.pick() else { return };
         let request = DeleteTopicsRequest::default().with_topic_names(vec![TopicName(text(name))]);
         let request = self.ask(&RequestKind::DeleteTopics(request), 4, Asked::Topics { name });
-        if self.broker().catalogue.topic(name).is_none() || self.disk.is_off() {
+        if self.broker().state.catalogue.topic(name).is_none() || self.disk.is_off() {
             self.names.get_mut(name).expect("known").ask(request, None);
         }
     }
@@ -494,7 +496,7 @@ impl World {
     fn delete_records(&mut self) {
         let Some((name, id, partition)) = self.pick() else { return };
         let (start, end) = {
-            let partition = self.broker().partition(name, partition as i32).expect("picked");
+            let partition = self.broker().state.partition(name, partition as i32).expect("picked");
             (partition.start_offset(), partition.high_watermark())
         };
         let offset = start + self.dice.below((end - start) as usize + 1) as i64;
@@ -519,7 +521,7 @@ impl World {
             .with_generation_id_or_member_epoch(-1)
             .with_topics(vec![topic]);
         let request = self.ask(&RequestKind::OffsetCommit(request), 7, Asked::Commit { topic: id, partition, group });
-        let committed = self.broker().offsets.get(group, name, partition as i32).map_or(-1, |known| known.offset);
+        let committed = self.broker().state.offsets.get(group, name, partition as i32).map_or(-1, |known| known.offset);
         if committed == offset || self.disk.is_off() {
             let commits = &mut self.topics.get_mut(&id).expect("picked").partitions[partition].commits;
             commits.get_mut(group).expect("known").ask(request, offset);
@@ -576,7 +578,7 @@ impl World {
     fn check(&mut self) {
         assert!(!self.disk.is_off(), "it started");
         for name in NAMES {
-            let id = self.broker().catalogue.topic(name).map(|topic| topic.id);
+            let id = self.broker().state.catalogue.topic(name).map(|topic| topic.id);
             if let (Some(id), Some((of, request, partitions, retains))) = (id, self.half_made)
                 && of == name
                 && !self.topics.contains_key(&id)
@@ -585,7 +587,7 @@ impl World {
             }
             self.names.get_mut(name).expect("known").found(id, name);
             let Some(id) = id else { continue };
-            assert_eq!(self.broker().topics[name].partitions.len(), self.topics[&id].partitions.len(), "{name}");
+            assert_eq!(self.broker().state.topics[name].partitions.len(), self.topics[&id].partitions.len(), "{name}");
             for partition in 0..self.topics[&id].partitions.len() {
                 self.check_partition(name, id, partition);
             }
@@ -602,7 +604,8 @@ impl World {
         }
         let end = start + found.len() as i64;
         for group in GROUPS {
-            let committed = self.broker().offsets.get(group, name, partition as i32).map_or(-1, |known| known.offset);
+            let committed =
+                self.broker().state.offsets.get(group, name, partition as i32).map_or(-1, |known| known.offset);
             let commits = &mut self.topics.get_mut(&id).expect("found").partitions[partition].commits;
             commits.get_mut(group).expect("known").found(committed, &format!("{group} in {what}"));
         }

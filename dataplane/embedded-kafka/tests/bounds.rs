@@ -15,9 +15,11 @@ use kafka_wire::cold::types::offset_commit_request::{OffsetCommitRequestPartitio
 use kafka_wire::cold::types::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_wire::cold::types::*;
 use kafka_wire::cold::{self, RequestKind, ResponseKind};
+use kafka_wire::compression::Compression;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::fetch::{self, FetchPartition};
 use kafka_wire::messages::produce;
+use kafka_wire::record_batch::{BatchBuilder, RecordRef};
 
 /// Far below what anything quadratic takes, far above what a busy machine needs.
 const SOON: Duration = Duration::from_secs(5);
@@ -193,4 +195,35 @@ fn a_partition_asked_for_again_is_not_looked_at_again() {
     let fetched = client.receive_fetch(id);
     assert_eq!(fetched.topics[0].partitions.len(), 1);
     assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn what_one_request_looks_through_by_time_is_bounded_and_the_rest_is_asked_for_again() {
+    // A request that named many partitions by time decompressed a batch for each of them, whatever they became.
+    const PARTITIONS: i32 = 6;
+    let broker = TestBroker::start();
+    let mut client = broker.client();
+    client.create("t", PARTITIONS);
+    let now = today_ms();
+    let mut builder = BatchBuilder::with_capacity(1024);
+    let value = vec![b'x'; 10_000_000];
+    for _ in 0..6 {
+        builder.append(&RecordRef { timestamp_ms: now, key: None, value: Some(&value), headers: &[] });
+    }
+    let sealed = builder.seal(Compression::Zstd);
+    (0..PARTITIONS).for_each(|index| assert_eq!(client.produce_batch(-1, "t", index, &sealed).error, ErrorCode::NONE));
+    let mut list = |indexes: &[i32]| {
+        let by_time = ListOffsetsPartition::default().with_timestamp(now).with_current_leader_epoch(-1);
+        let asked = indexes.iter().map(|index| by_time.clone().with_partition_index(*index)).collect();
+        let topic = ListOffsetsTopic::default().with_name(topic_name("t")).with_partitions(asked);
+        let request = RequestKind::ListOffsets(ListOffsetsRequest::default().with_topics(vec![topic]));
+        let ResponseKind::ListOffsets(listed) = client.cold(ApiKey::ListOffsets, 7, request) else { panic!() };
+        let found = listed.topics[0].partitions.iter();
+        found.map(|one| (one.partition_index, ErrorCode(one.error_code), one.offset)).collect::<Vec<_>>()
+    };
+    let found = list(&[0, 1, 2, 3, 4, 5]);
+    assert_eq!(found[..5], [0, 1, 2, 3, 4].map(|index| (index, ErrorCode::NONE, 0)));
+    assert_eq!(found[5], (5, ErrorCode::OFFSET_NOT_AVAILABLE, -1));
+    assert!(ErrorCode::OFFSET_NOT_AVAILABLE.is_retriable());
+    assert_eq!(list(&[5]), [(5, ErrorCode::NONE, 0)]);
 }

@@ -91,8 +91,6 @@ pub const MAILBOX_DEPTH: usize = 4096;
 pub const MAIL_RETRY_PAUSE: Duration = Duration::from_millis(1);
 /// Fresh connections that may wait to be taken over by another shard; beyond it the shard that accepted keeps them.
 pub const ADOPT_DEPTH: usize = 1024;
-/// After accept failed, most likely for want of descriptors.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A body must arrive at least this fast on average, after its grace.
 pub const BODY_BYTES_PER_S_MIN: u64 = 8 << 10;

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use model::host_port::parse_host_port;
 use smallvec::SmallVec;
 
 use crate::backoff::Backoff;
-use crate::config::parse_host_port;
 use crate::limits::{BROKERS_MAX, METADATA_PAUSE};
 use crate::types::{ConnId, Lane};
 

@@ -52,7 +52,7 @@ impl FrameReader {
         let Some(head) = buf.first_chunk::<4>() else {
             return Ok(None);
         };
-        let length = self.check_length(*head)?;
+        let length = check_length(*head, self.size_max)?;
         let missing = (4 + length).saturating_sub(buf.len());
         if missing > 0 {
             buf.reserve(missing.min(FRAME_RESERVE_STEP_BYTES));
@@ -61,21 +61,23 @@ impl FrameReader {
         buf.advance(4);
         Ok(Some(buf.split_to(length).freeze()))
     }
+}
 
-    fn check_length(&self, head: [u8; 4]) -> Result<usize, FrameError> {
-        let length = i32::from_be_bytes(head);
-        let fits = usize::try_from(length).is_ok_and(|length| length <= self.size_max);
-        if fits {
-            return Ok(length as usize);
-        }
-        Err(match &head {
-            [0x15 | 0x16, 0x03, _, _] => FrameError::Tls,
-            b"GET " | b"PUT " | b"POST" | b"HEAD" | b"DELE" | b"OPTI" | b"PATC" | b"CONN" | b"TRAC" | b"PRI "
-            | b"HTTP" => FrameError::Http,
-            _ if length < 0 => FrameError::Negative { length },
-            _ => FrameError::TooLarge { length: length as usize, limit: self.size_max },
-        })
+/// Reads the length in front of a frame, of at most `size_max` bytes; otherwise says what the peer seems to speak.
+pub fn check_length(head: [u8; 4], size_max: usize) -> Result<usize, FrameError> {
+    let length = i32::from_be_bytes(head);
+    let fits = usize::try_from(length).is_ok_and(|length| length <= size_max);
+    if fits {
+        return Ok(length as usize);
     }
+    Err(match &head {
+        [0x15 | 0x16, 0x03, _, _] => FrameError::Tls,
+        b"GET " | b"PUT " | b"POST" | b"HEAD" | b"DELE" | b"OPTI" | b"PATC" | b"CONN" | b"TRAC" | b"PRI " | b"HTTP" => {
+            FrameError::Http
+        }
+        _ if length < 0 => FrameError::Negative { length },
+        _ => FrameError::TooLarge { length: length as usize, limit: size_max },
+    })
 }
 
 #[cfg(test)]

@@ -115,14 +115,40 @@ pub fn check(shape: &Shape, version: i16, bytes: &[u8]) -> Result<usize, WireErr
     walk(shape, version, bytes, |_| {})
 }
 
+/// What a walk tells on its way.
+pub trait Visitor {
+    /// A field begins and, unless it is an array or a structure, has ended.
+    fn field(&mut self, visit: Visit);
+
+    /// A structure in the array `field` has ended, tagged fields included; `at` is the first byte behind it.
+    fn element_end(&mut self, _field: &'static Field, _at: usize) {}
+
+    /// A tagged field has ended; `range` is all of it, tag and size included.
+    fn tagged_end(&mut self, _field: &'static Field, _range: Range<usize>) {}
+}
+
+/// The visitor that only looks at fields.
+struct EachField<F>(F);
+
+impl<F: FnMut(Visit)> Visitor for EachField<F> {
+    fn field(&mut self, visit: Visit) {
+        (self.0)(visit);
+    }
+}
+
 /// As [`check`], telling `visit` every field on the way. Tagged fields the table does not know are skipped.
-pub fn walk(shape: &Shape, version: i16, bytes: &[u8], mut visit: impl FnMut(Visit)) -> Result<usize, WireError> {
+pub fn walk(shape: &Shape, version: i16, bytes: &[u8], visit: impl FnMut(Visit)) -> Result<usize, WireError> {
+    walk_with(shape, version, bytes, &mut EachField(visit))
+}
+
+/// As [`walk`], telling also where elements and tagged fields end: what one needs to cut them out.
+pub fn walk_with(shape: &Shape, version: i16, bytes: &[u8], visitor: &mut impl Visitor) -> Result<usize, WireError> {
     let (min, max) = shape.versions;
     if version < min || version > max {
         return Err(WireError::Invalid { what: "message version", offset: 0, found: i64::from(version) });
     }
     let flexible = version >= shape.flexible_from;
-    let mut walker = Walker { version, flexible, visit: &mut visit };
+    let mut walker = Walker { version, flexible, visitor };
     let mut reader = Reader::new(bytes);
     walker.structure(shape.fields, 0, &mut reader)?;
     Ok(reader.offset())
@@ -131,10 +157,10 @@ pub fn walk(shape: &Shape, version: i16, bytes: &[u8], mut visit: impl FnMut(Vis
 struct Walker<'v, V> {
     version: i16,
     flexible: bool,
-    visit: &'v mut V,
+    visitor: &'v mut V,
 }
 
-impl<V: FnMut(Visit)> Walker<'_, V> {
+impl<V: Visitor> Walker<'_, V> {
     fn structure(&mut self, fields: &'static [Field], depth: u8, reader: &mut Reader<'_>) -> Result<(), WireError> {
         let version = self.version;
         for field in fields.iter().filter(|field| field.tag.is_none() && field.in_version(version)) {
@@ -146,6 +172,7 @@ impl<V: FnMut(Visit)> Walker<'_, V> {
         let tag_count = reader.tag_count()?;
         let mut previous = None;
         for _ in 0..tag_count {
+            let whole = reader.offset();
             let (tag, size) = reader.tag_head(&mut previous)?;
             let start = reader.offset();
             match fields.iter().find(|field| field.tag == Some(tag) && field.in_version(version)) {
@@ -156,6 +183,7 @@ impl<V: FnMut(Visit)> Walker<'_, V> {
                         let found = size as i64;
                         return Err(WireError::Invalid { what: field.name, offset: start, found });
                     }
+                    self.visitor.tagged_end(field, whole..reader.offset());
                 }
                 None => {
                     reader.take(size, "tagged field")?;
@@ -177,7 +205,7 @@ impl<V: FnMut(Visit)> Walker<'_, V> {
             Kind::Struct(fields) => return self.structure(fields, depth + 1, reader),
             Kind::NullableStruct(fields) => {
                 let marker = reader.i8(field.name)?;
-                (self.visit)(Visit { field, kind, depth, range: start..reader.offset() });
+                self.visitor.field(Visit { field, kind, depth, range: start..reader.offset() });
                 return match marker {
                     -1 => Ok(()),
                     1 => self.structure(fields, depth + 1, reader),
@@ -201,7 +229,7 @@ impl<V: FnMut(Visit)> Walker<'_, V> {
                 reader.take(bytes_min(fixed, self.version, self.flexible), field.name)?;
             }
         }
-        (self.visit)(Visit { field, kind, depth, range: start..reader.offset() });
+        self.visitor.field(Visit { field, kind, depth, range: start..reader.offset() });
         Ok(())
     }
 
@@ -218,9 +246,12 @@ impl<V: FnMut(Visit)> Walker<'_, V> {
         if count.is_none() && !field.nullable {
             return Err(WireError::Invalid { what: field.name, offset: start, found: -1 });
         }
-        (self.visit)(Visit { field, kind: field.kind, depth, range: start..reader.offset() });
+        self.visitor.field(Visit { field, kind: field.kind, depth, range: start..reader.offset() });
         for _ in 0..count.unwrap_or(0) {
             self.field(field, element, depth, reader)?;
+            if matches!(element, Kind::Struct(_)) {
+                self.visitor.element_end(field, reader.offset());
+            }
         }
         Ok(())
     }

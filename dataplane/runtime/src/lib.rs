@@ -27,6 +27,7 @@ pub mod pool;
 pub mod priority;
 mod race;
 pub mod raw_ring;
+pub mod server;
 mod shard;
 mod task;
 pub mod time;

@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["gafka-http", "kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
     // Control plane.
     ("authdb", &["model"]),
+    ("daemon", &["model"]),
     ("registry", &["model"]),
     ("agent", &["authdb", "model", "registry"]),
     ("kafka-admin", &["kafka-client", "kafka-wire", "model"]),
@@ -272,39 +273,92 @@ fn outcomes_become_statuses_in_one_file() {
     assert!(wrong.is_empty(), "only kafka/outcome.rs says what an outcome is to a client:\n{}", wrong.join("\n"));
 }
 
-/// The gateway's rooms from the top: each knows those of the lines below it, none of its own line.
-const ROOMS: [&[&str]; 7] =
-    [&["shard"], &["serve"], &["endpoints"], &["publish", "subscribe"], &["kafka", "access"], &["exchange"], &["env"]];
+/// A crate's rooms from the top: each knows those of the lines below it, none of its own line. A room is a folder, or a file
+/// beside them; files that are no rooms are the ground, below all.
+struct Rooms {
+    sources: &'static str,
+    /// What stands above all rooms.
+    above: &'static [&'static str],
+    floors: &'static [&'static [&'static str]],
+}
 
-#[test]
-fn arrows_between_the_gateways_rooms_point_downward() {
-    const GATEWAY: &str = "dataplane/gateway/src/";
-    let floor_of = |room: &str| ROOMS.iter().position(|floor| floor.contains(&room));
-    let mut wrong = Vec::new();
-    let mut arrows = 0;
-    for (name, text) in sources() {
-        let Some(inside) = name.strip_prefix(GATEWAY) else { continue };
-        // The handle on the process is above all rooms; what lies beside it and is no room is the ground below.
-        let own = inside.split_once('/').map(|(room, _)| room);
-        if ["lib.rs", "gateway.rs"].contains(&inside) || inside.contains("/tests") {
-            continue;
+const GATEWAY: Rooms = Rooms {
+    sources: "dataplane/gateway/src/",
+    above: &["lib.rs", "gateway.rs"],
+    floors: &[
+        &["shard"],
+        &["serve"],
+        &["endpoints"],
+        &["publish", "subscribe"],
+        &["kafka", "access"],
+        &["exchange"],
+        &["env"],
+    ],
+};
+
+const EMBEDDED_KAFKA: Rooms = Rooms {
+    sources: "dataplane/embedded-kafka/src/",
+    above: &["lib.rs", "simulation.rs"],
+    floors: &[&["connection"], &["broker"], &["dispatch", "waiting"], &["apis"], &["state"], &["groups", "storage"]],
+};
+
+impl Rooms {
+    fn floor_of(&self, room: &str) -> Option<usize> {
+        self.floors.iter().position(|floor| floor.contains(&room))
+    }
+
+    /// Where a file stands: its room, if it is in one, and its floor. Nothing: a folder that is no room.
+    fn place_of<'a>(&self, inside: &'a str) -> Option<(Option<&'a str>, usize)> {
+        let folder = inside.split_once('/').map(|(room, _)| room);
+        let room = folder.or(inside.strip_suffix(".rs")).filter(|room| self.floor_of(room).is_some());
+        match (folder, room) {
+            (Some(_), None) => None,
+            (_, Some(room)) => Some((Some(room), self.floor_of(room)?)),
+            (None, None) => Some((None, self.floors.len())),
         }
-        let own_floor = own.map_or(Some(ROOMS.len()), floor_of);
-        let Some(own_floor) = own_floor else {
-            wrong.push(format!("{name}: a folder that is no room"));
-            continue;
-        };
-        for line in without_tests(&text).lines().filter(|line| !line.trim_start().starts_with("//")) {
-            for rest in line.split("crate::").skip(1) {
-                let room: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-                let Some(floor) = floor_of(&room) else { continue };
+    }
+
+    /// Arrows that do not point downward, and how many arrows there are.
+    fn wrong_arrows(&self) -> (Vec<String>, usize) {
+        let (mut wrong, mut arrows) = (Vec::new(), 0);
+        for (name, text) in sources() {
+            let Some(inside) = name.strip_prefix(self.sources) else { continue };
+            if self.above.contains(&inside) || inside.contains("/tests") {
+                continue;
+            }
+            let Some((own, own_floor)) = self.place_of(inside) else {
+                wrong.push(format!("{name}: a folder that is no room"));
+                continue;
+            };
+            for (line, room) in mentions(without_tests(&text)) {
+                let Some(floor) = self.floor_of(&room) else { continue };
                 arrows += 1;
                 if own != Some(room.as_str()) && floor <= own_floor {
                     wrong.push(format!("{name}: {}", line.trim()));
                 }
             }
         }
+        (wrong, arrows)
     }
+}
+
+/// What code names behind `crate::`, and in which line.
+fn mentions(text: &str) -> impl Iterator<Item = (&str, String)> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let first = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    code.flat_map(move |line| line.split("crate::").skip(1).map(move |rest| (line, first(rest))))
+}
+
+#[test]
+fn arrows_between_the_gateways_rooms_point_downward() {
+    let (wrong, arrows) = GATEWAY.wrong_arrows();
+    assert!(wrong.is_empty(), "arrows that do not point downward:\n{}", wrong.join("\n"));
+    assert!(arrows > 100, "the sources were read: {arrows}");
+}
+
+#[test]
+fn arrows_between_the_embedded_brokers_rooms_point_downward() {
+    let (wrong, arrows) = EMBEDDED_KAFKA.wrong_arrows();
     assert!(wrong.is_empty(), "arrows that do not point downward:\n{}", wrong.join("\n"));
     assert!(arrows > 100, "the sources were read: {arrows}");
 }

@@ -7,16 +7,20 @@ use kafka_wire::cold::types::{CreatePartitionsRequest, CreatePartitionsResponse}
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::once::once;
-use crate::apis::{message, text};
-use crate::broker::{Broker, Now, Outcome};
-use crate::topics::{Refusal, check_name};
+use crate::apis::outcome::Outcome;
+use crate::apis::{Intent, message, text};
+use crate::clock::Now;
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::state::catalogue::check_name;
 
-pub fn handle(broker: &mut Broker, request: CreatePartitionsRequest, now: Now) -> Outcome {
+pub fn handle(state: &mut State, request: CreatePartitionsRequest, now: Now) -> Outcome {
+    let intent = Intent::of(request.validate_only);
     let results = once(&request.topics, |topic| topic.name.clone()).into_iter().map(|(topic, doubled)| {
         let result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
         let grown = match doubled {
             true => Err(Refusal::new(ErrorCode::INVALID_REQUEST, "duplicate topic name in the request")),
-            false => grow(broker, topic, request.validate_only, now),
+            false => grow(state, topic, intent, now),
         };
         match grown {
             Ok(()) => result,
@@ -26,7 +30,7 @@ pub fn handle(broker: &mut Broker, request: CreatePartitionsRequest, now: Now) -
     let results = results.collect();
     let answer = ResponseKind::CreatePartitions(CreatePartitionsResponse::default().with_results(results));
     let otherwise = refuse(&request, ErrorCode::KAFKA_STORAGE_ERROR);
-    Outcome::Durable { point: broker.catalogue.request_sync(broker.syncer()), answer, otherwise }
+    Outcome::durable(state.persist_catalogue(), answer, otherwise)
 }
 
 pub fn refuse(request: &CreatePartitionsRequest, code: ErrorCode) -> ResponseKind {
@@ -37,9 +41,9 @@ pub fn refuse(request: &CreatePartitionsRequest, code: ErrorCode) -> ResponseKin
     ResponseKind::CreatePartitions(CreatePartitionsResponse::default().with_results(results.collect()))
 }
 
-fn grow(broker: &mut Broker, topic: &CreatePartitionsTopic, validate_only: bool, now: Now) -> Result<(), Refusal> {
+fn grow(state: &mut State, topic: &CreatePartitionsTopic, intent: Intent, now: Now) -> Result<(), Refusal> {
     let name = topic.name.0.as_str();
-    if let Some(null) = &mut broker.null {
+    if let Some(null) = &mut state.null {
         check_name(name)?;
         null.create(name, topic.count);
         return Ok(());
@@ -48,10 +52,9 @@ fn grow(broker: &mut Broker, topic: &CreatePartitionsTopic, validate_only: bool,
         .assignments
         .as_ref()
         .map(|assigned| assigned.iter().map(|one| one.broker_ids.iter().map(|id| id.0).collect()).collect());
-    broker.catalogue.plan_growth(name, topic.count, assignments.as_deref())?;
-    if validate_only {
-        return Ok(());
+    state.catalogue.plan_growth(name, topic.count, assignments.as_deref())?;
+    match intent {
+        Intent::Validate => Ok(()),
+        Intent::Apply => state.grow_topic(name, topic.count, now),
     }
-    broker.catalogue.update(name, |meta| meta.partitions = topic.count)?;
-    broker.open_partitions(name, now).map_err(|err| Refusal::new(ErrorCode::KAFKA_STORAGE_ERROR, err.to_string()))
 }

@@ -1,5 +1,7 @@
 //! CreateTopics: durable in the catalogue before the answer; what Kafka would refuse on one node is refused.
 
+use std::collections::BTreeMap;
+
 use kafka_wire::cold::ResponseKind;
 use kafka_wire::cold::types::create_topics_request::CreatableTopic;
 use kafka_wire::cold::types::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
@@ -7,17 +9,21 @@ use kafka_wire::cold::types::{CreateTopicsRequest, CreateTopicsResponse, TopicNa
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::once::once;
-use crate::apis::{message, text, wire_id};
-use crate::broker::{Broker, Now, Outcome};
-use crate::configs::{Overrides, effective, shown_options};
-use crate::limits::NEW_PARTITIONS_PER_REQUEST_MAX;
-use crate::topics::{NewTopic, Refusal, TopicId, TopicMeta, check_name};
+use crate::apis::outcome::Outcome;
+use crate::apis::{Intent, message, text, wire_id};
+use crate::clock::Now;
+use crate::limits::{NEW_PARTITIONS_PER_REQUEST_MAX, NULL_PARTITIONS};
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::state::catalogue::{NewTopic, TopicMeta, check_name, fresh_topic_id};
+use crate::state::configs::{Overrides, effective, shown_options};
+use crate::state::null::NullTopics;
 
 /// From here the answer shows partitions, replicas and options (KIP-525), and the topic's id from 7 on.
 const DETAILS_FROM: i16 = 5;
 const IDS_FROM: i16 = 7;
 
-pub fn handle(broker: &mut Broker, version: i16, request: CreateTopicsRequest, now: Now) -> Outcome {
+pub fn handle(state: &mut State, version: i16, request: CreateTopicsRequest, now: Now) -> Outcome {
     let mut results = Vec::with_capacity(request.topics.len());
     let mut new_partitions = 0;
     for (topic, doubled) in once(&request.topics, |topic| topic.name.clone()) {
@@ -27,7 +33,7 @@ pub fn handle(broker: &mut Broker, version: i16, request: CreateTopicsRequest, n
         } else if new_partitions > NEW_PARTITIONS_PER_REQUEST_MAX {
             Err(Refusal::new(ErrorCode::POLICY_VIOLATION, "excessively large number of partitions per request"))
         } else {
-            make(broker, topic, request.validate_only, now)
+            make(state, topic, Intent::of(request.validate_only), now)
         };
         results.push(match made {
             Ok(meta) => described(version, &meta),
@@ -39,7 +45,7 @@ pub fn handle(broker: &mut Broker, version: i16, request: CreateTopicsRequest, n
     }
     let answer = ResponseKind::CreateTopics(CreateTopicsResponse::default().with_topics(results));
     let otherwise = refuse(&request, ErrorCode::KAFKA_STORAGE_ERROR);
-    Outcome::Durable { point: broker.catalogue.request_sync(broker.syncer()), answer, otherwise }
+    Outcome::durable(state.persist_catalogue(), answer, otherwise)
 }
 
 pub fn refuse(request: &CreateTopicsRequest, code: ErrorCode) -> ResponseKind {
@@ -48,42 +54,16 @@ pub fn refuse(request: &CreateTopicsRequest, code: ErrorCode) -> ResponseKind {
     ResponseKind::CreateTopics(CreateTopicsResponse::default().with_topics(topics))
 }
 
-/// Makes a topic and opens its partitions; the caller waits for the catalogue's sync.
-pub fn create(broker: &mut Broker, wanted: &NewTopic, id: TopicId, now: Now) -> Result<TopicMeta, Refusal> {
-    let meta = plan(broker, wanted, id)?;
-    broker.catalogue.create(meta.clone())?;
-    broker.names.insert(&meta);
-    if let Some(null) = &mut broker.null {
-        null.create(&meta.name, meta.partitions);
-    }
-    broker
-        .open_partitions(&meta.name, now)
-        .map_err(|err| Refusal::new(ErrorCode::KAFKA_STORAGE_ERROR, err.to_string()))?;
-    Ok(meta)
-}
-
-/// Checks everything about a new topic without making it.
-fn plan(broker: &Broker, wanted: &NewTopic, id: TopicId) -> Result<TopicMeta, Refusal> {
-    let meta = broker.catalogue.plan(wanted, id)?;
-    match broker.names.collides(&meta.name) {
-        Some(other) => {
-            let message = format!("topic {:?} collides with existing topic {other:?}", meta.name);
-            Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message))
-        }
-        None => Ok(meta),
+fn make(state: &mut State, topic: &CreatableTopic, intent: Intent, now: Now) -> Result<TopicMeta, Refusal> {
+    let wanted = wanted(topic)?;
+    match (&mut state.null, intent) {
+        (Some(null), _) => make_null(null, wanted),
+        (None, Intent::Validate) => state.plan_topic(&wanted, [0; 16]),
+        (None, Intent::Apply) => state.create_topic(&wanted, fresh_topic_id(), now),
     }
 }
 
-/// Random, never the zero id.
-pub fn fresh_topic_id() -> TopicId {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&runtime::clock::seed().to_be_bytes());
-    id[8..].copy_from_slice(&runtime::clock::seed().to_be_bytes());
-    id[15] |= 1;
-    id
-}
-
-fn make(broker: &mut Broker, topic: &CreatableTopic, validate_only: bool, now: Now) -> Result<TopicMeta, Refusal> {
+fn wanted(topic: &CreatableTopic) -> Result<NewTopic, Refusal> {
     let mut overrides = Overrides::new();
     for config in &topic.configs {
         let Some(value) = &config.value else {
@@ -92,7 +72,7 @@ fn make(broker: &mut Broker, topic: &CreatableTopic, validate_only: bool, now: N
         };
         overrides.insert(config.name.to_string(), value.to_string());
     }
-    let wanted = NewTopic {
+    Ok(NewTopic {
         name: topic.name.0.to_string(),
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
@@ -102,23 +82,16 @@ fn make(broker: &mut Broker, topic: &CreatableTopic, validate_only: bool, now: N
             .map(|assigned| (assigned.partition_index, assigned.broker_ids.iter().map(|id| id.0).collect()))
             .collect(),
         overrides,
-    };
-    if broker.null.is_some() {
-        check_name(&wanted.name)?;
-        // Accepts every create, whatever is asked of replicas; making a topic again begins it anew.
-        let name = wanted.name.clone();
-        let partitions = if wanted.partitions > 0 { wanted.partitions } else { crate::limits::NULL_PARTITIONS };
-        if let Some(null) = &mut broker.null {
-            null.create(&name, partitions);
-        }
-        let start_offsets = Default::default();
-        return Ok(TopicMeta { id: fresh_topic_id(), name, partitions, overrides: wanted.overrides, start_offsets });
-    }
-    let id = fresh_topic_id();
-    match validate_only {
-        true => plan(broker, &wanted, [0; 16]),
-        false => create(broker, &wanted, id, now),
-    }
+    })
+}
+
+/// The null broker accepts every create, whatever is asked of replicas; making a topic again begins it anew.
+fn make_null(null: &mut NullTopics, wanted: NewTopic) -> Result<TopicMeta, Refusal> {
+    check_name(&wanted.name)?;
+    let NewTopic { name, overrides, .. } = wanted;
+    let partitions = if wanted.partitions > 0 { wanted.partitions } else { NULL_PARTITIONS };
+    null.create(&name, partitions);
+    Ok(TopicMeta { id: fresh_topic_id(), name, partitions, overrides, start_offsets: BTreeMap::new() })
 }
 
 fn described(version: i16, meta: &TopicMeta) -> CreatableTopicResult {

@@ -7,15 +7,16 @@ use kafka_wire::error_code::ErrorCode;
 use tracing::error;
 
 use crate::apis::once::distinct;
-use crate::broker::{Broker, Outcome};
+use crate::apis::outcome::Outcome;
+use crate::state::State;
 
-pub fn handle(broker: &mut Broker, request: DeleteGroupsRequest) -> Outcome {
+pub fn handle(state: &mut State, request: DeleteGroupsRequest) -> Outcome {
     let answer = each(&request, |group| {
-        let known = broker.groups.describe(group).is_some();
-        if !broker.groups.delete(group) {
+        let known = state.groups.describe(group).is_some();
+        if !state.groups.delete(group) {
             return ErrorCode::NON_EMPTY_GROUP;
         }
-        match broker.offsets.delete_group(group) {
+        match state.offsets.delete_group(group) {
             Ok(had_offsets) if had_offsets || known => ErrorCode::NONE,
             Ok(_) => ErrorCode::GROUP_ID_NOT_FOUND,
             Err(err) => {
@@ -25,7 +26,7 @@ pub fn handle(broker: &mut Broker, request: DeleteGroupsRequest) -> Outcome {
         }
     });
     let otherwise = refuse(&request, ErrorCode::KAFKA_STORAGE_ERROR);
-    Outcome::Durable { point: broker.offsets.request_sync(broker.syncer()), answer, otherwise }
+    Outcome::durable(state.persist_offsets(), answer, otherwise)
 }
 
 pub fn refuse(request: &DeleteGroupsRequest, code: ErrorCode) -> ResponseKind {

@@ -5,32 +5,30 @@ use kafka_wire::cold::types::delete_records_response::{DeleteRecordsPartitionRes
 use kafka_wire::cold::types::{DeleteRecordsRequest, DeleteRecordsResponse};
 use kafka_wire::error_code::ErrorCode;
 
-use crate::broker::{Broker, NOT_HERE, Outcome};
-use crate::topics::Refusal;
+use crate::apis::NOT_HERE;
+use crate::apis::outcome::Outcome;
+use crate::refusal::Refusal;
+use crate::state::State;
 
-pub fn handle(broker: &mut Broker, request: DeleteRecordsRequest) -> Outcome {
-    let answer = each(&request, |topic, index, offset| delete(broker, topic, index, offset));
+pub fn handle(state: &mut State, request: DeleteRecordsRequest) -> Outcome {
+    let answer = each(&request, |topic, index, offset| delete(state, topic, index, offset));
     let otherwise = refuse(&request, ErrorCode::KAFKA_STORAGE_ERROR);
-    Outcome::Durable { point: broker.catalogue.request_sync(broker.syncer()), answer, otherwise }
+    Outcome::durable(state.persist_catalogue(), answer, otherwise)
 }
 
 pub fn refuse(request: &DeleteRecordsRequest, code: ErrorCode) -> ResponseKind {
     each(request, |_, _, _| Err(Refusal::new(code, code.name())))
 }
 
-fn delete(broker: &mut Broker, topic: &str, index: i32, offset: i64) -> Result<i64, Refusal> {
+fn delete(state: &mut State, topic: &str, index: i32, offset: i64) -> Result<i64, Refusal> {
     let not_here = || Refusal::new(NOT_HERE, format!("{topic}-{index} does not exist"));
-    let partition = broker.partition(topic, index).ok_or_else(not_here)?;
+    let partition = state.partition(topic, index).ok_or_else(not_here)?;
     // What begins later already has nothing to delete, which is no mistake (KIP-107).
     if (0..=partition.start_offset()).contains(&offset) {
         return Ok(partition.start_offset());
     }
     let start = partition.check_delete_before(offset)?;
-    broker.catalogue.set_start(topic, index, start)?;
-    let point = broker.catalogue.request_sync(broker.syncer());
-    if let Some(partition) = broker.partition(topic, index) {
-        partition.forget_before(start, point);
-    }
+    state.forget_before(topic, index, start)?;
     Ok(start)
 }
 

@@ -6,36 +6,31 @@ use kafka_wire::cold::types::{DeleteTopicsRequest, DeleteTopicsResponse, TopicNa
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::once::once;
+use crate::apis::outcome::Outcome;
 use crate::apis::{text, wire_id};
-use crate::broker::{Broker, Now, Outcome};
-use crate::topics::{Refusal, TopicId};
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::state::catalogue::TopicId;
 
 const BY_ID_FROM: i16 = 6;
 
-pub fn handle(broker: &mut Broker, version: i16, request: DeleteTopicsRequest, now: Now) -> Outcome {
+pub fn handle(state: &mut State, version: i16, request: DeleteTopicsRequest) -> Outcome {
     let wanted = once(wanted(version, &request), Clone::clone);
     let results = wanted.into_iter().map(|((name, id), doubled)| {
         let known = match &name {
             Some(name) => Ok(name.clone()),
-            None => broker
-                .names
-                .by_id(&id)
-                .map(str::to_owned)
-                .ok_or_else(|| Refusal::new(ErrorCode::UNKNOWN_TOPIC_ID, "no topic has this id")),
+            None => named(state, &id),
         };
         let deleted = match doubled {
             true => Err(Refusal::new(ErrorCode::INVALID_REQUEST, "duplicate topic in the request")),
-            false => known.clone().and_then(|name| delete(broker, &name, now)),
+            false => known.clone().and_then(|name| delete(state, &name)),
         };
-        let code = match deleted {
-            Ok(()) => ErrorCode::NONE,
-            Err(refusal) => refusal.code,
-        };
+        let code = deleted.map_or_else(|refusal| refusal.code, |()| ErrorCode::NONE);
         result(version, known.ok().or(name), &id, code)
     });
     let answer = ResponseKind::DeleteTopics(DeleteTopicsResponse::default().with_responses(results.collect()));
     let otherwise = refuse(version, &request, ErrorCode::KAFKA_STORAGE_ERROR);
-    Outcome::Durable { point: broker.catalogue.request_sync(broker.syncer()), answer, otherwise }
+    Outcome::durable(state.persist_catalogue(), answer, otherwise)
 }
 
 pub fn refuse(version: i16, request: &DeleteTopicsRequest, code: ErrorCode) -> ResponseKind {
@@ -43,16 +38,19 @@ pub fn refuse(version: i16, request: &DeleteTopicsRequest, code: ErrorCode) -> R
     ResponseKind::DeleteTopics(DeleteTopicsResponse::default().with_responses(results.collect()))
 }
 
-fn delete(broker: &mut Broker, name: &str, now: Now) -> Result<(), Refusal> {
-    if let Some(null) = &mut broker.null {
-        null.delete(name);
-        return Ok(());
+fn named(state: &State, id: &TopicId) -> Result<String, Refusal> {
+    let name = state.names.by_id(id).map(str::to_owned);
+    name.ok_or_else(|| Refusal::new(ErrorCode::UNKNOWN_TOPIC_ID, "no topic has this id"))
+}
+
+fn delete(state: &mut State, name: &str) -> Result<(), Refusal> {
+    match &mut state.null {
+        Some(null) => {
+            null.delete(name);
+            Ok(())
+        }
+        None => state.delete_topic(name),
     }
-    let meta = broker.catalogue.delete(name)?;
-    broker.names.remove(&meta);
-    broker.offsets.delete_topic(name);
-    broker.close_topic(name, now);
-    Ok(())
 }
 
 fn wanted(version: i16, request: &DeleteTopicsRequest) -> Vec<(Option<String>, TopicId)> {

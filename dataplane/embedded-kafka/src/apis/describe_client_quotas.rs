@@ -5,10 +5,10 @@ use kafka_wire::cold::types::DescribeClientQuotasResponse;
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::message;
-use crate::broker::Outcome;
+use crate::apis::outcome::Outcome;
 
 pub fn handle() -> Outcome {
-    Outcome::Answer(refuse(ErrorCode::NONE))
+    Outcome::answer(refuse(ErrorCode::NONE))
 }
 
 pub fn refuse(code: ErrorCode) -> ResponseKind {

@@ -1,30 +1,31 @@
-//! DescribeCluster (KIP-700): the one broker.
+//! DescribeCluster (KIP-700): the one state.
 
 use kafka_wire::cold::ResponseKind;
 use kafka_wire::cold::types::describe_cluster_response::DescribeClusterBroker;
 use kafka_wire::cold::types::{BrokerId, DescribeClusterRequest, DescribeClusterResponse};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::outcome::Outcome;
 use crate::apis::{message, text};
-use crate::broker::{Broker, Outcome};
 use crate::limits::NODE_ID;
+use crate::state::State;
 
 /// Endpoint types (KIP-919): this broker is asked for brokers, not for controllers.
 const BROKERS: i8 = 1;
 
-pub fn handle(broker: &Broker, request: DescribeClusterRequest) -> Outcome {
+pub fn handle(state: &State, request: DescribeClusterRequest) -> Outcome {
     if request.endpoint_type != BROKERS {
-        return Outcome::Answer(refuse(ErrorCode::MISMATCHED_ENDPOINT_TYPE));
+        return Outcome::answer(refuse(ErrorCode::MISMATCHED_ENDPOINT_TYPE));
     }
     let this = DescribeClusterBroker::default()
         .with_broker_id(BrokerId(NODE_ID))
-        .with_host(text(&broker.config.host))
-        .with_port(i32::from(broker.config.port));
+        .with_host(text(&state.config.host))
+        .with_port(i32::from(state.config.port));
     let response = DescribeClusterResponse::default()
-        .with_cluster_id(text(&broker.config.cluster_id))
+        .with_cluster_id(text(&state.config.cluster_id))
         .with_controller_id(BrokerId(NODE_ID))
         .with_brokers(vec![this]);
-    Outcome::Answer(ResponseKind::DescribeCluster(response))
+    Outcome::answer(ResponseKind::DescribeCluster(response))
 }
 
 pub fn refuse(code: ErrorCode) -> ResponseKind {

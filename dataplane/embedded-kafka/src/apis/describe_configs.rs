@@ -1,4 +1,4 @@
-//! DescribeConfigs: the topic options that have an effect, and where their values come from; a handful for the broker.
+//! DescribeConfigs: the topic options that have an effect, and where their values come from; a handful for the state.
 
 use kafka_wire::cold::ResponseKind;
 use kafka_wire::cold::types::describe_configs_request::DescribeConfigsResource;
@@ -9,32 +9,31 @@ use kafka_wire::cold::types::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::once::distinct;
+use crate::apis::options::{BROKER, TOPIC};
+use crate::apis::outcome::Outcome;
 use crate::apis::{message, text};
-use crate::broker::{Broker, Outcome};
-use crate::configs::{Overrides, effective, shown_options};
 use crate::limits::NODE_ID;
-use crate::topics::{Refusal, unknown_topic};
-
-/// Resource types (KIP-133).
-pub const TOPIC: i8 = 2;
-pub const BROKER: i8 = 4;
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::state::catalogue::unknown_topic;
+use crate::state::configs::{Overrides, effective, shown_options};
 
 const SET_ON_TOPIC: i8 = 1;
 const STATIC_BROKER: i8 = 4;
 const DEFAULT: i8 = 5;
 const STRING_TYPE: i8 = 2;
 
-pub fn handle(broker: &Broker, request: DescribeConfigsRequest) -> Outcome {
+pub fn handle(state: &State, request: DescribeConfigsRequest) -> Outcome {
     let resources = distinct(&request.resources, |resource| (resource.resource_type, resource.resource_name.clone()));
     let results = resources.map(|resource| {
         let result = about(resource);
-        match configs(broker, resource, &request) {
+        match configs(state, resource, &request) {
             Ok(configs) => result.with_configs(configs),
             Err(refusal) => result.with_error_code(refusal.code.0).with_error_message(Some(text(&refusal.message))),
         }
     });
     let response = DescribeConfigsResponse::default().with_results(results.collect());
-    Outcome::Answer(ResponseKind::DescribeConfigs(response))
+    Outcome::answer(ResponseKind::DescribeConfigs(response))
 }
 
 pub fn refuse(request: &DescribeConfigsRequest, code: ErrorCode) -> ResponseKind {
@@ -52,7 +51,7 @@ fn about(resource: &DescribeConfigsResource) -> DescribeConfigsResult {
 }
 
 fn configs(
-    broker: &Broker,
+    state: &State,
     resource: &DescribeConfigsResource,
     request: &DescribeConfigsRequest,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
@@ -64,14 +63,14 @@ fn configs(
     match resource.resource_type {
         TOPIC => {
             let none = Overrides::new();
-            let overrides = match broker.catalogue.topic(name) {
+            let overrides = match state.catalogue.topic(name) {
                 Some(topic) => &topic.overrides,
-                None if broker.null.is_some() => &none,
+                None if state.null.is_some() => &none,
                 None => return Err(unknown_topic(name)),
             };
             Ok(topic_configs(overrides, wanted, request))
         }
-        BROKER if name.is_empty() || name == NODE_ID.to_string() => Ok(broker_configs(broker, wanted)),
+        BROKER if name.is_empty() || name == NODE_ID.to_string() => Ok(broker_configs(state, wanted)),
         BROKER => {
             let message = format!("unexpected broker id, expected {NODE_ID} but received {name}");
             Err(Refusal::new(ErrorCode::INVALID_REQUEST, message))
@@ -110,18 +109,18 @@ fn topic_configs(
     shown.collect()
 }
 
-fn broker_configs(broker: &Broker, wanted: impl Fn(&str) -> bool) -> Vec<DescribeConfigsResourceResult> {
-    let listener = format!("PLAINTEXT://{}:{}", broker.config.host, broker.config.port);
+fn broker_configs(state: &State, wanted: impl Fn(&str) -> bool) -> Vec<DescribeConfigsResourceResult> {
+    let listener = format!("PLAINTEXT://{}:{}", state.config.host, state.config.port);
     let values = [
         ("advertised.listeners", listener),
-        ("auto.create.topics.enable", broker.config.auto_create.to_string()),
-        ("broker.id", NODE_ID.to_string()),
+        ("auto.create.topics.enable", state.config.auto_create.to_string()),
+        ("state.id", NODE_ID.to_string()),
         ("default.replication.factor", "1".to_owned()),
         ("group.initial.rebalance.delay.ms", "0".to_owned()),
-        ("log.dirs", broker.config.data_dir.display().to_string()),
+        ("log.dirs", state.config.data_dir.display().to_string()),
         ("node.id", NODE_ID.to_string()),
-        ("num.partitions", broker.config.default_partitions.to_string()),
-        ("offsets.retention.minutes", (broker.config.offsets_retention.as_secs() / 60).to_string()),
+        ("num.partitions", state.config.default_partitions.to_string()),
+        ("offsets.retention.minutes", (state.config.offsets_retention.as_secs() / 60).to_string()),
     ];
     let shown = values.into_iter().filter(|(name, _)| wanted(name)).map(|(name, value)| {
         DescribeConfigsResourceResult::default()

@@ -6,27 +6,28 @@ use kafka_wire::cold::types::{DescribeGroupsRequest, DescribeGroupsResponse, Gro
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::once::distinct;
+use crate::apis::outcome::Outcome;
 use crate::apis::{TOO_MUCH, text};
-use crate::broker::{Broker, Outcome};
-use crate::groups::State;
+use crate::groups::GroupState;
 use crate::limits::{GATHERED_BYTES_MAX, SENTENCE_BYTES_MAX};
 use crate::sentence::bounded;
+use crate::state::State;
 
 /// From here a missing group is an error of its own (KIP-1043).
 const NOT_FOUND_FROM: i16 = 6;
 
-pub fn handle(broker: &Broker, version: i16, request: DescribeGroupsRequest) -> Outcome {
+pub fn handle(state: &State, version: i16, request: DescribeGroupsRequest) -> Outcome {
     let mut gathered_bytes = 0;
     let groups = distinct(request.groups, |id| id.0.clone()).map(|id| {
         if gathered_bytes > GATHERED_BYTES_MAX {
             return DescribedGroup::default().with_group_id(id).with_error_code(TOO_MUCH.0);
         }
-        let group = one(broker, version, id);
+        let group = one(state, version, id);
         gathered_bytes += group.members.iter().map(member_bytes).sum::<usize>();
         group
     });
     let groups = groups.collect();
-    Outcome::Answer(ResponseKind::DescribeGroups(DescribeGroupsResponse::default().with_groups(groups)))
+    Outcome::answer(ResponseKind::DescribeGroups(DescribeGroupsResponse::default().with_groups(groups)))
 }
 
 pub fn refuse(request: &DescribeGroupsRequest, code: ErrorCode) -> ResponseKind {
@@ -40,14 +41,14 @@ fn member_bytes(member: &DescribedGroupMember) -> usize {
     text + member.member_metadata.len() + member.member_assignment.len()
 }
 
-fn one(broker: &Broker, version: i16, id: GroupId) -> DescribedGroup {
+fn one(state: &State, version: i16, id: GroupId) -> DescribedGroup {
     let name = id.0.as_str();
     let group = DescribedGroup::default();
-    let Some(described) = broker.groups.describe(name) else {
-        if broker.offsets.has_group(name) {
+    let Some(described) = state.groups.describe(name) else {
+        if state.offsets.has_group(name) {
             return group
                 .with_group_id(id)
-                .with_group_state(text(State::Empty.name()))
+                .with_group_state(text(GroupState::Empty.name()))
                 .with_protocol_type(text("consumer"));
         }
         let dead = group.with_group_state(text("Dead"));

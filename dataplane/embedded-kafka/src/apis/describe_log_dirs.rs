@@ -9,20 +9,21 @@ use kafka_wire::error_code::ErrorCode;
 use tracing::warn;
 
 use crate::apis::once::{distinct, merged};
+use crate::apis::outcome::Outcome;
 use crate::apis::text;
-use crate::broker::{Broker, Outcome};
+use crate::state::State;
 
-pub fn handle(broker: &Broker, request: DescribeLogDirsRequest) -> Outcome {
+pub fn handle(state: &State, request: DescribeLogDirsRequest) -> Outcome {
     let topics = match request.topics {
         // Asked for nothing in particular, which means all.
-        None => broker.topics.keys().map(|name| (TopicName(text(name)), None)).collect(),
+        None => state.topics.keys().map(|name| (TopicName(text(name)), None)).collect(),
         Some(topics) => {
             let asked = merged(topics.into_iter().map(|topic| (topic.topic, topic.partitions)));
             asked.into_iter().map(|(name, partitions)| (name, Some(partitions))).collect::<Vec<_>>()
         }
     };
     let topics = topics.into_iter().filter_map(|(name, asked)| {
-        let topic = broker.topics.get(name.0.as_str())?;
+        let topic = state.topics.get(name.0.as_str())?;
         let all = 0..topic.partitions.len() as i32;
         let indexes: Vec<i32> = asked.map_or_else(|| all.collect(), |asked| distinct(asked, |index| *index).collect());
         let partitions = indexes.into_iter().filter_map(|index| {
@@ -33,13 +34,13 @@ pub fn handle(broker: &Broker, request: DescribeLogDirsRequest) -> Outcome {
         Some(DescribeLogDirsTopic::default().with_name(name).with_partitions(partitions.collect()))
     });
     let topics = topics.collect();
-    let (total_bytes, usable_bytes) = disk_bytes(broker).unwrap_or((-1, -1));
+    let (total_bytes, usable_bytes) = disk_bytes(state).unwrap_or((-1, -1));
     let dir = DescribeLogDirsResult::default()
-        .with_log_dir(text(&broker.config.data_dir.display().to_string()))
+        .with_log_dir(text(&state.config.data_dir.display().to_string()))
         .with_topics(topics)
         .with_total_bytes(total_bytes)
         .with_usable_bytes(usable_bytes);
-    Outcome::Answer(ResponseKind::DescribeLogDirs(DescribeLogDirsResponse::default().with_results(vec![dir])))
+    Outcome::answer(ResponseKind::DescribeLogDirs(DescribeLogDirsResponse::default().with_results(vec![dir])))
 }
 
 pub fn refuse(code: ErrorCode) -> ResponseKind {
@@ -47,11 +48,11 @@ pub fn refuse(code: ErrorCode) -> ResponseKind {
 }
 
 /// Size of the disk and what is free for us; nothing in null mode, which has no disk.
-fn disk_bytes(broker: &Broker) -> Option<(i64, i64)> {
-    if broker.null.is_some() {
+fn disk_bytes(state: &State) -> Option<(i64, i64)> {
+    if state.null.is_some() {
         return None;
     }
-    let dir = &broker.config.data_dir;
+    let dir = &state.config.data_dir;
     let disk = rustix::fs::statvfs(dir).inspect_err(|err| warn!(%err, dir = %dir.display(), "no room known")).ok()?;
     let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(disk.f_frsize)).unwrap_or(i64::MAX);
     Some((bytes(disk.f_blocks), bytes(disk.f_bavail)))

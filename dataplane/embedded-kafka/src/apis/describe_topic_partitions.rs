@@ -10,18 +10,20 @@ use kafka_wire::cold::types::describe_topic_partitions_response::{
 use kafka_wire::cold::types::{BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::NOT_HERE;
+use crate::apis::outcome::Outcome;
 use crate::apis::{text, wire_id};
-use crate::broker::{Broker, NOT_HERE, Outcome};
 use crate::limits::{DESCRIBED_PARTITIONS_MAX, LEADER_EPOCH, NODE_ID};
-use crate::topics::check_name;
+use crate::state::State;
+use crate::state::catalogue::check_name;
 
-pub fn handle(broker: &Broker, request: DescribeTopicPartitionsRequest) -> Outcome {
+pub fn handle(state: &State, request: DescribeTopicPartitionsRequest) -> Outcome {
     let (from_topic, from_partition) = match &request.cursor {
         Some(cursor) => (cursor.topic_name.0.as_str(), cursor.partition_index.max(0)),
         None => ("", 0),
     };
     let names: BTreeSet<&str> = match request.topics.is_empty() {
-        true => broker.catalogue.topics().map(|topic| topic.name.as_str()).collect(),
+        true => state.catalogue.topics().map(|topic| topic.name.as_str()).collect(),
         false => request.topics.iter().map(|topic| topic.name.0.as_str()).collect(),
     };
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
@@ -33,7 +35,7 @@ pub fn handle(broker: &Broker, request: DescribeTopicPartitionsRequest) -> Outco
             response.next_cursor = Some(cursor(name, first));
             break;
         }
-        let Some(topic) = broker.catalogue.topic(name) else {
+        let Some(topic) = state.catalogue.topic(name) else {
             let code = check_name(name).map_or_else(|refusal| refusal.code, |()| NOT_HERE);
             response.topics.push(failed(name, code));
             continue;
@@ -51,7 +53,7 @@ pub fn handle(broker: &Broker, request: DescribeTopicPartitionsRequest) -> Outco
             break;
         }
     }
-    Outcome::Answer(ResponseKind::DescribeTopicPartitions(response))
+    Outcome::answer(ResponseKind::DescribeTopicPartitions(response))
 }
 
 pub fn refuse(request: &DescribeTopicPartitionsRequest, code: ErrorCode) -> ResponseKind {

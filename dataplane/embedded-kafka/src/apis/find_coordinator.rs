@@ -5,27 +5,28 @@ use kafka_wire::cold::types::find_coordinator_response::Coordinator;
 use kafka_wire::cold::types::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::outcome::Outcome;
 use crate::apis::{NO_TRANSACTIONS, text};
-use crate::broker::{Broker, Outcome};
 use crate::limits::NODE_ID;
+use crate::state::State;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 /// From this version one request asks for many keys (KIP-699).
 const BATCHED_FROM: i16 = 4;
 
-pub fn handle(broker: &Broker, version: i16, request: FindCoordinatorRequest) -> Outcome {
+pub fn handle(state: &State, version: i16, request: FindCoordinatorRequest) -> Outcome {
     match request.key_type {
         GROUP => {}
         TRANSACTION => {
-            return Outcome::Answer(refused(version, &request, NO_TRANSACTIONS, "there are no transactions here"));
+            return Outcome::answer(refused(version, &request, NO_TRANSACTIONS, "there are no transactions here"));
         }
-        _ => return Outcome::Answer(refuse(version, &request, ErrorCode::INVALID_REQUEST)),
+        _ => return Outcome::answer(refuse(version, &request, ErrorCode::INVALID_REQUEST)),
     }
-    let host = text(&broker.config.host);
-    let port = i32::from(broker.config.port);
+    let host = text(&state.config.host);
+    let port = i32::from(state.config.port);
     let response = FindCoordinatorResponse::default();
-    Outcome::Answer(ResponseKind::FindCoordinator(if version < BATCHED_FROM {
+    Outcome::answer(ResponseKind::FindCoordinator(if version < BATCHED_FROM {
         response.with_node_id(BrokerId(NODE_ID)).with_host(host).with_port(port).with_error_message(None)
     } else {
         let one = |key| {

@@ -4,17 +4,19 @@ use kafka_wire::cold::ResponseKind;
 use kafka_wire::cold::types::{HeartbeatRequest, HeartbeatResponse};
 use kafka_wire::error_code::ErrorCode;
 
-use crate::broker::{Broker, Now, Outcome};
+use crate::apis::outcome::Outcome;
+use crate::clock::Now;
 use crate::groups::Caller;
+use crate::state::State;
 
-pub fn handle(broker: &mut Broker, request: HeartbeatRequest, now: Now) -> Outcome {
+pub fn handle(state: &mut State, request: HeartbeatRequest, now: Now) -> Outcome {
     let caller = Caller {
         group: request.group_id.0.as_str(),
         generation: request.generation_id,
         member: request.member_id.as_str(),
         instance: request.group_instance_id.as_deref(),
     };
-    Outcome::Answer(refuse(broker.groups.heartbeat(caller, now.at)))
+    Outcome::answer(refuse(state.groups.heartbeat(caller, now.at)))
 }
 
 pub fn refuse(code: ErrorCode) -> ResponseKind {

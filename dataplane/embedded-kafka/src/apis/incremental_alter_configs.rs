@@ -1,92 +1,54 @@
 //! IncrementalAlterConfigs (KIP-339): set, delete, append to and subtract from topic options. The broker's own are
 //! read-only.
 
-use kafka_wire::cold::ResponseKind;
 use kafka_wire::cold::types::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_wire::cold::types::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_wire::cold::types::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+use kafka_wire::cold::{ResponseKind, StrBytes};
 use kafka_wire::error_code::ErrorCode;
 
-use crate::apis::describe_configs::TOPIC;
-use crate::apis::once::once;
-use crate::apis::{message, text};
-use crate::broker::{Broker, Outcome};
-use crate::configs::{Kind, Overrides, TopicOptions, definition, effective, validate};
-use crate::topics::{Refusal, unknown_topic};
+use crate::apis::Intent;
+use crate::apis::options::{Altered, Resource, alter_each, refuse_each};
+use crate::apis::outcome::Outcome;
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::state::configs::{Kind, Overrides, definition, effective, validate};
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-pub fn handle(broker: &mut Broker, request: IncrementalAlterConfigsRequest) -> Outcome {
-    let resources = once(&request.resources, |resource| (resource.resource_type, resource.resource_name.clone()));
-    let results = resources.into_iter().map(|(resource, doubled)| {
-        let result = about(resource);
-        let altered = match doubled {
-            true => Err(Refusal::new(ErrorCode::INVALID_REQUEST, "each resource must appear at most once")),
-            false => alter(broker, resource, request.validate_only),
-        };
-        match altered {
-            Ok(()) => result.with_error_message(None),
-            Err(refusal) => result.with_error_code(refusal.code.0).with_error_message(Some(text(&refusal.message))),
-        }
-    });
-    let results = results.collect();
-    let answer =
-        ResponseKind::IncrementalAlterConfigs(IncrementalAlterConfigsResponse::default().with_responses(results));
+impl Resource for AlterConfigsResource {
+    fn kind(&self) -> i8 {
+        self.resource_type
+    }
+
+    fn name(&self) -> &StrBytes {
+        &self.resource_name
+    }
+}
+
+pub fn handle(state: &mut State, request: IncrementalAlterConfigsRequest) -> Outcome {
+    let change = |overrides: &mut Overrides, resource: &AlterConfigsResource| {
+        resource.configs.iter().try_for_each(|config| apply(overrides, config))
+    };
+    let answer = response(alter_each(state, &request.resources, Intent::of(request.validate_only), change));
     let otherwise = refuse(&request, ErrorCode::KAFKA_STORAGE_ERROR);
-    Outcome::Durable { point: broker.catalogue.request_sync(broker.syncer()), answer, otherwise }
+    Outcome::durable(state.persist_catalogue(), answer, otherwise)
 }
 
 pub fn refuse(request: &IncrementalAlterConfigsRequest, code: ErrorCode) -> ResponseKind {
-    let results = request
-        .resources
-        .iter()
-        .map(|resource| about(resource).with_error_code(code.0).with_error_message(message(code)));
+    response(refuse_each(&request.resources, code))
+}
+
+fn response(altered: Vec<Altered>) -> ResponseKind {
+    let results = altered.into_iter().map(|Altered { kind, name, code, message }| {
+        let result = AlterConfigsResourceResponse::default().with_resource_type(kind).with_resource_name(name);
+        result.with_error_code(code.0).with_error_message(message)
+    });
     let response = IncrementalAlterConfigsResponse::default().with_responses(results.collect());
     ResponseKind::IncrementalAlterConfigs(response)
-}
-
-fn about(resource: &AlterConfigsResource) -> AlterConfigsResourceResponse {
-    AlterConfigsResourceResponse::default()
-        .with_resource_type(resource.resource_type)
-        .with_resource_name(resource.resource_name.clone())
-}
-
-fn alter(broker: &mut Broker, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Refusal> {
-    let name = resource.resource_name.as_str();
-    change_overrides(broker, resource.resource_type, name, validate_only, |overrides| {
-        resource.configs.iter().try_for_each(|config| apply(overrides, config))
-    })
-}
-
-/// Changes the options of a topic, which are the only ones that can be.
-pub(super) fn change_overrides(
-    broker: &mut Broker,
-    resource_type: i8,
-    name: &str,
-    validate_only: bool,
-    change: impl FnOnce(&mut Overrides) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
-    if resource_type != TOPIC {
-        let message = format!("resources of type {resource_type} cannot be changed on this broker");
-        return Err(Refusal::new(ErrorCode::INVALID_REQUEST, message));
-    }
-    if broker.null.is_some() {
-        return Ok(());
-    }
-    let mut overrides = broker.catalogue.topic(name).ok_or_else(|| unknown_topic(name))?.overrides.clone();
-    change(&mut overrides)?;
-    if validate_only {
-        return Ok(());
-    }
-    let options = TopicOptions::parse(&overrides);
-    broker.catalogue.update(name, |topic| topic.overrides = overrides)?;
-    if let Some(topic) = broker.topics.get_mut(name) {
-        topic.options = options;
-    }
-    Ok(())
 }
 
 fn apply(overrides: &mut Overrides, config: &AlterableConfig) -> Result<(), Refusal> {

@@ -5,19 +5,20 @@ use kafka_wire::cold::types::{InitProducerIdRequest, InitProducerIdResponse, Pro
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::NO_TRANSACTIONS;
-use crate::broker::{Broker, Outcome};
+use crate::apis::outcome::Outcome;
+use crate::state::State;
 
-pub fn handle(broker: &mut Broker, request: InitProducerIdRequest) -> Outcome {
+pub fn handle(state: &mut State, request: InitProducerIdRequest) -> Outcome {
     if request.transactional_id.is_some() {
-        return Outcome::Answer(refuse(NO_TRANSACTIONS));
+        return Outcome::answer(refuse(NO_TRANSACTIONS));
     }
-    match broker.catalogue.next_producer_id() {
-        Err(refusal) => Outcome::Answer(refuse(refusal.code)),
+    match state.catalogue.next_producer_id() {
+        Err(refusal) => Outcome::answer(refuse(refusal.code)),
         Ok((id, reserves)) => {
             let answer = InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0);
-            let point = reserves.then(|| broker.catalogue.request_sync(broker.syncer())).flatten();
+            let point = reserves.then(|| state.persist_catalogue()).flatten();
             let otherwise = refuse(ErrorCode::KAFKA_STORAGE_ERROR);
-            Outcome::Durable { point, answer: ResponseKind::InitProducerId(answer), otherwise }
+            Outcome::durable(point, ResponseKind::InitProducerId(answer), otherwise)
         }
     }
 }

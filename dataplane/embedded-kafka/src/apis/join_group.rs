@@ -1,6 +1,6 @@
 //! JoinGroup: handed to the coordinator, answered when the rebalance completes.
 
-use std::rc::Rc;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use kafka_wire::cold::ResponseKind;
@@ -8,37 +8,30 @@ use kafka_wire::cold::types::join_group_response::JoinGroupResponseMember;
 use kafka_wire::cold::types::{JoinGroupRequest, JoinGroupResponse};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::outcome::Outcome;
 use crate::apis::text;
-use crate::broker::{Broker, Now, Outcome, Peer, wait_of};
-use crate::groups::{Join, Joined, Protocol};
+use crate::apis::wait_of;
+use crate::groups::{JoinGroup, Joined, Protocol};
 use crate::limits::CLIENT_ID_BYTES_MAX;
 use crate::sentence::bounded;
-use crate::slot::Slot;
 
 /// From here a new member is told its id before it may join (KIP-394).
 const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 
-pub fn handle(
-    broker: &mut Broker,
-    slot: &Rc<Slot>,
-    client_id: &str,
-    peer: &Peer,
-    request: JoinGroupRequest,
-    now: Now,
-) -> Outcome {
+pub fn handle(version: i16, client_id: &str, client_ip: IpAddr, request: JoinGroupRequest) -> Outcome {
     let session_timeout = wait_of(request.session_timeout_ms, Duration::MAX);
     let rebalance_timeout = match request.rebalance_timeout_ms {
         // Version 0 has none.
         ..0 => session_timeout,
         ms => wait_of(ms, Duration::MAX),
     };
-    let join = Join {
+    let join = JoinGroup {
         group: request.group_id.0.to_string(),
         member: request.member_id.to_string(),
         instance: request.group_instance_id.map(|instance| instance.to_string()),
         // Member ids begin with it, and DescribeGroups shows it.
         client_id: bounded(client_id.to_owned(), CLIENT_ID_BYTES_MAX),
-        client_host: format!("/{}", peer.ip),
+        client_host: format!("/{client_ip}"),
         session_timeout,
         rebalance_timeout,
         protocol_type: request.protocol_type.to_string(),
@@ -47,11 +40,9 @@ pub fn handle(
             .into_iter()
             .map(|protocol| Protocol { name: protocol.name.to_string(), metadata: compact(protocol.metadata) })
             .collect(),
-        member_id_required: slot.version >= MEMBER_ID_REQUIRED_FROM,
+        member_id_required: version >= MEMBER_ID_REQUIRED_FROM,
     };
-    let ticket = broker.take_ticket(slot);
-    broker.groups.join(join, ticket, now.at);
-    Outcome::Kept
+    Outcome::Join(Box::new(join))
 }
 
 /// What a member says is kept for as long as it lives: it must not keep the frame it came in.

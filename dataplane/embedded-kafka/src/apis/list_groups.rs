@@ -5,15 +5,16 @@ use kafka_wire::cold::types::list_groups_response::ListedGroup;
 use kafka_wire::cold::types::{GroupId, ListGroupsRequest, ListGroupsResponse};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::outcome::Outcome;
 use crate::apis::text;
-use crate::broker::{Broker, Outcome};
-use crate::groups::State;
+use crate::groups::GroupState;
+use crate::state::State;
 
-pub fn handle(broker: &Broker, version: i16, request: ListGroupsRequest) -> Outcome {
-    let live = broker.groups.list().map(|(id, state, protocol_type)| (id.to_owned(), state, protocol_type.to_owned()));
-    let idle = broker.offsets.groups().filter(|id| broker.groups.describe(id).is_none());
-    let idle = idle.map(|id| (id.to_owned(), State::Empty, "consumer".to_owned()));
-    let wanted_state = |state: State| {
+pub fn handle(state: &State, version: i16, request: ListGroupsRequest) -> Outcome {
+    let live = state.groups.list().map(|(id, state, protocol_type)| (id.to_owned(), state, protocol_type.to_owned()));
+    let idle = state.offsets.groups().filter(|id| state.groups.describe(id).is_none());
+    let idle = idle.map(|id| (id.to_owned(), GroupState::Empty, "consumer".to_owned()));
+    let wanted_state = |state: GroupState| {
         request.states_filter.is_empty()
             || request.states_filter.iter().any(|name| name.eq_ignore_ascii_case(state.name()))
     };
@@ -30,7 +31,7 @@ pub fn handle(broker: &Broker, version: i16, request: ListGroupsRequest) -> Outc
             }
             group
         });
-    Outcome::Answer(ResponseKind::ListGroups(ListGroupsResponse::default().with_groups(groups.collect())))
+    Outcome::answer(ResponseKind::ListGroups(ListGroupsResponse::default().with_groups(groups.collect())))
 }
 
 pub fn refuse(code: ErrorCode) -> ResponseKind {

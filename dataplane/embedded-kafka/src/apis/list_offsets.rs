@@ -6,22 +6,28 @@ use kafka_wire::cold::types::list_offsets_response::{ListOffsetsPartitionRespons
 use kafka_wire::cold::types::{ListOffsetsRequest, ListOffsetsResponse};
 use kafka_wire::error_code::ErrorCode;
 
+use crate::apis::NOT_HERE;
 use crate::apis::once::{merged, once};
-use crate::broker::{Broker, NOT_HERE, Outcome};
-use crate::limits::LEADER_EPOCH;
-use crate::partition::Wanted;
+use crate::apis::outcome::Outcome;
+use crate::limits::{LEADER_EPOCH, LOOKUP_BYTES_PER_REQUEST_MAX};
+use crate::state::State;
+use crate::state::partition::Wanted;
 
 /// From here the answer says which epoch the offset belongs to.
 const EPOCH_FROM: i16 = 4;
 
-pub fn handle(broker: &mut Broker, version: i16, request: ListOffsetsRequest) -> Outcome {
+/// Of a partition beyond what one request may look through: clients ask again for those that got it.
+const NOT_NOW: ErrorCode = ErrorCode::OFFSET_NOT_AVAILABLE;
+
+pub fn handle(state: &mut State, version: i16, request: ListOffsetsRequest) -> Outcome {
     // A lookup by time may decompress a batch: a partition named twice is looked at not even once, as in Kafka.
     let topics = merged(request.topics.into_iter().map(|topic| (topic.name, topic.partitions)));
+    let mut opened_bytes = 0;
     let topics = topics.into_iter().map(|(name, partitions)| {
         let partitions = once(partitions, |asked| asked.partition_index).into_iter().map(|(asked, doubled)| {
             let answer = match doubled {
                 true => failed(asked.partition_index, ErrorCode::INVALID_REQUEST),
-                false => one(broker, name.0.as_str(), &asked),
+                false => one(state, name.0.as_str(), &asked, &mut opened_bytes),
             };
             let knows_epoch = version >= EPOCH_FROM && answer.offset >= 0;
             answer.with_leader_epoch(if knows_epoch { LEADER_EPOCH } else { -1 })
@@ -30,7 +36,7 @@ pub fn handle(broker: &mut Broker, version: i16, request: ListOffsetsRequest) ->
         ListOffsetsTopicResponse::default().with_name(name).with_partitions(partitions)
     });
     let topics = topics.collect();
-    Outcome::Answer(ResponseKind::ListOffsets(ListOffsetsResponse::default().with_topics(topics)))
+    Outcome::answer(ResponseKind::ListOffsets(ListOffsetsResponse::default().with_topics(topics)))
 }
 
 pub fn refuse(request: &ListOffsetsRequest, code: ErrorCode) -> ResponseKind {
@@ -41,7 +47,12 @@ pub fn refuse(request: &ListOffsetsRequest, code: ErrorCode) -> ResponseKind {
     ResponseKind::ListOffsets(ListOffsetsResponse::default().with_topics(topics.collect()))
 }
 
-fn one(broker: &mut Broker, topic: &str, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+fn one(
+    state: &mut State,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    opened_bytes: &mut usize,
+) -> ListOffsetsPartitionResponse {
     let index = asked.partition_index;
     let found = |offset, timestamp| {
         ListOffsetsPartitionResponse::default()
@@ -49,7 +60,7 @@ fn one(broker: &mut Broker, topic: &str, asked: &ListOffsetsPartition) -> ListOf
             .with_offset(offset)
             .with_timestamp(timestamp)
     };
-    if let Some(null) = &broker.null {
+    if let Some(null) = &state.null {
         return match asked.timestamp {
             -1 => found(null.end(topic.as_bytes(), index), -1),
             _ => found(0, -1),
@@ -64,11 +75,14 @@ fn one(broker: &mut Broker, topic: &str, asked: &ListOffsetsPartition) -> ListOf
         timestamp if timestamp >= 0 => Wanted::Timestamp(timestamp),
         _ => return failed(index, ErrorCode::UNSUPPORTED_VERSION),
     };
-    let Some(partition) = broker.partition(topic, index) else { return failed(index, NOT_HERE) };
+    let Some(partition) = state.partition(topic, index) else { return failed(index, NOT_HERE) };
     if asked.current_leader_epoch > LEADER_EPOCH {
         return failed(index, ErrorCode::UNKNOWN_LEADER_EPOCH);
     }
-    match partition.find(wanted) {
+    if wanted.is_by_time() && *opened_bytes >= LOOKUP_BYTES_PER_REQUEST_MAX {
+        return failed(index, NOT_NOW);
+    }
+    match partition.find(wanted, opened_bytes) {
         Ok((offset, timestamp)) => found(offset, timestamp),
         Err(refusal) => failed(index, refusal.code),
     }

@@ -10,33 +10,45 @@ use kafka_wire::cold::types::{BrokerId, MetadataRequest, MetadataResponse, Topic
 use kafka_wire::error_code::ErrorCode;
 use tracing::info;
 
-use crate::apis::create_topics::fresh_topic_id;
+use crate::apis::NOT_HERE;
 use crate::apis::once::distinct;
+use crate::apis::outcome::Outcome;
 use crate::apis::{text, wire_id};
-use crate::broker::{Broker, NOT_HERE, Now, Outcome};
+use crate::clock::Now;
 use crate::limits::{LEADER_EPOCH, NODE_ID};
-use crate::topics::{NewTopic, TopicId};
+use crate::state::State;
+use crate::state::catalogue::{NewTopic, TopicId, check_name, fresh_topic_id};
 
-pub fn handle(broker: &mut Broker, version: i16, request: MetadataRequest, now: Now) -> Outcome {
-    let create = broker.config.auto_create && (version < 4 || request.allow_auto_topic_creation);
-    let mut created = false;
+/// What becomes of a topic that is asked for and not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Create,
+    Report,
+}
+
+pub fn handle(state: &mut State, version: i16, request: MetadataRequest, now: Now) -> Outcome {
+    let missing = match state.config.auto_create && (version < 4 || request.allow_auto_topic_creation) {
+        true => Missing::Create,
+        false => Missing::Report,
+    };
+    let known = state.catalogue.topic_count();
     let topics = match request.topics {
         // Version 0 has no null: there an empty list asks for all.
-        None => all(broker),
-        Some(topics) if version == 0 && topics.is_empty() => all(broker),
+        None => all(state),
+        Some(topics) if version == 0 && topics.is_empty() => all(state),
         Some(topics) => distinct(topics, |topic| (topic.name.clone(), topic.topic_id))
             .map(|wanted| match wanted.name {
-                Some(name) => by_name(broker, name.0.as_str(), create, &mut created, now),
-                None => by_id(broker, *wanted.topic_id.as_bytes()),
+                Some(name) => by_name(state, name.0.as_str(), missing, now),
+                None => by_id(state, *wanted.topic_id.as_bytes()),
             })
             .collect(),
     };
-    let answer = ResponseKind::Metadata(response(broker, topics));
-    match created {
-        false => Outcome::Answer(answer),
-        true => {
-            let otherwise = ResponseKind::Metadata(response(broker, Vec::new()));
-            Outcome::Durable { point: broker.catalogue.request_sync(broker.syncer()), answer, otherwise }
+    let answer = ResponseKind::Metadata(response(state, topics));
+    match state.catalogue.topic_count() == known {
+        true => Outcome::answer(answer),
+        false => {
+            let otherwise = ResponseKind::Metadata(response(state, Vec::new()));
+            Outcome::durable(state.persist_catalogue(), answer, otherwise)
         }
     }
 }
@@ -47,56 +59,55 @@ pub fn refuse(request: &MetadataRequest, code: ErrorCode) -> ResponseKind {
     ResponseKind::Metadata(MetadataResponse::default().with_topics(topics.collect()).with_error_code(0))
 }
 
-fn response(broker: &Broker, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
+fn response(state: &State, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
     let this = MetadataResponseBroker::default()
         .with_node_id(BrokerId(NODE_ID))
-        .with_host(text(&broker.config.host))
-        .with_port(i32::from(broker.config.port));
+        .with_host(text(&state.config.host))
+        .with_port(i32::from(state.config.port));
     MetadataResponse::default()
         .with_brokers(vec![this])
-        .with_cluster_id(Some(text(&broker.config.cluster_id)))
+        .with_cluster_id(Some(text(&state.config.cluster_id)))
         .with_controller_id(BrokerId(NODE_ID))
         .with_topics(topics)
 }
 
-fn all(broker: &Broker) -> Vec<MetadataResponseTopic> {
-    match &broker.null {
+fn all(state: &State) -> Vec<MetadataResponseTopic> {
+    match &state.null {
         Some(null) => null.names().map(|name| described(name, None, null.partitions(name.as_bytes()))).collect(),
         None => {
-            broker.catalogue.topics().map(|topic| described(&topic.name, Some(&topic.id), topic.partitions)).collect()
+            state.catalogue.topics().map(|topic| described(&topic.name, Some(&topic.id), topic.partitions)).collect()
         }
     }
 }
 
-fn by_name(broker: &mut Broker, name: &str, create: bool, created: &mut bool, now: Now) -> MetadataResponseTopic {
-    if let Some(null) = &broker.null {
+fn by_name(state: &mut State, name: &str, missing: Missing, now: Now) -> MetadataResponseTopic {
+    if let Some(null) = &state.null {
         return described(name, None, null.partitions(name.as_bytes()));
     }
-    if let Some(topic) = broker.catalogue.topic(name) {
+    if let Some(topic) = state.catalogue.topic(name) {
         return described(name, Some(&topic.id), topic.partitions);
     }
     let failed = |code: ErrorCode| {
         MetadataResponseTopic::default().with_name(Some(TopicName(text(name)))).with_error_code(code.0)
     };
-    if let Err(refusal) = crate::topics::check_name(name) {
+    if let Err(refusal) = check_name(name) {
         return failed(refusal.code);
     }
-    if !create {
+    if missing == Missing::Report {
         return failed(NOT_HERE);
     }
     let wanted = NewTopic { name: name.to_owned(), partitions: -1, replication_factor: -1, ..NewTopic::default() };
-    match super::create_topics::create(broker, &wanted, fresh_topic_id(), now) {
+    match state.create_topic(&wanted, fresh_topic_id(), now) {
         Ok(meta) => {
             info!(topic = name, partitions = meta.partitions, "topic created because a client asked for it");
-            *created = true;
             described(name, Some(&meta.id), meta.partitions)
         }
         Err(refusal) => failed(refusal.code),
     }
 }
 
-fn by_id(broker: &Broker, id: TopicId) -> MetadataResponseTopic {
-    match broker.names.by_id(&id).and_then(|name| broker.catalogue.topic(name)) {
+fn by_id(state: &State, id: TopicId) -> MetadataResponseTopic {
+    match state.names.by_id(&id).and_then(|name| state.catalogue.topic(name)) {
         Some(topic) => described(&topic.name, Some(&topic.id), topic.partitions),
         None => {
             MetadataResponseTopic::default().with_topic_id(wire_id(&id)).with_error_code(ErrorCode::UNKNOWN_TOPIC_ID.0)

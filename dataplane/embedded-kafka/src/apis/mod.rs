@@ -1,4 +1,6 @@
-//! One file per API: how this broker answers it, and how it refuses it with a given code.
+//! One file per API: `handle` says what becomes of a request, `refuse` how it is answered with a given code.
+//!
+//! They work on the state and return an [`outcome::Outcome`]; `once.rs` and `options.rs` are what several share.
 
 pub mod alter_configs;
 pub mod api_versions;
@@ -26,24 +28,23 @@ pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
-pub mod once;
+mod once;
+mod options;
+pub mod outcome;
 pub mod produce;
 pub mod sasl_authenticate;
 pub mod sasl_handshake;
 pub mod sync_group;
 
 use std::ops::RangeInclusive;
-use std::rc::Rc;
+use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_wire::api_key::ApiKey;
-use kafka_wire::cold::{self, RequestKind, ResponseKind, StrBytes};
+use kafka_wire::cold::{self, StrBytes};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages;
-use tracing::warn;
 
-use crate::slot::Slot;
-use crate::topics::TopicId;
+use crate::state::catalogue::TopicId;
 
 /// Everything this broker offers. What is spoken comes from the codec; OffsetCommit and OffsetFetch stop before the
 /// versions that name topics by id only (KIP-848).
@@ -103,62 +104,25 @@ pub fn advertised(api: ApiKey) -> Option<RangeInclusive<i16>> {
     }
 }
 
-/// Answers a request with an error without applying it. False: it could not be read.
-pub fn refuse(slot: &Rc<Slot>, body: Bytes, code: ErrorCode) -> bool {
-    let version = slot.version;
-    let response = match slot.api {
-        ApiKey::ApiVersions => {
-            api_versions::refuse(slot, code);
-            return true;
-        }
-        ApiKey::Produce => return produce::refuse(slot, body, code),
-        ApiKey::Fetch => return fetch::refuse(slot, body, code),
-        api => match cold::decode_request(api, version, body) {
-            Ok(request) => refusal(version, &request, code),
-            Err(err) => {
-                warn!(%api, version, %err, "request cannot be read");
-                None
-            }
-        },
-    };
-    if let Some(response) = &response {
-        slot.answer_cold(response);
-    }
-    response.is_some()
+/// The code of a partition or topic that is not there.
+const NOT_HERE: ErrorCode = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+
+/// Whether a request wants something done, or only to know whether it could be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Intent {
+    Validate,
+    Apply,
 }
 
-/// The answer that says `code` wherever this response has room for it.
-fn refusal(version: i16, request: &RequestKind, code: ErrorCode) -> Option<ResponseKind> {
-    Some(match request {
-        RequestKind::Metadata(request) => metadata::refuse(request, code),
-        RequestKind::ListOffsets(request) => list_offsets::refuse(request, code),
-        RequestKind::FindCoordinator(request) => find_coordinator::refuse(version, request, code),
-        RequestKind::JoinGroup(request) => join_group::refuse(version, request, code),
-        RequestKind::SyncGroup(_) => sync_group::refuse(code),
-        RequestKind::Heartbeat(_) => heartbeat::refuse(code),
-        RequestKind::LeaveGroup(_) => leave_group::refuse(code),
-        RequestKind::OffsetCommit(request) => offset_commit::refuse(request, code),
-        RequestKind::OffsetFetch(request) => offset_fetch::refuse(version, request, code),
-        RequestKind::DescribeGroups(request) => describe_groups::refuse(request, code),
-        RequestKind::ListGroups(_) => list_groups::refuse(code),
-        RequestKind::DeleteGroups(request) => delete_groups::refuse(request, code),
-        RequestKind::InitProducerId(_) => init_producer_id::refuse(code),
-        RequestKind::CreateTopics(request) => create_topics::refuse(request, code),
-        RequestKind::DeleteTopics(request) => delete_topics::refuse(version, request, code),
-        RequestKind::CreatePartitions(request) => create_partitions::refuse(request, code),
-        RequestKind::DeleteRecords(request) => delete_records::refuse(request, code),
-        RequestKind::DescribeConfigs(request) => describe_configs::refuse(request, code),
-        RequestKind::IncrementalAlterConfigs(request) => incremental_alter_configs::refuse(request, code),
-        RequestKind::AlterConfigs(request) => alter_configs::refuse(request, code),
-        RequestKind::OffsetDelete(_) => offset_delete::refuse(code),
-        RequestKind::DescribeLogDirs(_) => describe_log_dirs::refuse(code),
-        RequestKind::DescribeTopicPartitions(request) => describe_topic_partitions::refuse(request, code),
-        RequestKind::DescribeClientQuotas(_) => describe_client_quotas::refuse(code),
-        RequestKind::DescribeCluster(_) => describe_cluster::refuse(code),
-        RequestKind::SaslHandshake(_) => sasl_handshake::refuse(code),
-        RequestKind::SaslAuthenticate(_) => sasl_authenticate::refuse(code),
-        _ => return None,
-    })
+impl Intent {
+    fn of(validate_only: bool) -> Intent {
+        if validate_only { Intent::Validate } else { Intent::Apply }
+    }
+}
+
+/// As long as a client asks us to wait, and no longer than `most`.
+fn wait_of(ms: i32, most: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(most)
 }
 
 fn text(value: &str) -> StrBytes {

@@ -7,26 +7,29 @@ use kafka_wire::cold::types::{OffsetCommitRequest, OffsetCommitResponse};
 use kafka_wire::error_code::ErrorCode;
 use tracing::error;
 
-use crate::broker::{Broker, NOT_HERE, Now, Outcome};
+use crate::apis::NOT_HERE;
+use crate::apis::outcome::Outcome;
+use crate::clock::Now;
 use crate::groups::Caller;
 use crate::limits::{OFFSET_METADATA_BYTES_MAX, OFFSETS_MAX, OFFSETS_WITHOUT_MEMBERS_MAX};
-use crate::offsets::{Committed, OffsetsError};
+use crate::state::State;
+use crate::state::offsets::{Committed, OffsetsError};
 
-pub fn handle(broker: &mut Broker, request: OffsetCommitRequest, now: Now) -> Outcome {
+pub fn handle(state: &mut State, request: OffsetCommitRequest, now: Now) -> Outcome {
     let caller = Caller {
         group: request.group_id.0.as_str(),
         generation: request.generation_id_or_member_epoch,
         member: request.member_id.as_str(),
         instance: request.group_instance_id.as_deref(),
     };
-    if let Err(code) = broker.groups.may_commit(caller, now.at) {
-        return Outcome::Answer(refuse(&request, code));
+    if let Err(code) = state.groups.may_commit(caller, now.at) {
+        return Outcome::answer(refuse(&request, code));
     }
     let mut commits = Vec::new();
     let answer = each(&request, |topic, partition| {
         let index = partition.partition_index;
         let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
-        if broker.null.is_none() && broker.partition(topic, index).is_none() {
+        if state.null.is_none() && state.partition(topic, index).is_none() {
             return NOT_HERE;
         }
         if metadata.len() > OFFSET_METADATA_BYTES_MAX {
@@ -41,23 +44,20 @@ pub fn handle(broker: &mut Broker, request: OffsetCommitRequest, now: Now) -> Ou
         commits.push((topic.to_owned(), index, committed));
         ErrorCode::NONE
     });
-    let has_members = broker.groups.has_members(caller.group);
+    let has_members = state.groups.has_members(caller.group);
     let room = if has_members { OFFSETS_MAX } else { OFFSETS_WITHOUT_MEMBERS_MAX };
-    match broker.offsets.commit(caller.group, commits, room, &broker.catalogue) {
-        Ok(()) => Outcome::Durable {
-            point: broker.offsets.request_sync(broker.syncer()),
-            answer,
-            otherwise: refuse(&request, ErrorCode::KAFKA_STORAGE_ERROR),
-        },
+    match state.offsets.commit(caller.group, commits, room, &state.catalogue) {
+        Ok(()) => {
+            let otherwise = refuse(&request, ErrorCode::KAFKA_STORAGE_ERROR);
+            Outcome::durable(state.persist_offsets(), answer, otherwise)
+        }
         Err(err) => {
             error!(%err, group = caller.group, "offsets cannot be committed");
-            Outcome::Answer(refuse(
-                &request,
-                match err {
-                    OffsetsError::Full { .. } => ErrorCode::POLICY_VIOLATION,
-                    OffsetsError::Journal(_) => ErrorCode::KAFKA_STORAGE_ERROR,
-                },
-            ))
+            let code = match err {
+                OffsetsError::Full { .. } => ErrorCode::POLICY_VIOLATION,
+                OffsetsError::Journal(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+            };
+            Outcome::answer(refuse(&request, code))
         }
     }
 }

@@ -7,15 +7,17 @@ use kafka_wire::cold::{ResponseKind, decode_subscription};
 use kafka_wire::error_code::ErrorCode;
 use tracing::error;
 
+use crate::apis::NOT_HERE;
 use crate::apis::once::merged;
-use crate::broker::{Broker, NOT_HERE, Outcome};
-use crate::groups::State;
+use crate::apis::outcome::Outcome;
+use crate::groups::GroupState;
+use crate::state::State;
 
-pub fn handle(broker: &mut Broker, request: OffsetDeleteRequest) -> Outcome {
+pub fn handle(state: &mut State, request: OffsetDeleteRequest) -> Outcome {
     let group = request.group_id.0.as_str();
-    let read = match read_topics(broker, group) {
+    let read = match read_topics(state, group) {
         Ok(read) => read,
-        Err(code) => return Outcome::Answer(refuse(code)),
+        Err(code) => return Outcome::answer(refuse(code)),
     };
     let mut deleted = Vec::new();
     let topics = merged(request.topics.into_iter().map(|topic| (topic.name, topic.partitions)));
@@ -25,7 +27,7 @@ pub fn handle(broker: &mut Broker, request: OffsetDeleteRequest) -> Outcome {
             let index = partition.partition_index;
             let code = if read.contains(topic) {
                 ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC
-            } else if broker.null.is_none() && broker.partition(topic, index).is_none() {
+            } else if state.null.is_none() && state.partition(topic, index).is_none() {
                 NOT_HERE
             } else {
                 deleted.push((topic.to_owned(), index));
@@ -37,13 +39,13 @@ pub fn handle(broker: &mut Broker, request: OffsetDeleteRequest) -> Outcome {
         OffsetDeleteResponseTopic::default().with_name(name).with_partitions(partitions)
     });
     let answer = OffsetDeleteResponse::default().with_topics(topics.collect());
-    if let Err(err) = broker.offsets.delete_partitions(group, &deleted) {
+    if let Err(err) = state.offsets.delete_partitions(group, &deleted) {
         error!(%err, group, "offsets cannot be deleted");
-        return Outcome::Answer(refuse(ErrorCode::KAFKA_STORAGE_ERROR));
+        return Outcome::answer(refuse(ErrorCode::KAFKA_STORAGE_ERROR));
     }
     let otherwise = refuse(ErrorCode::KAFKA_STORAGE_ERROR);
     let answer = ResponseKind::OffsetDelete(answer);
-    Outcome::Durable { point: broker.offsets.request_sync(broker.syncer()), answer, otherwise }
+    Outcome::durable(state.persist_offsets(), answer, otherwise)
 }
 
 pub fn refuse(code: ErrorCode) -> ResponseKind {
@@ -51,9 +53,9 @@ pub fn refuse(code: ErrorCode) -> ResponseKind {
 }
 
 /// What the members of a group read; members that do not say so as consumers do keep every offset.
-fn read_topics(broker: &Broker, group: &str) -> Result<HashSet<String>, ErrorCode> {
-    let Some(described) = broker.groups.describe(group) else {
-        return match broker.offsets.has_group(group) {
+fn read_topics(state: &State, group: &str) -> Result<HashSet<String>, ErrorCode> {
+    let Some(described) = state.groups.describe(group) else {
+        return match state.offsets.has_group(group) {
             true => Ok(HashSet::default()),
             false => Err(ErrorCode::GROUP_ID_NOT_FOUND),
         };
@@ -62,7 +64,7 @@ fn read_topics(broker: &Broker, group: &str) -> Result<HashSet<String>, ErrorCod
     for member in described.members {
         // Between two assignments nobody's subscription is settled.
         let subscription = match described.state {
-            State::Stable if described.protocol_type == "consumer" => decode_subscription(member.metadata).ok(),
+            GroupState::Stable if described.protocol_type == "consumer" => decode_subscription(member.metadata).ok(),
             _ => None,
         };
         let (_, subscription) = subscription.ok_or(ErrorCode::NON_EMPTY_GROUP)?;

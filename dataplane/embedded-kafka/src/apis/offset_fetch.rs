@@ -9,10 +9,11 @@ use kafka_wire::cold::types::{OffsetFetchRequest, OffsetFetchResponse, TopicName
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::once::{distinct, merged};
+use crate::apis::outcome::Outcome;
 use crate::apis::{TOO_MUCH, text};
-use crate::broker::{Broker, Outcome};
 use crate::limits::GATHERED_BYTES_MAX;
-use crate::offsets::{Committed, Offsets};
+use crate::state::State;
+use crate::state::offsets::{Committed, Offsets};
 
 const MANY_FROM: i16 = 8;
 /// Before this version there is no place for an error but in the partitions.
@@ -40,18 +41,18 @@ impl Found {
     }
 }
 
-pub fn handle(broker: &Broker, version: i16, request: OffsetFetchRequest) -> Outcome {
-    let offsets = &broker.offsets;
+pub fn handle(state: &State, version: i16, request: OffsetFetchRequest) -> Outcome {
+    let offsets = &state.offsets;
     let response = OffsetFetchResponse::default();
     let mut room_bytes = GATHERED_BYTES_MAX;
     if version < MANY_FROM {
         let asked = request.topics.iter().flatten().map(|topic| (topic.name.clone(), topic.partition_indexes.clone()));
         let asked = request.topics.is_some().then(|| asked.collect());
         let Some(topics) = find(offsets, request.group_id.0.as_str(), asked, &mut room_bytes) else {
-            return Outcome::Answer(refuse(version, &request, TOO_MUCH));
+            return Outcome::answer(refuse(version, &request, TOO_MUCH));
         };
         let topics = topics.into_iter().map(|(name, found)| single(version, name, found)).collect();
-        return Outcome::Answer(ResponseKind::OffsetFetch(response.with_topics(topics)));
+        return Outcome::answer(ResponseKind::OffsetFetch(response.with_topics(topics)));
     }
     let groups = distinct(request.groups, |group| group.group_id.0.clone()).map(|group| {
         let asked =
@@ -64,7 +65,7 @@ pub fn handle(broker: &Broker, version: i16, request: OffsetFetchRequest) -> Out
         }
     });
     let groups = groups.collect();
-    Outcome::Answer(ResponseKind::OffsetFetch(response.with_groups(groups)))
+    Outcome::answer(ResponseKind::OffsetFetch(response.with_groups(groups)))
 }
 
 pub fn refuse(version: i16, request: &OffsetFetchRequest, code: ErrorCode) -> ResponseKind {

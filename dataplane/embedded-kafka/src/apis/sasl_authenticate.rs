@@ -5,10 +5,10 @@ use kafka_wire::cold::types::SaslAuthenticateResponse;
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::message;
-use crate::broker::Outcome;
+use crate::apis::outcome::Outcome;
 
 pub fn handle() -> Outcome {
-    Outcome::Answer(refuse(ErrorCode::ILLEGAL_SASL_STATE))
+    Outcome::answer(refuse(ErrorCode::ILLEGAL_SASL_STATE))
 }
 
 pub fn refuse(code: ErrorCode) -> ResponseKind {

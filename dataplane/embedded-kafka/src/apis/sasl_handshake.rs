@@ -5,11 +5,11 @@ use kafka_wire::cold::types::{SaslHandshakeRequest, SaslHandshakeResponse};
 use kafka_wire::error_code::ErrorCode;
 use tracing::warn;
 
-use crate::broker::Outcome;
+use crate::apis::outcome::Outcome;
 
 pub fn handle(request: &SaslHandshakeRequest) -> Outcome {
     warn!(mechanism = %request.mechanism, "a client wants to authenticate, this broker has no users");
-    Outcome::Answer(refuse(ErrorCode::UNSUPPORTED_SASL_MECHANISM))
+    Outcome::answer(refuse(ErrorCode::UNSUPPORTED_SASL_MECHANISM))
 }
 
 pub fn refuse(code: ErrorCode) -> ResponseKind {

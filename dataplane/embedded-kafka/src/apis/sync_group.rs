@@ -1,34 +1,29 @@
 //! SyncGroup: the leader hands out assignments, the others wait for theirs.
 
-use std::rc::Rc;
-
 use kafka_wire::cold::ResponseKind;
 use kafka_wire::cold::types::{SyncGroupRequest, SyncGroupResponse};
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::join_group::compact;
+use crate::apis::outcome::Outcome;
 use crate::apis::text;
-use crate::broker::{Broker, Now, Outcome};
-use crate::groups::{Caller, Synced};
-use crate::slot::Slot;
+use crate::groups::{SyncGroup, Synced};
 
-pub fn handle(broker: &mut Broker, slot: &Rc<Slot>, request: SyncGroupRequest, now: Now) -> Outcome {
-    let ticket = broker.take_ticket(slot);
-    let caller = Caller {
-        group: request.group_id.0.as_str(),
+pub fn handle(request: SyncGroupRequest) -> Outcome {
+    let sync = SyncGroup {
+        group: request.group_id.0.to_string(),
         generation: request.generation_id,
-        member: request.member_id.as_str(),
-        instance: request.group_instance_id.as_deref(),
+        member: request.member_id.to_string(),
+        instance: request.group_instance_id.map(|instance| instance.to_string()),
+        protocol_type: request.protocol_type.map(|kind| kind.to_string()),
+        protocol: request.protocol_name.map(|name| name.to_string()),
+        assignments: request
+            .assignments
+            .into_iter()
+            .map(|assigned| (assigned.member_id.to_string(), compact(assigned.assignment)))
+            .collect(),
     };
-    let assignments = request
-        .assignments
-        .into_iter()
-        .map(|assigned| (assigned.member_id.to_string(), compact(assigned.assignment)))
-        .collect();
-    let protocol_type = request.protocol_type.as_deref();
-    let protocol = request.protocol_name.as_deref();
-    broker.groups.sync(caller, protocol_type, protocol, assignments, ticket, now.at);
-    Outcome::Kept
+    Outcome::Sync(Box::new(sync))
 }
 
 /// The coordinator's answer on the wire.

@@ -1,12 +1,11 @@
 //! One member of a group: who it is, what it speaks, what it waits for.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_wire::error_code::ErrorCode;
 
-use super::{Join, Joined, Reply, Synced, Ticket};
+use crate::groups::{JoinGroup, Joined, Replies, Reply, Synced, Ticket};
 
 /// An assignment strategy a member offers, with its subscription in that strategy's format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,11 +15,11 @@ pub struct Protocol {
 }
 
 /// What the broker keeps of a member's subscriptions, names included.
-pub(super) fn metadata_bytes(protocols: &[Protocol]) -> usize {
+pub fn metadata_bytes(protocols: &[Protocol]) -> usize {
     protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
 }
 
-pub(super) struct Member {
+pub struct Member {
     pub id: String,
     pub instance: Option<String>,
     pub client_id: String,
@@ -40,7 +39,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub fn new(join: Join, id: String, joined: u64, now: Instant) -> Member {
+    pub fn new(join: JoinGroup, id: String, joined: u64, now: Instant) -> Member {
         Member {
             id,
             instance: join.instance,
@@ -58,7 +57,7 @@ impl Member {
         }
     }
 
-    pub fn update(&mut self, join: Join, now: Instant) {
+    pub fn update(&mut self, join: JoinGroup, now: Instant) {
         self.protocols = join.protocols;
         self.session_timeout = join.session_timeout;
         self.rebalance_timeout = join.rebalance_timeout;
@@ -81,7 +80,7 @@ impl Member {
     }
 
     /// Ends whatever it waits for with an error.
-    pub fn answer_waiting(&mut self, error: ErrorCode, replies: &mut VecDeque<(Ticket, Reply)>) {
+    pub fn answer_waiting(&mut self, error: ErrorCode, replies: &mut Replies) {
         if let Some(ticket) = self.awaiting_join.take() {
             replies.push_back((ticket, Reply::Joined(Joined::refused(error, &self.id))));
         }

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use proptest::prelude::*;
 
+use super::coordinator::splitmix;
 use super::*;
+use crate::limits::{GROUP_EMPTY_KEEP, GROUP_MEMBERS_MAX};
 
 const SESSION: Duration = Duration::from_secs(10);
 const REBALANCE: Duration = Duration::from_secs(60);
@@ -14,6 +17,18 @@ struct World {
     now: Instant,
     next_ticket: Ticket,
     replies: HashMap<Ticket, Reply>,
+}
+
+fn sync_group(member: &str, generation: i32, assignments: Vec<(String, Bytes)>) -> SyncGroup {
+    SyncGroup {
+        group: "g".to_owned(),
+        generation,
+        member: member.to_owned(),
+        instance: None,
+        protocol_type: None,
+        protocol: None,
+        assignments,
+    }
 }
 
 impl World {
@@ -38,8 +53,8 @@ impl World {
         self.collect();
     }
 
-    fn join_as(&mut self, member: &str, change: impl FnOnce(&mut Join)) -> Ticket {
-        let mut join = Join {
+    fn join_as(&mut self, member: &str, change: impl FnOnce(&mut JoinGroup)) -> Ticket {
+        let mut join = JoinGroup {
             group: "g".to_owned(),
             member: member.to_owned(),
             instance: None,
@@ -75,9 +90,8 @@ impl World {
 
     fn sync(&mut self, member: &str, generation: i32, assignments: &[(&str, &'static [u8])]) -> Ticket {
         self.next_ticket += 1;
-        let caller = Caller { group: "g", generation, member, instance: None };
         let assignments = assignments.iter().map(|(id, bytes)| ((*id).to_owned(), Bytes::from_static(bytes))).collect();
-        self.groups.sync(caller, None, None, assignments, self.next_ticket, self.now);
+        self.groups.sync(sync_group(member, generation, assignments), self.next_ticket, self.now);
         self.collect();
         self.next_ticket
     }
@@ -105,7 +119,7 @@ impl World {
         code
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> GroupState {
         self.groups.describe("g").unwrap().state
     }
 
@@ -125,7 +139,7 @@ impl World {
         let syncs: Vec<Ticket> = ids[1..].to_vec().iter().map(|id| self.sync(id, generation, &[])).collect();
         let lead = self.sync(&ids[0].clone(), generation, &[]);
         syncs.into_iter().chain([lead]).for_each(|ticket| assert_eq!(self.synced(ticket).error, ErrorCode::NONE));
-        assert_eq!(self.state(), State::Stable);
+        assert_eq!(self.state(), GroupState::Stable);
         (ids, generation)
     }
 }
@@ -250,7 +264,7 @@ fn the_last_member_leaving_empties_the_group_and_later_it_is_forgotten() {
     let (ids, _) = world.stable(1);
     assert_eq!(world.leave("nobody"), ErrorCode::UNKNOWN_MEMBER_ID);
     assert_eq!(world.leave(&ids[0]), ErrorCode::NONE);
-    assert_eq!(world.state(), State::Empty);
+    assert_eq!(world.state(), GroupState::Empty);
     let ticket = world.join("");
     assert_eq!(world.joined(ticket).generation, 3, "generations go on");
     let member = world.groups.describe("g").unwrap().members[0].member.clone();
@@ -262,9 +276,40 @@ fn the_last_member_leaving_empties_the_group_and_later_it_is_forgotten() {
 }
 
 #[test]
+fn an_empty_group_is_not_forgotten_while_somebody_is_about_to_join_and_time_goes_on() {
+    // The deadline of the empty group stayed in the past while its newcomer was expected: the timer never ended.
+    let mut world = World::new();
+    let (ids, _) = world.stable(1);
+    world.leave(&ids[0]);
+    world.pass(GROUP_EMPTY_KEEP - SESSION / 2);
+    let told = world.join_as("", |join| join.member_id_required = true);
+    let member = world.joined(told).member;
+    world.pass(SESSION / 2);
+    let ticket = world.join(&member);
+    assert_eq!(world.joined(ticket).error, ErrorCode::NONE);
+}
+
+#[test]
+fn who_dies_while_its_leader_thinks_is_out_when_its_own_session_ends() {
+    // While it waited its session did not count, and the schedule was not looked at again when it got its assignment.
+    let mut world = World::new();
+    let leader = world.join("");
+    let leader = world.joined(leader).member;
+    let dead = world.join_as("", |join| join.session_timeout = SESSION / 10);
+    let again = world.join(&leader);
+    let (generation, dead) = (world.joined(again).generation, world.joined(dead).member);
+    let ticket = world.sync(&dead, generation, &[]);
+    world.pass(SESSION / 5);
+    let lead = world.sync(&leader, generation, &[]);
+    assert_eq!((world.synced(lead).error, world.synced(ticket).error), (ErrorCode::NONE, ErrorCode::NONE));
+    world.pass(SESSION / 5);
+    assert_eq!(world.heartbeat(&leader, generation), ErrorCode::REBALANCE_IN_PROGRESS);
+}
+
+#[test]
 fn a_static_member_comes_back_without_a_rebalance_and_its_old_self_is_fenced() {
     let mut world = World::new();
-    let fixed = |join: &mut Join| join.instance = Some("i1".to_owned());
+    let fixed = |join: &mut JoinGroup| join.instance = Some("i1".to_owned());
     let ticket = world.join_as("", fixed);
     let old = world.joined(ticket);
     let ticket = world.sync(&old.member, 1, &[(&old.member, b"all")]);
@@ -273,7 +318,7 @@ fn a_static_member_comes_back_without_a_rebalance_and_its_old_self_is_fenced() {
     let new = world.joined(ticket);
     assert_eq!((new.error, new.generation), (ErrorCode::NONE, 1), "the same generation");
     assert_ne!(new.member, old.member);
-    assert_eq!(world.state(), State::Stable);
+    assert_eq!(world.state(), GroupState::Stable);
     let ticket = world.sync(&new.member, 1, &[]);
     assert_eq!(world.synced(ticket).assignment, &b"all"[..], "and the same assignment");
     let old_self = Caller { group: "g", generation: 1, member: &old.member, instance: Some("i1") };
@@ -281,14 +326,14 @@ fn a_static_member_comes_back_without_a_rebalance_and_its_old_self_is_fenced() {
     let ticket = world.join_as(&old.member, fixed);
     assert_eq!(world.join_error(ticket), ErrorCode::FENCED_INSTANCE_ID);
     assert_eq!(world.groups.leave("g", "", Some("i1"), world.now), ErrorCode::NONE);
-    assert_eq!(world.state(), State::Empty);
+    assert_eq!(world.state(), GroupState::Empty);
 }
 
 #[test]
 fn the_protocol_most_members_prefer_is_chosen_and_strangers_are_refused() {
     let mut world = World::new();
     let speak = |names: &'static [&'static str]| {
-        move |join: &mut Join| join.protocols = names.iter().map(|name| protocol(name, b"m")).collect()
+        move |join: &mut JoinGroup| join.protocols = names.iter().map(|name| protocol(name, b"m")).collect()
     };
     let first = world.join_as("", speak(&["a", "b"]));
     let id = world.joined(first).member;
@@ -305,7 +350,10 @@ fn the_protocol_most_members_prefer_is_chosen_and_strangers_are_refused() {
 #[test]
 fn malformed_joins_are_refused() {
     for (row, (change, expected)) in [
-        (Box::new(|join: &mut Join| join.group.clear()) as Box<dyn Fn(&mut Join)>, ErrorCode::INVALID_GROUP_ID),
+        (
+            Box::new(|join: &mut JoinGroup| join.group.clear()) as Box<dyn Fn(&mut JoinGroup)>,
+            ErrorCode::INVALID_GROUP_ID,
+        ),
         (Box::new(|join| join.session_timeout = Duration::from_millis(1)), ErrorCode::INVALID_SESSION_TIMEOUT),
         (Box::new(|join| join.session_timeout = Duration::from_secs(1_000_000)), ErrorCode::INVALID_SESSION_TIMEOUT),
         (Box::new(|join| join.protocols.clear()), ErrorCode::INCONSISTENT_GROUP_PROTOCOL),
@@ -382,9 +430,7 @@ impl Simulated {
                         self.leader_of.iter().map(|id| (id.clone(), Bytes::from(id.clone()))).collect();
                     world.next_ticket += 1;
                     let ticket = world.next_ticket;
-                    let caller =
-                        Caller { group: "g", generation: self.generation, member: &self.member, instance: None };
-                    world.groups.sync(caller, None, None, all, ticket, world.now);
+                    world.groups.sync(sync_group(&self.member, self.generation, all), ticket, world.now);
                     world.collect();
                     self.syncing = Some(ticket);
                 }
@@ -467,12 +513,12 @@ proptest! {
         let alive: Vec<&Simulated> = clients.iter().filter(|client| client.alive).collect();
         match world.groups.describe("g") {
             Some(group) if !alive.is_empty() => {
-                prop_assert_eq!(group.state, State::Stable);
+                prop_assert_eq!(group.state, GroupState::Stable);
                 prop_assert_eq!(group.members.len(), alive.len());
                 prop_assert!(alive.iter().all(|client| client.stable && client.generation == alive[0].generation));
                 prop_assert_eq!(alive.iter().filter(|client| client.leader_of.len() == alive.len()).count(), 1);
             }
-            Some(group) => prop_assert_eq!(group.state, State::Empty),
+            Some(group) => prop_assert_eq!(group.state, GroupState::Empty),
             None => prop_assert!(alive.is_empty()),
         }
     }

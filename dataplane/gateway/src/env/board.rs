@@ -5,10 +5,11 @@ use crate::config::GatewayConfig;
 use crossbeam_queue::ArrayQueue;
 use model::Snapshot;
 use model::login_limiter::LoginLimiter;
+use runtime::server::Crowd;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -25,7 +26,7 @@ pub struct Board {
     /// What the last probe of each cluster found; written by the shard that probes.
     clusters: Mutex<BTreeMap<String, ClusterHealth>>,
     /// Open client connections per shard.
-    pub connections: Vec<AtomicUsize>,
+    pub connections: Crowd,
     /// Failures only pass here, so a lock is fine: right credentials never take it.
     pub logins: Arc<Mutex<LoginLimiter>>,
     graveyard: ArrayQueue<Arc<Snapshot>>,
@@ -107,7 +108,7 @@ impl Board {
             applied: (0..shard_count).map(|_| AtomicU64::new(snapshot.generation.0)).collect(),
             snapshot: Mutex::new(snapshot),
             clusters: Mutex::new(cluster_names.map(|name| (name, unknown.clone())).collect()),
-            connections: (0..shard_count).map(|_| AtomicUsize::new(0)).collect(),
+            connections: Crowd::new(shard_count),
             logins: Arc::new(Mutex::new(logins)),
             graveyard: ArrayQueue::new(GRAVEYARD_DEPTH),
             by_address: Counted::new(config.connections_per_address),

@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// One per shard.
@@ -40,7 +39,7 @@ impl Conns {
     /// One fewer on the board: it is gone, or was never served.
     pub fn uncount(&self, peer: SocketAddr) {
         self.board.by_address.remove(&peer.ip());
-        self.board.connections[self.shard].fetch_sub(1, Ordering::Relaxed);
+        self.board.connections.leave(self.shard);
     }
 
     /// Ends those past their deadline.

@@ -29,6 +29,7 @@ use model::Side;
 use runtime::mailbox::{Receiver, Sender};
 use runtime::notify::Notify;
 use runtime::pool::BufferPool;
+use runtime::server::Placement;
 use state::Shard;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,6 +78,7 @@ pub async fn run(parts: ShardParts) {
     } = parts;
     let probing = if id == PROBING_SHARD { Probing::Asks } else { Probing::Relies };
     let clusters = Clusters::new(clusters, &config, probing, Instant::now());
+    let crowd = board.connections.clone();
     let shard = Rc::new(Shard {
         conns: Rc::new(Conns::new(id, connections_max, Arc::clone(&board))),
         services: Rc::new(Services {
@@ -86,7 +88,7 @@ pub async fn run(parts: ShardParts) {
             publishing: Publishing::default(),
             subscriptions: Subscriptions::new(Post::new(mail)),
         }),
-        adopt,
+        placement: Placement::new(id, crowd, adopt),
         stopped: Notify::new(),
     });
     let services = &shard.services;

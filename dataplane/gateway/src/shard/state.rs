@@ -2,17 +2,17 @@
 
 use crate::endpoints::Services;
 use crate::serve::conns::Conns;
-use crate::shard::accept::Adopted;
-use runtime::mailbox::Sender;
+use model::Side;
 use runtime::notify::Notify;
+use runtime::server::Placement;
 use std::rc::Rc;
 
 /// One per core.
 pub struct Shard {
     pub services: Rc<Services>,
     pub conns: Rc<Conns>,
-    /// By shard: where a fresh connection is handed over.
-    pub adopt: Vec<Sender<Adopted>>,
+    /// Where fresh connections are served.
+    pub placement: Placement<Side>,
     /// Rung when the shard is to end.
     pub stopped: Notify,
 }

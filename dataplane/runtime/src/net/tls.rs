@@ -1,4 +1,4 @@
-//! TLS towards brokers: rustls as a state machine over a shard's socket.
+//! TLS, as client and as server: rustls as a state machine over a shard's socket.
 //!
 //! rustls does no I/O here. Ciphertext from the socket goes in, plaintext comes out, and the other way round; the
 //! two halves of a stream share the one connection state and never borrow it across an await.
@@ -15,7 +15,8 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
 
 use super::socket::Socket;
 use super::stream::{ReadBuf, Stream, Transport};
@@ -38,6 +39,8 @@ pub enum TlsConfigError {
     NoSystemRoots { detail: String },
     #[error("certificate or key not accepted")]
     Rejected(#[from] rustls::Error),
+    #[error("the CA file for clients' certificates is not accepted")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
 /// Whom to trust and who we are, for any number of connections. Cheap to clone, shared by shards.
@@ -58,13 +61,7 @@ impl ClientTls {
     /// the server asks. The server's name is always verified.
     pub fn new(ca_pem: Option<&[u8]>, client_cert: Option<ClientCert<'_>>) -> Result<ClientTls, TlsConfigError> {
         let roots = match ca_pem {
-            Some(pem) => {
-                let mut roots = RootCertStore::empty();
-                for cert in certificates(pem, "the CA file")? {
-                    roots.add(cert)?;
-                }
-                roots
-            }
+            Some(pem) => trusted(pem)?,
             None => system_roots()?,
         };
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -84,24 +81,62 @@ impl ClientTls {
     /// Shakes hands over `stream` with the server that calls itself `server_name` (a name or an IP address). May be
     /// dropped, which closes the connection.
     pub async fn connect(&self, stream: Stream, server_name: &str) -> io::Result<Stream> {
-        let Transport::Plain(socket) = stream.transport else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "stream is TLS already"));
-        };
         let name = ServerName::try_from(server_name.to_owned()).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{server_name:?} is no name a certificate can have"))
         })?;
-        let mut tls = ClientConnection::new(self.config.clone(), name).map_err(tls_error)?;
-        tls.set_buffer_limit(Some(TLS_WRITE_BYTES_MAX));
-        let session = Rc::new(Session {
-            socket,
-            state: RefCell::new(State { tls, cipher: None, ended: false }),
-            flushing: Cell::new(false),
-            flushed: Notify::new(),
-            broken: Cell::new(false),
-        });
+        let tls = ClientConnection::new(self.config.clone(), name).map_err(tls_error)?;
+        let session = Session::over(stream, tls.into())?;
         session.handshake().await?;
         Ok(Stream { transport: Transport::Tls(session) })
     }
+}
+
+/// Who we are to those who connect, and whom of them we trust. Cheap to clone, shared by shards.
+#[derive(Clone)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+}
+
+impl ServerTls {
+    /// Shows the certificate in `cert`. With `client_ca_pem`, clients must show one signed by these.
+    pub fn new(cert: ClientCert<'_>, client_ca_pem: Option<&[u8]>) -> Result<ServerTls, TlsConfigError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let builder = match client_ca_pem {
+            Some(pem) => {
+                let roots = Arc::new(trusted(pem)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let key =
+            PrivateKeyDer::from_pem_slice(cert.key_pem).map_err(|err| TlsConfigError::Pem { what: "the key", err })?;
+        let config = builder.with_single_cert(certificates(cert.chain_pem, "the certificate")?, key)?;
+        Ok(ServerTls { config: Arc::new(config) })
+    }
+
+    /// Shakes hands with a client; gives the name it asked for, which clients that use an address leave out. May be
+    /// dropped, which closes the connection.
+    pub async fn accept(&self, stream: Stream) -> io::Result<(Stream, Option<String>)> {
+        let tls = ServerConnection::new(self.config.clone()).map_err(tls_error)?;
+        let session = Session::over(stream, tls.into())?;
+        session.handshake().await?;
+        let server_name = match &session.state.borrow().tls {
+            Connection::Server(tls) => tls.server_name().map(str::to_owned),
+            Connection::Client(_) => None,
+        };
+        Ok((Stream { transport: Transport::Tls(session) }, server_name))
+    }
+}
+
+fn trusted(pem: &[u8]) -> Result<RootCertStore, TlsConfigError> {
+    let mut roots = RootCertStore::empty();
+    for cert in certificates(pem, "the CA file")? {
+        roots.add(cert)?;
+    }
+    Ok(roots)
 }
 
 fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
@@ -141,7 +176,7 @@ pub(super) struct Session {
 }
 
 struct State {
-    tls: ClientConnection,
+    tls: Connection,
     /// Ciphertext received but not yet given to rustls.
     cipher: Option<PooledBuf>,
     /// The peer closed the TCP connection.
@@ -227,6 +262,20 @@ impl State {
 }
 
 impl Session {
+    fn over(stream: Stream, mut tls: Connection) -> io::Result<Rc<Session>> {
+        let Transport::Plain(socket) = stream.transport else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "stream is TLS already"));
+        };
+        tls.set_buffer_limit(Some(TLS_WRITE_BYTES_MAX));
+        Ok(Rc::new(Session {
+            socket,
+            state: RefCell::new(State { tls, cipher: None, ended: false }),
+            flushing: Cell::new(false),
+            flushed: Notify::new(),
+            broken: Cell::new(false),
+        }))
+    }
+
     pub fn socket(&self) -> &Rc<Socket> {
         &self.socket
     }

@@ -1,0 +1,433 @@
+//! `kbench proxy`: what kproxy costs beside a loop that only forwards bytes, and beside no proxy at all.
+//!
+//! Behind all three stands the same broker of canned answers, and before them the same clients, both on the other CPU, so
+//! that the proxy's CPU is all its own. Produce requests are of version 12, whose answers kproxy reads, and Fetch answers
+//! of version 17, through which it walks: the versions modern clients speak, which cost a proxy most.
+//!
+//! The proxy's own count of bytes must be the client's, so that no benchmark goes past it.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use bytes::{BufMut, Bytes, BytesMut};
+use hdrhistogram::Histogram;
+use testkit::http::{Connection, Request};
+
+use crate::cli::Proxy;
+use crate::cpu::Sample;
+use crate::machine::machine;
+use crate::measure::ForeignMeter;
+use crate::outcome::histogram;
+use crate::process::{Process, tethered, this_program};
+use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Rounds, Spread, quietly};
+use crate::{pin, produce_load};
+
+/// The proxy's CPU, and that of everything else.
+const PROXY_CPU: usize = 0;
+const OTHER_CPU: usize = 1;
+const PRODUCE_VERSION: i16 = 12;
+const FETCH_VERSION: i16 = 17;
+const FETCH_KEY: i16 = 1;
+const TOPIC: &str = "proxy";
+/// Before a measurement.
+const WARMUP: Duration = Duration::from_millis(500);
+
+/// A request, and the answer to it.
+struct Work {
+    name: String,
+    request: Bytes,
+    answer_bytes: usize,
+}
+
+impl Work {
+    fn produce(size: usize) -> Work {
+        let frame = produce_load::frame(TOPIC, 0, 1, size);
+        let mut request = BytesMut::from(&frame[..]);
+        // The body is the same from version 9 on.
+        request[6..8].copy_from_slice(&PRODUCE_VERSION.to_be_bytes());
+        let answer_bytes = produce_answer().len();
+        Work { name: format!("produce {}", show(size)), request: request.freeze(), answer_bytes }
+    }
+
+    /// The request says how much it wants, for the canned broker, in place of what a real one says.
+    fn fetch(size: usize) -> Work {
+        let mut request = BytesMut::new();
+        request.put_i32(0);
+        request.put_i16(FETCH_KEY);
+        request.put_i16(FETCH_VERSION);
+        request.put_i32(1);
+        request.put_i16(6);
+        request.put_slice(b"kbench");
+        request.put_u8(0);
+        request.put_u32(size as u32);
+        request.put_bytes(0, 60);
+        let length = request.len() as i32 - 4;
+        request[..4].copy_from_slice(&length.to_be_bytes());
+        let answer_bytes = fetch_answer(size).len();
+        Work { name: format!("fetch {}", show(size)), request: request.freeze(), answer_bytes }
+    }
+
+    /// Bytes of one exchange, both ways.
+    fn bytes(&self) -> usize {
+        self.request.len() + self.answer_bytes
+    }
+}
+
+fn show(size: usize) -> String {
+    if size >= 1 << 20 { format!("{} MiB", size >> 20) } else { format!("{} KiB", size >> 10) }
+}
+
+/// One partition stored, no hints.
+fn produce_answer() -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i32(0);
+    out.put_i32(1);
+    out.put_u8(0);
+    out.put_u8(2);
+    out.put_u8(TOPIC.len() as u8 + 1);
+    out.put_slice(TOPIC.as_bytes());
+    out.put_u8(2);
+    out.put_i32(0);
+    out.put_i16(0);
+    out.put_i64(5);
+    out.put_i64(-1);
+    out.put_i64(0);
+    out.put_slice(&[1, 0, 0, 0]);
+    out.put_i32(0);
+    out.put_u8(0);
+    finish(out)
+}
+
+/// One partition with `size` bytes of records, no hints.
+fn fetch_answer(size: usize) -> Bytes {
+    let mut out = BytesMut::with_capacity(size + 128);
+    out.put_i32(0);
+    out.put_i32(1);
+    out.put_u8(0);
+    out.put_i32(0);
+    out.put_i16(0);
+    out.put_i32(0);
+    out.put_u8(2);
+    out.put_bytes(7, 16);
+    out.put_u8(2);
+    out.put_i32(0);
+    out.put_i16(0);
+    out.put_i64(100);
+    out.put_i64(100);
+    out.put_i64(0);
+    out.put_u8(0);
+    out.put_i32(-1);
+    let mut length = size as u32 + 1;
+    while length >= 0x80 {
+        out.put_u8(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.put_u8(length as u8);
+    out.put_bytes(0xaa, size);
+    out.put_slice(&[0, 0, 0]);
+    finish(out)
+}
+
+fn finish(mut out: BytesMut) -> Bytes {
+    let length = out.len() as i32 - 4;
+    out[..4].copy_from_slice(&length.to_be_bytes());
+    out.freeze()
+}
+
+/// Answers from a can, a thread per connection.
+fn canned_broker() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::Builder::new().name("canned".to_owned()).spawn(move || {
+        for socket in listener.incoming().flatten() {
+            thread::spawn(move || serve_canned(socket));
+        }
+    })?;
+    Ok(address)
+}
+
+fn serve_canned(mut socket: TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let (mut frame, produced) = (vec![0; 4], produce_answer());
+    let mut fetched = (0, Bytes::new());
+    loop {
+        frame.resize(4, 0);
+        socket.read_exact(&mut frame[..4])?;
+        let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
+        frame.resize(length, 0);
+        socket.read_exact(&mut frame)?;
+        match i16::from_be_bytes([frame[0], frame[1]]) {
+            0 => socket.write_all(&produced)?,
+            FETCH_KEY => {
+                let size = u32::from_be_bytes([frame[17], frame[18], frame[19], frame[20]]) as usize;
+                if fetched.0 != size {
+                    fetched = (size, fetch_answer(size));
+                }
+                socket.write_all(&fetched.1)?;
+            }
+            // A proxy that asks who we are: nobody.
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Between clients and the broker.
+struct Between {
+    name: &'static str,
+    address: SocketAddr,
+    process: Option<Process>,
+    /// Where it tells its count of bytes.
+    ops: Option<String>,
+}
+
+impl Between {
+    fn nothing(broker: SocketAddr) -> Between {
+        Between { name: "direct", address: broker, process: None, ops: None }
+    }
+
+    fn forward(broker: SocketAddr) -> Result<Between> {
+        let mut command = tethered(Some(PROXY_CPU), &this_program()?)?;
+        command.args(["floor", "forward", "--json", "--listen", "127.0.0.1:0", "--to", &broker.to_string()]);
+        let (process, ready) = Process::start(command, "the forwarder", None)?;
+        Ok(Between { name: "forward", address: ready.text("listen")?.parse()?, process: Some(process), ops: None })
+    }
+
+    fn kproxy(kproxy: &PathBuf, broker: SocketAddr) -> Result<Between> {
+        let mut command = tethered(Some(PROXY_CPU), kproxy)?;
+        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--bootstrap", &broker.to_string()]);
+        command.args(["--shards-count", "1", "--shards-pin", "false", "--log-level", "error", "--range-width", "1"]);
+        let (process, ready) = Process::start(command, "kproxy", None)?;
+        let ops = ready.text("ops")?;
+        Ok(Between { name: "kproxy", address: ready.text("bootstrap")?.parse()?, process: Some(process), ops: Some(ops) })
+    }
+
+    /// Bytes from and to clients, as the proxy counts them; None where nobody counts.
+    fn counted(&self) -> Result<Option<u64>> {
+        let Some(ops) = &self.ops else { return Ok(None) };
+        let text = Connection::open(ops)?.call(&Request::get("/metrics"))?;
+        let text = String::from_utf8_lossy(&text.body).into_owned();
+        let lines = text.lines().filter(|line| line.starts_with("kproxy_bytes_total{peer=\"client\""));
+        let numbers = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+        Ok(Some(numbers.sum()))
+    }
+}
+
+/// One measurement.
+#[derive(Clone)]
+struct Figures {
+    requests: u64,
+    seconds: f64,
+    /// Of the proxy; 0 where there is none.
+    cpu_seconds: f64,
+    latency: Histogram<u64>,
+}
+
+impl Figures {
+    fn rate(&self) -> f64 {
+        self.requests as f64 / self.seconds
+    }
+
+    fn cpu_us(&self) -> f64 {
+        self.cpu_seconds * 1e6 / self.requests as f64
+    }
+}
+
+/// How fast clients ask.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// The next request when the answer is there.
+    Closed,
+    /// So many a second, all connections together; latency counts from when a request was due.
+    Open(f64),
+}
+
+pub fn run(proxy: Proxy) -> Result<ExitCode> {
+    let kproxy = match &proxy.kproxy {
+        Some(path) => path.clone(),
+        None => this_program()?.with_file_name("kproxy"),
+    };
+    ensure!(kproxy.exists(), "no kproxy at {}; name it with --kproxy", kproxy.display());
+    pin::this_thread(Some(OTHER_CPU))?;
+    let broker = canned_broker()?;
+    let betweens = [Between::nothing(broker), Between::forward(broker)?, Between::kproxy(&kproxy, broker)?];
+    let sizes = &proxy.sizes;
+    let works: Vec<Work> =
+        sizes.iter().map(|size| Work::produce(*size)).chain(sizes.iter().map(|size| Work::fetch(*size))).collect();
+    let cases: Vec<(usize, usize)> = (0..works.len()).flat_map(|work| (0..betweens.len()).map(move |b| (work, b))).collect();
+    let mut closed: Vec<Vec<Round<Figures>>> = vec![Vec::new(); cases.len()];
+    let mut open: Vec<Vec<Round<Figures>>> = vec![Vec::new(); cases.len()];
+    let mut order = Order::new(proxy.seed);
+    for name in Rounds::new(proxy.rounds, None) {
+        for case in order.shuffled(cases.len()) {
+            let (work, between) = (&works[cases[case].0], &betweens[cases[case].1]);
+            let round = quietly(proxy.foreign_max, || measure(&proxy, between, work, Pace::Closed))?;
+            eprintln!("{name}: {}, {}: {:.0} requests/s", work.name, between.name, round.value.rate());
+            closed[case].push(round);
+        }
+        for case in order.shuffled(cases.len()) {
+            let (work, between) = (&works[cases[case].0], &betweens[cases[case].1]);
+            // Half of what kproxy can, for all alike.
+            let of_kproxy = closed[cases[case].0 * betweens.len() + 2].last().expect("measured above");
+            let pace = Pace::Open(of_kproxy.value.rate() / 2.0);
+            open[case].push(quietly(proxy.foreign_max, || measure(&proxy, between, work, pace))?);
+        }
+    }
+    io::stdout().write_all(markdown(&proxy, &works, &betweens, &closed, &open).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(proxy: &Proxy, between: &Between, work: &Work, pace: Pace) -> Result<(Figures, f64)> {
+    let (ready, stop) = (Arc::new(Barrier::new(proxy.connections + 1)), Arc::new(AtomicBool::new(false)));
+    let counting = Arc::new(AtomicBool::new(false));
+    let counted_before = between.counted()?;
+    let clients: Vec<_> = (0..proxy.connections)
+        .map(|number| {
+            let (ready, stop, counting) = (Arc::clone(&ready), Arc::clone(&stop), Arc::clone(&counting));
+            let (request, answer_bytes, address) = (work.request.clone(), work.answer_bytes, between.address);
+            let pace = match pace {
+                Pace::Closed => None,
+                Pace::Open(rate) => Some(Duration::from_secs_f64(proxy.connections as f64 / rate)),
+            };
+            let offset = number as f64 / proxy.connections as f64;
+            thread::spawn(move || client(address, &request, answer_bytes, pace, offset, &ready, &stop, &counting))
+        })
+        .collect();
+    ready.wait();
+    thread::sleep(WARMUP);
+    let cpu = |between: &Between| between.process.as_ref().map(|process| Sample::take(process.pid())).transpose();
+    let (cpu_before, foreign, begun) = (cpu(between)?, ForeignMeter::start(), Instant::now());
+    counting.store(true, Ordering::Relaxed);
+    thread::sleep(proxy.duration);
+    counting.store(false, Ordering::Relaxed);
+    let (seconds, cpu_after, foreign) = (begun.elapsed().as_secs_f64(), cpu(between)?, foreign.cores());
+    stop.store(true, Ordering::Relaxed);
+    let (mut requests, mut exchanges, mut latency) = (0, 0, histogram());
+    for client in clients {
+        let done = client.join().map_err(|_| anyhow!("a client panicked"))?.context("a client failed")?;
+        requests += done.counted;
+        exchanges += done.exchanges;
+        latency.add(&done.latency).map_err(|err| anyhow!("{err}"))?;
+    }
+    if let (Some(before), Some(after)) = (counted_before, between.counted()?) {
+        let sent = exchanges * work.bytes() as u64;
+        ensure!(after - before == sent, "clients moved {sent} bytes, {} counted {}", between.name, after - before);
+    }
+    let cpu_seconds = cpu_after.zip(cpu_before).map_or(0.0, |(after, before)| after.since(&before).total_ns as f64 / 1e9);
+    Ok((Figures { requests, seconds, cpu_seconds, latency }, foreign))
+}
+
+struct Done {
+    /// In the window.
+    counted: u64,
+    /// In all.
+    exchanges: u64,
+    latency: Histogram<u64>,
+}
+
+#[allow(clippy::too_many_arguments, reason = "a thread's closure, spelt out")]
+fn client(
+    address: SocketAddr,
+    request: &[u8],
+    answer_bytes: usize,
+    interval: Option<Duration>,
+    offset: f64,
+    ready: &Barrier,
+    stop: &AtomicBool,
+    counting: &AtomicBool,
+) -> Result<Done> {
+    let connected = TcpStream::connect(address);
+    ready.wait();
+    let mut socket = connected?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut answer = vec![0; answer_bytes];
+    let mut done = Done { counted: 0, exchanges: 0, latency: histogram() };
+    let mut due = Instant::now() + interval.unwrap_or_default().mul_f64(offset);
+    while !stop.load(Ordering::Relaxed) {
+        match interval {
+            None => due = Instant::now(),
+            Some(interval) => {
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                due += interval;
+            }
+        }
+        let asked = due - interval.unwrap_or_default();
+        socket.write_all(request)?;
+        socket.read_exact(&mut answer)?;
+        done.exchanges += 1;
+        if counting.load(Ordering::Relaxed) {
+            done.counted += 1;
+            done.latency.saturating_record(asked.elapsed().as_micros().max(1) as u64);
+        }
+    }
+    Ok(done)
+}
+
+fn markdown(
+    proxy: &Proxy,
+    works: &[Work],
+    betweens: &[Between],
+    closed: &[Vec<Round<Figures>>],
+    open: &[Vec<Round<Figures>>],
+) -> String {
+    let mut out = format!("{}\n\n", machine());
+    let _ = writeln!(
+        out,
+        "{} connections, {} rounds of {} s; proxy on CPU {PROXY_CPU}, clients and canned broker on CPU {OTHER_CPU}. CPU of \
+         the proxy per exchange, median (range); ms per MB counts request and answer once.\n",
+        proxy.connections,
+        proxy.rounds,
+        proxy.duration.as_secs_f64()
+    );
+    out.push_str(
+        "| work | proxy | exchanges/s | MB/s | CPU µs | CPU ms per MB | to forward | half load: p50 µs | p99 µs | rounds |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    let mut disturbed = false;
+    for (work_at, work) in works.iter().enumerate() {
+        let spread = |between: usize, figure: fn(&Figures) -> f64| {
+            let rounds = &closed[work_at * betweens.len() + between];
+            let counted = Counted::of(rounds.iter().map(|round| round.quiet));
+            Spread::of(counted.indexes.iter().map(|at| figure(&rounds[*at].value)))
+        };
+        let floor = spread(1, Figures::cpu_us).median;
+        for (between_at, between) in betweens.iter().enumerate() {
+            let rounds = &closed[work_at * betweens.len() + between_at];
+            let counted = Counted::of(rounds.iter().map(|round| round.quiet));
+            disturbed |= counted.disturbed;
+            let rate = spread(between_at, Figures::rate).median;
+            let cpu = spread(between_at, Figures::cpu_us);
+            let quantile = |q: f64| {
+                let rounds = &open[work_at * betweens.len() + between_at];
+                Spread::of(rounds.iter().map(|round| round.value.latency.value_at_quantile(q) as f64)).show(0)
+            };
+            let has_cpu = between.process.is_some();
+            let or_dash = |text: String| if has_cpu { text } else { "–".to_owned() };
+            let _ = writeln!(
+                out,
+                "| {} | {} | {rate:.0} | {:.0} | {} | {} | {} | {} | {} | {} |",
+                work.name,
+                between.name,
+                rate * work.bytes() as f64 / 1e6,
+                or_dash(cpu.show(1)),
+                or_dash(format!("{:.3}", cpu.median / 1e3 / (work.bytes() as f64 / 1e6))),
+                or_dash(format!("{:.2}", cpu.median / floor)),
+                quantile(0.5),
+                quantile(0.99),
+                counted.show(),
+            );
+        }
+    }
+    if disturbed {
+        out.push_str(DISTURBED_NOTE);
+    }
+    out
+}

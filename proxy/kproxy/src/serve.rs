@@ -1,0 +1,162 @@
+//! One proxy process from start to end. The main thread tells, asks and drains; the shards have their own threads.
+
+use crate::settings::{Driver, Settings};
+use anyhow::{Context, Result, anyhow};
+use daemon::{Ops, Process, Readiness, Signals};
+use router::topology::Address;
+use router::{Listen, Proxy, ProxyConfig};
+use runtime::net::tls::{ClientCert, ClientTls, ServerTls};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The ready line waits so long for a first broker; after that the proxy says it is up, and `/readyz` says what is missing.
+const FIRST_BROKER_WAIT: Duration = Duration::from_secs(5);
+/// How often a drain, or a broker that is to answer, is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// After the drain limit, closed connections get so long.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+pub fn run(process: Process<Settings>) -> Result<ExitCode> {
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    control.context("cannot start the control thread")?.block_on(live(process))
+}
+
+async fn live(mut process: Process<Settings>) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let settings = process.settings().clone();
+    let proxy = Arc::new(Proxy::start(proxy_config(&settings)?).context("cannot start the proxy")?);
+    let ops = operators_port(&proxy).serve(settings.ops()).await;
+    let ops = ops.with_context(|| format!("cannot listen on the operator's port {}", settings.ops()))?;
+    wait_for_a_broker(&proxy).await;
+    process.ready(&[("bootstrap", proxy.bootstrap().to_string()), ("ops", format!("http://{}", ops.address))]);
+    tokio::select! {
+        () = process.until_stopped(&mut signals, |live| reload(&proxy, live)) => {}
+        () = ended(&proxy) => {} // by itself: its panic is told below
+    }
+    drain(&proxy, &settings).await;
+    drop(ops);
+    proxy.join().map_err(|panic| anyhow!(panic))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn operators_port(proxy: &Arc<Proxy>) -> Ops {
+    let (asked, counted) = (Arc::clone(proxy), Arc::clone(proxy));
+    Ops {
+        readiness: Box::new(move || {
+            let reasons = asked.unready();
+            Readiness { ready: reasons.is_empty(), reasons }
+        }),
+        metrics: Box::new(move || counted.metrics()),
+    }
+}
+
+async fn wait_for_a_broker(proxy: &Proxy) {
+    let until = Instant::now() + FIRST_BROKER_WAIT;
+    while !proxy.unready().is_empty() && !proxy.is_finished() {
+        if Instant::now() >= until {
+            tracing::warn!(reasons = proxy.unready().join("; "), "no broker has answered yet");
+            return;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn ended(proxy: &Proxy) {
+    while !proxy.is_finished() {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// SIGTERM to the end: say no to new traffic, wait, stop accepting, answer what was asked, end the rest.
+async fn drain(proxy: &Proxy, settings: &Settings) {
+    let begun = Instant::now();
+    proxy.announce_drain();
+    tokio::time::sleep(settings.drain_delay).await;
+    proxy.drain();
+    while !proxy.is_finished() && begun.elapsed() < settings.drain_limit {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    if proxy.is_finished() {
+        tracing::info!(elapsed_ms = begun.elapsed().as_millis() as u64, "drained");
+        return;
+    }
+    let connections = proxy.connection_count();
+    tracing::warn!(connections, "drain.limit is over: connections with requests in flight are closed");
+    proxy.stop();
+    let until = Instant::now() + LAST_WORDS;
+    while !proxy.is_finished() && Instant::now() < until {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Certificates are read again; what is wrong with them leaves the old ones in force.
+fn reload(proxy: &Proxy, settings: &Settings) {
+    match (server_tls(settings), client_tls(settings)) {
+        (Ok(tls), Ok(upstream)) => {
+            tls.into_iter().for_each(|tls| proxy.set_tls(tls));
+            upstream.into_iter().for_each(|tls| proxy.set_upstream_tls(tls));
+        }
+        (Err(err), _) | (_, Err(err)) => tracing::error!("SIGHUP: {err:#}; the certificates stay as they were"),
+    }
+}
+
+fn proxy_config(settings: &Settings) -> Result<ProxyConfig> {
+    let listen = if settings.is_by_name() {
+        Listen::Names { listen: settings.listen, pattern: settings.sni_pattern.clone() }
+    } else {
+        Listen::Ports { bootstrap: settings.listen, base: settings.node_id_base, width: settings.range_width }
+    };
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(ProxyConfig {
+        shard_count: if settings.shard_count == 0 { cores() } else { settings.shard_count },
+        pin: settings.shard_pin,
+        driver: match settings.driver {
+            Driver::Auto => None,
+            Driver::IoUring => Some(runtime::Driver::IoUringCoop),
+            Driver::IoUringPlain => Some(runtime::Driver::IoUring),
+            Driver::Epoll => Some(runtime::Driver::Epoll),
+        },
+        listen,
+        advertised: Some(settings.advertised.clone()).filter(|host| !host.is_empty()),
+        bootstrap: settings
+            .bootstrap
+            .iter()
+            .map(|broker| Address { host: broker.host.clone(), port: broker.port })
+            .collect(),
+        upstream_tls: client_tls(settings)?,
+        tls: server_tls(settings)?,
+        proxy_protocol: settings.proxy_protocol,
+        request_bytes_max: usize::try_from(settings.request_bytes.0).unwrap_or(usize::MAX),
+        age_max: settings.connection_age,
+        idle_max: settings.idle_timeout,
+        connections_per_address: settings.connections_per_address,
+    })
+}
+
+fn server_tls(settings: &Settings) -> Result<Option<ServerTls>> {
+    let (Some(cert_file), Some(key_file)) = (&settings.cert_file, &settings.key_file) else { return Ok(None) };
+    let (chain_pem, key_pem) = (read(cert_file)?, read(key_file)?);
+    let client_ca_pem = settings.client_ca_file.as_deref().map(read).transpose()?;
+    let cert = ClientCert { chain_pem: &chain_pem, key_pem: &key_pem };
+    Ok(Some(ServerTls::new(cert, client_ca_pem.as_deref()).context("tls")?))
+}
+
+fn client_tls(settings: &Settings) -> Result<Option<ClientTls>> {
+    let tls = &settings.upstream_tls;
+    if !tls.enabled {
+        return Ok(None);
+    }
+    let pem = |file: &Option<PathBuf>| file.as_deref().map(read).transpose();
+    let (ca_pem, chain_pem, key_pem) = (pem(&tls.ca_file)?, pem(&tls.cert_file)?, pem(&tls.key_file)?);
+    let client_cert = match (&chain_pem, &key_pem) {
+        (Some(chain_pem), Some(key_pem)) => Some(ClientCert { chain_pem, key_pem }),
+        _ => None,
+    };
+    Ok(Some(ClientTls::new(ca_pem.as_deref(), client_cert).context("upstream.tls")?))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}

@@ -1,0 +1,113 @@
+//! Replacing parts of a frame, its length last.
+
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// What is to stand in place of which bytes. Ranges are of the body and do not overlap.
+#[derive(Debug, Default)]
+pub struct Edits {
+    edits: Vec<(Range<usize>, Piece)>,
+}
+
+/// New bytes, most of them few.
+#[derive(Debug)]
+enum Piece {
+    Few { bytes: [u8; 5], count: u8 },
+    Many(Vec<u8>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Few { bytes, count } => &bytes[..usize::from(*count)],
+            Piece::Many(bytes) => bytes,
+        }
+    }
+}
+
+impl Edits {
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+
+    pub fn bytes(&mut self, range: Range<usize>, bytes: Vec<u8>) {
+        self.edits.push((range, Piece::Many(bytes)));
+    }
+
+    pub fn cut(&mut self, range: Range<usize>) {
+        self.edits.push((range, Piece::Few { bytes: [0; 5], count: 0 }));
+    }
+
+    pub fn int16(&mut self, range: Range<usize>, value: i16) {
+        self.few(range, &value.to_be_bytes());
+    }
+
+    pub fn int32(&mut self, range: Range<usize>, value: i32) {
+        self.few(range, &value.to_be_bytes());
+    }
+
+    /// The count of an array.
+    pub fn count(&mut self, range: Range<usize>, flexible: bool, count: usize) {
+        if flexible {
+            let mut bytes = Vec::with_capacity(5);
+            put_uvarint(&mut bytes, count as u32 + 1);
+            self.few(range, &bytes);
+        } else {
+            self.int32(range, count as i32);
+        }
+    }
+
+    pub fn string(&mut self, range: Range<usize>, flexible: bool, text: &str) {
+        let mut bytes = Vec::with_capacity(text.len() + 2);
+        put_string(&mut bytes, flexible, text);
+        self.bytes(range, bytes);
+    }
+
+    fn few(&mut self, range: Range<usize>, new: &[u8]) {
+        let mut bytes = [0; 5];
+        bytes[..new.len()].copy_from_slice(new);
+        self.edits.push((range, Piece::Few { bytes, count: new.len() as u8 }));
+    }
+
+    /// The frame with the edits made. `body_at` is where the body begins in it.
+    pub fn apply(mut self, frame: &Bytes, body_at: usize) -> Bytes {
+        if self.edits.is_empty() {
+            return frame.clone();
+        }
+        self.edits.sort_unstable_by_key(|(range, _)| (range.start, range.end));
+        let grown: usize = self.edits.iter().map(|(_, piece)| piece.bytes().len()).sum();
+        let mut out = BytesMut::with_capacity(frame.len() + grown);
+        let mut at = 0;
+        for (range, piece) in &self.edits {
+            let (start, end) = (body_at + range.start, body_at + range.end);
+            out.put_slice(&frame[at..start]);
+            out.put_slice(piece.bytes());
+            at = end;
+        }
+        out.put_slice(&frame[at..]);
+        let length = i32::try_from(out.len() - 4).expect("a rewritten frame is about as large as before");
+        out[..4].copy_from_slice(&length.to_be_bytes());
+        out.freeze()
+    }
+}
+
+/// Appends a string of ours.
+pub fn put_string(out: &mut Vec<u8>, flexible: bool, text: &str) {
+    if flexible {
+        put_uvarint(out, text.len() as u32 + 1);
+    } else {
+        let length = i16::try_from(text.len()).expect("host names are checked where they enter");
+        out.extend_from_slice(&length.to_be_bytes());
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends an unsigned varint.
+pub fn put_uvarint(out: &mut Vec<u8>, mut value: u32) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}

@@ -1,0 +1,64 @@
+//! Every bound of the proxy in one place.
+
+use std::time::Duration;
+
+use kafka_wire::limits::FRAME_BYTES_MAX;
+
+/// Largest request frame by default: Kafka's own `socket.request.max.bytes`. It streams through, so it costs no memory
+/// here; a broker would refuse more.
+pub const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX;
+
+/// Largest response that is read whole because addresses in it are replaced. Metadata of a million partitions is about
+/// half of it.
+pub const REWRITTEN_BYTES_MAX: usize = FRAME_BYTES_MAX;
+
+/// Largest request that is read whole: ApiVersions, which carries two names and a cluster id.
+pub const HELD_REQUEST_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes of a request's head that may be waited for: a client id and a transactional id as long as Kafka allows.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 80 * 1024;
+
+/// Requests of one connection without an answer. Clients keep 5 to 1,000 open; at the limit we stop reading.
+pub const IN_FLIGHT_MAX: usize = 10_000;
+
+/// Brokers known by node id. A cluster of Kafka's has a few hundred at most.
+pub const NODES_MAX: usize = 10_000;
+
+/// Ports beside the bootstrap port, by default.
+pub const RANGE_WIDTH_DEFAULT: u16 = 64;
+
+/// Fresh connections on their way from one shard to another.
+pub const ADOPT_DEPTH: usize = 1024;
+
+/// Client connections of one shard.
+pub const CONNECTIONS_MAX: usize = 100_000;
+
+/// How long one address of a broker is tried.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A frame that has begun must make progress within this.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection that has sent nothing yet is closed after this.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// After a client has said that it will send no more, its last answers get so long.
+pub const LINGER: Duration = Duration::from_secs(10);
+
+/// How often connections are looked at.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the brokers are asked whether they answer.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The same while none does.
+pub const PROBE_INTERVAL_DOWN: Duration = Duration::from_secs(1);
+
+/// A broker that answers a probe within this is up.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Client software names with a series of their own; others are `other`.
+pub const SOFTWARE_SERIES_MAX: usize = 64;
+
+const _: () = assert!(HELD_REQUEST_BYTES_MAX < REQUEST_BYTES_MAX);
+const _: () = assert!(REQUEST_HEAD_BYTES_MAX > 2 * kafka_wire::limits::STRING_BYTES_MAX);

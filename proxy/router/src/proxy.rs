@@ -1,0 +1,157 @@
+//! The handle on a running proxy.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use runtime::mailbox::{Sender, TrySendError, mailbox};
+use runtime::net::tls::{ClientTls, ServerTls};
+use runtime::{Driver, ShardOptions, spawn_shard};
+
+use crate::board::Board;
+use crate::config::ProxyConfig;
+use crate::limits::{ADOPT_DEPTH, CONNECTIONS_MAX};
+use crate::listeners::Listeners;
+use crate::metrics::ProxyMetrics;
+use crate::shard::{self, Control, ShardParts};
+
+/// A drain and a stop, and room to say them again.
+const CONTROL_DEPTH: usize = 8;
+/// Descriptors that clients leave to files, listeners and rings.
+const OTHER_DESCRIPTORS: usize = 256;
+/// A connection has a client's and a broker's socket.
+const DESCRIPTORS_PER_CONNECTION: usize = 2;
+
+/// A running proxy. Ends with [`Proxy::stop`].
+pub struct Proxy {
+    bootstrap: SocketAddr,
+    board: Arc<Board>,
+    metrics: Arc<ProxyMetrics>,
+    control: Vec<Sender<Control>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Proxy {
+    /// Binds every port and starts the shards. No broker needs to be there.
+    pub fn start(config: ProxyConfig) -> io::Result<Proxy> {
+        let shard_count = config.shard_count.max(1);
+        let descriptors = runtime::descriptors::raise_limit();
+        let listeners = Listeners::bind(&config.listen, shard_count)?;
+        let listening = listeners.by_shard.iter().map(Vec::len).sum::<usize>();
+        let left = descriptors.saturating_sub(OTHER_DESCRIPTORS + listening);
+        let connections_max = (left / DESCRIPTORS_PER_CONNECTION / shard_count).clamp(1, CONNECTIONS_MAX);
+        tracing::info!(descriptors, connections_max, "client connections of each shard");
+        let board = Arc::new(Board::new(shard_count, config.tls.clone(), config.upstream_tls.clone()));
+        let metrics = Arc::new(ProxyMetrics::default());
+        let config = Arc::new(config);
+        let (adopt, adopted): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(ADOPT_DEPTH)).unzip();
+        let (control, told): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(CONTROL_DEPTH)).unzip();
+        let mut threads = Vec::with_capacity(shard_count);
+        let inboxes = adopted.into_iter().zip(told);
+        for (id, (shard_listeners, (adopted, told))) in listeners.by_shard.into_iter().zip(inboxes).enumerate() {
+            let parts = ShardParts {
+                id,
+                config: Arc::clone(&config),
+                naming: listeners.naming.clone(),
+                board: Arc::clone(&board),
+                listeners: shard_listeners,
+                metrics: Arc::clone(&metrics),
+                connections_max,
+                adopt: adopt.clone(),
+                adopted,
+                control: told,
+            };
+            let (cpu, force) = (config.pin.then_some(id), config.driver);
+            let options = ShardOptions { cpu, force, ..ShardOptions::named(format!("proxy-{id}")) };
+            threads.push(spawn_shard(options, move |driver: Driver| {
+                tracing::info!(shard = id, %driver, "shard runs");
+                shard::run(parts)
+            })?);
+        }
+        Ok(Proxy { bootstrap: listeners.bootstrap, board, metrics, control, threads: Mutex::new(threads) })
+    }
+
+    /// Where clients begin.
+    pub fn bootstrap(&self) -> SocketAddr {
+        self.bootstrap
+    }
+
+    /// Why this proxy should get no traffic now; empty when it may.
+    pub fn unready(&self) -> Vec<String> {
+        self.board.unready()
+    }
+
+    /// Prometheus text.
+    pub fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+
+    /// Open client connections.
+    pub fn connection_count(&self) -> usize {
+        self.board.crowd.total()
+    }
+
+    /// Greets clients with this certificate from now on; those that are connected stay.
+    pub fn set_tls(&self, tls: ServerTls) {
+        self.board.set_tls(tls);
+    }
+
+    /// Trusts and shows these to brokers from now on.
+    pub fn set_upstream_tls(&self, tls: ClientTls) {
+        self.board.set_upstream_tls(tls);
+    }
+
+    /// Readiness says no from now on; traffic is still served.
+    pub fn announce_drain(&self) {
+        self.board.set_draining();
+    }
+
+    /// Stops accepting and ends each connection once what it asked for is answered.
+    pub fn drain(&self) {
+        self.board.set_draining();
+        self.tell(Control::Drain);
+    }
+
+    /// Ends what is left.
+    pub fn stop(&self) {
+        self.tell(Control::Stop);
+    }
+
+    /// True when every shard has ended.
+    pub fn is_finished(&self) -> bool {
+        self.lock_threads().iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for the shards; the error names one that panicked.
+    pub fn join(&self) -> Result<(), String> {
+        let threads = std::mem::take(&mut *self.lock_threads());
+        for (id, thread) in threads.into_iter().enumerate() {
+            thread.join().map_err(|panic| {
+                let words = panic.downcast_ref::<String>().map(String::as_str);
+                let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+                format!("shard {id} panicked: {words}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, what: Control) {
+        for shard in &self.control {
+            if let Err(TrySendError::Full(_)) = shard.try_send(what) {
+                tracing::warn!(?what, "a shard does not listen");
+            }
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = self.join();
+    }
+}
