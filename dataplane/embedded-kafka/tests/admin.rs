@@ -235,3 +235,34 @@ fn the_cluster_id_is_made_once_or_configured() {
     assert_eq!(id(&broker), made);
     assert_eq!(id(&TestBroker::with(|config| config.cluster_id = "mine".to_owned())), "mine");
 }
+
+/// It was: told never, so that librdkafka's DescribeTopics and DescribeCluster found nothing allowed.
+#[test]
+fn what_a_client_may_do_is_told_when_it_asks_and_only_then() {
+    const NOT_ASKED: i32 = i32::MIN;
+    let broker = TestBroker::start();
+    let mut client = broker.client();
+    client.create("orders", 1);
+    for (asked, with_topic, with_cluster) in [(true, 3_576, 8_096), (false, NOT_ASKED, NOT_ASKED)] {
+        let topics =
+            ["orders", "missing"].map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))));
+        let request = MetadataRequest::default()
+            .with_topics(Some(topics.to_vec()))
+            .with_allow_auto_topic_creation(false)
+            .with_include_topic_authorized_operations(asked)
+            .with_include_cluster_authorized_operations(asked);
+        let ResponseKind::Metadata(response) = client.cold(ApiKey::Metadata, 9, RequestKind::Metadata(request)) else {
+            panic!("another answer")
+        };
+        assert_eq!(response.topics[0].topic_authorized_operations, with_topic);
+        assert_eq!(response.topics[1].topic_authorized_operations, NOT_ASKED, "there is no such topic");
+        assert_eq!(response.cluster_authorized_operations, with_cluster);
+        let request = DescribeClusterRequest::default().with_include_cluster_authorized_operations(asked);
+        match client.cold(ApiKey::DescribeCluster, 1, RequestKind::DescribeCluster(request)) {
+            ResponseKind::DescribeCluster(response) => {
+                assert_eq!(response.cluster_authorized_operations, with_cluster);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

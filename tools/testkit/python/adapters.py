@@ -102,6 +102,17 @@ class Confluent:
     def groups(self):
         return [entry.group_id for entry in self.asked(self.admin.list_consumer_groups()).valid]
 
+    def allowed(self, topic, group):
+        topics = self.lib.TopicCollection([topic])
+        asked = {"include_authorized_operations": True}
+        described = {
+            "topic": self.asked(self.admin.describe_topics(topics, **asked)[topic]),
+            "group": self.asked(self.admin.describe_consumer_groups([group], **asked)[group]),
+            "cluster": self.asked(self.admin.describe_cluster(**asked)),
+        }
+        return {what: sorted(operation.name for operation in of.authorized_operations or [])
+                for what, of in described.items()}
+
     def transaction(self, transactional_id, topic):
         producer = self.lib.Producer({**self.base, "transactional.id": transactional_id})
         try:

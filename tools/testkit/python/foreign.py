@@ -150,6 +150,13 @@ class Foreign:
         configs = self.client.configs(self.topic("configs", retention_ms="7200000", cleanup_policy="compact"))
         return {name: configs[name] for name in ["retention.ms", "cleanup.policy", "max.message.bytes"]}
 
+    def allowed(self):
+        """What the client may do with a topic, a group and the cluster, where it can ask."""
+        topic, group = self.topic("allowed"), f"{self.prefix}-allowed"
+        self.client.produce(topic, [Record(0, 0, 0, None, b"x", [])])
+        self.read(1, "allowed", topics=[topic])
+        return self.client.allowed(topic, group)
+
     def old_timestamps(self):
         """Records of 1970 are neither lost nor given another time."""
         topic = self.topic("old")
@@ -177,6 +184,8 @@ class Foreign:
     def parts(self):
         parts = [self.topics, self.records, self.idempotent, self.group, self.pattern, self.times, self.configs,
                  self.old_timestamps, self.keyless_in_a_compacted_topic]
+        if hasattr(self.client, "allowed"):
+            parts.append(self.allowed)
         return parts + [self.transaction] * self.client.transactional
 
 

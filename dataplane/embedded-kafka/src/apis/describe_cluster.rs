@@ -1,4 +1,4 @@
-//! DescribeCluster (KIP-700): the one state.
+//! DescribeCluster (KIP-700): the one broker.
 
 use kafka_wire::cold::ResponseKind;
 use kafka_wire::cold::types::describe_cluster_response::DescribeClusterBroker;
@@ -6,7 +6,7 @@ use kafka_wire::cold::types::{BrokerId, DescribeClusterRequest, DescribeClusterR
 use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::outcome::Outcome;
-use crate::apis::{message, text};
+use crate::apis::{allowed, message, text};
 use crate::limits::NODE_ID;
 use crate::state::State;
 
@@ -21,10 +21,13 @@ pub fn handle(state: &State, request: DescribeClusterRequest) -> Outcome {
         .with_broker_id(BrokerId(NODE_ID))
         .with_host(text(&state.config.host))
         .with_port(i32::from(state.config.port));
-    let response = DescribeClusterResponse::default()
+    let mut response = DescribeClusterResponse::default()
         .with_cluster_id(text(&state.config.cluster_id))
         .with_controller_id(BrokerId(NODE_ID))
         .with_brokers(vec![this]);
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = allowed::WITH_CLUSTER;
+    }
     Outcome::answer(ResponseKind::DescribeCluster(response))
 }
 

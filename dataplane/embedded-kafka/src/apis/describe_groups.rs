@@ -7,7 +7,7 @@ use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::once::distinct;
 use crate::apis::outcome::Outcome;
-use crate::apis::{TOO_MUCH, text};
+use crate::apis::{TOO_MUCH, allowed, text};
 use crate::groups::GroupState;
 use crate::limits::{GATHERED_BYTES_MAX, SENTENCE_BYTES_MAX};
 use crate::sentence::bounded;
@@ -17,12 +17,16 @@ use crate::state::State;
 const NOT_FOUND_FROM: i16 = 6;
 
 pub fn handle(state: &State, version: i16, request: DescribeGroupsRequest) -> Outcome {
+    let of_group = request.include_authorized_operations;
     let mut gathered_bytes = 0;
     let groups = distinct(request.groups, |id| id.0.clone()).map(|id| {
         if gathered_bytes > GATHERED_BYTES_MAX {
             return DescribedGroup::default().with_group_id(id).with_error_code(TOO_MUCH.0);
         }
-        let group = one(state, version, id);
+        let mut group = one(state, version, id);
+        if of_group && group.error_code == 0 {
+            group.authorized_operations = allowed::WITH_GROUP;
+        }
         gathered_bytes += group.members.iter().map(member_bytes).sum::<usize>();
         group
     });

@@ -12,7 +12,7 @@ use kafka_wire::error_code::ErrorCode;
 
 use crate::apis::NOT_HERE;
 use crate::apis::outcome::Outcome;
-use crate::apis::{text, wire_id};
+use crate::apis::{allowed, text, wire_id};
 use crate::limits::{DESCRIBED_PARTITIONS_MAX, LEADER_EPOCH, NODE_ID};
 use crate::state::State;
 use crate::state::catalogue::check_name;
@@ -45,6 +45,7 @@ pub fn handle(state: &State, request: DescribeTopicPartitionsRequest) -> Outcome
             DescribeTopicPartitionsResponseTopic::default()
                 .with_name(Some(TopicName(text(name))))
                 .with_topic_id(wire_id(&topic.id))
+                .with_topic_authorized_operations(allowed::WITH_TOPIC)
                 .with_partitions((first..end).map(partition).collect()),
         );
         room -= (end - first).max(0);

@@ -11,6 +11,7 @@ use kafka_wire::error_code::ErrorCode;
 use tracing::info;
 
 use crate::apis::NOT_HERE;
+use crate::apis::allowed;
 use crate::apis::once::distinct;
 use crate::apis::outcome::Outcome;
 use crate::apis::{text, wire_id};
@@ -32,7 +33,9 @@ pub fn handle(state: &mut State, version: i16, request: MetadataRequest, now: No
         false => Missing::Report,
     };
     let known = state.catalogue.topic_count();
-    let topics = match request.topics {
+    let (of_topics, of_cluster) =
+        (request.include_topic_authorized_operations, request.include_cluster_authorized_operations);
+    let mut topics: Vec<MetadataResponseTopic> = match request.topics {
         // Version 0 has no null: there an empty list asks for all.
         None => all(state),
         Some(topics) if version == 0 && topics.is_empty() => all(state),
@@ -43,7 +46,15 @@ pub fn handle(state: &mut State, version: i16, request: MetadataRequest, now: No
             })
             .collect(),
     };
-    let answer = ResponseKind::Metadata(response(state, topics));
+    if of_topics {
+        let known = topics.iter_mut().filter(|topic| topic.error_code == 0);
+        known.for_each(|topic| topic.topic_authorized_operations = allowed::WITH_TOPIC);
+    }
+    let mut answer = response(state, topics);
+    if of_cluster {
+        answer.cluster_authorized_operations = allowed::WITH_CLUSTER;
+    }
+    let answer = ResponseKind::Metadata(answer);
     match state.catalogue.topic_count() == known {
         true => Outcome::answer(answer),
         false => {

@@ -2,6 +2,7 @@
 //!
 //! They work on the state and return an [`outcome::Outcome`]; `once.rs` and `options.rs` are what several share.
 
+mod allowed;
 pub mod alter_configs;
 pub mod api_versions;
 pub mod create_partitions;

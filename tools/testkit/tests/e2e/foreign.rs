@@ -17,12 +17,12 @@ use crate::shared::{kafka, unique};
 pub const CASES: &[Case] = &[
     case("clients_written_in_go_read_as_a_group_what_they_wrote", &["bin:kateway", "go"], of_go),
     case("confluent_kafka_finds_what_it_finds_at_apache_kafka", &["bin:kateway", "kafka", "python-clients"], || {
-        same_as_kafka(foreign::CONFLUENT, &Seen::default())
+        same_as_kafka(foreign::CONFLUENT, &Seen { allowed: true, ..Seen::default() })
     }),
     case(
         "confluent_kafka_2_3_finds_what_it_finds_at_apache_kafka",
         &["bin:kateway", "kafka", "python-clients-old"],
-        || same_as_kafka(foreign::CONFLUENT_2_3, &Seen::default()),
+        || same_as_kafka(foreign::CONFLUENT_2_3, &Seen { allowed: true, ..Seen::default() }),
     ),
     case("kafka_python_finds_what_it_finds_at_apache_kafka", &["bin:kateway", "kafka", "python-clients"], || {
         same_as_kafka(foreign::KAFKA_PYTHON, &Seen::default())
@@ -49,6 +49,8 @@ struct Seen {
     keyless: &'static str,
     /// Its word for the embedded broker's refusal of a transaction; None: it has no transactions.
     transaction: Option<&'static str>,
+    /// It can ask what it may do.
+    allowed: bool,
 }
 
 impl Default for Seen {
@@ -57,6 +59,7 @@ impl Default for Seen {
             codecs: &["none", "gzip", "snappy", "lz4", "zstd"],
             keyless: "INVALID_RECORD",
             transaction: Some("TRANSACTIONAL_ID_AUTHORIZATION_FAILED"),
+            allowed: false,
         }
     }
 }
@@ -77,6 +80,20 @@ impl Seen {
             ("old_timestamps", json!([20, 1_882_133_856, 1_882_133_856])),
             ("keyless_in_a_compacted_topic", json!(self.keyless)),
         ];
+        if self.allowed {
+            let topic = ["ALTER", "ALTER_CONFIGS", "CREATE", "DELETE", "DESCRIBE", "DESCRIBE_CONFIGS", "READ", "WRITE"];
+            let group = ["ALTER_CONFIGS", "DELETE", "DESCRIBE", "DESCRIBE_CONFIGS", "READ"];
+            let cluster = [
+                "ALTER",
+                "ALTER_CONFIGS",
+                "CLUSTER_ACTION",
+                "CREATE",
+                "DESCRIBE",
+                "DESCRIBE_CONFIGS",
+                "IDEMPOTENT_WRITE",
+            ];
+            all.push(("allowed", json!({"topic": topic, "group": group, "cluster": cluster})));
+        }
         if self.transaction.is_some() {
             all.push(("transaction", json!(transaction)));
         }
