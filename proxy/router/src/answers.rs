@@ -13,9 +13,9 @@ use kafka_wire::limits::{FRAME_BYTES_MAX, FRAME_RESERVE_STEP_BYTES};
 use kafka_wire::{WireError, header};
 
 use crate::apis::{Answer, Elided, Rewriter};
+use crate::edit::take;
 use crate::in_flight::{InFlight, Outstanding};
 use crate::limits::REWRITTEN_BYTES_MAX;
-use crate::requests::take;
 use crate::rewrite::rewrite;
 use crate::shapes::{FETCH_RESPONSE, NODE_ENDPOINTS, SHARE_FETCH_RESPONSE};
 use crate::topology::{Learned, View};

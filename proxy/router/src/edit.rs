@@ -1,4 +1,4 @@
-//! Replacing parts of a frame, its length last.
+//! Replacing parts of a frame, its length last; and letting the front of a buffer go.
 
 use std::ops::Range;
 
@@ -89,6 +89,14 @@ impl Edits {
         let length = i32::try_from(out.len() - 4).expect("a rewritten frame is about as large as before");
         out[..4].copy_from_slice(&length.to_be_bytes());
         out.freeze()
+    }
+}
+
+/// Lets the first `passing` bytes go.
+pub fn take(buffer: &mut BytesMut, passing: &mut usize, out: &mut Vec<Bytes>) {
+    if *passing > 0 {
+        out.push(buffer.split_to(*passing).freeze());
+        *passing = 0;
     }
 }
 

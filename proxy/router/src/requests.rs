@@ -19,6 +19,7 @@ use kafka_wire::frame::{self, FrameError};
 use kafka_wire::{ApiKey, WireError, peek};
 
 use crate::apis::{self, Api};
+use crate::edit::take;
 use crate::in_flight::{InFlight, Outstanding};
 use crate::limits::{HELD_REQUEST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX};
 use crate::rewrite::api_versions::{self, Asker};
@@ -209,12 +210,4 @@ fn introduce(
         Upstream::Meant => frame,
         Upstream::Any => api_versions::without_identity(&asker).apply(&frame, frame.len() - body.len()),
     })
-}
-
-/// Lets the first `passing` bytes go.
-pub(crate) fn take(buffer: &mut BytesMut, passing: &mut usize, out: &mut Vec<Bytes>) {
-    if *passing > 0 {
-        out.push(buffer.split_to(*passing).freeze());
-        *passing = 0;
-    }
 }

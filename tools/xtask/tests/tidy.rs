@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Data plane.
     ("runtime", &["telemetry"]),
     ("embedded-kafka", &["disk", "kafka-wire", "runtime", "telemetry"]),
+    ("router", &["kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
     ("gateway", &["gafka-http", "kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
     // Control plane.
     ("authdb", &["model"]),
@@ -42,11 +43,21 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Binaries compose: they may use anything.
-const COMPOSITION_ROOTS: &[&str] = &["kateway", "kbench"];
+const COMPOSITION_ROOTS: &[&str] = &["kateway", "kproxy", "kbench"];
 
 /// From here tokio must not be reachable, at any depth.
-const WITHOUT_TOKIO: &[&str] =
-    &["gafka-http", "kafka-client", "kafka-wire", "model", "runtime", "telemetry", "disk", "embedded-kafka", "gateway"];
+const WITHOUT_TOKIO: &[&str] = &[
+    "gafka-http",
+    "kafka-client",
+    "kafka-wire",
+    "model",
+    "runtime",
+    "telemetry",
+    "disk",
+    "embedded-kafka",
+    "gateway",
+    "router",
+];
 
 /// May say `unsafe`, so they carry lints of their own.
 const WITH_OWN_LINTS: &[&str] = &["runtime", "telemetry"];
@@ -302,6 +313,12 @@ const EMBEDDED_KAFKA: Rooms = Rooms {
     floors: &[&["connection"], &["broker"], &["dispatch", "waiting"], &["apis"], &["state"], &["groups", "storage"]],
 };
 
+const ROUTER: Rooms = Rooms {
+    sources: "proxy/router/src/",
+    above: &["lib.rs", "proxy.rs"],
+    floors: &[&["shard"], &["answers", "requests"], &["rewrite"]],
+};
+
 impl Rooms {
     fn floor_of(&self, room: &str) -> Option<usize> {
         self.floors.iter().position(|floor| floor.contains(&room))
@@ -361,6 +378,13 @@ fn arrows_between_the_embedded_brokers_rooms_point_downward() {
     let (wrong, arrows) = EMBEDDED_KAFKA.wrong_arrows();
     assert!(wrong.is_empty(), "arrows that do not point downward:\n{}", wrong.join("\n"));
     assert!(arrows > 100, "the sources were read: {arrows}");
+}
+
+#[test]
+fn arrows_between_the_proxys_rooms_point_downward() {
+    let (wrong, arrows) = ROUTER.wrong_arrows();
+    assert!(wrong.is_empty(), "arrows that do not point downward:\n{}", wrong.join("\n"));
+    assert!(arrows > 10, "the sources were read: {arrows}");
 }
 
 #[test]
