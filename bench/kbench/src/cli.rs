@@ -402,6 +402,9 @@ pub struct Proxy {
     /// Connections, each with one request at a time.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = connections)]
     pub connections: usize,
+    /// Measure memory of so many idle connections instead, and nothing else.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub idle: usize,
     /// Bytes of records in a request, and in an answer.
     #[arg(long, value_name = "BYTES,…", value_delimiter = ',', default_values_t = [1024, 65_536, 1 << 20])]
     pub sizes: Vec<usize>,

@@ -4,12 +4,14 @@
 //! that the proxy's CPU is all its own. Produce requests are of version 12, whose answers kproxy reads, and Fetch answers
 //! of version 17, through which it walks: the versions modern clients speak, which cost a proxy most.
 //!
+//! With `--idle N` it is memory that is measured: of N connections that have asked once and are quiet.
+//!
 //! The proxy's own count of bytes must be the client's, so that no benchmark goes past it.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
@@ -23,11 +25,14 @@ use testkit::http::{Connection, Request};
 
 use crate::cli::Proxy;
 use crate::cpu::Sample;
+use crate::limits::{OTHER_DESCRIPTORS, SETTLE};
 use crate::machine::machine;
 use crate::measure::ForeignMeter;
 use crate::outcome::histogram;
+use crate::prefetch::resident_kib;
 use crate::process::{Process, tethered, this_program};
 use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Rounds, Spread, quietly};
+use crate::sockets::need_descriptors;
 use crate::{pin, produce_load};
 
 /// The proxy's CPU, and that of everything else.
@@ -200,7 +205,7 @@ impl Between {
         Ok(Between { name: "forward", address: ready.text("listen")?.parse()?, process: Some(process), ops: None })
     }
 
-    fn kproxy(kproxy: &PathBuf, broker: SocketAddr) -> Result<Between> {
+    fn kproxy(kproxy: &Path, broker: SocketAddr) -> Result<Between> {
         let mut command = tethered(Some(PROXY_CPU), kproxy)?;
         command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--bootstrap", &broker.to_string()]);
         command.args(["--shards-count", "1", "--shards-pin", "false", "--log-level", "error", "--range-width", "1"]);
@@ -262,6 +267,9 @@ pub fn run(proxy: Proxy) -> Result<ExitCode> {
     ensure!(kproxy.exists(), "no kproxy at {}; name it with --kproxy", kproxy.display());
     pin::this_thread(Some(OTHER_CPU))?;
     let broker = canned_broker()?;
+    if proxy.idle > 0 {
+        return idle(&proxy, &kproxy, broker);
+    }
     let betweens = [Between::nothing(broker), Between::forward(broker)?, Between::kproxy(&kproxy, broker)?];
     let sizes = &proxy.sizes;
     let works: Vec<Work> =
@@ -287,6 +295,38 @@ pub fn run(proxy: Proxy) -> Result<ExitCode> {
         }
     }
     io::stdout().write_all(markdown(&proxy, &works, &betweens, &closed, &open).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Memory of each idle connection: from the slope between half of them and all, each having asked once.
+fn idle(proxy: &Proxy, kproxy: &Path, broker: SocketAddr) -> Result<ExitCode> {
+    need_descriptors(2 * proxy.idle + OTHER_DESCRIPTORS, &format!("{} connections", proxy.idle))?;
+    let between = Between::kproxy(kproxy, broker)?;
+    let pid = between.process.as_ref().map(Process::pid).context("kproxy has a process")?;
+    let work = Work::produce(1024);
+    let mut clients = Vec::with_capacity(proxy.idle);
+    let mut resident = vec![resident_kib(pid)?];
+    for half in [proxy.idle / 2, proxy.idle - proxy.idle / 2] {
+        for _ in 0..half {
+            let mut client = TcpStream::connect(between.address)?;
+            client.write_all(&work.request)?;
+            client.read_exact(&mut vec![0; work.answer_bytes])?;
+            clients.push(client);
+        }
+        // The proxy gives buffers back twice a second.
+        thread::sleep(SETTLE);
+        resident.push(resident_kib(pid)?);
+    }
+    let [before, half, all] = resident[..] else { unreachable!("three were read") };
+    let slope = (all - half) as f64 * 1024.0 / (proxy.idle - proxy.idle / 2) as f64;
+    println!(
+        "{}\n\n{} idle connections: {:.1} MiB before, {:.1} with half of them, {:.1} with all: {slope:.0} bytes each (aim 8,192)",
+        machine(),
+        clients.len(),
+        before as f64 / 1024.0,
+        half as f64 / 1024.0,
+        all as f64 / 1024.0,
+    );
     Ok(ExitCode::SUCCESS)
 }
 
