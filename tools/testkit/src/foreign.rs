@@ -72,8 +72,8 @@ fn program(client: Client) -> Result<Command> {
 
 /// `{"part": "times", "found": 7, "seconds": 0.1}`
 fn finding(line: &str) -> Result<Finding> {
-    let value: Value = serde_json::from_str(line).with_context(|| format!("{line:?} is no finding"))?;
-    let part = value["part"].as_str().with_context(|| format!("{line:?} names no part"))?;
+    let value: Value = serde_json::from_str(line).with_context(|| format!("no finding: {line}"))?;
+    let part = value["part"].as_str().with_context(|| format!("a finding without its part: {line}"))?;
     Ok((part.to_owned(), value["found"].clone()))
 }
 
