@@ -1,6 +1,6 @@
 //! Addresses, names and paths that look right and can never work.
 
-use kafka_client::config::parse_host_port;
+use model::host_port::parse_host_port;
 use std::net::SocketAddr;
 use std::path::Path;
 
