@@ -206,7 +206,12 @@ impl Between {
         command.args(["--shards-count", "1", "--shards-pin", "false", "--log-level", "error", "--range-width", "1"]);
         let (process, ready) = Process::start(command, "kproxy", None)?;
         let ops = ready.text("ops")?;
-        Ok(Between { name: "kproxy", address: ready.text("bootstrap")?.parse()?, process: Some(process), ops: Some(ops) })
+        Ok(Between {
+            name: "kproxy",
+            address: ready.text("bootstrap")?.parse()?,
+            process: Some(process),
+            ops: Some(ops),
+        })
     }
 
     /// Bytes from and to clients, as the proxy counts them; None where nobody counts.
@@ -261,7 +266,8 @@ pub fn run(proxy: Proxy) -> Result<ExitCode> {
     let sizes = &proxy.sizes;
     let works: Vec<Work> =
         sizes.iter().map(|size| Work::produce(*size)).chain(sizes.iter().map(|size| Work::fetch(*size))).collect();
-    let cases: Vec<(usize, usize)> = (0..works.len()).flat_map(|work| (0..betweens.len()).map(move |b| (work, b))).collect();
+    let cases: Vec<(usize, usize)> =
+        (0..works.len()).flat_map(|work| (0..betweens.len()).map(move |b| (work, b))).collect();
     let mut closed: Vec<Vec<Round<Figures>>> = vec![Vec::new(); cases.len()];
     let mut open: Vec<Vec<Round<Figures>>> = vec![Vec::new(); cases.len()];
     let mut order = Order::new(proxy.seed);
@@ -320,7 +326,8 @@ fn measure(proxy: &Proxy, between: &Between, work: &Work, pace: Pace) -> Result<
         let sent = exchanges * work.bytes() as u64;
         ensure!(after - before == sent, "clients moved {sent} bytes, {} counted {}", between.name, after - before);
     }
-    let cpu_seconds = cpu_after.zip(cpu_before).map_or(0.0, |(after, before)| after.since(&before).total_ns as f64 / 1e9);
+    let cpu_seconds =
+        cpu_after.zip(cpu_before).map_or(0.0, |(after, before)| after.since(&before).total_ns as f64 / 1e9);
     Ok((Figures { requests, seconds, cpu_seconds, latency }, foreign))
 }
 

@@ -99,7 +99,8 @@ impl Daemon for Settings {
         ]);
         let last = u32::from(self.listen.port()) + u32::from(port_count) - 1;
         if self.listen.port() != 0 && last > 65_535 {
-            check.mistake("listen", format!("the range ends at port {last}, beyond 65535: lower listen or range_width"));
+            check
+                .mistake("listen", format!("the range ends at port {last}, beyond 65535: lower listen or range_width"));
         }
         if !self.advertised.is_empty() && !is_host(&self.advertised) {
             check.mistake("advertised", format!("expected a host without a port, found `{}`", self.advertised));
@@ -110,7 +111,10 @@ impl Daemon for Settings {
                 check.mistake("sni_pattern", "expected a host name with one $ in it, like b$.kafka.example.org");
             }
             if !self.is_tls() {
-                check.mistake("sni_pattern", "needs tls.cert_file and tls.key_file: names are told in the TLS handshake");
+                check.mistake(
+                    "sni_pattern",
+                    "needs tls.cert_file and tls.key_file: names are told in the TLS handshake",
+                );
             }
         }
         if self.cert_file.is_some() != self.key_file.is_some() {

@@ -62,7 +62,8 @@ impl Default for ProxyMetrics {
         ProxyMetrics {
             requests: registry.counters("kproxy_requests_total", "Requests passed on, by Kafka API."),
             request_bytes: registry.counters("kproxy_request_bytes_total", "Bytes of requests, by Kafka API."),
-            answer_bytes: registry.counters("kproxy_answer_bytes_total", "Bytes of answers as brokers sent them, by Kafka API."),
+            answer_bytes: registry
+                .counters("kproxy_answer_bytes_total", "Bytes of answers as brokers sent them, by Kafka API."),
             latency: registry.histograms(
                 "kproxy_request_seconds",
                 "From a request's head to its answer's, by Kafka API: the broker's time, long polls included.",
@@ -85,10 +86,8 @@ impl Default for ProxyMetrics {
             ),
             connections: registry.gauge("kproxy_connections", "Open client connections."),
             ended: registry.counters("kproxy_connections_ended_total", "Connections that ended, by reason."),
-            hidden: registry.counter(
-                "kproxy_answers_hidden_total",
-                "Fetch answers in which addresses of new leaders were hidden.",
-            ),
+            hidden: registry
+                .counter("kproxy_answers_hidden_total", "Fetch answers in which addresses of new leaders were hidden."),
             registry,
         }
     }

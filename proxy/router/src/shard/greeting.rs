@@ -37,10 +37,10 @@ pub async fn greet(
         peer = source.unwrap_or(peer);
     }
     if let Some(tls) = shard.board.tls() {
-        let (secured, server_name) = tls.accept(stream).await.map_err(|err| NotGreeted {
-            reason: "tls_handshake",
-            message: format!("{err} (a client without TLS?)"),
-        })?;
+        let (secured, server_name) = tls
+            .accept(stream)
+            .await
+            .map_err(|err| NotGreeted { reason: "tls_handshake", message: format!("{err} (a client without TLS?)") })?;
         stream = secured;
         if let Some(node) = server_name.and_then(|name| shard.naming.node_of_name(&name)) {
             target = Target::Node(node);

@@ -139,7 +139,12 @@ impl Pipe {
         }
     }
 
-    async fn pass_requests(&self, requests: &mut Requests, buffer: &mut PooledBuf, to: &mut WriteHalf) -> Result<(), End> {
+    async fn pass_requests(
+        &self,
+        requests: &mut Requests,
+        buffer: &mut PooledBuf,
+        to: &mut WriteHalf,
+    ) -> Result<(), End> {
         let now = Instant::now();
         self.conn.moved.set(now);
         self.note_client_id(buffer);
