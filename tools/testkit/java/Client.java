@@ -1,8 +1,10 @@
 import java.io.BufferedReader;
+import java.io.FileInputStream;
 import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
@@ -20,12 +22,16 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewPartitionReassignment;
+import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.ElectionType;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.errors.ElectionNotNeededException;
@@ -38,6 +44,10 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 public final class Client {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final long DEADLINE_MS = 45_000;
+    /** A transformer has everything when nothing came for so long after SIGTERM. */
+    private static final long QUIET_MS = 3_000;
+
+    private static volatile boolean stopping;
 
     public static void main(String[] words) throws Exception {
         String bootstrap = words[1];
@@ -48,13 +58,26 @@ public final class Client {
             case "consume" -> consume(bootstrap, topic, words[3], Integer.parseInt(words[4]));
             case "move-leader" ->
                 moveLeader(bootstrap, topic, Integer.parseInt(words[3]), Integer.parseInt(words[4]));
+            case "transform" -> transform(bootstrap, topic, words[3], words[4]);
             default -> throw new IllegalArgumentException(words[0]);
         }
     }
 
-    private static Properties consumerSettings(String bootstrap, String group) {
+    /** What every client is told, and what the file in the system property client.settings says. */
+    private static Properties settings(String bootstrap) throws Exception {
         Properties settings = new Properties();
         settings.put("bootstrap.servers", bootstrap);
+        String more = System.getProperty("client.settings");
+        if (more != null) {
+            try (var input = new FileInputStream(more)) {
+                settings.load(input);
+            }
+        }
+        return settings;
+    }
+
+    private static Properties consumerSettings(String bootstrap, String group) throws Exception {
+        Properties settings = settings(bootstrap);
         settings.put("key.deserializer", ByteArrayDeserializer.class.getName());
         settings.put("value.deserializer", ByteArrayDeserializer.class.getName());
         settings.put("auto.offset.reset", "earliest");
@@ -66,7 +89,7 @@ public final class Client {
         return settings;
     }
 
-    private static void read(String bootstrap, String topic) {
+    private static void read(String bootstrap, String topic) throws Exception {
         try (var consumer = new KafkaConsumer<byte[], byte[]>(consumerSettings(bootstrap, null))) {
             List<TopicPartition> all = new ArrayList<>();
             consumer.partitionsFor(topic).forEach(info -> all.add(new TopicPartition(topic, info.partition())));
@@ -83,7 +106,7 @@ public final class Client {
         }
     }
 
-    private static void consume(String bootstrap, String topic, String group, int count) {
+    private static void consume(String bootstrap, String topic, String group, int count) throws Exception {
         try (var consumer = new KafkaConsumer<byte[], byte[]>(consumerSettings(bootstrap, group))) {
             consumer.subscribe(List.of(topic));
             int left = count;
@@ -101,9 +124,71 @@ public final class Client {
         }
     }
 
+    /**
+     * Copies a topic into another, each record once and into the same partition, in transactions, until SIGTERM and then
+     * until nothing comes any more. Whatever goes wrong, it begins anew from what the group has committed.
+     */
+    private static void transform(String bootstrap, String topic, String to, String name) throws Exception {
+        Thread main = Thread.currentThread();
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            stopping = true;
+            try {
+                main.join(DEADLINE_MS);
+            } catch (InterruptedException err) {
+                Thread.currentThread().interrupt();
+            }
+        }));
+        Properties writes = settings(bootstrap);
+        writes.put("key.serializer", ByteArraySerializer.class.getName());
+        writes.put("value.serializer", ByteArraySerializer.class.getName());
+        writes.put("transactional.id", name);
+        writes.put("transaction.timeout.ms", "20000");
+        writes.put("max.block.ms", "20000");
+        Properties reads = consumerSettings(bootstrap, name);
+        reads.put("isolation.level", "read_committed");
+        reads.put("session.timeout.ms", "10000");
+        long last = System.currentTimeMillis();
+        while (!stopping || System.currentTimeMillis() - last < QUIET_MS) {
+            KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(writes);
+            try (var consumer = new KafkaConsumer<byte[], byte[]>(reads)) {
+                // Ends what its former self left open.
+                producer.initTransactions();
+                consumer.subscribe(List.of(topic));
+                while (!stopping || System.currentTimeMillis() - last < QUIET_MS) {
+                    ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofMillis(200));
+                    if (!records.isEmpty()) {
+                        last = System.currentTimeMillis();
+                        copy(records, producer, to, consumer.groupMetadata());
+                    }
+                }
+            } catch (KafkaException err) {
+                last = System.currentTimeMillis();
+                System.out.println(JSON.createObjectNode().put("error", err.getClass().getSimpleName())
+                    .put("fatal", false).put("text", String.valueOf(err.getMessage())));
+            } finally {
+                producer.close(Duration.ofSeconds(5));
+            }
+        }
+    }
+
+    private static void copy(ConsumerRecords<byte[], byte[]> records, KafkaProducer<byte[], byte[]> producer, String to,
+                             ConsumerGroupMetadata group) {
+        Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+        producer.beginTransaction();
+        for (var record : records) {
+            producer.send(new ProducerRecord<>(to, record.partition(), record.key(), record.value()));
+            next.put(new TopicPartition(record.topic(), record.partition()), new OffsetAndMetadata(record.offset() + 1));
+        }
+        producer.sendOffsetsToTransaction(next, group);
+        producer.commitTransaction();
+        for (var record : records) {
+            System.out.println(JSON.createObjectNode().put("partition", record.partition())
+                .put("offset", record.offset()).put("value", new String(record.value(), StandardCharsets.UTF_8)));
+        }
+    }
+
     private static void produce(String bootstrap, String topic) throws Exception {
-        Properties settings = new Properties();
-        settings.put("bootstrap.servers", bootstrap);
+        Properties settings = settings(bootstrap);
         settings.put("key.serializer", ByteArraySerializer.class.getName());
         settings.put("value.serializer", ByteArraySerializer.class.getName());
         settings.put("acks", "all");
@@ -133,8 +218,7 @@ public final class Client {
     }
 
     private static void moveLeader(String bootstrap, String topic, int partition, int node) throws Exception {
-        Properties settings = new Properties();
-        settings.put("bootstrap.servers", bootstrap);
+        Properties settings = settings(bootstrap);
         // Instead of one call that waits a minute for a controller that is gone, several that find the next one.
         settings.put("request.timeout.ms", "5000");
         settings.put("default.api.timeout.ms", "10000");

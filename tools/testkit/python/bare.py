@@ -9,7 +9,10 @@ import struct
 import sys
 import time
 
-PRODUCE, LIST_OFFSETS, METADATA, JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP, CREATE_TOPICS = 0, 2, 3, 11, 12, 13, 14, 19
+PRODUCE, LIST_OFFSETS, METADATA, CREATE_TOPICS = 0, 2, 3, 19
+FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP = 10, 11, 12, 13, 14
+# COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR: of a cluster that had no group yet.
+NOT_YET = (14, 15, 16)
 
 
 def text(value):
@@ -59,10 +62,18 @@ class Bare:
         assert min(lengths) > 20, lengths
         return "answered"
 
+    def await_coordinator(self, group, asked):
+        """The first group of a cluster finds nobody who would coordinate it, for a moment."""
+        until = time.monotonic() + 20
+        while struct.unpack(">h", asked())[0] in NOT_YET and time.monotonic() < until:
+            self.ask(FIND_COORDINATOR, 0, group)
+            time.sleep(0.1)
+
     def oldest_group_requests(self):
         """Each of a member that nobody knows: the error tells that the request was read."""
         group, member = text(f"{self.prefix}-bare"), text("nobody")
         generation = struct.pack(">i", 1)
+        self.await_coordinator(group, lambda: self.ask(HEARTBEAT, 0, group + generation + member)[:2])
         asked = {
             "sync": self.ask(SYNC_GROUP, 0, group + generation + member + struct.pack(">i", 0)),
             "heartbeat": self.ask(HEARTBEAT, 0, group + generation + member),

@@ -42,10 +42,31 @@ fn compile(jars: &Path, dir: &Path) -> Result<()> {
 }
 
 fn ask(words: &[&str], input: &str) -> Result<Vec<u8>> {
+    ask_as(None, words, input)
+}
+
+/// How a client is set up beyond a bootstrap address.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// A properties file.
+    pub settings: &'a Path,
+    /// Lines of a hosts file, which the JVM asks instead of the system.
+    pub hosts: &'a Path,
+}
+
+fn ask_as(setup: Option<Setup<'_>>, words: &[&str], input: &str) -> Result<Vec<u8>> {
+    run_with_input(client(setup, words)?, input.as_bytes(), CLIENT_WITHIN)
+}
+
+pub(crate) fn client(setup: Option<Setup<'_>>, words: &[&str]) -> Result<Command> {
     let mut command = tethered("java");
+    if let Some(Setup { settings, hosts }) = setup {
+        command.arg(format!("-Dclient.settings={}", settings.display()));
+        command.arg(format!("-Djdk.net.hosts.file={}", hosts.display()));
+    }
     command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=ERROR"]);
     command.arg("-Dlog4j2.statusLoggerLevel=OFF").arg("-cp").arg(classpath()?).arg("Client").args(words);
-    run_with_input(command, input.as_bytes(), CLIENT_WITHIN)
+    Ok(command)
 }
 
 /// Every record of a topic from its beginning to its present end.
@@ -56,6 +77,16 @@ pub fn read(bootstrap: &str, topic: &str) -> Result<Vec<Record>> {
 /// Produces records idempotently; yields where each went.
 pub fn produce(bootstrap: &str, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
     parse_lines(&ask(&["produce", bootstrap, topic], &to_lines(records))?)
+}
+
+/// [`produce`] by a client set up so.
+pub fn produce_as(setup: Setup<'_>, bootstrap: &str, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
+    parse_lines(&ask_as(Some(setup), &["produce", bootstrap, topic], &to_lines(records))?)
+}
+
+/// [`consume`] by a client set up so.
+pub fn consume_as(setup: Setup<'_>, bootstrap: &str, topic: &str, group: &str, count: usize) -> Result<Vec<Record>> {
+    parse_lines(&ask_as(Some(setup), &["consume", bootstrap, topic, group, &count.to_string()], "")?)
 }
 
 /// Joins a group, reads `count` records from the group's position, commits, leaves.

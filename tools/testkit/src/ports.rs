@@ -37,6 +37,20 @@ pub fn free(count: usize) -> Result<Vec<u16>> {
     Ok(ports)
 }
 
+/// The first of `count` ports in a row on 127.0.0.1 that nobody listens on.
+pub fn free_in_a_row(count: u16) -> Result<u16> {
+    // Whoever holds a port in between costs a try.
+    for _ in 0..ROWS_TRIED_MAX {
+        let ports = free(usize::from(count))?;
+        if ports.windows(2).all(|pair| pair[1] == pair[0] + 1) {
+            return Ok(ports[0]);
+        }
+    }
+    bail!("no {count} ports in a row are free between {PORT_FIRST} and {PORT_END}")
+}
+
+const ROWS_TRIED_MAX: usize = 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +62,12 @@ mod tests {
         let distinct: HashSet<u16> = ports.iter().copied().collect();
         assert_eq!(distinct.len(), 10);
         assert!(ports.iter().all(|port| (PORT_FIRST..PORT_END).contains(port)));
+    }
+
+    #[test]
+    fn ports_in_a_row_are_all_free() {
+        let first = free_in_a_row(9).unwrap();
+        let bound: Vec<_> = (first..first + 9).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port))).collect();
+        assert!(bound.iter().all(Result::is_ok), "{bound:?}");
     }
 }

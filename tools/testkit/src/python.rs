@@ -55,6 +55,18 @@ pub fn produce(client: Client, bootstrap: &str, topic: &str, records: &[Record])
     parse_lines(&ask(client, question, &to_lines(records))?)
 }
 
+/// [`produce`] by librdkafka with further settings of its own, for example how to log in.
+pub fn produce_with(config: Value, bootstrap: &str, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
+    let question = json!({"do": "produce", "bootstrap": bootstrap, "topic": topic, "config": config});
+    parse_lines(&ask(Client::Confluent, question, &to_lines(records))?)
+}
+
+/// [`read`] likewise.
+pub fn read_with(config: Value, bootstrap: &str, topic: &str) -> Result<Vec<Record>> {
+    let question = json!({"do": "read", "bootstrap": bootstrap, "topic": topic, "config": config});
+    parse_lines(&ask(Client::Confluent, question, "")?)
+}
+
 /// Joins a group, reads `count` records from the group's position, commits, leaves.
 pub fn consume(client: Client, bootstrap: &str, topic: &str, group: &str, count: usize) -> Result<Vec<Record>> {
     let question = json!({"do": "consume", "bootstrap": bootstrap, "topic": topic, "group": group, "count": count});

@@ -19,7 +19,7 @@ use crate::shard::{Shard, upstream};
 /// Serves it; it is counted in the crowd already.
 pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, target: Target) {
     let now = Instant::now();
-    let conn = Rc::new(Conn::new(target, stream.closer(), old_at(&shard, now), now));
+    let conn = Rc::new(Conn::new(peer, target, stream.closer(), old_at(&shard, now), now));
     conn.deadline.set(Some((now + FIRST_BYTE_TIMEOUT, "no_first_byte")));
     let key = shard.conns.add(&conn);
     if shard.board.is_draining() {
@@ -28,7 +28,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, target: T
     let ended = live(&shard, &conn, stream, peer, target).await;
     shard.conns.remove(key);
     shard.board.crowd.leave(shard.id);
-    say(&shard, &conn, peer, ended);
+    say(&shard, &conn, ended);
 }
 
 /// Its last day, spread so that a fleet of clients does not come back at once.
@@ -41,7 +41,8 @@ fn old_at(shard: &Shard, now: Instant) -> Option<Instant> {
     Some(now + age_max - age_max / 10 * jitter as u32 / 1000)
 }
 
-fn say(shard: &Shard, conn: &Conn, peer: SocketAddr, end: End) {
+fn say(shard: &Shard, conn: &Conn, end: End) {
+    let peer = conn.peer.get();
     let (reason, message) = match end {
         End::Finished => (conn.reason.get().unwrap_or("finished"), String::new()),
         End::Retired => (conn.reason.get().unwrap_or("retired"), String::new()),
@@ -64,6 +65,7 @@ async fn live(shard: &Rc<Shard>, conn: &Rc<Conn>, stream: Stream, peer: SocketAd
         Ok(greeted) => greeted,
         Err(failed) => return End::Fault { reason: failed.reason, message: failed.message },
     };
+    conn.peer.set(peer);
     let per_address = shard.config.connections_per_address;
     if !shard.board.try_add(peer.ip(), per_address) {
         let message = format!("{per_address} connections of this address are open");

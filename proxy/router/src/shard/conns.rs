@@ -1,6 +1,7 @@
 //! The client connections of a shard, for whoever looks at all of them: sweep and drain.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use crate::requests::Upstream;
 
 /// What is known of one connection while it lives. The tasks of its two directions share it.
 pub struct Conn {
+    /// Who the client is: as accepted, or as a balancer says.
+    pub peer: Cell<SocketAddr>,
     /// What the client asked for by port or name.
     pub target: Cell<Target>,
     /// Whether the broker it has is that one.
@@ -43,8 +46,9 @@ pub struct Conn {
 }
 
 impl Conn {
-    pub fn new(target: Target, client: Closer, old_at: Option<Instant>, now: Instant) -> Conn {
+    pub fn new(peer: SocketAddr, target: Target, client: Closer, old_at: Option<Instant>, now: Instant) -> Conn {
         Conn {
+            peer: Cell::new(peer),
             target: Cell::new(target),
             upstream: Cell::new(Upstream::Any),
             in_flight: RefCell::default(),

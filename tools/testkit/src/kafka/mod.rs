@@ -294,6 +294,17 @@ impl Cluster {
         self.nodes.iter().map(|node| format!("127.0.0.1:{}", port(node.ports))).collect::<Vec<_>>().join(",")
     }
 
+    /// Where the client listener of a node is.
+    pub fn address(&self, node: usize) -> Result<String> {
+        let found = self.nodes.get(node.wrapping_sub(1)).with_context(|| format!("there is no node {node}"))?;
+        Ok(format!("127.0.0.1:{}", found.ports.client))
+    }
+
+    /// Every port that some node listens on.
+    pub fn ports(&self) -> Vec<u16> {
+        self.all_ports().into_iter().flat_map(|of| [of.client, of.internal, of.controller]).collect()
+    }
+
     /// The certificate to trust, when started with TLS.
     pub fn ca_pem(&self) -> Option<&Path> {
         self.ca_pem.as_deref()

@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use testkit::foreign::{self, Client, findings};
+use testkit::foreign::{self, Client, Finding, findings};
 use testkit::gateway::Quickstart;
 use testkit::go;
 use testkit::process::scratch_dir;
@@ -17,27 +17,26 @@ use crate::shared::{kafka, unique};
 pub const CASES: &[Case] = &[
     case("clients_written_in_go_read_as_a_group_what_they_wrote", &["bin:kateway", "go"], of_go),
     case("confluent_kafka_finds_what_it_finds_at_apache_kafka", &["bin:kateway", "kafka", "python-clients"], || {
-        same_as_kafka(foreign::CONFLUENT, &Seen { allowed: true, ..Seen::default() })
+        same_as_kafka(foreign::CONFLUENT)
     }),
     case(
         "confluent_kafka_2_3_finds_what_it_finds_at_apache_kafka",
         &["bin:kateway", "kafka", "python-clients-old"],
-        || same_as_kafka(foreign::CONFLUENT_2_3, &Seen { allowed: true, ..Seen::default() }),
+        || same_as_kafka(foreign::CONFLUENT_2_3),
     ),
     case("kafka_python_finds_what_it_finds_at_apache_kafka", &["bin:kateway", "kafka", "python-clients"], || {
-        same_as_kafka(foreign::KAFKA_PYTHON, &Seen::default())
+        same_as_kafka(foreign::KAFKA_PYTHON)
     }),
     case(
         "kafka_python_2_0_finds_what_it_finds_at_apache_kafka",
         &["bin:kateway", "kafka", "python-clients-old"],
-        || same_as_kafka(foreign::KAFKA_PYTHON_2_0, &Seen { keyless: "UNKNOWN", transaction: None, ..Seen::default() }),
+        || same_as_kafka(foreign::KAFKA_PYTHON_2_0),
     ),
     case("aiokafka_finds_what_it_finds_at_apache_kafka", &["bin:kateway", "kafka", "python-clients"], || {
-        same_as_kafka(foreign::AIOKAFKA, &Seen { keyless: "UNKNOWN", ..Seen::default() })
+        same_as_kafka(foreign::AIOKAFKA)
     }),
     case("kafkajs_finds_what_it_finds_at_apache_kafka", &["bin:kateway", "kafka", "kafkajs"], || {
-        let transaction = Some("KafkaJSGroupCoordinatorNotFound");
-        same_as_kafka(foreign::KAFKAJS, &Seen { codecs: &["none", "gzip"], transaction, ..Seen::default() })
+        same_as_kafka(foreign::KAFKAJS)
     }),
     case("requests_that_old_clients_sent_are_answered_as_by_apache_kafka", &["bin:kateway", "kafka", "python"], bare),
 ];
@@ -49,7 +48,7 @@ struct Seen {
     keyless: &'static str,
     /// Its word for the embedded broker's refusal of a transaction; None: it has no transactions.
     transaction: Option<&'static str>,
-    /// It can ask what it may do.
+    /// Whether it asks what it may do (KIP-430).
     allowed: bool,
 }
 
@@ -65,8 +64,21 @@ impl Default for Seen {
 }
 
 impl Seen {
+    fn by(client: Client) -> Self {
+        match client {
+            foreign::CONFLUENT | foreign::CONFLUENT_2_3 => Self { allowed: true, ..Self::default() },
+            foreign::KAFKA_PYTHON_2_0 => Self { keyless: "UNKNOWN", transaction: None, ..Self::default() },
+            foreign::AIOKAFKA => Self { keyless: "UNKNOWN", ..Self::default() },
+            foreign::KAFKAJS => {
+                let transaction = Some("KafkaJSGroupCoordinatorNotFound");
+                Self { codecs: &["none", "gzip"], transaction, ..Self::default() }
+            }
+            _ => Self::default(),
+        }
+    }
+
     /// What is to be found in every part, in their order; `transaction` is what becomes of one.
-    fn findings(&self, transaction: &str) -> Vec<(String, Value)> {
+    fn findings(&self, transaction: &str) -> Vec<Finding> {
         let resumed = ["second 0", "second 1", "second 2", "second 3"];
         let configs = json!({"retention.ms": "7200000", "cleanup.policy": "compact", "max.message.bytes": "1048588"});
         let mut all = vec![
@@ -101,27 +113,38 @@ impl Seen {
     }
 }
 
-fn named(all: Vec<(&str, Value)>) -> Vec<(String, Value)> {
+fn named(all: Vec<(&str, Value)>) -> Vec<Finding> {
     all.into_iter().map(|(part, found)| (part.to_owned(), found)).collect()
 }
 
-fn same_as_kafka(client: Client, seen: &Seen) -> Result<()> {
+/// What a client finds at Apache Kafka.
+pub fn at_kafka(client: Client) -> Vec<Finding> {
+    Seen::by(client).findings("none")
+}
+
+fn same_as_kafka(client: Client) -> Result<()> {
     let truth = findings(client, &kafka()?.bootstrap(), &unique(client.name))?;
-    same("at Apache Kafka", &truth, &seen.findings("none"))?;
+    same("at Apache Kafka", &truth, &at_kafka(client))?;
     let dir = scratch_dir("foreign")?;
     let quickstart = Quickstart::start(dir.path(), &[])?;
     let found = findings(client, &quickstart.kafka, client.name)?;
+    let seen = Seen::by(client);
     same("at the embedded broker", &found, &seen.findings(seen.transaction.unwrap_or_default()))
 }
 
-fn bare() -> Result<()> {
+/// What bytes find that no library of today sends.
+pub fn bare_at_kafka() -> Vec<Finding> {
     let nobody = 25;
-    let expected = named(vec![
+    named(vec![
         ("all_topics_with_bytes_behind_the_request", json!("answered")),
         ("oldest_group_requests", json!({"sync": nobody, "heartbeat": nobody, "leave": nobody})),
         ("oldest_join", json!({"error": 0, "generation": 1})),
         ("a_batch_that_does_not_say_its_newest_time", json!({"error": 0, "start": 0, "end": 1, "a minute ago": 0})),
-    ]);
+    ])
+}
+
+fn bare() -> Result<()> {
+    let expected = bare_at_kafka();
     same("at Apache Kafka", &findings(foreign::BARE, &kafka()?.bootstrap(), &unique("bare"))?, &expected)?;
     let dir = scratch_dir("foreign")?;
     let quickstart = Quickstart::start(dir.path(), &[])?;

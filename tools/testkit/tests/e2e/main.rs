@@ -10,6 +10,7 @@ mod foreign;
 mod harness;
 mod idle;
 mod kit;
+mod kproxy;
 mod librdkafka;
 mod old_kafka;
 mod publish;
@@ -30,10 +31,12 @@ fn main() -> std::process::ExitCode {
         ("old_kafka", old_kafka::CASES),
         ("foreign", foreign::CASES),
         ("librdkafka", librdkafka::CASES),
+        ("kproxy", kproxy::CASES),
         ("faults", &faults::CASES),
     ];
     let code = harness::run(&subjects);
     shared::stop();
+    kproxy::stop();
     faults::stop();
     code
 }

@@ -21,13 +21,13 @@ use testkit::python::{self, Client};
 use self::scenarios::{Length, SCENARIOS};
 use crate::harness::{Case, Run, case};
 
-pub use self::stage::stop;
+pub use self::stage::{stop, with_brokers};
 
 const NEEDS: &[&str] = &["bin:kateway", "kafka", "python-clients"];
 const NEEDS_3_9: &[&str] = &["bin:kateway", "kafka-zk", "kafka", "python-clients"];
 
 /// One scenario at a time: each wants all of the machine, and they share the brokers.
-static TURN: Mutex<()> = Mutex::new(());
+pub static TURN: Mutex<()> = Mutex::new(());
 
 /// The cases of this file and every scenario: short against 4.4, and nightly in full length against 4.4 and 3.9.
 pub static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {

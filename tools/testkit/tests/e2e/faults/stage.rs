@@ -72,6 +72,14 @@ fn brokers(version: Version) -> Result<Cluster> {
     }
 }
 
+/// Lends the brokers to somebody whose turn it is ([`super::TURN`]), and takes them back when all went well.
+pub fn with_brokers(version: Version, play: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+    let mut kafka = brokers(version)?;
+    play(&mut kafka)?;
+    *BROKERS.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, kafka));
+    Ok(())
+}
+
 /// A scenario while it plays.
 pub struct Stage {
     pub kafka: Cluster,
