@@ -61,7 +61,9 @@ impl Kproxy {
     pub fn metric(&self, series: &str) -> Result<u64> {
         let text = self.metrics()?.text();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        let value: f64 = line.with_context(|| format!("no {series} in:\n{text}"))?.trim().parse()?;
+        let name = series.split('{').next().unwrap_or(series);
+        let others = || text.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>().join("\n");
+        let value: f64 = line.with_context(|| format!("no {series} in:\n{}", others()))?.trim().parse()?;
         Ok(value as u64)
     }
 
