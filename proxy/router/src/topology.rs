@@ -77,19 +77,31 @@ pub struct View {
 impl View {
     /// Where this client finds a broker; None for one that this proxy has no place for.
     pub fn address(&self, node: i32) -> Option<Address> {
-        match &self.naming {
-            Naming::Ports { first, base, width } => {
-                let at = node.checked_sub(*base).and_then(|at| u16::try_from(at).ok()).filter(|at| at < width)?;
-                Some(Address { host: self.host.to_string(), port: first.checked_add(at)? })
-            }
-            Naming::Names { pattern, port } => {
-                (node >= 0).then(|| Address { host: pattern.replacen('$', &node.to_string(), 1), port: *port })
-            }
-        }
+        let port = self.naming.port(node)?;
+        let host = match &self.naming {
+            Naming::Ports { .. } => self.host.to_string(),
+            Naming::Names { pattern, .. } => pattern.replacen('$', &node.to_string(), 1),
+        };
+        Some(Address { host, port })
+    }
+
+    /// Whether it has a place: asked for every partition of a Metadata answer.
+    pub fn has_place(&self, node: i32) -> bool {
+        self.naming.port(node).is_some()
     }
 }
 
 impl Naming {
+    fn port(&self, node: i32) -> Option<u16> {
+        match self {
+            Naming::Ports { first, base, width } => {
+                let at = node.checked_sub(*base).and_then(|at| u16::try_from(at).ok()).filter(|at| at < width)?;
+                first.checked_add(at)
+            }
+            Naming::Names { port, .. } => (node >= 0).then_some(*port),
+        }
+    }
+
     /// The node a server name asks for; case does not matter (RFC 6066, section 3).
     pub fn node_of_name(&self, server_name: &str) -> Option<i32> {
         let Naming::Names { pattern, .. } = self else { return None };

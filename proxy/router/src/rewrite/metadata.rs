@@ -50,7 +50,7 @@ pub fn edits(version: i16, body: &[u8], view: &View, learned: &mut Vec<Learned>)
 /// A node without a place is nobody.
 pub(super) fn hide_node(body: &[u8], node_at: Range<usize>, view: &View, edits: &mut Edits) {
     let node = int32(body, &node_at);
-    if node >= 0 && view.address(node).is_none() {
+    if node >= 0 && !view.has_place(node) {
         edits.int32(node_at, -1);
     }
 }

@@ -68,7 +68,7 @@ fn text<'a>(body: &'a [u8], range: &Range<usize>, flexible: bool) -> Option<&'a 
 /// A broker that has no place at this proxy leads nothing, for clients.
 fn hide_leader(body: &[u8], error_at: &Range<usize>, leader_at: Range<usize>, view: &View, edits: &mut Edits) {
     let leader = int32(body, &leader_at);
-    if leader < 0 || view.address(leader).is_some() {
+    if leader < 0 || view.has_place(leader) {
         return;
     }
     if int16(body, error_at) == 0 {

@@ -147,7 +147,7 @@ impl Shard {
         }
         if self.board.learn(learned) {
             for one in learned {
-                let outside = self.view_of("").address(one.node).is_none();
+                let outside = !self.view_of("").has_place(one.node);
                 let (node, host, port) = (one.node, &one.address.host, one.address.port);
                 if outside {
                     tracing::warn!(node, host, port, "broker outside the range: it leads nothing for clients");
