@@ -9,11 +9,11 @@
 use bytes::{Bytes, BytesMut};
 use kafka_wire::elide::Elide;
 use kafka_wire::frame::{self, FrameError};
-use kafka_wire::limits::{FRAME_BYTES_MAX, FRAME_RESERVE_STEP_BYTES};
+use kafka_wire::limits::FRAME_BYTES_MAX;
 use kafka_wire::{WireError, header};
 
 use crate::apis::{Answer, Elided, Rewriter};
-use crate::edit::take;
+use crate::edit::Front;
 use crate::in_flight::{InFlight, Outstanding};
 use crate::limits::REWRITTEN_BYTES_MAX;
 use crate::rewrite::rewrite;
@@ -89,40 +89,22 @@ impl Answers {
         learned: &mut Vec<Learned>,
         watch: &mut impl Watch,
     ) -> Result<(), AnswerError> {
-        let mut passing = 0;
-        let advanced = self.pass(buffer, &mut passing, in_flight, view, out, learned, watch);
-        take(buffer, &mut passing, out);
-        advanced
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the inside of `advance`")]
-    fn pass(
-        &mut self,
-        buffer: &mut BytesMut,
-        passing: &mut usize,
-        in_flight: &mut InFlight,
-        view: &View,
-        out: &mut Vec<Bytes>,
-        learned: &mut Vec<Learned>,
-        watch: &mut impl Watch,
-    ) -> Result<(), AnswerError> {
+        let mut front = Front::new(buffer, out);
         loop {
             match &mut self.state {
                 State::Passing { left } => {
-                    let part = (*left).min(buffer.len() - *passing);
-                    *left -= part;
-                    *passing += part;
+                    *left -= front.pass(*left);
                     if *left > 0 {
                         return Ok(());
                     }
                     self.state = State::Head;
                 }
                 State::Walking { left, elide, api, version } => {
-                    let here = *passing..buffer.len().min(*passing + *left);
+                    let rest = front.rest();
+                    let here = rest.len().min(*left);
                     let malformed = |err| AnswerError::Malformed { api, version: *version, err };
-                    let done = elide.advance(&mut buffer[here], *left).map_err(malformed)?;
-                    *left -= done;
-                    *passing += done;
+                    let done = elide.advance(&mut rest[..here], *left).map_err(malformed)?;
+                    *left -= front.pass(done);
                     if *left > 0 && !elide.is_done() {
                         return Ok(());
                     }
@@ -133,18 +115,17 @@ impl Answers {
                     self.state = State::Passing { left: *left };
                 }
                 State::Head => {
-                    let Some((frame_bytes, answer)) = head(&buffer[*passing..], in_flight)? else { return Ok(()) };
+                    let Some((frame_bytes, answer)) = head(front.rest(), in_flight)? else { return Ok(()) };
                     let asked = *in_flight.front().expect("looked at by `head`");
                     match answer {
                         Answer::Passes => self.state = State::Passing { left: frame_bytes },
                         Answer::Elided(elided) => {
-                            *passing += HEAD_BYTES;
+                            front.pass(HEAD_BYTES);
                             self.state = walk(elided, &asked, frame_bytes - HEAD_BYTES);
                         }
                         Answer::Rewritten(rewriter) => {
-                            take(buffer, passing, out);
-                            let Some(frame) = held(buffer, frame_bytes)? else { return Ok(()) };
-                            out.push(written(rewriter, &asked, &frame, view, learned)?);
+                            let Some(frame) = held(&mut front, frame_bytes)? else { return Ok(()) };
+                            front.put(written(rewriter, &asked, &frame, view, learned)?);
                         }
                     }
                     in_flight.pop();
@@ -183,17 +164,12 @@ fn walk(elided: Elided, asked: &Outstanding, left: usize) -> State {
     State::Walking { left, elide, api: asked.api.key.name(), version: asked.version }
 }
 
-/// A whole frame from the front of `buffer`, None while it is not there.
-fn held(buffer: &mut BytesMut, frame_bytes: usize) -> Result<Option<Bytes>, AnswerError> {
+fn held(front: &mut Front<'_>, frame_bytes: usize) -> Result<Option<Bytes>, AnswerError> {
     if frame_bytes > REWRITTEN_BYTES_MAX {
         let (length, limit) = (frame_bytes, REWRITTEN_BYTES_MAX);
         return Err(FrameError::TooLarge { length, limit }.into());
     }
-    if buffer.len() < frame_bytes {
-        buffer.reserve((frame_bytes - buffer.len()).min(FRAME_RESERVE_STEP_BYTES));
-        return Ok(None);
-    }
-    Ok(Some(buffer.split_to(frame_bytes).freeze()))
+    Ok(front.hold(frame_bytes).map(BytesMut::freeze))
 }
 
 fn written(

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_wire::limits::FRAME_RESERVE_STEP_BYTES;
 
 /// What is to stand in place of which bytes. Ranges are of the body and do not overlap.
 #[derive(Debug, Default)]
@@ -92,11 +93,57 @@ impl Edits {
     }
 }
 
-/// Lets the first `passing` bytes go.
-pub fn take(buffer: &mut BytesMut, passing: &mut usize, out: &mut Vec<Bytes>) {
-    if *passing > 0 {
-        out.push(buffer.split_to(*passing).freeze());
-        *passing = 0;
+/// The front of a buffer on its way out: bytes that leave as they are go in one piece, at the latest when this is dropped.
+pub struct Front<'a> {
+    buffer: &'a mut BytesMut,
+    passing: usize,
+    out: &'a mut Vec<Bytes>,
+}
+
+impl<'a> Front<'a> {
+    pub fn new(buffer: &'a mut BytesMut, out: &'a mut Vec<Bytes>) -> Front<'a> {
+        Front { buffer, passing: 0, out }
+    }
+
+    /// Bytes nobody has decided about.
+    pub fn rest(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.passing..]
+    }
+
+    /// Lets the next bytes pass, at most so many; gives how many there were.
+    pub fn pass(&mut self, bytes_max: usize) -> usize {
+        let bytes = bytes_max.min(self.buffer.len() - self.passing);
+        self.passing += bytes;
+        bytes
+    }
+
+    /// A whole frame that is not to pass as it is; None while it is not there, with room made for it.
+    pub fn hold(&mut self, frame_bytes: usize) -> Option<BytesMut> {
+        self.send();
+        let missing = frame_bytes.saturating_sub(self.buffer.len());
+        if missing > 0 {
+            self.buffer.reserve(missing.min(FRAME_RESERVE_STEP_BYTES));
+            return None;
+        }
+        Some(self.buffer.split_to(frame_bytes))
+    }
+
+    /// What leaves in its place.
+    pub fn put(&mut self, frame: Bytes) {
+        self.out.push(frame);
+    }
+
+    fn send(&mut self) {
+        if self.passing > 0 {
+            self.out.push(self.buffer.split_to(self.passing).freeze());
+            self.passing = 0;
+        }
+    }
+}
+
+impl Drop for Front<'_> {
+    fn drop(&mut self) {
+        self.send();
     }
 }
 

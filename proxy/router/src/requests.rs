@@ -19,7 +19,7 @@ use kafka_wire::frame::{self, FrameError};
 use kafka_wire::{ApiKey, WireError, peek};
 
 use crate::apis::{self, Api};
-use crate::edit::take;
+use crate::edit::Front;
 use crate::in_flight::{InFlight, Outstanding};
 use crate::limits::{HELD_REQUEST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX};
 use crate::rewrite::api_versions::{self, Asker};
@@ -97,36 +97,16 @@ impl Requests {
         watch: &mut impl Watch,
         now: Instant,
     ) -> Result<(), RequestError> {
-        // Bytes at the front of `buffer` that leave as they are: also those before a request that is refused.
-        let mut passing = 0;
-        let advanced = self.pass(buffer, &mut passing, in_flight, upstream, out, watch, now);
-        take(buffer, &mut passing, out);
-        advanced
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the inside of `advance`")]
-    fn pass(
-        &mut self,
-        buffer: &mut BytesMut,
-        passing: &mut usize,
-        in_flight: &mut InFlight,
-        upstream: Upstream,
-        out: &mut Vec<Bytes>,
-        watch: &mut impl Watch,
-        now: Instant,
-    ) -> Result<(), RequestError> {
+        let mut front = Front::new(buffer, out);
         loop {
-            let part = self.left.min(buffer.len() - *passing);
-            self.left -= part;
-            *passing += part;
+            self.left -= front.pass(self.left);
             if self.left > 0 || in_flight.is_full() {
                 return Ok(());
             }
-            let Some(head) = self.head(&buffer[*passing..])? else { return Ok(()) };
+            let Some(head) = self.head(front.rest())? else { return Ok(()) };
             if head.api.key == ApiKey::ApiVersions {
-                take(buffer, passing, out);
-                let Some(frame) = held(buffer, head.frame_bytes)? else { return Ok(()) };
-                out.push(introduce(frame, &head, upstream, watch)?);
+                let Some(frame) = held(&mut front, head.frame_bytes)? else { return Ok(()) };
+                front.put(introduce(frame, &head, upstream, watch)?);
             } else {
                 self.left = head.frame_bytes;
             }
@@ -177,17 +157,12 @@ fn read_head(body: &[u8], length: usize) -> Result<Head, RequestError> {
     Ok(Head { api, version, correlation_id: start.correlation_id, frame_bytes: 4 + length, is_answered })
 }
 
-/// A whole frame from the front of `buffer`, None while it is not there.
-fn held(buffer: &mut BytesMut, frame_bytes: usize) -> Result<Option<BytesMut>, RequestError> {
+fn held(front: &mut Front<'_>, frame_bytes: usize) -> Result<Option<BytesMut>, RequestError> {
     if frame_bytes > HELD_REQUEST_BYTES_MAX {
         let (length, limit) = (frame_bytes, HELD_REQUEST_BYTES_MAX);
         return Err(FrameError::TooLarge { length, limit }.into());
     }
-    if buffer.len() < frame_bytes {
-        buffer.reserve(frame_bytes - buffer.len());
-        return Ok(None);
-    }
-    Ok(Some(buffer.split_to(frame_bytes)))
+    Ok(front.hold(frame_bytes))
 }
 
 /// ApiVersions, as the broker is to get it.
