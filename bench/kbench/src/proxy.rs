@@ -28,7 +28,7 @@ use crate::cpu::Sample;
 use crate::limits::{OTHER_DESCRIPTORS, SETTLE};
 use crate::machine::machine;
 use crate::measure::ForeignMeter;
-use crate::outcome::histogram;
+use crate::outcome::{histogram, us};
 use crate::prefetch::resident_kib;
 use crate::process::{Process, tethered, this_program};
 use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Rounds, Spread, quietly};
@@ -44,6 +44,8 @@ const FETCH_KEY: i16 = 1;
 const TOPIC: &str = "proxy";
 /// Before a measurement.
 const WARMUP: Duration = Duration::from_millis(500);
+/// Or the measurement has failed.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A request, and the answer to it.
 struct Work {
@@ -318,7 +320,7 @@ fn idle(proxy: &Proxy, kproxy: &Path, broker: SocketAddr) -> Result<ExitCode> {
         resident.push(resident_kib(pid)?);
     }
     let [before, half, all] = resident[..] else { unreachable!("three were read") };
-    let slope = (all - half) as f64 * 1024.0 / (proxy.idle - proxy.idle / 2) as f64;
+    let slope = (all as f64 - half as f64) * 1024.0 / (proxy.idle - proxy.idle / 2) as f64;
     println!(
         "{}\n\n{} idle connections: {:.1} MiB before, {:.1} with half of them, {:.1} with all: {slope:.0} bytes each (aim 8,192)",
         machine(),
@@ -334,16 +336,24 @@ fn measure(proxy: &Proxy, between: &Between, work: &Work, pace: Pace) -> Result<
     let (ready, stop) = (Arc::new(Barrier::new(proxy.connections + 1)), Arc::new(AtomicBool::new(false)));
     let counting = Arc::new(AtomicBool::new(false));
     let counted_before = between.counted()?;
+    let interval = match pace {
+        Pace::Closed => None,
+        Pace::Open(rate) => Some(Duration::from_secs_f64(proxy.connections as f64 / rate)),
+    };
     let clients: Vec<_> = (0..proxy.connections)
         .map(|number| {
-            let (ready, stop, counting) = (Arc::clone(&ready), Arc::clone(&stop), Arc::clone(&counting));
-            let (request, answer_bytes, address) = (work.request.clone(), work.answer_bytes, between.address);
-            let pace = match pace {
-                Pace::Closed => None,
-                Pace::Open(rate) => Some(Duration::from_secs_f64(proxy.connections as f64 / rate)),
+            let client = Client {
+                address: between.address,
+                request: work.request.clone(),
+                answer_bytes: work.answer_bytes,
+                interval,
+                // Spread over the interval, so that they do not all ask at once.
+                first_after: interval.unwrap_or_default().mul_f64(number as f64 / proxy.connections as f64),
+                ready: Arc::clone(&ready),
+                stop: Arc::clone(&stop),
+                counting: Arc::clone(&counting),
             };
-            let offset = number as f64 / proxy.connections as f64;
-            thread::spawn(move || client(address, &request, answer_bytes, pace, offset, &ready, &stop, &counting))
+            thread::spawn(move || client.run())
         })
         .collect();
     ready.wait();
@@ -379,43 +389,48 @@ struct Done {
     latency: Histogram<u64>,
 }
 
-#[allow(clippy::too_many_arguments, reason = "a thread's closure, spelt out")]
-fn client(
+/// One connection with one request at a time, on a thread of its own.
+struct Client {
     address: SocketAddr,
-    request: &[u8],
+    request: Bytes,
     answer_bytes: usize,
+    /// From one request's due time to the next; None: as soon as the answer is there.
     interval: Option<Duration>,
-    offset: f64,
-    ready: &Barrier,
-    stop: &AtomicBool,
-    counting: &AtomicBool,
-) -> Result<Done> {
-    let connected = TcpStream::connect(address);
-    ready.wait();
-    let mut socket = connected?;
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let mut answer = vec![0; answer_bytes];
-    let mut done = Done { counted: 0, exchanges: 0, latency: histogram() };
-    let mut due = Instant::now() + interval.unwrap_or_default().mul_f64(offset);
-    while !stop.load(Ordering::Relaxed) {
-        match interval {
-            None => due = Instant::now(),
-            Some(interval) => {
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-                due += interval;
+    first_after: Duration,
+    ready: Arc<Barrier>,
+    stop: Arc<AtomicBool>,
+    counting: Arc<AtomicBool>,
+}
+
+impl Client {
+    fn run(self) -> Result<Done> {
+        let connected = TcpStream::connect(self.address);
+        self.ready.wait();
+        let mut socket = connected?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(ANSWERS_WITHIN))?;
+        let mut answer = vec![0; self.answer_bytes];
+        let mut done = Done { counted: 0, exchanges: 0, latency: histogram() };
+        let mut due = Instant::now() + self.first_after;
+        while !self.stop.load(Ordering::Relaxed) {
+            let asked = match self.interval {
+                None => Instant::now(),
+                Some(interval) => {
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    due += interval;
+                    due - interval
+                }
+            };
+            socket.write_all(&self.request)?;
+            socket.read_exact(&mut answer)?;
+            done.exchanges += 1;
+            if self.counting.load(Ordering::Relaxed) {
+                done.counted += 1;
+                done.latency.saturating_record(us(asked.elapsed()));
             }
         }
-        let asked = due - interval.unwrap_or_default();
-        socket.write_all(request)?;
-        socket.read_exact(&mut answer)?;
-        done.exchanges += 1;
-        if counting.load(Ordering::Relaxed) {
-            done.counted += 1;
-            done.latency.saturating_record(asked.elapsed().as_micros().max(1) as u64);
-        }
+        Ok(done)
     }
-    Ok(done)
 }
 
 fn markdown(
