@@ -24,6 +24,7 @@ pub mod header;
 pub mod limits;
 pub mod messages;
 pub mod peek;
+pub mod pieces;
 mod primitive;
 pub mod record_batch;
 pub mod shape;

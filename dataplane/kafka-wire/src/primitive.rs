@@ -324,7 +324,8 @@ impl Small {
     }
 }
 
-pub(crate) fn put_uvarint(out: &mut BytesMut, mut value: u32) {
+/// An unsigned varint: seven bits a byte, the lowest first.
+pub fn put_uvarint(out: &mut BytesMut, mut value: u32) {
     while value >= 0x80 {
         out.put_u8(value as u8 | 0x80);
         value >>= 7;
@@ -333,13 +334,13 @@ pub(crate) fn put_uvarint(out: &mut BytesMut, mut value: u32) {
 }
 
 /// Array or bytes length: 32 bits, or a uvarint of length + 1.
-pub(crate) fn put_count(out: &mut BytesMut, flexible: bool, count: usize) {
+pub fn put_count(out: &mut BytesMut, flexible: bool, count: usize) {
     let count = i32::try_from(count).expect("what we encode has fewer than 2^31 elements");
     if flexible { put_uvarint(out, count as u32 + 1) } else { out.put_i32(count) }
 }
 
 /// A string of ours. Longer than [`STRING_BYTES_MAX`] is a broken caller: names are checked where they enter.
-pub(crate) fn put_string(out: &mut BytesMut, flexible: bool, text: &[u8]) {
+pub fn put_string(out: &mut BytesMut, flexible: bool, text: &[u8]) {
     assert!(text.len() <= STRING_BYTES_MAX, "a string of {} bytes cannot be encoded", text.len());
     if flexible {
         put_uvarint(out, text.len() as u32 + 1)

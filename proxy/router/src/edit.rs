@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire::limits::FRAME_RESERVE_STEP_BYTES;
+use kafka_wire::pieces::{put_count, put_string};
 
 /// What is to stand in place of which bytes. Ranges are of the body and do not overlap.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub struct Edits {
 #[derive(Debug)]
 enum Piece {
     Few { bytes: [u8; 5], count: u8 },
-    Many(Vec<u8>),
+    Many(BytesMut),
 }
 
 impl Piece {
@@ -32,7 +33,7 @@ impl Edits {
         self.edits.is_empty()
     }
 
-    pub fn bytes(&mut self, range: Range<usize>, bytes: Vec<u8>) {
+    pub fn bytes(&mut self, range: Range<usize>, bytes: BytesMut) {
         self.edits.push((range, Piece::Many(bytes)));
     }
 
@@ -50,18 +51,14 @@ impl Edits {
 
     /// The count of an array.
     pub fn count(&mut self, range: Range<usize>, flexible: bool, count: usize) {
-        if flexible {
-            let mut bytes = Vec::with_capacity(5);
-            put_uvarint(&mut bytes, count as u32 + 1);
-            self.few(range, &bytes);
-        } else {
-            self.int32(range, count as i32);
-        }
+        let mut bytes = BytesMut::with_capacity(5);
+        put_count(&mut bytes, flexible, count);
+        self.few(range, &bytes);
     }
 
     pub fn string(&mut self, range: Range<usize>, flexible: bool, text: &str) {
-        let mut bytes = Vec::with_capacity(text.len() + 2);
-        put_string(&mut bytes, flexible, text);
+        let mut bytes = BytesMut::with_capacity(text.len() + 5);
+        put_string(&mut bytes, flexible, text.as_bytes());
         self.bytes(range, bytes);
     }
 
@@ -145,24 +142,4 @@ impl Drop for Front<'_> {
     fn drop(&mut self) {
         self.send();
     }
-}
-
-/// Appends a string of ours.
-pub fn put_string(out: &mut Vec<u8>, flexible: bool, text: &str) {
-    if flexible {
-        put_uvarint(out, text.len() as u32 + 1);
-    } else {
-        let length = i16::try_from(text.len()).expect("host names are checked where they enter");
-        out.extend_from_slice(&length.to_be_bytes());
-    }
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// Appends an unsigned varint.
-pub fn put_uvarint(out: &mut Vec<u8>, mut value: u32) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }

@@ -37,6 +37,8 @@ const ASK_WITHIN: Duration = Duration::from_secs(60);
 const TEST_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// More than these that go wrong have one cause, which a second look at each does not find.
 const AGAIN_MAX: usize = 15;
+/// A test that depends on timing may need so many more tries to end alike at two addresses.
+const AGAIN_ROUNDS: usize = 3;
 /// What part of a reason is shown.
 const REASON_CHARS_MAX: usize = 200;
 
@@ -142,6 +144,30 @@ impl Suite {
             again.len()
         );
         ensure!(unmet.is_empty(), "{summary}; otherwise than written down:\n{}", unmet.join("\n"));
+        Ok(summary)
+    }
+
+    /// Runs these at two addresses of one cluster and compares test by test; those that ended differently run again, alone and
+    /// at both, as often as it may take: some depend on timing. Yields how many there are of each outcome; the error names
+    /// what always differed.
+    pub fn compare(&self, [one, other]: [Broker; 2], tests: &[Test], at_once: usize) -> Result<String> {
+        let mut at_one = Seen::default();
+        let mut at_other = Seen::default();
+        let mut left = tests.to_vec();
+        for round in 0..=AGAIN_ROUNDS {
+            let at_once = if round == 0 { at_once } else { 1 };
+            at_one.add(self.run(one, &left, at_once)?);
+            at_other.add(self.run(other, &left, at_once)?);
+            left.retain(|test| !at_one.has_common(&at_other, test));
+            if left.is_empty() || left.len() > AGAIN_MAX {
+                break;
+            }
+            say(&format!("  librdkafka's suite: {} ended differently, once more", list(&left)));
+        }
+        let summary = format!("at one {}; at the other {}", at_one.summary(tests), at_other.summary(tests));
+        let differing = left.iter().map(|test| format!("{test}: {} and {}", at_one.last(test), at_other.last(test)));
+        let differing: Vec<String> = differing.collect();
+        ensure!(differing.is_empty(), "{summary}; different:\n{}", differing.join("\n"));
         Ok(summary)
     }
 
@@ -327,6 +353,51 @@ enum Expected {
     Either,
 }
 
+/// How tests ended in the rounds so far.
+#[derive(Debug, Default)]
+struct Seen {
+    outcomes: BTreeMap<Test, Vec<Outcome>>,
+}
+
+impl Seen {
+    fn add(&mut self, round: Vec<(Test, Outcome)>) {
+        for (test, outcome) in round {
+            self.outcomes.entry(test).or_default().push(outcome);
+        }
+    }
+
+    fn of(&self, test: &Test) -> &[Outcome] {
+        self.outcomes.get(test).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether it ever ended alike here and there.
+    fn has_common(&self, other: &Seen, test: &Test) -> bool {
+        let kind = std::mem::discriminant::<Outcome>;
+        self.of(test).iter().any(|mine| other.of(test).iter().any(|theirs| kind(mine) == kind(theirs)))
+    }
+
+    fn last(&self, test: &Test) -> String {
+        self.of(test).last().map_or_else(|| "not run".to_owned(), ToString::to_string)
+    }
+
+    fn summary(&self, tests: &[Test]) -> String {
+        let last = tests.iter().filter_map(|test| self.of(test).last());
+        let (mut passed, mut skipped, mut failed) = (0, 0, 0);
+        for outcome in last {
+            match outcome {
+                Outcome::Passed => passed += 1,
+                Outcome::Skipped(_) => skipped += 1,
+                Outcome::Failed(_) => failed += 1,
+            }
+        }
+        format!("{passed} passed, {skipped} skipped, {failed} failed")
+    }
+}
+
+fn list(tests: &[Test]) -> String {
+    tests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
 /// What does not simply pass against one kind of broker, with a reason each.
 #[derive(Clone, Debug, Default)]
 pub struct Expectations {
@@ -372,6 +443,21 @@ impl Expectations {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_test_is_alike_when_it_ever_ended_alike_at_both() {
+        let test: Test = "0042".parse().expect("a test");
+        let failed = || Outcome::Failed("late".to_owned());
+        let (mut one, mut other) = (Seen::default(), Seen::default());
+        one.add(vec![(test.clone(), Outcome::Passed)]);
+        other.add(vec![(test.clone(), failed())]);
+        assert!(!one.has_common(&other, &test));
+        one.add(vec![(test.clone(), Outcome::Skipped("no".to_owned()))]);
+        assert!(!one.has_common(&other, &test));
+        other.add(vec![(test.clone(), Outcome::Passed)]);
+        assert!(one.has_common(&other, &test));
+        assert_eq!(one.summary(&[test]), "0 passed, 1 skipped, 0 failed");
+    }
 
     #[track_caller]
     fn check(exited_well: bool, states: &[(&str, &str)], said: &str, expected: Outcome) {

@@ -6,11 +6,13 @@
 
 use std::ops::Range;
 
+use bytes::{BufMut, BytesMut};
+use kafka_wire::pieces::put_count;
 use kafka_wire::shape::{Field, Visit, Visitor, walk_with};
 use kafka_wire::{ErrorCode, WireError};
 
 use crate::apis;
-use crate::edit::{Edits, put_uvarint};
+use crate::edit::Edits;
 use crate::rewrite::int16;
 use crate::shapes::{API_VERSIONS_REQUEST, API_VERSIONS_RESPONSE};
 
@@ -55,16 +57,12 @@ pub fn edits(asked: i16, body: &[u8]) -> Result<Edits, WireError> {
             kept.push([key, min, max.min(api.version_max)]);
         }
     }
-    let mut array = Vec::with_capacity(walk.array.len());
-    if flexible {
-        put_uvarint(&mut array, kept.len() as u32 + 1);
-    } else {
-        array.extend_from_slice(&(kept.len() as i32).to_be_bytes());
-    }
+    let mut array = BytesMut::with_capacity(walk.array.len());
+    put_count(&mut array, flexible, kept.len());
     for row in kept {
-        row.iter().for_each(|number| array.extend_from_slice(&number.to_be_bytes()));
+        row.iter().for_each(|number| array.put_i16(*number));
         if flexible {
-            array.push(0);
+            array.put_u8(0);
         }
     }
     let mut edits = Edits::default();
@@ -102,7 +100,7 @@ pub fn asker(version: i16, body: &[u8]) -> Result<Asker, WireError> {
 pub fn without_identity(asker: &Asker) -> Edits {
     let mut edits = Edits::default();
     if let Some((cluster_at, node_at)) = &asker.identity_at {
-        edits.bytes(cluster_at.clone(), vec![0]);
+        edits.bytes(cluster_at.clone(), BytesMut::from(&[0][..]));
         edits.int32(node_at.clone(), -1);
     }
     edits

@@ -56,13 +56,7 @@ fn int32(body: &[u8], range: &Range<usize>) -> i32 {
 
 /// The text behind its length; None when null or not UTF-8.
 fn text<'a>(body: &'a [u8], range: &Range<usize>, flexible: bool) -> Option<&'a str> {
-    let bytes = &body[range.clone()];
-    let head = if flexible { bytes.iter().position(|byte| byte & 0x80 == 0)? + 1 } else { 2 };
-    let is_null = if flexible { bytes == [0] } else { bytes.first().is_some_and(|byte| byte & 0x80 != 0) };
-    if is_null {
-        return None;
-    }
-    std::str::from_utf8(bytes.get(head..)?).ok()
+    kafka_wire::pieces::text(&body[range.clone()], flexible)
 }
 
 /// A broker that has no place at this proxy leads nothing, for clients.

@@ -3,10 +3,12 @@
 
 use std::ops::Range;
 
+use bytes::{BufMut, BytesMut};
 use kafka_wire::WireError;
+use kafka_wire::pieces::{put_count, put_string, put_uvarint};
 use kafka_wire::shape::{Field, Shape, Visit, Visitor, walk_with};
 
-use crate::edit::{Edits, put_string, put_uvarint};
+use crate::edit::Edits;
 use crate::rewrite::endpoints::Endpoints;
 use crate::shapes::{NODE_ENDPOINTS, PRODUCE_RESPONSE, SHARE_ACKNOWLEDGE_RESPONSE};
 use crate::topology::{Learned, View};
@@ -42,20 +44,21 @@ pub fn produce(version: i16, body: &[u8], view: &View, learned: &mut Vec<Learned
     let Walk { endpoints, tagged } = walk(&PRODUCE_RESPONSE, version, body)?;
     let mut edits = Edits::default();
     let Some(tagged) = tagged else { return Ok(edits) };
-    let mut value = Vec::new();
+    let mut value = BytesMut::new();
     let kept: Vec<_> = endpoints.found.iter().filter_map(|found| Some((found, view.address(found.node)?))).collect();
-    put_uvarint(&mut value, kept.len() as u32 + 1);
+    put_count(&mut value, true, kept.len());
     for (found, address) in kept {
-        value.extend_from_slice(&body[found.node_at.clone()]);
-        put_string(&mut value, true, &address.host);
-        value.extend_from_slice(&i32::from(address.port).to_be_bytes());
+        value.put_slice(&body[found.node_at.clone()]);
+        put_string(&mut value, true, address.host.as_bytes());
+        value.put_i32(address.port.into());
         // Rack and tagged fields as they are.
-        value.extend_from_slice(&body[found.port_at.end..found.whole.end]);
+        value.put_slice(&body[found.port_at.end..found.whole.end]);
     }
     learned.extend(endpoints.found.iter().filter_map(|found| endpoints.real(found)));
-    let mut field = vec![0];
+    let mut field = BytesMut::with_capacity(value.len() + 6);
+    field.put_u8(0);
     put_uvarint(&mut field, value.len() as u32);
-    field.append(&mut value);
+    field.put_slice(&value);
     edits.bytes(tagged, field);
     Ok(edits)
 }

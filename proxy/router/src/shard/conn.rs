@@ -22,7 +22,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, target: T
     let conn = Rc::new(Conn::new(peer, target, stream.closer(), old_at(&shard, now), now));
     conn.deadline.set(Some((now + FIRST_BYTE_TIMEOUT, "no_first_byte")));
     let key = shard.conns.add(&conn);
-    if shard.board.is_draining() {
+    if shard.is_draining.get() {
         conn.begin_retiring("drain");
     }
     let ended = live(&shard, &conn, stream, peer, target).await;

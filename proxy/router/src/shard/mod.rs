@@ -66,6 +66,8 @@ pub struct Shard {
     pub conns: Conns,
     pub placement: Placement<Target>,
     pub drain_began: Notify,
+    /// Accepting has ended here; what other shards still hand over ends after its first request.
+    pub is_draining: Cell<bool>,
     /// Rung when the brokers should be asked now.
     pub probe_now: Notify,
     topology: RefCell<(u64, Arc<Topology>)>,
@@ -87,6 +89,7 @@ pub async fn run(parts: ShardParts) {
         conns: Conns::new(connections_max),
         placement: Placement::new(id, board.crowd.clone(), adopt),
         drain_began: Notify::new(),
+        is_draining: Cell::new(false),
         probe_now: Notify::new(),
         topology: RefCell::new((board.learned_count(), board.topology())),
         hosts: RefCell::default(),
@@ -111,6 +114,7 @@ async fn obey(shard: Rc<Shard>, mut control: Receiver<Control>) {
     while let Some(told) = control.recv().await {
         match told {
             Control::Drain => {
+                shard.is_draining.set(true);
                 shard.drain_began.notify();
                 shard.conns.retire_all();
                 drop(runtime::spawn(finish(Rc::clone(&shard))));
@@ -124,7 +128,6 @@ async fn obey(shard: Rc<Shard>, mut control: Receiver<Control>) {
 async fn finish(shard: Rc<Shard>) {
     while shard.conns.count() > 0 {
         runtime::time::sleep(sweep::DRAIN_LOOK_EVERY).await;
-        shard.conns.retire_all();
     }
     shard.stopped.notify();
 }
