@@ -10,11 +10,11 @@
 //! | `kafka` 4.4.0 | Maven | KRaft broker and Java clients |
 //! | `kafka-tools` 4.3.0 | Maven | Kafka's own load tools, run on the jars of `kafka`; for `kbench versus-java` only |
 //! | `kafka-zk` 3.9.2 | Maven | the last line that runs with ZooKeeper, and ZooKeeper itself |
-//! | `kafka2` 2.7.2 | Maven | brokers from before topic ids; nightly |
+//! | `kafka2` 2.7.2 | Maven | brokers from before topic ids, nightly; and programs that librdkafka's own tests start |
 //! | `python-clients` | pip into a venv | librdkafka (confluent-kafka) and two independent implementations (kafka-python, aiokafka), the newest |
 //! | `python-clients-old` | pip into a venv | confluent-kafka and kafka-python in the versions that many still run |
 //! | `kafkajs` | npm | the JavaScript client |
-//! | `librdkafka-headers` | the distribution's packages | what building librdkafka's own tests takes; nightly |
+//! | `librdkafka-headers` | the distribution's packages | what building librdkafka's own tests takes |
 //!
 //! Versions are pinned here and their bytes in `components.lock`. To move one: change the number, run
 //! `cargo xtask components --lock`, look at the difference, commit.
@@ -167,7 +167,7 @@ pub const ALL: &[Component] = &[
         about: "an Apache Kafka whose brokers know no topic ids (before 2.8), on the ZooKeeper of kafka-zk",
         source: Source::Maven { artifacts: &["org.apache.kafka:kafka_2.13:2.7.2", "org.slf4j:slf4j-reload4j:1.7.36"] },
         needs: &["kafka-zk"],
-        nightly: true,
+        nightly: false,
     },
     Component {
         name: "python-clients",
@@ -256,7 +256,7 @@ pub const ALL: &[Component] = &[
             ],
         },
         needs: &[],
-        nightly: true,
+        nightly: false,
     },
 ];
 

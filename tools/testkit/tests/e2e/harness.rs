@@ -14,7 +14,7 @@ use testkit::{components, daemon, progress};
 /// A test still running after this is named on stderr.
 const SLOW_AFTER: Duration = Duration::from_secs(30);
 /// And after this the whole run ends: a thread cannot be killed, but every child dies with the process.
-const HUNG_AFTER: Duration = Duration::from_secs(180);
+const HUNG_AFTER: Duration = Duration::from_secs(300);
 const NIGHTLY_HUNG_AFTER: Duration = Duration::from_secs(1_800);
 
 pub struct Case {
