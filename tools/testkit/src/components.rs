@@ -8,7 +8,7 @@
 //! | `cargo-deny` | `cargo install` | licences, bans and sources of dependencies; minutes to build, once |
 //! | `cargo-mutants` | `cargo install` | what no test notices; for `cargo xtask mutants` only |
 //! | `kafka` 4.4.0 | Maven | KRaft broker and Java clients |
-//! | `kafka-tools` 4.3.0 | Maven | Kafka's own load tools, run on the jars of `kafka`; for `kbench versus-java` only |
+//! | `kafka-tools` 4.3.0 | Maven | Kafka's own command-line tools with the client of their version |
 //! | `kafka-zk` 3.9.2 | Maven | the last line that runs with ZooKeeper, and ZooKeeper itself |
 //! | `kafka2` 2.7.2 | Maven | brokers from before topic ids, nightly; and programs that librdkafka's own tests start |
 //! | `python-clients` | pip into a venv | librdkafka (confluent-kafka) and two independent implementations (kafka-python, aiokafka), the newest |
@@ -39,8 +39,6 @@ pub enum Source {
     Headers { files: &'static [&'static str], apt: &'static [&'static str] },
     /// `group:artifact:version`, with everything they need at run time.
     Maven { artifacts: &'static [&'static str] },
-    /// One `group:artifact:version` without what it needs, because another component has that.
-    MavenJar { artifact: &'static str },
     /// A program from the crate registry, built here with the lock file it was published with.
     Cargo { package: &'static str },
     /// Wheels into a virtual environment.
@@ -146,12 +144,12 @@ pub const ALL: &[Component] = &[
     },
     Component {
         name: "kafka-tools",
-        // The newest that is published; its classes run on the clients of `kafka`.
-        version: "4.3.0",
-        about: "Kafka's producer performance tool, which kbench measures the gateway against",
-        source: Source::MavenJar { artifact: "org.apache.kafka:kafka-tools:4.3.0" },
-        needs: &["kafka"],
-        nightly: true,
+        // The newest that is published; -1: with what it needs.
+        version: "4.3.0-1",
+        about: "Kafka's console and verifiable clients, and its producer performance tool, which kbench measures against",
+        source: Source::Maven { artifacts: &["org.apache.kafka:kafka-tools:4.3.0"] },
+        needs: &["jdk", "maven"],
+        nightly: false,
     },
     Component {
         name: "kafka-zk",
@@ -266,7 +264,7 @@ impl Component {
         match self.source {
             // Signed by the distribution; pinned by the lock file inside the published package.
             Source::System(_) | Source::Headers { .. } | Source::Cargo { .. } => None,
-            Source::Maven { .. } | Source::MavenJar { .. } | Source::Npm { .. } => Some(Strength::Exact),
+            Source::Maven { .. } | Source::Npm { .. } => Some(Strength::Exact),
             Source::Pip(_) => Some(Strength::OneOfEach),
         }
     }
@@ -333,7 +331,6 @@ mod tests {
                 Source::Maven { artifacts } => {
                     assert!(artifacts.iter().all(|artifact| artifact.split(':').count() == 3), "{}", component.name);
                 }
-                Source::MavenJar { artifact } => assert_eq!(artifact.split(':').count(), 3, "{}", component.name),
                 Source::Pip(wheels) => {
                     assert!(wheels.packages.iter().all(|package| package.contains("==")), "{}", component.name);
                     assert!(!wheels.pythons.is_empty(), "{}", component.name);

@@ -154,8 +154,7 @@ fn unchanged(dir: &Path, sums_path: &Path) -> Result<Sums> {
 
 fn fetch(component: &Component, dir: &Path) -> Result<()> {
     match component.source {
-        Source::Maven { artifacts } => maven(artifacts, true, dir),
-        Source::MavenJar { artifact } => maven(&[artifact], false, dir),
+        Source::Maven { artifacts } => maven(artifacts, dir),
         Source::Pip(wheels) => wheels.download(&dir.join("files")),
         Source::Npm { packages } => npm::download(packages, &dir.join("files")),
         Source::Cargo { package } => cargo_install(package, component.version, dir),
@@ -163,8 +162,8 @@ fn fetch(component: &Component, dir: &Path) -> Result<()> {
     }
 }
 
-fn maven(artifacts: &[&str], with_needs: bool, dir: &Path) -> Result<()> {
-    fs::write(dir.join("pom.xml"), pom(artifacts, with_needs)?)?;
+fn maven(artifacts: &[&str], dir: &Path) -> Result<()> {
+    fs::write(dir.join("pom.xml"), pom(artifacts)?)?;
     let mut command = tethered("mvn");
     command
         .current_dir(dir)
@@ -174,9 +173,7 @@ fn maven(artifacts: &[&str], with_needs: bool, dir: &Path) -> Result<()> {
     run(command, FETCH_WITHIN).map(drop)
 }
 
-fn pom(artifacts: &[&str], with_needs: bool) -> Result<String> {
-    let alone = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>";
-    let exclusions = if with_needs { "" } else { alone };
+fn pom(artifacts: &[&str]) -> Result<String> {
     let mut dependencies = String::new();
     for artifact in artifacts {
         let parts: Vec<&str> = artifact.split(':').collect();
@@ -184,7 +181,7 @@ fn pom(artifacts: &[&str], with_needs: bool) -> Result<String> {
             bail!("{artifact:?} is not group:artifact:version");
         };
         dependencies.push_str(&format!(
-            "    <dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version>{exclusions}</dependency>\n"
+            "    <dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>\n"
         ));
     }
     Ok(format!(
@@ -214,7 +211,7 @@ mod tests {
         name: "jar",
         version: "1",
         about: "",
-        source: Source::MavenJar { artifact: "g:jar:1" },
+        source: Source::Maven { artifacts: &["g:jar:1"] },
         needs: &[],
         nightly: false,
     };
@@ -297,12 +294,11 @@ mod tests {
 
     #[test]
     fn a_pom_names_every_artifact_and_no_address() {
-        let pom = pom(&["g:a:1", "h:b:2"], true).unwrap();
+        let pom = pom(&["g:a:1", "h:b:2"]).unwrap();
         assert!(pom.contains("<artifactId>a</artifactId><version>1</version>"));
         assert!(pom.contains("<groupId>h</groupId>"));
         assert!(!pom.contains("http"));
         assert!(!pom.contains("<exclusion>"));
-        assert!(super::pom(&["g:a:1"], false).unwrap().contains("<exclusion>"));
-        assert!(super::pom(&["g:a"], true).is_err());
+        assert!(super::pom(&["g:a"]).is_err());
     }
 }

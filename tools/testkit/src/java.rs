@@ -59,14 +59,21 @@ fn ask_as(setup: Option<Setup<'_>>, words: &[&str], input: &str) -> Result<Vec<u
 }
 
 pub(crate) fn client(setup: Option<Setup<'_>>, words: &[&str]) -> Result<Command> {
-    let mut command = tethered("java");
+    let mut command = small_jvm();
     if let Some(Setup { settings, hosts }) = setup {
         command.arg(format!("-Dclient.settings={}", settings.display()));
         command.arg(format!("-Djdk.net.hosts.file={}", hosts.display()));
     }
-    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=ERROR"]);
-    command.arg("-Dlog4j2.statusLoggerLevel=OFF").arg("-cp").arg(classpath()?).arg("Client").args(words);
+    command.arg("-cp").arg(classpath()?).arg("Client").args(words);
     Ok(command)
+}
+
+/// A JVM that starts quickly and takes little, without its arguments.
+fn small_jvm() -> Command {
+    let mut command = tethered("java");
+    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=ERROR"]);
+    command.arg("-Dlog4j2.statusLoggerLevel=OFF");
+    command
 }
 
 /// Every record of a topic from its beginning to its present end.
@@ -97,6 +104,15 @@ pub fn consume(bootstrap: &str, topic: &str, group: &str, count: usize) -> Resul
 /// Makes `node` the leader of a partition: first in the replica list, then a preferred election.
 pub fn move_leader(bootstrap: &str, topic: &str, partition: i32, node: i32) -> Result<()> {
     ask(&["move-leader", bootstrap, topic, &partition.to_string(), &node.to_string()], "").map(drop)
+}
+
+/// A tool of Kafka's own `bin`, by its class below `org.apache.kafka.tools`, run to its end; yields what it printed.
+pub fn tool(class: &str, words: &[&str], input: &str) -> Result<String> {
+    let jars = components::ensure("kafka-tools")?.join("files").join("*");
+    let mut command = small_jvm();
+    command.arg("-cp").arg(&jars).arg(format!("org.apache.kafka.tools.{class}")).args(words);
+    let printed = run_with_input(command, input.as_bytes(), CLIENT_WITHIN).with_context(|| class.to_owned())?;
+    String::from_utf8(printed).with_context(|| format!("what {class} printed"))
 }
 
 /// Kafka's own producer performance tool (what `kafka-producer-perf-test.sh` runs), with the JVM's own compilers and

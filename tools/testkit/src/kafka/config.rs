@@ -135,7 +135,10 @@ share.coordinator.state.topic.replication.factor={copies}
 share.coordinator.state.topic.min.isr={in_sync_min}
 share.coordinator.state.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
+broker.rack=rack-{id}
+replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector
 ",
+            id = self.id,
             data = self.data.display(),
             auto_create = self.options.auto_create,
         );

@@ -28,10 +28,10 @@
 //! | T21 a lost broker | `operate`: its own connections end and no other |
 //! | T22 topic ids | pass as they are; `hidden` asks with them |
 //! | T23 names | none are changed |
-//! | T24, T25, T26 new groups, share groups, telemetry | pass; `clients` (KafkaConsumer), `hidden` (ShareFetch) |
+//! | T24, T25, T26 new groups, share groups, telemetry | pass; `console` (all three kinds of groups), `hidden` (ShareFetch) |
 //! | T27 SASL | `secure`: PLAIN and SCRAM pass, the proxy has no credentials |
 //! | T28, T29 records | never touched: `clients` compares bytes |
-//! | T30 racks and followers | no test: PreferredReadReplica passes as it is, ids stay |
+//! | T30 racks and followers | `console`: who is in a follower's rack reads from it |
 //! | T31 transactions | `exactly_once` |
 //! | T32 measuring what passed by | `operate`: bytes counted are bytes moved |
 //! | T33 what HTTP says | `operate`: /readyz follows the brokers |
@@ -41,6 +41,7 @@
 
 mod addresses;
 mod clients;
+mod console;
 mod exactly_once;
 mod hidden;
 mod operate;
@@ -59,6 +60,7 @@ use crate::harness::{Case, Run, case};
 const BROKERS: &[&str] = &["bin:kproxy", "kafka", "python-clients"];
 const OLD: &[&str] = &["bin:kproxy", "kafka", "python-clients-old"];
 const CLIENTS: &[&str] = &["bin:kproxy", "kafka", "kcat", "python-clients", "go"];
+const TOOLS: &[&str] = &["bin:kproxy", "kafka", "kafka-tools", "python-clients"];
 const CLIENTS_3_9: &[&str] = &["bin:kproxy", "kafka-zk", "kafka", "kcat", "python-clients", "go"];
 const CLIENTS_2_7: &[&str] = &["bin:kproxy", "kafka2", "kafka-zk", "kafka", "kcat", "python-clients", "go"];
 
@@ -71,6 +73,8 @@ pub const CASES: &[Case] = &[
     ),
     case("no_byte_tells_a_client_where_a_broker_is", BROKERS, hidden::nothing_leaks),
     case("clients_of_every_make_do_the_same_through_it", CLIENTS, clients::do_the_same_through_it),
+    case("kafkas_own_tools_do_the_same_through_it", TOOLS, console::tools_do_the_same_through_it),
+    case("a_consumer_reads_from_the_broker_of_its_rack", TOOLS, console::a_consumer_reads_from_its_rack),
     case("confluent_kafka_finds_the_same_through_it", BROKERS, || {
         clients::finds_what_it_finds_without_it(foreign::CONFLUENT)
     }),
