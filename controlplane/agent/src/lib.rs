@@ -6,8 +6,6 @@
 //! ```
 //! One task per process. At start the last good snapshot comes from disk first, so a gateway serves whatever else is
 //! down. A database that cannot be asked, or whose rows make no snapshot, changes nothing: the last good one stays.
-//!
-//! The agent also registers the node, and takes the registration back when it is stopped.
 
 pub mod disk;
 pub mod limits;
@@ -19,14 +17,11 @@ use std::time::{Duration, Instant};
 use authdb::{AuthDb, AuthDbError};
 use model::ids::Generation;
 use model::{Snapshot, SnapshotDoc, SnapshotError};
-use registry::{NodeInfo, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What an agent works with.
 pub struct AgentConfig {
     pub db: AuthDb,
-    /// Where to register which node. `None`: nowhere.
-    pub registration: Option<(Arc<dyn Registry>, NodeInfo)>,
     /// Where the last good snapshot is kept.
     pub snapshot_path: PathBuf,
     /// Generations that every shard has taken, if the shards say so. `refresh` then returns only after they have.
@@ -36,7 +31,7 @@ pub struct AgentConfig {
 
 impl AgentConfig {
     pub fn new(db: AuthDb, snapshot_path: PathBuf) -> Self {
-        Self { db, registration: None, snapshot_path, applied: None, poll_period: limits::POLL_PERIOD }
+        Self { db, snapshot_path, applied: None, poll_period: limits::POLL_PERIOD }
     }
 }
 
@@ -103,12 +98,11 @@ impl Agent {
         let state = Arc::new(Mutex::new(State { snapshot, source, trouble: None }));
 
         let (commands, inbox) = mpsc::channel(limits::REFRESHES_MAX);
-        let mut worker = Worker { config, publish, state: Arc::clone(&state), complained_at: None, registered: false };
+        let mut worker = Worker { config, publish, state: Arc::clone(&state), complained_at: None };
         let first = worker.poll();
         if tokio::time::timeout(limits::FIRST_LOOK_TIMEOUT, first).await.is_err() {
             tracing::warn!("database does not answer, starting with the snapshot at hand");
         }
-        worker.keep_registered();
         tokio::spawn(worker.run(inbox));
         Agent { commands, state }
     }
@@ -131,7 +125,7 @@ impl Agent {
         Status { generation: state.snapshot.generation, source: state.source, trouble: state.trouble.clone() }
     }
 
-    /// Takes the registration back and ends the task.
+    /// Ends the task.
     pub async fn stop(&self) {
         let (reply, done) = oneshot::channel();
         if self.commands.send(Command::Stop(reply)).await.is_ok() {
@@ -149,7 +143,6 @@ struct Worker<P> {
     publish: P,
     state: Arc<Mutex<State>>,
     complained_at: Option<Instant>,
-    registered: bool,
 }
 
 impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
@@ -169,15 +162,9 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
                 },
                 _ = ticks.tick() => {
                     let _ = self.poll().await;
-                    self.keep_registered();
                 }
             }
         };
-        if let Some((registry, node)) = &self.config.registration
-            && let Err(err) = registry.unregister(node.kind, &node.id)
-        {
-            tracing::warn!(%err, "node could not be unregistered");
-        }
         if let Some(reply) = stopped {
             let _ = reply.send(());
         }
@@ -263,22 +250,6 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
         self.complained_at = None;
         if let Some((_, since)) = lock(&self.state).trouble.take() {
             tracing::info!(seconds = since.elapsed().as_secs(), "database answers again");
-        }
-    }
-
-    /// Registers once; tries again at each tick while that fails.
-    fn keep_registered(&mut self) {
-        let Some((registry, node)) = &self.config.registration else { return };
-        if self.registered {
-            return;
-        }
-        match registry.register(node) {
-            Ok(()) => self.registered = true,
-            Err(err) if self.complained_at.is_none() => {
-                self.complained_at = Some(Instant::now());
-                tracing::warn!(id = node.id, %err, "node could not be registered, trying on");
-            }
-            Err(_) => {}
         }
     }
 }

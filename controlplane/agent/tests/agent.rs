@@ -1,6 +1,5 @@
-//! The agent between a real database file, a real registry directory and shards played by a channel.
+//! The agent between a real database file and shards played by a channel.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use agent::{Agent, AgentConfig, RefreshError, Source, disk};
 use authdb::{AuthDb, Missing, NewApp};
 use model::ids::{AppId, ClusterName, Generation};
 use model::{Snapshot, snapshot_file};
-use registry::{LocalRegistry, NodeInfo, NodeKind, Registry};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
@@ -160,25 +158,4 @@ async fn a_snapshot_that_cannot_be_written_still_reaches_the_shards() {
     fixture.db().create_app(app("shop")).await.unwrap();
     agent.refresh().await.unwrap();
     assert!(agent.snapshot().app("shop").is_some());
-}
-
-#[tokio::test]
-async fn the_node_is_registered_while_the_agent_runs() {
-    let fixture = Fixture::new();
-    let registry: Arc<dyn Registry> = Arc::new(LocalRegistry::open(&fixture.dir.path().join("registry")).unwrap());
-    let node = NodeInfo {
-        kind: NodeKind::Kateway,
-        id: "gw-1".to_owned(),
-        zone: "local".to_owned(),
-        version: "0.1.0".to_owned(),
-        host: "localhost".to_owned(),
-        pid: std::process::id(),
-        started_at_ms: 0,
-        addresses: BTreeMap::new(),
-    };
-    let config = AgentConfig { registration: Some((Arc::clone(&registry), node.clone())), ..fixture.config() };
-    let (agent, _published) = start(config).await;
-    assert_eq!(registry.nodes(None).unwrap(), [node]);
-    agent.stop().await;
-    assert_eq!(registry.nodes(None).unwrap(), []);
 }

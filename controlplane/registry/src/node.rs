@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::RegistryError;
-use crate::limits::NODE_ID_BYTES_MAX;
+use crate::limits::{NODE_BYTES_MAX, NODE_ID_BYTES_MAX};
 
 /// Which program runs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,15 +48,45 @@ pub struct NodeInfo {
     /// Where it listens, by the names of the ready line: `pub`, `sub`, `man`, …
     #[serde(default)]
     pub addresses: BTreeMap<String, String>,
+    /// Which generation of the tenants the whole node has in force. `None`: none yet, or an older version that does not
+    /// say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<AppliedGeneration>,
 }
 
-/// Ids become file names and znodes, so no separator and no leading dot.
+/// A generation of the tenants, as a node announces it. Numbers of different histories cannot be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedGeneration {
+    pub history: String,
+    pub number: u64,
+}
+
 pub(crate) fn check_id(id: &str) -> Result<(), RegistryError> {
-    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    let fits = (1..=NODE_ID_BYTES_MAX).contains(&id.len());
-    if fits && !id.starts_with('.') && id.bytes().all(is_allowed) {
-        Ok(())
-    } else {
-        Err(RegistryError::BadId { id: id.chars().take(2 * NODE_ID_BYTES_MAX).collect() })
+    if is_name(id) { Ok(()) } else { Err(RegistryError::BadId { id: shortened(id) }) }
+}
+
+pub(crate) fn check_election(election: &str) -> Result<(), RegistryError> {
+    if is_name(election) { Ok(()) } else { Err(RegistryError::BadElection { election: shortened(election) }) }
+}
+
+/// What is announced, as it is stored.
+pub(crate) fn encode(node: &NodeInfo) -> Result<Vec<u8>, RegistryError> {
+    check_id(&node.id)?;
+    let text = serde_json::to_vec_pretty(node).expect("a node has string keys only");
+    if text.len() > NODE_BYTES_MAX {
+        return Err(RegistryError::TooLarge { id: node.id.clone(), found: text.len(), limit: NODE_BYTES_MAX });
     }
+    Ok(text)
+}
+
+/// Names become file names and znodes, so no separator and no leading dot.
+fn is_name(name: &str) -> bool {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let fits = (1..=NODE_ID_BYTES_MAX).contains(&name.len());
+    fits && !name.starts_with('.') && name.bytes().all(is_allowed)
+}
+
+/// Enough of a bad name to recognise it.
+fn shortened(name: &str) -> String {
+    name.chars().take(2 * NODE_ID_BYTES_MAX).collect()
 }

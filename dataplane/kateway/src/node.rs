@@ -13,7 +13,8 @@ use daemon::{Signal, Signals};
 use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
 use model::ids::{AppId, Generation};
 use model::{PlainSecret, Snapshot};
-use registry::{LocalRegistry, NodeInfo, NodeKind};
+use registry::node_dir::{self, NodeDir};
+use registry::{AppliedGeneration, LocalRegistry, NodeInfo, NodeKind, Registration};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -26,6 +27,8 @@ use tokio::sync::watch;
 /// The ready line waits so long for a first cluster; after that the node says it is up, and `/readyz` says what is
 /// missing.
 const FIRST_CLUSTER_WAIT: Duration = Duration::from_secs(10);
+/// And so long for the registry: who reads the line finds the node there.
+const REGISTRY_WAIT: Duration = Duration::from_secs(1);
 /// After the drain limit, answers get so long to reach the network before the process ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(1500);
 /// Manager requests in flight get so long at the end.
@@ -105,6 +108,8 @@ async fn live(
     let man_listener = manage::bind(config.listen_man).await?;
     let man_addr = man_listener.local_addr()?;
 
+    // Held until the process ends: the id is ours so long.
+    let node_dir = node_dir::claim(&config.data_dir)?;
     let snapshot_path = config.data_dir.join("snapshot.json");
     let database = config.data_dir.join("gafka.db");
     let db = agent::disk::open_db(&database.display().to_string(), &snapshot_path)
@@ -120,11 +125,7 @@ async fn live(
     let (applied, applied_seen) = watch::channel(Generation(0));
     let feed = Feed::new(applied);
     let agent = Agent::start(
-        AgentConfig {
-            registration: register(&config, &listeners, man_addr),
-            applied: Some(applied_seen),
-            ..AgentConfig::new(db.clone(), snapshot_path)
-        },
+        AgentConfig { applied: Some(applied_seen), ..AgentConfig::new(db.clone(), snapshot_path) },
         feed.publisher(),
     )
     .await;
@@ -140,7 +141,8 @@ async fn live(
         })
         .context("cannot start the shards")?,
     );
-    feed.connect(&gateway);
+    let registration = register(&config, &node_dir, publish_addr, subscribe_addr, man_addr).map(Arc::new);
+    feed.connect(&gateway, registration.as_ref());
 
     let router = manage.router(&Surroundings {
         db: &db,
@@ -154,6 +156,10 @@ async fn live(
     let server = tokio::spawn(manager::serve(man_listener, router, async move { drop(manager_stopped.await) }));
 
     wait_for_a_cluster(&gateway).await;
+    if let Some(registration) = &registration {
+        // What takes longer is told by the registration.
+        let _ = tokio::time::timeout(REGISTRY_WAIT, registration.registered()).await;
+    }
     let bound = Ready {
         publish: format!("http://{publish_addr}"),
         subscribe: format!("http://{subscribe_addr}"),
@@ -178,7 +184,7 @@ async fn live(
     let begun = Instant::now();
     notify("STOPPING=1");
     tracing::info!("draining");
-    drain(&gateway, begun, config.drain_delay, config.drain_limit).await;
+    drain(&gateway, registration, begun, config.drain_delay, config.drain_limit).await;
     agent.stop().await;
     drop(stop_manager);
     if tokio::time::timeout(MANAGER_GRACE, server).await.is_err() {
@@ -196,9 +202,26 @@ async fn live(
     }
 }
 
-/// SIGTERM to the end: say no to new traffic, wait, stop accepting, let what is in flight finish, end the rest.
-async fn drain(gateway: &Gateway, begun: Instant, delay: Duration, limit: Duration) {
+/// SIGTERM to the end: say no to new traffic and leave the registry, wait, stop accepting, let what is in flight finish,
+/// end the rest.
+async fn drain(
+    gateway: &Gateway,
+    registration: Option<Arc<Registration>>,
+    begun: Instant,
+    delay: Duration,
+    limit: Duration,
+) {
     gateway.announce_drain();
+    // Beside it: the shards do not wait for a registry that is away.
+    let unregistered = async {
+        if let Some(registration) = &registration {
+            registration.end().await;
+        }
+    };
+    tokio::join!(unregistered, drain_shards(gateway, begun, delay, limit));
+}
+
+async fn drain_shards(gateway: &Gateway, begun: Instant, delay: Duration, limit: Duration) {
     tokio::time::sleep(delay).await;
     gateway.drain();
     while !gateway.is_finished() && begun.elapsed() < limit {
@@ -252,23 +275,25 @@ pub fn new_secret() -> Result<String> {
     Ok(PlainSecret::generate(random).expose().to_owned())
 }
 
+/// Announces the node as long as it is not draining. A registry that cannot be used is no reason not to serve.
 fn register(
     config: &NodeConfig,
-    listeners: &Listeners,
+    node_dir: &NodeDir,
+    publish_addr: SocketAddr,
+    subscribe_addr: SocketAddr,
     man_addr: SocketAddr,
-) -> Option<(Arc<dyn registry::Registry>, NodeInfo)> {
-    let dir = config.data_dir.join("registry");
-    let registry = match LocalRegistry::open(&dir) {
+) -> Option<Registration> {
+    let registry = match LocalRegistry::open(&config.data_dir.join("registry")) {
         Ok(registry) => registry,
         Err(err) => {
             tracing::warn!(%err, "this node is not registered");
             return None;
         }
     };
-    let addresses = [("pub", listeners.publish_addr), ("sub", listeners.subscribe_addr), ("man", man_addr)];
+    let addresses = [("pub", publish_addr), ("sub", subscribe_addr), ("man", man_addr)];
     let info = NodeInfo {
         kind: NodeKind::Kateway,
-        id: format!("{}-{}", man_addr.port(), std::process::id()),
+        id: node_dir.id.to_string(),
         zone: "local".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: man_addr.ip().to_string(),
@@ -280,8 +305,9 @@ fn register(
             .map(|(name, addr)| (name.to_owned(), addr.to_string()))
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
+        applied: None,
     };
-    Some((Arc::new(registry), info))
+    Some(Registration::keep(Arc::new(registry), info))
 }
 
 /// Snapshots from the agent to the shards, also those that come before the shards run.
@@ -297,11 +323,12 @@ struct FeedInner {
 struct FeedState {
     latest: Arc<Snapshot>,
     gateway: Option<Arc<Gateway>>,
+    registration: Option<Arc<Registration>>,
 }
 
 impl Feed {
     fn new(applied: watch::Sender<Generation>) -> Feed {
-        let state = Mutex::new(FeedState { latest: Arc::new(Snapshot::empty()), gateway: None });
+        let state = Mutex::new(FeedState { latest: Arc::new(Snapshot::empty()), gateway: None, registration: None });
         Feed { inner: Arc::new(FeedInner { state, applied }) }
     }
 
@@ -314,15 +341,21 @@ impl Feed {
         Arc::clone(&self.inner.lock().latest)
     }
 
-    /// From now on snapshots go to the shards. One that came while they started goes now.
-    fn connect(&self, gateway: &Arc<Gateway>) {
-        self.inner.lock().gateway = Some(Arc::clone(gateway));
+    /// From now on snapshots go to the shards, and what they have taken is announced. One that came while they started
+    /// goes now.
+    fn connect(&self, gateway: &Arc<Gateway>, registration: Option<&Arc<Registration>>) {
+        {
+            let mut state = self.inner.lock();
+            state.gateway = Some(Arc::clone(gateway));
+            state.registration = registration.cloned();
+        }
         let latest = self.latest();
         self.inner.publish(latest);
     }
 
     fn disconnect(&self) {
-        self.inner.lock().gateway = None;
+        let mut state = self.inner.lock();
+        (state.gateway, state.registration) = (None, None);
     }
 }
 
@@ -350,6 +383,14 @@ impl FeedInner {
             }
             gateway.board.drop_retired();
             inner.applied.send_replace(generation);
+            inner.announce(generation);
         });
+    }
+
+    /// To whoever asks the registry whether a revocation is in force everywhere.
+    fn announce(&self, generation: Generation) {
+        if let Some(registration) = &self.lock().registration {
+            registration.update_applied(AppliedGeneration { history: String::new(), number: generation.0 });
+        }
     }
 }
