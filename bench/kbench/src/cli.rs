@@ -63,6 +63,8 @@ pub enum Command {
     Prefetch(Prefetch),
     /// Measure kproxy's CPU, throughput and latency against a forwarder of bytes and no proxy at all.
     Proxy(Proxy),
+    /// Measure what many tenants cost a gateway: a start, a change, and what its shards notice.
+    Tenants(Tenants),
     /// Load a real Kafka through the gateway and with Kafka's own load tool, in turns, and print the ratio.
     VersusJava(VersusJava),
     /// Run the benches of a checkout (the current directory) with cargo and print one table.
@@ -370,6 +372,24 @@ impl Polls {
 }
 
 #[derive(Debug, Args)]
+pub struct Tenants {
+    /// The gateway; beside this program by default.
+    #[arg(long, value_name = "FILE")]
+    pub kateway: Option<PathBuf>,
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = tenants_count)]
+    pub apps: usize,
+    /// Topic versions, the same number for each app.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = tenants_count)]
+    pub topics: usize,
+    /// Grants, the same number to each app.
+    #[arg(long, value_name = "N", default_value_t = 990_000, value_parser = tenants_count)]
+    pub grants: usize,
+    /// Changes through the manager, one after the other.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = samples)]
+    pub changes: usize,
+}
+
+#[derive(Debug, Args)]
 pub struct Prefetch {
     /// The gateway; beside this program by default.
     #[arg(long, value_name = "FILE")]
@@ -543,6 +563,10 @@ fn rounds(text: &str) -> Result<usize, String> {
 
 fn groups(text: &str) -> Result<usize, String> {
     within(text, 0, GROUPS_MAX)
+}
+
+fn tenants_count(text: &str) -> Result<usize, String> {
+    within(text, 2, 1_000_000)
 }
 
 fn groups_of_app(text: &str) -> Result<usize, String> {

@@ -42,6 +42,7 @@ mod rounds;
 mod servers;
 mod sockets;
 mod subscribe;
+mod tenants;
 mod versus_java;
 mod waiting;
 
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Command::Prefetch(prefetch) => prefetch::run(prefetch),
         Command::WaitPolls(wait) => waiting::run(wait),
         Command::Proxy(proxy) => proxy::run(proxy),
+        Command::Tenants(tenants) => tenants::run(tenants),
         Command::VersusJava(versus) => versus_java::run(versus),
         Command::Micro(micro) => micro::run(micro),
         Command::ProduceLoad(load) => produce_load::run(load),

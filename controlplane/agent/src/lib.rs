@@ -1,29 +1,52 @@
 //! Brings the tenants from the database to the shards, and survives the database.
 //!
 //! ```text
-//! database ──poll generation──► load ──► Snapshot::build ──► publish(Arc<Snapshot>)   to the shards
-//!                                  └───► snapshot.json (for a start without database)
+//! database ──poll generation──► changes ──► Snapshot::apply ──► publish(Arc<Snapshot>)   to the shards
+//!                                  ├──────► snapshot.json, .changes     for a start without database
+//!                                  └──────► agent.sock                  to other processes of this data directory
 //! ```
 //! One task per process. At start the last good snapshot comes from disk first, so a gateway serves whatever else is
-//! down. A database that cannot be asked, or whose rows make no snapshot, changes nothing: the last good one stays.
+//! down. A database that cannot be asked, or whose rows make no snapshot, changes nothing: the last good one stays. A
+//! disk that is full or read-only keeps nothing from the shards: writing is tried again, and [`Status`] says so.
+//!
+//! Of the processes that share a data directory one owns the files: it holds their lock, asks the database, writes, and
+//! pushes to the others ([`wire`], `WIRE.md`). Whoever can neither own nor follow asks the database itself and tries again.
+//!
+//! Loading, building and writing happen on threads of their own: neither the shards nor the manager wait for a million
+//! rows.
 
-pub mod disk;
+mod follow;
 pub mod limits;
+mod server;
+mod store;
+pub mod wire;
+mod worker;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use authdb::{AuthDb, AuthDbError};
 use model::ids::Generation;
-use model::{Snapshot, SnapshotDoc, SnapshotError};
+use model::{Snapshot, SnapshotError};
 use tokio::sync::{mpsc, oneshot, watch};
+
+pub use server::Consumer;
+pub use store::open_db;
+pub use worker::socket_path;
+
+use worker::Worker;
 
 /// What an agent works with.
 pub struct AgentConfig {
-    pub db: AuthDb,
+    /// `None`: there is only what another process pushes.
+    pub db: Option<AuthDb>,
     /// Where the last good snapshot is kept.
     pub snapshot_path: PathBuf,
+    /// Where processes of the same data directory meet. `None`: there are no others.
+    pub socket_path: Option<PathBuf>,
+    /// What this process is called by others.
+    pub node: String,
     /// Generations that every shard has taken, if the shards say so. `refresh` then returns only after they have.
     pub applied: Option<watch::Receiver<Generation>>,
     pub poll_period: Duration,
@@ -31,7 +54,14 @@ pub struct AgentConfig {
 
 impl AgentConfig {
     pub fn new(db: AuthDb, snapshot_path: PathBuf) -> Self {
-        Self { db, snapshot_path, applied: None, poll_period: limits::POLL_PERIOD }
+        Self {
+            db: Some(db),
+            snapshot_path,
+            socket_path: None,
+            node: std::process::id().to_string(),
+            applied: None,
+            poll_period: limits::POLL_PERIOD,
+        }
     }
 }
 
@@ -40,9 +70,21 @@ impl AgentConfig {
 pub enum Source {
     /// Nothing could be loaded: everybody is refused.
     Nothing,
-    /// Written by an earlier run; the database has not answered yet.
+    /// Written by an earlier run; nobody has confirmed it yet.
     Disk,
+    /// The database, or the process that asks it for all.
     Database,
+}
+
+/// What a process is to the others of its data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Writes the files, pushes to the others.
+    Owner,
+    /// Is pushed to.
+    Follower,
+    /// Neither can be had right now: asks the database itself, writes nothing.
+    Alone,
 }
 
 /// How the agent is doing.
@@ -50,8 +92,15 @@ pub enum Source {
 pub struct Status {
     pub generation: Generation,
     pub source: Source,
-    /// Why the database cannot be asked right now, and since when.
+    pub part: Part,
+    /// When somebody who knows said last that there is nothing newer. `None`: not since the start.
+    pub confirmed_at: Option<Instant>,
+    /// Why nobody can be asked right now, and since when.
     pub trouble: Option<(String, Instant)>,
+    /// Why the files say something older than what is in force, and since when.
+    pub unwritten: Option<(String, Instant)>,
+    /// Who uses this agent's result.
+    pub consumers: Vec<Consumer>,
 }
 
 /// Why the tenants could not be brought up to date.
@@ -63,8 +112,20 @@ pub enum RefreshError {
     Snapshot(#[from] SnapshotError),
     #[error("the shards have not taken generation {generation} within {} s", limits::APPLIED_TIMEOUT.as_secs())]
     NotApplied { generation: Generation },
+    /// As one look found that several waited for.
+    #[error("{0}")]
+    Looked(String),
+    #[error("there is no database to ask here")]
+    NoDatabase,
     #[error("the agent has stopped")]
     Stopped,
+}
+
+impl RefreshError {
+    /// The same to somebody else who waited for it.
+    fn again(&self) -> Self {
+        Self::Looked(with_causes(self))
+    }
 }
 
 /// A handle to the running agent. It stops with `stop`, or when the last handle is gone.
@@ -72,6 +133,8 @@ pub enum RefreshError {
 pub struct Agent {
     commands: mpsc::Sender<Command>,
     state: Arc<Mutex<State>>,
+    applied: Option<watch::Receiver<Generation>>,
+    started_at: Instant,
 }
 
 enum Command {
@@ -82,7 +145,11 @@ enum Command {
 struct State {
     snapshot: Arc<Snapshot>,
     source: Source,
+    part: Part,
+    confirmed_at: Option<Instant>,
     trouble: Option<(String, Instant)>,
+    unwritten: Option<(String, Instant)>,
+    consumers: Vec<Consumer>,
 }
 
 impl Agent {
@@ -91,28 +158,43 @@ impl Agent {
     ///
     /// `publish` must not block: it hands the snapshot over.
     pub async fn start(config: AgentConfig, publish: impl Fn(Arc<Snapshot>) + Send + 'static) -> Agent {
-        let from_disk = disk::read_snapshot(&config.snapshot_path).await;
-        let source = if from_disk.is_some() { Source::Disk } else { Source::Nothing };
-        let snapshot = Arc::new(from_disk.unwrap_or_else(Snapshot::empty));
-        publish(Arc::clone(&snapshot));
-        let state = Arc::new(Mutex::new(State { snapshot, source, trouble: None }));
-
+        let started_at = Instant::now();
+        let applied = config.applied.clone();
+        let state = Arc::new(Mutex::new(State {
+            snapshot: Arc::new(Snapshot::empty()),
+            source: Source::Nothing,
+            part: Part::Alone,
+            confirmed_at: None,
+            trouble: None,
+            unwritten: None,
+            consumers: Vec::new(),
+        }));
         let (commands, inbox) = mpsc::channel(limits::REFRESHES_MAX);
-        let mut worker = Worker { config, publish, state: Arc::clone(&state), complained_at: None };
-        let first = worker.poll();
-        if tokio::time::timeout(limits::FIRST_LOOK_TIMEOUT, first).await.is_err() {
+        let mut worker = Worker::begin(config, publish, Arc::clone(&state)).await;
+        let has_nothing = lock(&state).source == Source::Nothing;
+        let patience = if has_nothing { limits::FIRST_LOAD_TIMEOUT } else { limits::FIRST_LOOK_TIMEOUT };
+        if tokio::time::timeout(patience, worker.first_look()).await.is_err() {
             tracing::warn!("database does not answer, starting with the snapshot at hand");
         }
         tokio::spawn(worker.run(inbox));
-        Agent { commands, state }
+        Agent { commands, state, applied, started_at }
     }
 
-    /// Looks at the database now. When this returns, changes made before the call are in force: handed to `publish`,
-    /// and taken by the shards if [`AgentConfig::applied`] says so.
+    /// Looks at the database now. When this returns, changes made before the call are in force here: handed to
+    /// `publish`, and taken by the shards if [`AgentConfig::applied`] says so.
     pub async fn refresh(&self) -> Result<Generation, RefreshError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Refresh(reply)).await.map_err(|_| RefreshError::Stopped)?;
-        answer.await.map_err(|_| RefreshError::Stopped)?
+        let generation = answer.await.map_err(|_| RefreshError::Stopped)??;
+        if let Some(applied) = &self.applied {
+            let mut applied = applied.clone();
+            // Closed: the shards are gone, there is nobody to wait for.
+            let wait = applied.wait_for(|applied| applied.includes(generation));
+            if tokio::time::timeout(limits::APPLIED_TIMEOUT, wait).await.is_err() {
+                return Err(RefreshError::NotApplied { generation });
+            }
+        }
+        Ok(generation)
     }
 
     /// The snapshot in force.
@@ -122,7 +204,22 @@ impl Agent {
 
     pub fn status(&self) -> Status {
         let state = lock(&self.state);
-        Status { generation: state.snapshot.generation, source: state.source, trouble: state.trouble.clone() }
+        Status {
+            generation: state.snapshot.generation,
+            source: state.source,
+            part: state.part,
+            confirmed_at: state.confirmed_at,
+            trouble: state.trouble.clone(),
+            unwritten: state.unwritten.clone(),
+            consumers: state.consumers.clone(),
+        }
+    }
+
+    /// For how long a change made elsewhere may have been missed: since somebody who knows said that this is the newest,
+    /// or since the start.
+    pub fn staleness(&self, now: Instant) -> Duration {
+        let since = lock(&self.state).confirmed_at.unwrap_or(self.started_at);
+        now.saturating_duration_since(since)
     }
 
     /// Ends the task.
@@ -134,124 +231,8 @@ impl Agent {
     }
 }
 
-fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
-    state.lock().expect("nobody panics while holding the agent's state")
-}
-
-struct Worker<P> {
-    config: AgentConfig,
-    publish: P,
-    state: Arc<Mutex<State>>,
-    complained_at: Option<Instant>,
-}
-
-impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
-        let mut ticks = tokio::time::interval(self.config.poll_period);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let stopped = loop {
-            tokio::select! {
-                command = inbox.recv() => match command {
-                    Some(Command::Refresh(reply)) => {
-                        let result = self.refresh().await;
-                        // Nobody waits any more: fine, the work is done.
-                        let _ = reply.send(result);
-                    }
-                    Some(Command::Stop(reply)) => break Some(reply),
-                    None => break None,
-                },
-                _ = ticks.tick() => {
-                    let _ = self.poll().await;
-                }
-            }
-        };
-        if let Some(reply) = stopped {
-            let _ = reply.send(());
-        }
-    }
-
-    async fn refresh(&mut self) -> Result<Generation, RefreshError> {
-        let generation = self.poll().await?;
-        if let Some(applied) = &mut self.config.applied {
-            // Closed: the shards are gone, there is nobody to wait for.
-            let wait = applied.wait_for(|applied| *applied == generation);
-            if tokio::time::timeout(limits::APPLIED_TIMEOUT, wait).await.is_err() {
-                return Err(RefreshError::NotApplied { generation });
-            }
-        }
-        Ok(generation)
-    }
-
-    /// One look at the database, and everything that follows from it.
-    async fn poll(&mut self) -> Result<Generation, RefreshError> {
-        let polled = self.load_if_changed().await;
-        match &polled {
-            Ok(_) => self.trouble_is_over(),
-            Err(err) => self.complain(err),
-        }
-        polled
-    }
-
-    async fn load_if_changed(&mut self) -> Result<Generation, RefreshError> {
-        let generation = self.config.db.generation().await?;
-        let (in_force, source) = {
-            let state = lock(&self.state);
-            (state.snapshot.generation, state.source)
-        };
-        if generation == in_force && source == Source::Database {
-            return Ok(generation);
-        }
-        let doc = self.config.db.load().await?;
-        let snapshot = Arc::new(Snapshot::build(doc.clone())?);
-        let generation = snapshot.generation;
-        if generation < in_force {
-            tracing::warn!(%generation, before = %in_force, "database is older than the snapshot in force (restored?)");
-        }
-        tracing::info!(
-            %generation,
-            apps = snapshot.app_count(),
-            topics = snapshot.topic_count(),
-            "tenants loaded from the database"
-        );
-        {
-            let mut state = lock(&self.state);
-            (state.snapshot, state.source) = (Arc::clone(&snapshot), Source::Database);
-        }
-        (self.publish)(snapshot);
-        self.persist(doc).await;
-        Ok(generation)
-    }
-
-    /// A disk that is full must not keep a change from the shards: it is reported, and tried again with the next one.
-    async fn persist(&mut self, doc: SnapshotDoc) {
-        if let Err(err) = disk::write_snapshot(&self.config.snapshot_path, doc).await {
-            tracing::error!(
-                path = %self.config.snapshot_path.display(),
-                %err,
-                "snapshot could not be written, a start without database would use the one before"
-            );
-        }
-    }
-
-    fn complain(&mut self, err: &RefreshError) {
-        let now = Instant::now();
-        let text = with_causes(err);
-        let mut state = lock(&self.state);
-        let since = state.trouble.as_ref().map_or(now, |(_, since)| *since);
-        state.trouble = Some((text.clone(), since));
-        if self.complained_at.is_none_or(|at| now.duration_since(at) >= limits::COMPLAIN_PERIOD) {
-            self.complained_at = Some(now);
-            let generation = state.snapshot.generation;
-            tracing::warn!(err = text, %generation, "tenants cannot be brought up to date, serving the last good ones");
-        }
-    }
-
-    fn trouble_is_over(&mut self) {
-        self.complained_at = None;
-        if let Some((_, since)) = lock(&self.state).trouble.take() {
-            tracing::info!(seconds = since.elapsed().as_secs(), "database answers again");
-        }
-    }
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn with_causes(err: &dyn std::error::Error) -> String {

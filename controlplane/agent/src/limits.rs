@@ -8,6 +8,10 @@ pub const POLL_PERIOD: Duration = Duration::from_millis(200);
 /// How long the first look at the database may delay a start that has a snapshot from disk to serve.
 pub const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The same for a start that has nothing to serve: it would refuse everybody. A million grants are loaded in seconds; a
+/// database that cannot be asked says so at once.
+pub const FIRST_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Calls of `refresh` that may wait at the same time; more wait outside.
 pub const REFRESHES_MAX: usize = 64;
 
@@ -16,3 +20,35 @@ pub const APPLIED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A database that fails is reported in the log once, and again after this long.
 pub const COMPLAIN_PERIOD: Duration = Duration::from_secs(60);
+
+/// Changes on disk may grow to so much, or to a quarter of the snapshot, before a new snapshot is written.
+pub const CHANGES_BYTES_MIN: u64 = 1 << 20;
+
+/// Pauses between tries to write a snapshot that could not be written.
+pub const WRITE_AGAIN_MIN: Duration = Duration::from_secs(1);
+pub const WRITE_AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// How often a consumer hears that the agent lives.
+pub const ALIVE_PERIOD: Duration = Duration::from_secs(1);
+
+/// A consumer that hears nothing for so long asks the database itself.
+pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+const _: () = assert!(SILENCE_MAX.as_millis() >= 3 * ALIVE_PERIOD.as_millis());
+
+/// How long the first frame of either side may take.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(2);
+
+/// A consumer that has not acknowledged for so long is hung up on. A million grants take it seconds.
+pub const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often a process that neither owns the snapshot nor follows the owner tries again.
+pub const ROLE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Changes that may wait for one consumer to read.
+pub const CHANGES_QUEUED_MAX: usize = 256;
+
+/// Consumers of one agent: processes of one machine.
+pub const CONSUMERS_MAX: usize = 256;
+
+/// Largest frame: a snapshot file and its kind.
+pub const FRAME_BYTES_MAX: usize = model::limits::SNAPSHOT_FILE_BYTES_MAX as usize + 1;

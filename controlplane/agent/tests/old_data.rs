@@ -1,7 +1,8 @@
 //! A snapshot that an older version left on disk is what a gateway starts from when the database is away.
 //!
-//! `tests/data/2026-11` was written by the agent of that time from the tenants of `authdb/tests/old_tenants`
-//! (`AGENT_WRITE_DATA=DIR cargo test -p agent --test old_data`) and is never written again. A version that changes the
+//! Each directory of `tests/data` was written by the agent of that time from the tenants of `authdb/tests/old_tenants`
+//! (`AGENT_WRITE_DATA=DIR cargo test -p agent --test old_data`) and is never written again; `2026-11-27` has all of them in a
+//! file of changes. A version that changes the
 //! format adds a directory of its own.
 
 #[path = "../../authdb/tests/old_tenants/mod.rs"]
@@ -20,10 +21,13 @@ const WRITE_TO: &str = "AGENT_WRITE_DATA";
 async fn write_to(dir: &Path) {
     let scratch = tempfile::tempdir().unwrap();
     let db = AuthDb::open(scratch.path().join("tenants.db").to_str().unwrap()).await.unwrap();
+    let agent = Agent::start(AgentConfig::new(db.clone(), dir.join(FILE)), |_| {}).await;
+    // Into the changes, not into the snapshot.
     old_tenants::fill(&db).await;
-    let agent = Agent::start(AgentConfig::new(db, dir.join(FILE)), |_| {}).await;
+    agent.refresh().await.unwrap();
     assert_eq!(agent.status().source, Source::Database);
     agent.stop().await;
+    fs::remove_file(dir.join(format!("{FILE}.lock"))).unwrap();
 }
 
 #[tokio::test]
@@ -34,7 +38,10 @@ async fn a_snapshot_of_every_older_version_serves_while_the_database_is_away() {
     for old in old_tenants::directories(env!("CARGO_MANIFEST_DIR")) {
         let dir = tempfile::tempdir().unwrap();
         let snapshot = dir.path().join(FILE);
-        fs::copy(old.join(FILE), &snapshot).unwrap();
+        for entry in fs::read_dir(&old).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+        }
         let away = AuthDb::at(dir.path().join("none.db").to_str().unwrap(), Missing::IsAnError).unwrap();
         let agent = Agent::start(AgentConfig::new(away, snapshot), |_| {}).await;
         assert_eq!(agent.status().source, Source::Disk, "{old:?}");

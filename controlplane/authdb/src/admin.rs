@@ -4,6 +4,7 @@ use model::ids::AppId;
 use model::secrets::{PlainSecret, SecretHash};
 use sqlx::Row;
 
+use crate::audit::Entry;
 use crate::rows::{bad, name};
 use crate::{AuthDb, AuthDbError, now_ms, random};
 
@@ -48,6 +49,7 @@ impl AuthDb {
         if inserted == 0 {
             return Ok(None);
         }
+        change.record(Entry::of("admin.create", appid, appid));
         change.commit().await?;
         Ok(Some(key))
     }
@@ -61,7 +63,9 @@ impl AuthDb {
             .bind(now_ms())
             .execute(change.conn())
             .await?;
-        change.commit().await
+        change.record(Entry::of("admin.reset", appid, appid));
+        change.commit().await?;
+        Ok(())
     }
 
     /// Is this the admin? Constant time in the key.

@@ -7,11 +7,15 @@ use model::ids::{AppId, ClusterName};
 use model::limits::{SCRAM_ITERATIONS_DEFAULT, SCRAM_SALT_BYTES, SNAPSHOT_APPS_MAX};
 use model::scram::ScramParams;
 use model::secrets::{PlainSecret, StoredSecret};
+use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
+use crate::audit::Entry;
 use crate::error::is_unique_violation;
+use crate::grants::{self, grantees};
 use crate::rows::{name, unsigned_column};
+use crate::topics::{TopicRow, note_left, shown, topic_row};
 use crate::{AuthDb, AuthDbError, now_ms, random};
 
 const TABLE: &str = "app";
@@ -25,6 +29,8 @@ pub struct NewApp {
     /// Secrets that somebody wrote down already (quickstart, before it makes the app); `None`: random ones.
     pub publish: Option<PlainSecret>,
     pub subscribe: Option<PlainSecret>,
+    /// Although an app of this id was deleted and left things in Kafka, which the new one will own.
+    pub reuse: bool,
 }
 
 /// A new app with its secrets, to be shown once.
@@ -43,8 +49,55 @@ pub struct AppInfo {
     pub cluster: ClusterName,
     pub enabled: bool,
     pub created_at_ms: i64,
-    /// Sides whose previous secret still works.
-    pub rotating: Vec<Side>,
+    /// Those that work, of each side the older one first.
+    pub secrets: Vec<SecretInfo>,
+}
+
+impl AppInfo {
+    /// Sides of which two secrets work.
+    pub fn rotating(&self) -> Vec<Side> {
+        let count = |side| self.secrets.iter().filter(|secret| secret.side == side).count();
+        [Side::Publish, Side::Subscribe].into_iter().filter(|side| count(*side) > 1).collect()
+    }
+}
+
+/// What may be shown of a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecretInfo {
+    pub side: Side,
+    /// The older of two: what clients had before the rotation.
+    pub is_previous: bool,
+    pub created_at_ms: i64,
+}
+
+/// Which secrets live after a rotation beside the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rotation {
+    /// The one so far; not while two live, of which one would die that somebody may be using.
+    #[default]
+    Ordinary,
+    /// The older one: the younger dies, whose answer was lost, say.
+    ReplaceYounger,
+    /// The younger one: the older dies.
+    ReplaceOlder,
+}
+
+impl Rotation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Rotation::Ordinary => "ordinary",
+            Rotation::ReplaceYounger => "younger replaced",
+            Rotation::ReplaceOlder => "older replaced",
+        }
+    }
+}
+
+/// What an app of this id left behind when it was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retired {
+    pub retired_at_ms: i64,
+    /// Kafka topics with their messages, by cluster.
+    pub topics: Vec<(ClusterName, String)>,
 }
 
 /// What to change; `None` leaves it.
@@ -64,6 +117,14 @@ impl AuthDb {
 
         let created_at_ms = now_ms();
         let mut change = self.change().await?;
+        let retired = retired(change.conn(), &new.id).await?;
+        if let Some(retired) = retired
+            && !new.reuse
+        {
+            let topics = retired.topics.into_iter().map(|(_, physical)| physical).collect();
+            return Err(AuthDbError::AppReserved { app: new.id, topics });
+        }
+        sqlx::query("DELETE FROM retired_app WHERE id = ?").bind(new.id.as_str()).execute(change.conn()).await?;
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM app").fetch_one(change.conn()).await?;
         if count >= SNAPSHOT_APPS_MAX as i64 {
             return Err(AuthDbError::TooMany { what: "apps", limit: SNAPSHOT_APPS_MAX });
@@ -86,19 +147,23 @@ impl AuthDb {
         };
         insert_secret(change.conn(), num, Side::Publish, &stored_publish).await?;
         insert_secret(change.conn(), num, Side::Subscribe, &stored_subscribe).await?;
+        change.touch(&new.id);
+        let after = json!({"cluster": new.cluster, "enabled": true, "reuse": new.reuse});
+        change.record(Entry::of("app.create", &new.id, &new.id).after(after));
         change.commit().await?;
 
         let index = crate::rows::unsigned(TABLE, num)?;
-        let app =
-            AppInfo { index, id: new.id, cluster: new.cluster, enabled: true, created_at_ms, rotating: Vec::new() };
+        let secrets =
+            [Side::Publish, Side::Subscribe].map(|side| SecretInfo { side, is_previous: false, created_at_ms }).into();
+        let app = AppInfo { index, id: new.id, cluster: new.cluster, enabled: true, created_at_ms, secrets };
         Ok(CreatedApp { app, publish, subscribe })
     }
 
     /// By id.
     pub async fn list_apps(&self) -> Result<Vec<AppInfo>, AuthDbError> {
         let rows = sqlx::query(
-            "SELECT num, id, cluster, enabled, created_at_ms,
-                    (SELECT group_concat(side) FROM secret WHERE app_num = num AND slot = 'previous') AS rotating
+            "SELECT num, id, cluster, enabled, created_at_ms, (SELECT group_concat(side || ' ' || slot || ' ' ||
+                    secret.created_at_ms) FROM secret WHERE app_num = num) AS secrets
              FROM app ORDER BY id",
         )
         .fetch_all(&self.pool().await?)
@@ -108,8 +173,8 @@ impl AuthDb {
 
     pub async fn get_app(&self, id: &AppId) -> Result<AppInfo, AuthDbError> {
         let row = sqlx::query(
-            "SELECT num, id, cluster, enabled, created_at_ms,
-                    (SELECT group_concat(side) FROM secret WHERE app_num = num AND slot = 'previous') AS rotating
+            "SELECT num, id, cluster, enabled, created_at_ms, (SELECT group_concat(side || ' ' || slot || ' ' ||
+                    secret.created_at_ms) FROM secret WHERE app_num = num) AS secrets
              FROM app WHERE id = ?",
         )
         .bind(id.as_str())
@@ -122,6 +187,16 @@ impl AuthDb {
     pub async fn update_app(&self, id: &AppId, update: AppUpdate) -> Result<AppInfo, AuthDbError> {
         let mut change = self.change().await?;
         let num = app_num(change.conn(), id).await?;
+        change.touch(id);
+        let row =
+            sqlx::query("SELECT cluster, enabled FROM app WHERE num = ?").bind(num).fetch_one(change.conn()).await?;
+        let (cluster, enabled): (String, bool) = (row.try_get("cluster")?, row.try_get("enabled")?);
+        let after = json!({
+            "cluster": update.cluster.as_ref().map_or(cluster.as_str(), ClusterName::as_str),
+            "enabled": update.enabled.unwrap_or(enabled),
+        });
+        let before = json!({"cluster": cluster, "enabled": enabled});
+        change.record(Entry::of("app.update", id, id).before(before).after(after));
         sqlx::query("UPDATE app SET cluster = coalesce(?, cluster), enabled = coalesce(?, enabled) WHERE num = ?")
             .bind(update.cluster.as_ref().map(ClusterName::as_str))
             .bind(update.enabled)
@@ -132,34 +207,63 @@ impl AuthDb {
         self.get_app(id).await
     }
 
-    /// With its secrets and all grants to it and on it. Not while it owns topics: they would be nobody's.
-    /// `false`: there was no such app.
-    pub async fn delete_app(&self, id: &AppId) -> Result<bool, AuthDbError> {
+    /// With its secrets and all grants to it and on it, in one step. Not while it owns topics, which would be nobody's,
+    /// unless `cascade` takes their registration along. Its id stays reserved: an app of the same name would own what
+    /// this one leaves in Kafka. `None`: there was no such app; otherwise the topics that went along.
+    pub async fn delete_app(&self, id: &AppId, cascade: bool) -> Result<Option<Vec<TopicRow>>, AuthDbError> {
         let mut change = self.change().await?;
         let num = match app_num(change.conn(), id).await {
             Ok(num) => num,
-            Err(AuthDbError::NoSuchApp(_)) => return Ok(false),
+            Err(AuthDbError::NoSuchApp(_)) => return Ok(None),
             Err(err) => return Err(err),
         };
-        let topics: i64 = sqlx::query_scalar("SELECT count(*) FROM topic WHERE app_num = ?")
-            .bind(num)
-            .fetch_one(change.conn())
-            .await?;
-        if topics > 0 {
-            return Err(AuthDbError::AppHasTopics { app: id.clone(), topics: topics as u64 });
+        let rows = sqlx::query(
+            "SELECT topic.*, app.id AS owner FROM topic JOIN app ON app.num = topic.app_num WHERE app_num = ?",
+        )
+        .bind(num)
+        .fetch_all(change.conn())
+        .await?;
+        let topics: Vec<TopicRow> = rows.iter().map(topic_row).collect::<Result<_, _>>()?;
+        if !topics.is_empty() && !cascade {
+            return Err(AuthDbError::AppHasTopics { app: id.clone(), topics: topics.len() as u64 });
         }
+        change.touch(id);
+        for grantee in grantees(change.conn(), num, None).await? {
+            change.touch(&grantee);
+        }
+        let mut entry = Entry::of("app.delete", id, id);
+        entry.cascades = topics.iter().map(|row| format!("topic {}", shown(&row.doc))).collect();
+        for grant in grants::touching(change.conn(), num).await? {
+            entry.cascades.push(format!("grant: {grant}"));
+        }
+        change.record(entry);
+        for topic in &topics {
+            note_left(change.conn(), topic, false).await?;
+        }
+        sqlx::query("DELETE FROM topic WHERE app_num = ?").bind(num).execute(change.conn()).await?;
         sqlx::query("DELETE FROM app WHERE num = ?").bind(num).execute(change.conn()).await?;
+        sqlx::query("INSERT OR REPLACE INTO retired_app (id, retired_at_ms) VALUES (?, ?)")
+            .bind(id.as_str())
+            .bind(now_ms())
+            .execute(change.conn())
+            .await?;
         change.commit().await?;
-        Ok(true)
+        Ok(Some(topics))
     }
 
-    /// Makes a new secret. The one so far goes on working until the next rotation or [`AuthDb::revoke_previous`]; the
-    /// one before it, if it still worked, ends now.
+    /// What a deleted app of this id left behind; `None`: there never was one, or its id was given out again.
+    pub async fn retired_app(&self, id: &AppId) -> Result<Option<Retired>, AuthDbError> {
+        let mut conn = self.pool().await?.acquire().await?;
+        retired(&mut conn, id).await
+    }
+
+    /// Makes a new secret; which others live on is said by `how`.
     pub async fn rotate_secret(
         &self,
         id: &AppId,
         side: Side,
         chosen: Option<PlainSecret>,
+        how: Rotation,
     ) -> Result<PlainSecret, AuthDbError> {
         let plain = chosen.map_or_else(random_secret, Ok)?;
         // The salt never changes, so it can be read before the write lock is taken for the slow part.
@@ -168,19 +272,53 @@ impl AuthDb {
 
         let mut change = self.change().await?;
         let num = app_num(change.conn(), id).await?;
-        sqlx::query("DELETE FROM secret WHERE app_num = ? AND side = ? AND slot = 'previous'")
+        let live: i64 = sqlx::query_scalar("SELECT count(*) FROM secret WHERE app_num = ? AND side = ?")
             .bind(num)
             .bind(side.as_str())
-            .execute(change.conn())
+            .fetch_one(change.conn())
             .await?;
-        sqlx::query("UPDATE secret SET slot = 'previous' WHERE app_num = ? AND side = ?")
-            .bind(num)
-            .bind(side.as_str())
-            .execute(change.conn())
-            .await?;
+        let statements: &[&str] = match (how, live) {
+            (Rotation::Ordinary, 2..) => return Err(AuthDbError::TwoSecretsLive { app: id.clone(), side }),
+            (Rotation::ReplaceYounger, 2..) => {
+                &["DELETE FROM secret WHERE app_num = ? AND side = ? AND slot = 'current'"]
+            }
+            _ => &[
+                "DELETE FROM secret WHERE app_num = ? AND side = ? AND slot = 'previous'",
+                "UPDATE secret SET slot = 'previous' WHERE app_num = ? AND side = ?",
+            ],
+        };
+        change.touch(id);
+        let entry = Entry::of("secret.rotate", id, format!("{} secret of {id}", side.as_str()));
+        change
+            .record(entry.before(json!({"live": live})).after(json!({"live": (live + 1).min(2), "how": how.as_str()})));
+        for statement in statements {
+            sqlx::query(*statement).bind(num).bind(side.as_str()).execute(change.conn()).await?;
+        }
         insert_secret(change.conn(), num, side, &stored).await?;
         change.commit().await?;
         Ok(plain)
+    }
+
+    /// Replaces all secrets of an app, for whoever lost them and may write the database.
+    pub async fn reset_secrets(
+        &self,
+        id: &AppId,
+        publish: &PlainSecret,
+        subscribe: &PlainSecret,
+    ) -> Result<(), AuthDbError> {
+        let params = self.scram_params(id).await?;
+        let stored =
+            [(Side::Publish, derive(publish, &params).await), (Side::Subscribe, derive(subscribe, &params).await)];
+        let mut change = self.change().await?;
+        let num = app_num(change.conn(), id).await?;
+        change.touch(id);
+        change.record(Entry::of("secret.reset", id, format!("both secrets of {id}")));
+        sqlx::query("DELETE FROM secret WHERE app_num = ?").bind(num).execute(change.conn()).await?;
+        for (side, secret) in &stored {
+            insert_secret(change.conn(), num, *side, secret).await?;
+        }
+        change.commit().await?;
+        Ok(())
     }
 
     /// Ends a rotation: only the current secret works from now on. `false`: no previous one was live.
@@ -194,6 +332,9 @@ impl AuthDb {
             .await?
             .rows_affected();
         if revoked > 0 {
+            change.touch(id);
+            let entry = Entry::of("secret.revoke", id, format!("previous {} secret of {id}", side.as_str()));
+            change.record(entry.before(json!({"live": 2})).after(json!({"live": 1})));
             change.commit().await?;
         }
         Ok(revoked > 0)
@@ -225,17 +366,42 @@ pub(crate) fn scram_params(row: &SqliteRow) -> Result<ScramParams, AuthDbError> 
 }
 
 fn app_info(row: &SqliteRow) -> Result<AppInfo, AuthDbError> {
-    let rotating: Option<String> = row.try_get("rotating")?;
-    let mut rotating: Vec<Side> = rotating.unwrap_or_default().split(',').filter_map(Side::parse).collect();
-    rotating.sort_by_key(|side| side.as_str());
+    let text: Option<String> = row.try_get("secrets")?;
+    let text = text.unwrap_or_default();
+    let parsed = text.split(',').filter(|one| !one.is_empty()).map(|one| {
+        let mut words = one.split(' ');
+        let secret = (words.next().and_then(Side::parse), words.next(), words.next().and_then(|ms| ms.parse().ok()));
+        match secret {
+            (Some(side), Some(slot), Some(created_at_ms)) => {
+                Ok(SecretInfo { side, is_previous: slot == "previous", created_at_ms })
+            }
+            _ => Err(crate::rows::bad("secret", format_args!("{one:?}"))),
+        }
+    });
+    let mut secrets: Vec<SecretInfo> = parsed.collect::<Result<_, _>>()?;
+    secrets.sort_by_key(|secret| (secret.side.as_str(), !secret.is_previous));
     Ok(AppInfo {
         index: unsigned_column(row, TABLE, "num")?,
         id: name(row, TABLE, "id")?,
         cluster: name(row, TABLE, "cluster")?,
         enabled: row.try_get("enabled")?,
         created_at_ms: row.try_get("created_at_ms")?,
-        rotating,
+        secrets,
     })
+}
+
+async fn retired(conn: &mut SqliteConnection, id: &AppId) -> Result<Option<Retired>, AuthDbError> {
+    let retired: Option<i64> = sqlx::query_scalar("SELECT retired_at_ms FROM retired_app WHERE id = ?")
+        .bind(id.as_str())
+        .fetch_optional(&mut *conn)
+        .await?;
+    let Some(retired_at_ms) = retired else { return Ok(None) };
+    let rows = sqlx::query("SELECT cluster, physical FROM left_topic WHERE owner = ? ORDER BY cluster, physical")
+        .bind(id.as_str())
+        .fetch_all(conn)
+        .await?;
+    let topics = rows.iter().map(|row| Ok((name(row, "left_topic", "cluster")?, row.try_get("physical")?)));
+    Ok(Some(Retired { retired_at_ms, topics: topics.collect::<Result<_, AuthDbError>>()? }))
 }
 
 async fn insert_secret(

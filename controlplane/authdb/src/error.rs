@@ -2,7 +2,21 @@
 
 use std::path::PathBuf;
 
+use model::Side;
 use model::ids::{AppId, TopicName, TopicVersion};
+
+use crate::topics::TopicState;
+
+/// Names that one sentence shows.
+const SHOWN_MAX: usize = 5;
+
+fn left(topics: &[String]) -> String {
+    match topics.len() {
+        0 => "its consumer groups may be there".to_owned(),
+        n if n > SHOWN_MAX => format!("topics {} and {} more", topics[..SHOWN_MAX].join(", "), n - SHOWN_MAX),
+        _ => format!("topics {}", topics.join(", ")),
+    }
+}
 
 /// The first group is the caller's to mend, the second one the operator's.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +33,12 @@ pub enum AuthDbError {
     NoSuchVersion { owner: AppId, name: TopicName, ver: TopicVersion },
     #[error("topic {owner}/{name}/{ver} exists already")]
     TopicExists { owner: AppId, name: TopicName, ver: TopicVersion },
+    #[error("topic {owner}/{name}/{ver} is {} right now, that has to end first", state.as_str())]
+    TopicBusy { owner: AppId, name: TopicName, ver: TopicVersion, state: TopicState },
+    #[error("app {app} was deleted and left things in Kafka that a new app of this name would own: {}", left(topics))]
+    AppReserved { app: AppId, topics: Vec<String> },
+    #[error("two {} secrets of app {app} are live already", side.as_str())]
+    TwoSecretsLive { app: AppId, side: Side },
     #[error("app {0} reads its own topics without a grant")]
     GrantToOwner(AppId),
     #[error("there are {limit} {what} already, no more are supported")]
@@ -44,16 +64,28 @@ pub enum AuthDbError {
     Random(getrandom::Error),
     #[error("database is busy: another process has been writing for too long")]
     Busy,
+    #[error("the disk of the database is full")]
+    DiskFull,
+    #[error("the database cannot be written: its file or file system is read-only")]
+    ReadOnly,
     #[error("database does not answer")]
     Database(#[source] sqlx::Error),
 }
 
 impl From<sqlx::Error> for AuthDbError {
     fn from(err: sqlx::Error) -> Self {
-        // SQLITE_BUSY and SQLITE_LOCKED with their extended codes, whose low byte is the primary code.
+        // Extended codes, whose low byte is the primary one: https://www.sqlite.org/rescode.html
+        const IOERR_WRITE: u32 = 778;
+        const IOERR_FSYNC: u32 = 1034;
+        const IOERR_SHMSIZE: u32 = 4874;
         let code = err.as_database_error().and_then(|e| e.code()).and_then(|code| code.parse::<u32>().ok());
         match code {
+            // BUSY, LOCKED
             Some(code) if matches!(code & 0xff, 5 | 6) => AuthDbError::Busy,
+            // FULL; and what a file system says that finds out late, or has no room for the index of the WAL.
+            Some(IOERR_WRITE | IOERR_FSYNC | IOERR_SHMSIZE) => AuthDbError::DiskFull,
+            Some(code) if code & 0xff == 13 => AuthDbError::DiskFull,
+            Some(code) if code & 0xff == 8 => AuthDbError::ReadOnly,
             _ => AuthDbError::Database(err),
         }
     }

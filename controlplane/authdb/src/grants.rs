@@ -1,12 +1,14 @@
 //! Grants: what an app may do beyond its own topics.
 
 use model::doc::GrantDoc;
-use model::ids::{AppId, PhysicalTopic, TopicVersion};
+use model::ids::{AppId, PhysicalTopic, TopicName, TopicVersion};
 use model::limits::SNAPSHOT_GRANTS_MAX;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::apps::app_num;
+use crate::audit::Entry;
+use crate::limits::AUDIT_CASCADES_MAX;
 use crate::rows::{name, optional_name};
 use crate::topics::require;
 use crate::{AuthDb, AuthDbError, now_ms};
@@ -50,6 +52,8 @@ impl AuthDb {
         };
         let is_new = done.rows_affected() > 0;
         if is_new {
+            change.touch(grant.app());
+            change.record(Entry::of("grant.create", grant.app(), grant).after(json(grant)));
             change.commit().await?;
         }
         Ok(is_new)
@@ -86,6 +90,8 @@ impl AuthDb {
         };
         let was_there = done.rows_affected() > 0;
         if was_there {
+            change.touch(grant.app());
+            change.record(Entry::of("grant.delete", grant.app(), grant).before(json(grant)));
             change.commit().await?;
         }
         Ok(was_there)
@@ -96,6 +102,72 @@ impl AuthDb {
         let mut conn = self.pool().await?.acquire().await?;
         select(&mut conn, app).await
     }
+}
+
+fn json(grant: &GrantDoc) -> serde_json::Value {
+    serde_json::to_value(grant).expect("a grant has string keys only")
+}
+
+/// What an app was granted and what others were granted of its topics; the first so many, for people.
+pub(crate) async fn touching(conn: &mut SqliteConnection, app_num: i64) -> Result<Vec<GrantDoc>, AuthDbError> {
+    let subscribe = sqlx::query(
+        "SELECT app.id AS app, owner.id AS owner, topic, ver FROM subscribe_grant
+         JOIN app ON app.num = app_num JOIN app AS owner ON owner.num = owner_num
+         WHERE app_num = ?1 OR owner_num = ?1 ORDER BY app.id, owner.id, topic, length(ver), ver LIMIT ?2",
+    )
+    .bind(app_num)
+    .bind(AUDIT_CASCADES_MAX)
+    .fetch_all(&mut *conn)
+    .await?;
+    let raw = sqlx::query(
+        "SELECT app.id AS app, raw_grant.cluster AS cluster, topic FROM raw_grant JOIN app ON app.num = app_num
+         WHERE app_num = ?1 ORDER BY raw_grant.cluster, topic LIMIT ?2",
+    )
+    .bind(app_num)
+    .bind(AUDIT_CASCADES_MAX)
+    .fetch_all(&mut *conn)
+    .await?;
+    subscribe.iter().map(subscribe_grant).chain(raw.iter().map(raw_grant)).collect()
+}
+
+/// The grants that end with a topic version, as [`touching`].
+pub(crate) async fn ending_with(
+    conn: &mut SqliteConnection,
+    owner_num: i64,
+    name: &TopicName,
+    ver: &TopicVersion,
+) -> Result<Vec<GrantDoc>, AuthDbError> {
+    let rows = sqlx::query(
+        "SELECT app.id AS app, owner.id AS owner, topic, ver FROM subscribe_grant
+         JOIN app ON app.num = app_num JOIN app AS owner ON owner.num = owner_num
+         WHERE owner_num = ?1 AND topic = ?2 AND (ver = ?3 OR NOT EXISTS (
+               SELECT 1 FROM topic WHERE topic.app_num = ?1 AND topic.name = ?2 AND topic.ver <> ?3))
+         ORDER BY app.id, length(ver), ver LIMIT ?4",
+    )
+    .bind(owner_num)
+    .bind(name.as_str())
+    .bind(ver.as_str())
+    .bind(AUDIT_CASCADES_MAX)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(subscribe_grant).collect()
+}
+
+/// Who may read topics of this owner, or one of them.
+pub(crate) async fn grantees(
+    conn: &mut SqliteConnection,
+    owner_num: i64,
+    topic: Option<&TopicName>,
+) -> Result<Vec<AppId>, AuthDbError> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT app.id AS app FROM subscribe_grant JOIN app ON app.num = app_num
+         WHERE owner_num = ?1 AND (?2 IS NULL OR topic = ?2)",
+    )
+    .bind(owner_num)
+    .bind(topic.map(TopicName::as_str))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| name(row, "app", "app")).collect()
 }
 
 pub(crate) async fn select(conn: &mut SqliteConnection, app: Option<&AppId>) -> Result<Vec<GrantDoc>, AuthDbError> {

@@ -3,41 +3,57 @@
 //! SQLite in one file, through sqlx. Several processes of one machine may have it open: the journal is a WAL, so
 //! readers never wait, and writers wait for each other at most [`limits::BUSY_TIMEOUT`].
 //!
-//! Every mutation bumps `generation` in its own transaction, and only if it changed something; agents poll that
-//! number and load everything when it moved. Tenants are small (thousands of rows), so nobody computes differences.
+//! Every mutation bumps the generation's number in its own transaction, and only if it changed something; agents poll it
+//! and load what changed when it moved. Numbers mean nothing across a restored backup, so a database that is found older
+//! than it was seen, or in a file that took another one's place, begins a new history: [`history`].
 //!
-//! A file per kind of row: [`apps`] (with secrets), [`topics`], [`grants`], [`admin`]; [`load`] reads them all.
+//! A file per kind of row: [`apps`] (with secrets), [`topics`], [`grants`], [`admin`]; [`load`] reads them all,
+//! [`changes`] what changed since a generation.
+//!
+//! A connection on which a change did not come to its end is closed, whatever went wrong: after a full disk SQLite's
+//! state and the pool's idea of it differ, and the next user of the connection would be refused for ever.
 
 mod admin;
 mod apps;
+mod audit;
+mod changes;
 mod error;
 mod grants;
+mod history;
+mod import;
 pub mod limits;
 mod load;
 mod rows;
 mod topics;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use model::ids::Generation;
-use sqlx::SqlSafeStr;
+use audit::Entry;
+use model::ids::{AppId, Generation};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{ConnectOptions, SqlSafeStr};
+use sqlx::{Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
 pub use admin::Admin;
-pub use apps::{AppInfo, AppUpdate, CreatedApp, NewApp};
+pub use apps::{AppInfo, AppUpdate, CreatedApp, NewApp, Retired, Rotation, SecretInfo};
+pub use audit::{Actor, AuditFilter, AuditRow, Outcome};
 pub use error::AuthDbError;
-pub use topics::{NewTopic, TopicUpdate};
+pub use topics::{NewTopic, TopicRow, TopicState, TopicUpdate};
 
 /// By number; a file that is released never changes. Not by sqlx's macro: that compiles SQLite a second time, for itself.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "tenants", include_str!("../migrations/0001_tenants.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "tenants", include_str!("../migrations/0001_tenants.sql")),
+    (2, "in_force", include_str!("../migrations/0002_in_force.sql")),
+];
 
 fn migrator() -> Migrator {
     let migration = |(version, description, sql): &(i64, &'static str, &'static str)| {
@@ -53,6 +69,7 @@ fn migrator() -> Migrator {
 #[derive(Clone)]
 pub struct AuthDb {
     inner: Arc<Inner>,
+    actor: Arc<Actor>,
 }
 
 struct Inner {
@@ -60,8 +77,19 @@ struct Inner {
     /// What to do if there is no file at the first opening. Later a missing file is always an error: an empty
     /// database in its place would look as if every tenant had been deleted.
     missing: Missing,
-    open: Mutex<Option<Open>>,
+    state: Mutex<State>,
+    seen: history::Seen,
 }
+
+#[derive(Default)]
+struct State {
+    open: Option<Open>,
+    /// The file that was open last, also after a close.
+    last_file: Option<FileId>,
+}
+
+/// Device, inode and birth: numbers of inodes are given again, soon.
+type FileId = (u64, u64, Option<SystemTime>);
 
 /// What to do about a file that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +100,7 @@ pub enum Missing {
 
 struct Open {
     pool: SqlitePool,
-    /// Device and inode.
-    file: (u64, u64),
+    file: FileId,
 }
 
 impl AuthDb {
@@ -88,7 +115,15 @@ impl AuthDb {
     /// A handle that opens the file when it is first asked for something. Fails only if `location` is no location.
     pub fn at(location: &str, missing: Missing) -> Result<AuthDb, AuthDbError> {
         let path = parse_location(location)?;
-        Ok(AuthDb { inner: Arc::new(Inner { path, missing, open: Mutex::new(None) }) })
+        Ok(AuthDb {
+            actor: Arc::default(),
+            inner: Arc::new(Inner { path, missing, state: Mutex::default(), seen: history::Seen::default() }),
+        })
+    }
+
+    /// This database for somebody: what is changed through the handle is written down as theirs.
+    pub fn acting(&self, actor: Actor) -> AuthDb {
+        AuthDb { inner: Arc::clone(&self.inner), actor: Arc::new(actor) }
     }
 
     pub fn path(&self) -> &Path {
@@ -97,41 +132,53 @@ impl AuthDb {
 
     /// Ends its connections after the statements in flight. A later call opens new ones.
     pub async fn close(&self) {
-        if let Some(open) = self.inner.open.lock().await.take() {
+        if let Some(open) = self.inner.state.lock().await.open.take() {
             open.pool.close().await;
         }
     }
 
     /// The open database, opened if it was not or is another file now. Costs one `stat` when all is well.
     async fn pool(&self) -> Result<SqlitePool, AuthDbError> {
-        let Inner { path, missing, open: state } = &*self.inner;
+        let Inner { path, missing, state, seen } = &*self.inner;
         let mut state = state.lock().await;
-        if let Some(open) = &*state {
+        if let Some(open) = &state.open {
             let file = file_id(path)?;
             if file == open.file {
                 return Ok(open.pool.clone());
             }
             tracing::warn!(path = %path.display(), "database file was replaced, opening the new one");
-            let old = state.take().expect("it is open").pool;
+            let old = state.open.take().expect("it is open").pool;
             tokio::spawn(async move { old.close().await });
         }
         let open = open(path, *missing).await?;
         let pool = open.pool.clone();
-        *state = Some(open);
+        if state.last_file.replace(open.file).is_some_and(|last| last != open.file) {
+            seen.file_was_replaced();
+        }
+        state.open = Some(open);
         Ok(pool)
     }
 
-    /// The number that moves with every change. One row of one page: cheap enough to ask five times a second.
+    /// What moves with every change. One row of one page: cheap enough to ask five times a second.
     pub async fn generation(&self) -> Result<Generation, AuthDbError> {
-        let pool = self.pool().await?;
-        let value: i64 = sqlx::query_scalar("SELECT value FROM generation").fetch_one(&pool).await?;
-        Ok(Generation(rows::unsigned("generation", value)?))
+        let mut conn = self.pool().await?.acquire().await?;
+        let found = history::read(&mut conn).await?;
+        drop(conn);
+        if self.inner.seen.is_fine(found) {
+            return Ok(found);
+        }
+        // Restored: a change of no rows, which begins the history anew.
+        self.change().await?.commit().await
     }
 
     /// Begins a change. Takes the write lock at once: a transaction that reads first and writes later could not wait
     /// for it (SQLite answers busy to spare it a stale read).
     async fn change(&self) -> Result<Change, AuthDbError> {
-        Ok(Change { tx: self.pool().await?.begin_with("BEGIN IMMEDIATE").await? })
+        let conn = self.pool().await?.acquire().await?;
+        let mut change =
+            Change { db: self.clone(), conn, touched: BTreeSet::new(), entries: Vec::new(), is_ended: false };
+        sqlx::query("BEGIN IMMEDIATE").execute(change.conn()).await?;
+        Ok(change)
     }
 }
 
@@ -143,18 +190,60 @@ impl std::fmt::Debug for AuthDb {
 
 /// A change under way. Dropped without `commit`, it never happened.
 struct Change {
-    tx: Transaction<'static, Sqlite>,
+    db: AuthDb,
+    conn: PoolConnection<Sqlite>,
+    /// Apps whose part of a snapshot is another one now.
+    touched: BTreeSet<String>,
+    /// What of it is written down.
+    entries: Vec<Entry>,
+    is_ended: bool,
 }
 
 impl Change {
-    fn conn(&mut self) -> &mut SqliteConnection {
-        &mut self.tx
+    /// This app's secrets, topics or grants change, or it comes or goes.
+    fn touch(&mut self, app: &AppId) {
+        self.touched.insert(app.as_str().to_owned());
     }
 
-    /// Everything or nothing, with the next generation.
-    async fn commit(mut self) -> Result<(), AuthDbError> {
-        sqlx::query("UPDATE generation SET value = value + 1").execute(&mut *self.tx).await?;
-        Ok(self.tx.commit().await?)
+    /// Writes down with the change what it did.
+    fn record(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.conn
+    }
+
+    /// Everything or nothing, as the next generation.
+    async fn commit(mut self) -> Result<Generation, AuthDbError> {
+        let seen = &self.db.inner.seen;
+        let generation = history::advance(&mut self.conn, seen).await?;
+        changes::log(&mut self.conn, generation, &self.touched).await?;
+        audit::write(&mut self.conn, &self.db.actor, &self.entries, Some(generation)).await?;
+        self.end().await?;
+        self.db.inner.seen.note(generation);
+        Ok(generation)
+    }
+
+    /// As [`Change::commit`], of rows that no snapshot shows: nobody needs to load anything.
+    async fn commit_unseen(mut self) -> Result<(), AuthDbError> {
+        audit::write(&mut self.conn, &self.db.actor, &self.entries, None).await?;
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Result<(), AuthDbError> {
+        sqlx::query("COMMIT").execute(&mut *self.conn).await?;
+        self.is_ended = true;
+        Ok(())
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            // Closing rolls back, and takes along whatever state a failed statement left.
+            self.conn.close_on_drop();
+        }
     }
 }
 
@@ -176,7 +265,9 @@ async fn open(path: &Path, missing: Missing) -> Result<Open, AuthDbError> {
         .journal_mode(SqliteJournalMode::Wal)
         // A secret that was shown must not be gone after a power cut.
         .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true);
+        .foreign_keys(true)
+        // A million rows take longer than what sqlx warns of.
+        .disable_statement_logging();
     let pool = SqlitePoolOptions::new()
         .max_connections(limits::CONNECTIONS_MAX)
         .acquire_timeout(limits::ACQUIRE_TIMEOUT)
@@ -187,9 +278,9 @@ async fn open(path: &Path, missing: Missing) -> Result<Open, AuthDbError> {
     Ok(Open { pool, file: file_id(path)? })
 }
 
-fn file_id(path: &Path) -> Result<(u64, u64), AuthDbError> {
+fn file_id(path: &Path) -> Result<FileId, AuthDbError> {
     let metadata = std::fs::metadata(path).map_err(|err| AuthDbError::Open { path: path.to_owned(), err })?;
-    Ok((metadata.dev(), metadata.ino()))
+    Ok((metadata.dev(), metadata.ino(), metadata.created().ok()))
 }
 
 /// Makes sure that the file exists and is private (SQLite gives its journal the same mode), and holds a lock while
@@ -255,11 +346,11 @@ mod tests {
             migrator().iter().map(|migration| (migration.version, hex(&migration.checksum))).collect();
         assert_eq!(
             found,
-            [(
-                1,
-                "563affe6986cd6c2545ef54f3d56aa4c0ce64f83efe27e2f29218bda46d8f061fdc580fde9720e4eecfc17d1781e73f3"
-                    .to_owned()
-            )]
+            [
+                (1, "563affe6986cd6c2545ef54f3d56aa4c0ce64f83efe27e2f29218bda46d8f061fdc580fde9720e4eecfc17d1781e73f3"),
+                (2, "5d7fa4c7e3376b2bd0cb5b7ab3e32386e97de923aafc1cdcbaa4074f09841c29eb138e90b7529e56ec7175c56c022166")
+            ]
+            .map(|(version, checksum)| (version, checksum.to_owned()))
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use authdb::{AppUpdate, AuthDb, AuthDbError, Missing, NewApp, NewTopic, TopicUpdate};
+use authdb::{AppUpdate, AuthDb, AuthDbError, Missing, NewApp, NewTopic, Rotation, TopicState, TopicUpdate};
 use model::doc::GrantDoc;
 use model::ids::{AppId, ClusterName, PhysicalTopic, TopicName, TopicVersion};
 use model::scram::{Mechanism, client_proof};
@@ -29,7 +29,7 @@ impl Fixture {
     }
 
     async fn generation(&self) -> u64 {
-        self.db.generation().await.unwrap().0
+        self.db.generation().await.unwrap().number
     }
 
     async fn snapshot(&self) -> Snapshot {
@@ -47,7 +47,7 @@ fn id(text: &str) -> AppId {
 }
 
 fn new_app(text: &str) -> NewApp {
-    NewApp { id: id(text), cluster: ClusterName::new("main").unwrap(), publish: None, subscribe: None }
+    NewApp { id: id(text), cluster: ClusterName::new("main").unwrap(), publish: None, subscribe: None, reuse: false }
 }
 
 fn topic_name(owner: &str, name: &str, ver: &str) -> (AppId, TopicName, TopicVersion) {
@@ -114,27 +114,50 @@ async fn the_file_holds_no_plain_secret_and_is_private() {
 }
 
 #[tokio::test]
-async fn two_secrets_live_during_a_rotation_and_a_third_pushes_the_first_out() {
+async fn two_secrets_live_during_a_rotation_and_a_third_needs_to_be_told_which_one_dies() {
     let fixture = Fixture::new().await;
+    let shop = id("shop");
+    let rotate = |how| fixture.db.rotate_secret(&shop, Side::Publish, None, how);
     let first = fixture.app("shop").await.publish;
-    let second = fixture.db.rotate_secret(&id("shop"), Side::Publish, None).await.unwrap();
-    assert!(fixture.opens("shop", &first, Side::Publish).await);
-    assert!(fixture.opens("shop", &second, Side::Publish).await);
-    assert_eq!(fixture.db.get_app(&id("shop")).await.unwrap().rotating, [Side::Publish]);
+    let second = rotate(Rotation::Ordinary).await.unwrap();
+    let live = async |secrets: &[&PlainSecret]| {
+        let mut live = String::new();
+        for secret in secrets {
+            live += if fixture.opens("shop", secret, Side::Publish).await { "lives " } else { "dead " };
+        }
+        live
+    };
+    assert_eq!(live(&[&first, &second]).await, "lives lives ");
+    assert_eq!(fixture.db.get_app(&shop).await.unwrap().rotating(), [Side::Publish]);
 
-    let third = fixture.db.rotate_secret(&id("shop"), Side::Publish, None).await.unwrap();
-    assert!(!fixture.opens("shop", &first, Side::Publish).await);
-    assert!(fixture.opens("shop", &second, Side::Publish).await);
+    // A retry of a rotation whose answer was lost must not kill what clients use.
+    let err = rotate(Rotation::Ordinary).await.unwrap_err();
+    assert_eq!(err.to_string(), "two publish secrets of app shop are live already");
+    let third = rotate(Rotation::ReplaceYounger).await.unwrap();
+    assert_eq!(live(&[&first, &second, &third]).await, "lives dead lives ");
+    let fourth = rotate(Rotation::ReplaceOlder).await.unwrap();
+    assert_eq!(live(&[&first, &third, &fourth]).await, "dead lives lives ");
 
-    assert!(fixture.db.revoke_previous(&id("shop"), Side::Publish).await.unwrap());
-    assert!(!fixture.db.revoke_previous(&id("shop"), Side::Publish).await.unwrap());
-    assert!(!fixture.opens("shop", &second, Side::Publish).await);
-    assert!(fixture.opens("shop", &third, Side::Publish).await);
-    assert!(fixture.db.get_app(&id("shop")).await.unwrap().rotating.is_empty());
+    assert!(fixture.db.revoke_previous(&shop, Side::Publish).await.unwrap());
+    assert!(!fixture.db.revoke_previous(&shop, Side::Publish).await.unwrap());
+    assert_eq!(live(&[&third, &fourth]).await, "dead lives ");
+    assert!(fixture.db.get_app(&shop).await.unwrap().rotating().is_empty());
+    // With one that lives, all three do the same.
+    let fifth = rotate(Rotation::ReplaceYounger).await.unwrap();
+    assert_eq!(live(&[&fourth, &fifth]).await, "lives lives ");
 
     let chosen = PlainSecret::from_text("chosen-by-somebody").unwrap();
-    fixture.db.rotate_secret(&id("shop"), Side::Subscribe, Some(chosen.clone())).await.unwrap();
+    let chose = Some(chosen.clone());
+    fixture.db.rotate_secret(&shop, Side::Subscribe, chose, Rotation::Ordinary).await.unwrap();
     assert!(fixture.opens("shop", &chosen, Side::Subscribe).await);
+    let ages: Vec<(Side, bool)> =
+        fixture.db.get_app(&shop).await.unwrap().secrets.iter().map(|s| (s.side, s.is_previous)).collect();
+    let expected = [Side::Publish, Side::Subscribe].map(|side| [(side, true), (side, false)]).concat();
+    assert_eq!(ages, expected);
+
+    let (publish, subscribe) = (PlainSecret::from_text("p").unwrap(), PlainSecret::from_text("s").unwrap());
+    fixture.db.reset_secrets(&shop, &publish, &subscribe).await.unwrap();
+    assert_eq!(live(&[&fourth, &fifth, &publish]).await, "dead dead lives ");
 }
 
 #[tokio::test]
@@ -159,11 +182,11 @@ async fn every_change_moves_the_generation_by_one_and_nothing_else_moves_it() {
     moves_by!(0, db.create_app(new_app("shop")));
     moves_by!(1, db.create_app(new_app("new")));
     moves_by!(1, db.update_app(&id("new"), AppUpdate { enabled: Some(false), cluster: None }));
-    moves_by!(1, db.delete_app(&id("new")));
-    moves_by!(0, db.delete_app(&id("new")));
-    moves_by!(0, db.delete_app(&id("shop")));
-    moves_by!(1, db.rotate_secret(&id("shop"), Side::Publish, None));
-    moves_by!(0, db.rotate_secret(&id("nobody"), Side::Publish, None));
+    moves_by!(1, db.delete_app(&id("new"), false));
+    moves_by!(0, db.delete_app(&id("new"), false));
+    moves_by!(0, db.delete_app(&id("shop"), false));
+    moves_by!(1, db.rotate_secret(&id("shop"), Side::Publish, None, Rotation::Ordinary));
+    moves_by!(0, db.rotate_secret(&id("nobody"), Side::Publish, None, Rotation::Ordinary));
     moves_by!(1, db.revoke_previous(&id("shop"), Side::Publish));
     moves_by!(0, db.revoke_previous(&id("shop"), Side::Publish));
     moves_by!(0, db.create_topic(new_topic("shop", "orders", "v1")));
@@ -174,11 +197,12 @@ async fn every_change_moves_the_generation_by_one_and_nothing_else_moves_it() {
     moves_by!(0, db.grant(&grant));
     moves_by!(1, db.revoke(&grant));
     moves_by!(0, db.revoke(&grant));
-    moves_by!(1, db.delete_topic(&owner, &name, &ver));
-    moves_by!(0, db.delete_topic(&owner, &name, &ver));
+    moves_by!(1, db.delete_topic(&owner, &name, &ver, false));
+    moves_by!(0, db.delete_topic(&owner, &name, &ver, false));
     moves_by!(1, db.create_admin(&id("admin"), None));
     moves_by!(0, db.create_admin(&id("admin"), None));
-    assert_eq!(db.load().await.unwrap().generation.0, before);
+    assert_eq!(db.load().await.unwrap().generation(), db.generation().await.unwrap());
+    assert_eq!(db.load().await.unwrap().generation, before);
 }
 
 #[tokio::test]
@@ -195,7 +219,7 @@ async fn a_call_that_cannot_be_done_says_why() {
     let rows: [(Result<(), AuthDbError>, &str); 11] = [
         (db.create_app(new_app("shop")).await.map(drop), "app shop exists already"),
         (db.get_app(&id("nobody")).await.map(drop), "there is no app nobody"),
-        (db.delete_app(&id("shop")).await.map(drop), "app shop still owns 1 topic versions, delete them first"),
+        (db.delete_app(&id("shop"), false).await.map(drop), "app shop still owns 1 topic versions, delete them first"),
         (db.create_topic(new_topic("shop", "orders", "v1")).await.map(drop), "topic shop/orders/v1 exists already"),
         (db.create_topic(new_topic("nobody", "orders", "v1")).await.map(drop), "there is no app nobody"),
         (db.get_topic(&owner, &name, &ver).await.map(drop), "topic orders of app shop has no version v9"),
@@ -229,7 +253,7 @@ async fn a_topic_keeps_everything_that_was_said_about_it() {
     let new = NewTopic { options: options.clone(), ..new_topic("shop", "orders", "v1") };
     let made = fixture.db.create_topic(new).await.unwrap();
     let (owner, name, ver) = topic_name("shop", "orders", "v1");
-    assert_eq!(fixture.db.get_topic(&owner, &name, &ver).await.unwrap(), made);
+    assert_eq!(fixture.db.get_topic(&owner, &name, &ver).await.unwrap().doc, made);
     assert_eq!((made.options.clone(), made.partitions, made.retention_bytes), (options, Some(4), Some(-1)));
 
     let update = TopicUpdate {
@@ -241,6 +265,8 @@ async fn a_topic_keeps_everything_that_was_said_about_it() {
     };
     let changed = fixture.db.update_topic(&owner, &name, &ver, update).await.unwrap();
     assert_eq!(fixture.db.get_topic(&owner, &name, &ver).await.unwrap(), changed);
+    assert_eq!(changed.state, TopicState::Disabled);
+    let changed = changed.doc;
     assert_eq!(
         (changed.enabled, changed.options.clone(), changed.partitions, changed.retention_ms, changed.retention_bytes),
         (false, TopicOptions::default(), Some(8), Some(60_000), Some(-1))
@@ -260,10 +286,10 @@ async fn grants_of_a_deleted_topic_do_not_come_back_with_a_new_one() {
         assert!(db.grant(&subscribe("audit", "shop", "orders", ver)).await.unwrap());
     }
     let (owner, name, v1) = topic_name("shop", "orders", "v1");
-    assert!(db.delete_topic(&owner, &name, &v1).await.unwrap());
+    assert!(db.delete_topic(&owner, &name, &v1, false).await.unwrap());
     let left = [subscribe("audit", "shop", "orders", None), subscribe("audit", "shop", "orders", Some("v2"))];
     assert_eq!(db.list_grants(Some(&id("audit"))).await.unwrap(), left);
-    assert!(db.delete_topic(&owner, &name, &TopicVersion::new("v2").unwrap()).await.unwrap());
+    assert!(db.delete_topic(&owner, &name, &TopicVersion::new("v2").unwrap(), true).await.unwrap());
     assert_eq!(db.list_grants(None).await.unwrap(), []);
 }
 
@@ -283,10 +309,10 @@ async fn a_deleted_app_leaves_no_secret_grant_or_number_behind() {
         assert!(db.grant(&grant).await.unwrap());
     }
     assert_eq!(db.list_grants(None).await.unwrap().len(), 3);
-    assert!(db.delete_app(&id("audit")).await.unwrap());
+    assert_eq!(db.delete_app(&id("audit"), false).await.unwrap(), Some(vec![]));
     assert_eq!(db.list_grants(None).await.unwrap(), []);
 
-    let new = fixture.app("audit").await;
+    let new = db.create_app(NewApp { reuse: true, ..new_app("audit") }).await.unwrap();
     assert!(new.app.index > old.app.index, "a number was given twice");
     assert!(!fixture.opens("audit", &old.publish, Side::Publish).await);
 }
@@ -420,8 +446,8 @@ async fn a_handle_made_before_the_file_can_be_opened_opens_it_later() {
     assert!(lazy.generation().await.is_err());
     std::fs::create_dir(path.parent().unwrap()).unwrap();
     assert!(strict.generation().await.is_err());
-    assert_eq!(lazy.generation().await.unwrap().0, 1);
-    assert_eq!(strict.generation().await.unwrap().0, 1);
+    assert_eq!(lazy.generation().await.unwrap().number, 1);
+    assert_eq!(strict.generation().await.unwrap().number, 1);
 }
 
 #[tokio::test]
@@ -433,4 +459,136 @@ async fn a_file_that_is_no_database_is_an_error() {
     let nowhere = dir.path().join("missing/tenants.db");
     let err = AuthDb::open(nowhere.to_str().unwrap()).await.unwrap_err();
     assert!(err.to_string().starts_with("cannot open database file"), "{err}");
+}
+
+#[tokio::test]
+async fn an_id_whose_app_left_things_in_kafka_is_given_again_only_on_purpose() {
+    let fixture = Fixture::new().await;
+    let db = &fixture.db;
+    let left = async |id: &AppId| db.retired_app(id).await.unwrap().map(|retired| retired.topics);
+    let shop = id("shop");
+    fixture.app("shop").await;
+    fixture.topic("shop", "orders", "v1").await;
+    fixture.topic("shop", "gone", "v1").await;
+    let (_, gone, v1) = topic_name("shop", "gone", "v1");
+    assert!(db.delete_topic(&shop, &gone, &v1, true).await.unwrap());
+    assert_eq!(left(&shop).await, None, "it lives");
+
+    let err = db.delete_app(&shop, false).await.unwrap_err();
+    assert_eq!(err.to_string(), "app shop still owns 1 topic versions, delete them first");
+    let went: Vec<_> = db.delete_app(&shop, true).await.unwrap().unwrap().into_iter().map(|row| row.doc.name).collect();
+    assert_eq!(went, ["orders"]);
+    assert_eq!(db.delete_app(&shop, true).await.unwrap(), None);
+    assert_eq!(db.list_topics(None).await.unwrap(), []);
+
+    let main = ClusterName::new("main").unwrap();
+    assert_eq!(left(&shop).await, Some(vec![(main, "shop.orders.v1".to_owned())]));
+    let err = db.create_app(new_app("shop")).await.unwrap_err();
+    let expected =
+        "app shop was deleted and left things in Kafka that a new app of this name would own: topics shop.orders.v1";
+    assert_eq!(err.to_string(), expected);
+    db.create_app(NewApp { reuse: true, ..new_app("shop") }).await.unwrap();
+    assert_eq!(left(&shop).await, None);
+
+    // What is taken again, or is gone from Kafka, is not left any more.
+    fixture.topic("shop", "orders", "v1").await;
+    let (_, orders, v1) = topic_name("shop", "orders", "v1");
+    assert!(db.delete_topic(&shop, &orders, &v1, true).await.unwrap());
+    assert_eq!(db.delete_app(&shop, true).await.unwrap(), Some(vec![]));
+    assert_eq!(left(&shop).await, Some(vec![]), "groups may be there");
+}
+
+#[tokio::test]
+async fn a_topic_is_seen_by_clients_while_it_is_active_or_disabled_and_no_longer() {
+    let fixture = Fixture::new().await;
+    let db = &fixture.db;
+    fixture.app("shop").await;
+    let (shop, orders, v1) = topic_name("shop", "orders", "v1");
+    let new = || new_topic("shop", "orders", "v1");
+    let is_seen = async || db.load().await.unwrap().topics.len() == 1;
+    let state = async || db.get_topic(&shop, &orders, &v1).await.ok().map(|row| (row.state, row.was_free));
+
+    // Creating: not seen, resumed by the same call, no news to anybody.
+    let before = fixture.generation().await;
+    let row = db.begin_topic(new()).await.unwrap();
+    db.topic_is_free(&row.doc).await.unwrap();
+    assert_eq!(state().await, Some((TopicState::Creating, true)));
+    let resumed = db.begin_topic(NewTopic { partitions: Some(9), ..new() }).await.unwrap();
+    assert_eq!((resumed.was_free, resumed.doc.partitions), (true, Some(9)));
+    assert!(!is_seen().await);
+    assert_eq!(fixture.generation().await, before);
+    let unfinished = async || db.unfinished_topics().await.unwrap().len();
+    assert_eq!(unfinished().await, 1);
+    let err = db.update_topic(&shop, &orders, &v1, TopicUpdate::default()).await.unwrap_err();
+    assert_eq!(err.to_string(), "topic shop/orders/v1 is creating right now, that has to end first");
+    assert!(!db.activate_topic(&row.doc, None, None).await.unwrap(), "a row that was replaced is nobody's");
+    assert!(db.activate_topic(&resumed.doc, Some(9), Some(3)).await.unwrap());
+    assert_eq!((state().await, is_seen().await), (Some((TopicState::Active, false)), true));
+    let err = db.begin_topic(new()).await.unwrap_err();
+    assert_eq!(err.to_string(), "topic shop/orders/v1 exists already");
+    assert_eq!(fixture.generation().await, before + 1);
+
+    // Deleting: not seen, cannot be made or changed meanwhile, repeatable.
+    db.begin_delete_topic(&resumed.doc).await.unwrap();
+    db.begin_delete_topic(&resumed.doc).await.unwrap();
+    assert_eq!(fixture.generation().await, before + 2);
+    assert_eq!((state().await, is_seen().await), (Some((TopicState::Deleting, false)), false));
+    assert_eq!(unfinished().await, 1);
+    let err = db.begin_topic(new()).await.unwrap_err();
+    assert_eq!(err.to_string(), "topic shop/orders/v1 is deleting right now, that has to end first");
+    assert!(db.delete_topic(&shop, &orders, &v1, true).await.unwrap());
+    assert_eq!((state().await, unfinished().await), (None, 0));
+
+    // Abandoned: as if it had never been.
+    let row = db.begin_topic(new()).await.unwrap();
+    db.abandon_topic(&row.doc).await.unwrap();
+    assert_eq!(state().await, None);
+}
+
+#[tokio::test]
+async fn a_restored_database_goes_on_in_a_history_of_its_own() {
+    let fixture = Fixture::new().await;
+    let path = fixture.db.path().to_owned();
+    let backup = fixture.dir.path().join("backup.db");
+    let restore = |into: &std::path::Path| {
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", into.display()));
+        }
+        let aside = fixture.dir.path().join("aside.db");
+        std::fs::copy(&backup, &aside).unwrap();
+        std::fs::rename(aside, into).unwrap();
+    };
+    fixture.app("one").await;
+    fixture.db.close().await;
+    std::fs::copy(&path, &backup).unwrap();
+    fixture.app("two").await;
+    let seen = fixture.db.generation().await.unwrap();
+    assert_eq!(fixture.db.generation().await.unwrap(), seen, "asking changes nothing");
+
+    // Under a process that is running: by the file that took the place, whatever its number.
+    fixture.db.close().await;
+    restore(&path);
+    let other = AuthDb::open(path.to_str().unwrap()).await.unwrap();
+    other.has_seen(seen);
+    for number in 0..5 {
+        other.create_app(new_app(&format!("other{number}"))).await.unwrap();
+    }
+    let new = other.generation().await.unwrap();
+    assert_ne!(new.history, seen.history);
+    assert_eq!(fixture.db.generation().await.unwrap(), new, "a history that somebody began is not begun again");
+
+    // Under a process that is running and changes something before it looks.
+    restore(&path);
+    fixture.app("three").await;
+    let third = fixture.db.generation().await.unwrap();
+    assert!(third.history != new.history && third.history != seen.history);
+
+    // While nobody ran: by what the snapshot of before says. Without one nobody can mistake it.
+    fixture.db.close().await;
+    restore(&path);
+    let fresh = AuthDb::open(path.to_str().unwrap()).await.unwrap();
+    assert_eq!(fresh.generation().await.unwrap().history, seen.history);
+    let fresh = AuthDb::open(path.to_str().unwrap()).await.unwrap();
+    fresh.has_seen(seen);
+    assert_ne!(fresh.generation().await.unwrap().history, seen.history);
 }

@@ -91,7 +91,8 @@ impl Check<'_> {
         }
     }
 
-    /// The directory is there and can be written, or can be made. Makes nothing.
+    /// The directory is there and can be written, or can be made. Makes nothing. One that is there on a file system that
+    /// became read-only is no mistake: it is an incident, in which what is there is served.
     pub fn directory(&mut self, key: &str, dir: &Path) {
         if dir.as_os_str().is_empty() {
             return;
@@ -102,6 +103,9 @@ impl Check<'_> {
         let problem = if !standing.is_dir() {
             format!("{} is no directory", standing.display())
         } else if let Err(err) = rustix::fs::access(standing, Access::WRITE_OK | Access::EXEC_OK) {
+            if err == rustix::io::Errno::ROFS && standing == dir {
+                return;
+            }
             let user = rustix::process::geteuid().as_raw();
             format!("user {user} may not write to {}: {}", standing.display(), std::io::Error::from(err))
         } else {

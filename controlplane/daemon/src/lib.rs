@@ -11,6 +11,7 @@ pub mod brokers;
 pub mod check;
 pub mod cli;
 pub mod exit;
+pub mod fault;
 pub mod files;
 pub mod keys;
 pub mod logging;
@@ -21,6 +22,7 @@ pub mod signals;
 
 pub use check::{Check, Listener};
 pub use cli::{ConfigReference, Serve};
+pub use fault::Fault;
 pub use keys::{Bytes, HostPort, Loaded, Mistakes, Secret, Sources};
 pub use logging::Log;
 pub use ops::{Ops, OpsServer, Readiness};

@@ -78,6 +78,9 @@ pub trait TopicAdmin: Send + Sync {
     /// Makes the topic and waits until every broker shows all its partitions with a leader.
     fn create_topic<'a>(&'a self, topic: &'a NewTopic) -> Answer<'a, ()>;
 
+    /// Could this topic be made now? Makes nothing; [`AdminError::AlreadyExists`] if it is there.
+    fn check_topic<'a>(&'a self, topic: &'a NewTopic) -> Answer<'a, ()>;
+
     /// Deletes the topic with everything in it, and waits (a while) until no broker shows it.
     fn delete_topic<'a>(&'a self, name: &'a str) -> Answer<'a, ()>;
 
@@ -91,6 +94,9 @@ pub trait TopicAdmin: Send + Sync {
 
     /// Brokers that are up.
     fn broker_count(&self) -> Answer<'_, usize>;
+
+    /// Names of all consumer groups, sorted; an error unless every broker answers.
+    fn list_groups(&self) -> Answer<'_, Vec<String>>;
 
     /// By partition.
     fn list_offsets<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<PartitionOffsets>>;
@@ -142,6 +148,10 @@ impl TopicAdmin for KafkaAdmin {
         Box::pin(ops::create_topic::run(self, topic))
     }
 
+    fn check_topic<'a>(&'a self, topic: &'a NewTopic) -> Answer<'a, ()> {
+        Box::pin(ops::create_topic::check(self, topic))
+    }
+
     fn delete_topic<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
         Box::pin(ops::delete_topic::run(self, name))
     }
@@ -160,6 +170,10 @@ impl TopicAdmin for KafkaAdmin {
 
     fn broker_count(&self) -> Answer<'_, usize> {
         Box::pin(ops::describe_topic::broker_count(self))
+    }
+
+    fn list_groups(&self) -> Answer<'_, Vec<String>> {
+        Box::pin(ops::list_groups::run(self))
     }
 
     fn list_offsets<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<PartitionOffsets>> {

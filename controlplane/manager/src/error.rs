@@ -91,9 +91,20 @@ impl From<AuthDbError> for ApiError {
             AuthDbError::AppHasTopics { .. } => conflict("app_has_topics"),
             AuthDbError::TopicExists { .. } => conflict("topic_exists"),
             AuthDbError::TooMany { .. } => conflict("limit_reached"),
+            AuthDbError::TopicBusy { .. } => conflict("topic_busy"),
+            AuthDbError::AppReserved { .. } => conflict("appid_reserved"),
+            AuthDbError::TwoSecretsLive { .. } => {
+                let hint = "; force=1 replaces the younger, replace=current the older";
+                Self::new(StatusCode::CONFLICT, "two_secrets_live", message + hint)
+            }
             AuthDbError::GrantToOwner(_) => Self::bad_request("grant_to_owner", message),
             AuthDbError::Busy => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_busy", message).retry_after(RETRY_AFTER_BUSY_S)
+            }
+            AuthDbError::DiskFull | AuthDbError::ReadOnly => {
+                tracing::error!(err = message, "management call failed at the database");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unwritable", message + ", nothing was changed")
+                    .retry_after(RETRY_AFTER_KAFKA_S)
             }
             AuthDbError::BadLocation { .. }
             | AuthDbError::Open { .. }

@@ -68,14 +68,38 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-pub(crate) async fn read_body(request: Request) -> Result<axum::body::Bytes, ApiError> {
-    if let Some(kind) = request.headers().get(CONTENT_TYPE) {
-        let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("application/json") {
-            let message = format!("expected application/json, got {kind}");
-            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+/// Parameters of an endpoint, as its query or as a JSON object in its body; `T` should deny unknown fields.
+pub(crate) struct Given<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Given<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let query = with_effect(request.uri().query())?;
+        let body = read_body(request).await?;
+        match (body.is_empty(), query.is_empty()) {
+            (true, _) => decode(&query).map(Given),
+            (false, true) => parse_json(&body).map(Given),
+            (false, false) => {
+                let message = "the parameters stand in the query or in the body, not in both";
+                Err(ApiError::bad_request("query_and_body", message))
+            }
         }
     }
+}
+
+/// Nothing, which takes no more than the first bytes to be sure of.
+pub(crate) async fn refuse_body(request: Request) -> Result<Request, ApiError> {
+    let (parts, body) = request.into_parts();
+    match axum::body::to_bytes(body, 0).await {
+        Ok(_) => Ok(Request::from_parts(parts, axum::body::Body::empty())),
+        Err(_) => Err(ApiError::bad_request("unexpected_body", "this endpoint reads no body; send none")),
+    }
+}
+
+/// The body; what is not JSON by its `Content-Type` is refused unless it is empty (as `curl -d ''` sends it).
+pub(crate) async fn read_body(request: Request) -> Result<axum::body::Bytes, ApiError> {
+    let kind = request.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default().to_owned());
     let length = request.headers().get(axum::http::header::CONTENT_LENGTH);
     let declared = length.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     let too_large = || {
@@ -85,10 +109,18 @@ pub(crate) async fn read_body(request: Request) -> Result<axum::body::Bytes, Api
     if declared.is_some_and(|declared| declared > BODY_BYTES_MAX as u64) {
         return Err(too_large());
     }
-    axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|err| {
+    let bytes = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|err| {
         let is_length = std::error::Error::source(&err).is_some_and(|cause| cause.to_string().contains("length limit"));
         if is_length { too_large() } else { ApiError::bad_request("bad_body", "the body could not be read to its end") }
-    })
+    })?;
+    let essence = kind.as_deref().map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    match essence {
+        Some(other) if !bytes.is_empty() && !other.eq_ignore_ascii_case("application/json") => {
+            let message = format!("expected application/json, got {other}");
+            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+        }
+        _ => Ok(bytes),
+    }
 }
 
 pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
@@ -138,8 +170,26 @@ pub(crate) struct Flag(pub(crate) bool);
 
 impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let refused = || serde::de::Error::custom(format_args!("{text:?} is none of {}", requests::FLAG_VALUES));
-        requests::flag(&text).map(Flag).ok_or_else(refused)
+        deserializer.deserialize_any(FlagVisitor)
+    }
+}
+
+/// A text in a query, `true` or `false` in a body.
+struct FlagVisitor;
+
+impl serde::de::Visitor<'_> for FlagVisitor {
+    type Value = Flag;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(requests::FLAG_VALUES)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Flag, E> {
+        Ok(Flag(flag))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Flag, E> {
+        let refused = || E::custom(format_args!("{text:?} is none of {}", requests::FLAG_VALUES));
+        requests::flag(text).map(Flag).ok_or_else(refused)
     }
 }

@@ -13,17 +13,19 @@ mod auth;
 pub mod client;
 mod endpoints;
 mod error;
+mod in_force;
 mod input;
 pub mod limits;
+mod resume;
 mod serve;
 mod shell;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use authdb::{Admin, AuthDb};
+use authdb::AuthDb;
 use axum::Router;
 use axum::routing::MethodRouter;
 use kafka_admin::TopicAdmin;
@@ -31,6 +33,8 @@ use model::api_doc::{Auth, EndpointDoc};
 use model::ids::ClusterName;
 use model::login_limiter::LoginLimiter;
 
+pub use auth::AdminAccount;
+pub use in_force::{Answer, LackingHook, RefreshHook};
 pub use serve::serve;
 
 use error::ApiError;
@@ -38,11 +42,14 @@ use error::ApiError;
 /// What the manager works with. Made by the binary; shared by all requests.
 pub struct ManagerState {
     pub db: AuthDb,
-    /// Who may call.
-    pub admin: Admin,
+    /// Who may call, as the database said last.
+    pub admin: AdminAccount,
     /// The clusters of the gateway's configuration.
     pub clusters: BTreeMap<ClusterName, Arc<dyn TopicAdmin>>,
     pub refresh: RefreshHook,
+    pub lacking: LackingHook,
+    /// A topic that is creating for so long is gone on with by itself: [`limits::CREATING_FOR`].
+    pub resume_after: Duration,
     /// `/metrics`: Prometheus text exposition.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// `/openapi.json`, ready to send: [`openapi_json`].
@@ -50,15 +57,13 @@ pub struct ManagerState {
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// Shared with the other listeners, so that failures are counted once.
     pub login_limiter: Arc<Mutex<LoginLimiter>>,
+    /// Refusals since when that went into the audit log. A fresh manager has none: `Default`.
+    pub denials: Mutex<(Option<Instant>, u32)>,
     /// The listener is on loopback: `/metrics` needs no credentials.
     pub on_loopback: bool,
     /// Origins whose pages may call, as `https://console.example.com`.
     pub cors_origins: Vec<String>,
 }
-
-/// Brings changes into force now; its error is a sentence. The change itself is safe in the database and comes into
-/// force with the next poll anyway, so a failure is logged and not answered.
-pub type RefreshHook = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// What the health endpoints say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,13 +78,22 @@ pub struct Readiness {
 
 type Shared = Arc<ManagerState>;
 
-/// The router. Serve it with [`serve`], or with connect info, or all failed logins count as one address.
-pub fn router(state: ManagerState) -> Router {
+/// The router, to be served with [`serve`] (or with connect info, or all failed logins count as one address), and what
+/// is to run beside it: it goes on with what was left half done.
+pub fn build(state: ManagerState) -> (Router, impl Future<Output = ()> + Send + 'static) {
     let state: Shared = Arc::new(state);
+    (router(Arc::clone(&state)), resume::run(state))
+}
+
+fn router(state: Shared) -> Router {
     let mut router = Router::new();
     for endpoint in endpoints::all() {
         let known: Arc<[&str]> = endpoint.doc.query_params().collect();
-        let route = endpoint.route.route_layer(axum::middleware::from_fn_with_state(known, shell::check_query));
+        let route = match endpoint.doc.request {
+            [] => endpoint.route.route_layer(axum::middleware::from_fn(shell::check_no_body)),
+            _ => endpoint.route,
+        };
+        let route = route.route_layer(axum::middleware::from_fn_with_state(known, shell::check_query));
         let guarded = match endpoint.doc.auth {
             Auth::None => route,
             Auth::Admin | Auth::Publisher | Auth::Subscriber => {
@@ -131,11 +145,5 @@ impl ManagerState {
             let message = format!("there is no cluster {name}, configured are: {}", known.join(", "));
             ApiError::not_found("no_such_cluster", message)
         })
-    }
-
-    async fn bring_into_force(&self) {
-        if let Err(err) = (self.refresh)().await {
-            tracing::warn!(err, "change is stored and will come into force with the next poll");
-        }
     }
 }

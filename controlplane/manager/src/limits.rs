@@ -38,3 +38,32 @@ pub const RETRY_AFTER_KAFKA_S: u32 = 5;
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
 const _: () = assert!(ANSWER_TIMEOUT.as_secs() < IDLE_TIMEOUT.as_secs());
+
+/// A revocation that is not in force everywhere after this long is answered 202 (CONTRACT).
+pub const REVOKED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long other changes wait for other nodes: two polls of the database and a little.
+pub const ADDED_WITHIN: Duration = Duration::from_millis(600);
+
+/// How often it is looked who has what.
+pub const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How often what was left half done is looked for.
+pub const RESUME_EVERY: Duration = Duration::from_secs(2);
+
+/// Longest pause between two tries at the same.
+pub const RESUME_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A topic that is creating for so long is nobody's request any more. Longer than any of them waits for Kafka.
+pub const CREATING_FOR: Duration = Duration::from_secs(120);
+
+/// For how long the admin's account is taken as it was read last.
+pub const ADMIN_REMEMBERED: Duration = Duration::from_secs(1);
+
+/// Refusals that the audit log takes in a minute; more are counted nowhere else than in the access log.
+pub const DENIALS_WRITTEN_MAX: u32 = 60;
+pub const DENIALS_WINDOW: Duration = Duration::from_secs(60);
+
+/// Rows of one page of the audit log, if nothing is said, and at most.
+pub const AUDIT_PAGE_ROWS_DEFAULT: i64 = 100;
+pub const AUDIT_PAGE_ROWS_MAX: i64 = 1_000;

@@ -16,14 +16,19 @@ use model::requests;
 
 use crate::Shared;
 use crate::error::ApiError;
-use crate::input::check_query_names;
+use crate::input::{check_query_names, refuse_body};
 use crate::limits::REQUEST_ID_BYTES_MAX;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-pub(crate) async fn wrap(State(state): State<Shared>, request: Request, next: Next) -> Response {
+/// Of the request: its own, or one that was made up.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
+pub(crate) async fn wrap(State(state): State<Shared>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let request_id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(request_id.to_str().unwrap_or_default().to_owned()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let origin = allowed_origin(&state.cors_origins, request.headers());
     let is_preflight =
@@ -89,6 +94,14 @@ fn head_mistake(request: &Request) -> Option<(ApiError, bool)> {
 pub(crate) async fn check_query(State(known): State<Arc<[&'static str]>>, request: Request, next: Next) -> Response {
     match check_query_names(request.uri().query(), &known) {
         Ok(()) => next.run(request).await,
+        Err(err) => err.into_response(),
+    }
+}
+
+/// Before every endpoint that describes no body, behind its login: there is none.
+pub(crate) async fn check_no_body(request: Request, next: Next) -> Response {
+    match refuse_body(request).await {
+        Ok(request) => next.run(request).await,
         Err(err) => err.into_response(),
     }
 }

@@ -40,7 +40,7 @@ async fn topics_made_by_rest_are_in_kafka_and_those_deleted_are_not() {
 
     // Registration removed, data kept, adopted again; then really deleted.
     client.request("DELETE", "/v1/topics/shop/orders/v1", &[], None).await.unwrap();
-    let adopted = client.request("POST", "/v1/topics/shop/orders/v1", &[], None).await.unwrap();
+    let adopted = client.request("POST", "/v1/topics/shop/orders/v1", &[("adopt", "1")], None).await.unwrap();
     assert_eq!(adopted["partitions"], json!(3));
     client.request("DELETE", "/v1/topics/shop/orders/v1", &[("delete_data", "1")], None).await.unwrap();
     assert!(kafka.describe_topic("shop.orders.v1").await.is_err());

@@ -2,8 +2,9 @@
 
 mod harness;
 
-use harness::{KEY, Manager};
+use harness::{KEY, Manager, RawAnswer};
 use kafka_admin::AdminError;
+use model::api_doc::{EndpointDoc, In, Kind, Method, Schema};
 use model::{Credentials, Side, authenticate, authorize_publish, authorize_raw, authorize_subscribe};
 use serde_json::{Value, json};
 
@@ -47,17 +48,18 @@ async fn an_app_lives_from_creation_to_deletion() {
     assert_eq!(opens(text(&rotated, "secret"), Side::Publish), Ok(()));
     let shown = client.request("GET", "/v1/apps/shop", &[], None).await.unwrap();
     assert_eq!(shown["rotating"], json!(["publish"]));
-    for _ in 0..2 {
+    for existed in [true, false] {
         let revoked = client.request("DELETE", "/v1/apps/shop/secrets/publish", &[], None).await.unwrap();
-        assert_eq!(revoked, json!({"ok": 1}));
+        assert_eq!(revoked, json!({"ok": 1, "existed": existed}));
     }
     assert_eq!(opens(text(&made, "pubkey"), Side::Publish), Err("not_authenticated"));
     assert_eq!(opens(text(&rotated, "secret"), Side::Publish), Ok(()));
 
     client.request("PUT", "/v1/apps/shop", &[], Some(&json!({"enabled": false}))).await.unwrap();
     assert_eq!(opens(text(&rotated, "secret"), Side::Publish), Err("app_disabled"));
-    for _ in 0..2 {
-        assert_eq!(client.request("DELETE", "/v1/apps/shop", &[], None).await.unwrap(), json!({"ok": 1}));
+    for existed in [true, false] {
+        let gone = client.request("DELETE", "/v1/apps/shop", &[], None).await.unwrap();
+        assert_eq!(gone, json!({"ok": 1, "existed": existed, "left_in_kafka": []}));
     }
     assert_eq!(opens(text(&rotated, "secret"), Side::Publish), Err("not_authenticated"));
 }
@@ -74,11 +76,14 @@ async fn a_topic_is_made_in_kafka_and_then_for_clients() {
             "200 {\"appid\":\"shop\",\"cluster\":\"main\",\"compression\":\"lz4\",\"enabled\":true,\
              \"message_bytes_max\":2000000,\"ok\":1,\"partitioner\":\"fnv1a\",\"partitions\":3,\
              \"physical\":\"shop.returns.v10.470\",\"replicas\":2,\"retention_bytes\":1000,\
-             \"retention_ms\":5400000,\"strip_2017_tags\":true,\"topic\":\"returns\",\"ver\":\"v10\"}",
+             \"retention_ms\":5400000,\"state\":\"active\",\"strip_2017_tags\":true,\"topic\":\"returns\",\"ver\":\"v10\"}",
         )
         .await;
     let configs = r#"[("retention.ms", "5400000"), ("retention.bytes", "1000"), ("max.message.bytes", "2100000")]"#;
-    assert_eq!(manager.fake.take_calls(), [format!("create shop.returns.v10.470 3x2 {configs}")]);
+    assert_eq!(
+        manager.fake.take_calls(),
+        ["check shop.returns.v10.470".to_owned(), format!("create shop.returns.v10.470 3x2 {configs}")]
+    );
     let snapshot = manager.snapshot();
     let permit = authorize_publish(&snapshot, snapshot.app("shop").unwrap(), "returns", "v10").unwrap();
     assert_eq!(&*permit.topic().physical, "shop.returns.v10.470");
@@ -86,7 +91,7 @@ async fn a_topic_is_made_in_kafka_and_then_for_clients() {
 
     // Nothing said: one partition, and three replicas where there are brokers enough.
     manager.raw("POST /v1/topics/shop/plain/v1", &[], "").await;
-    assert_eq!(manager.fake.take_calls(), ["brokers", "create shop.plain.v1 1x3 []"]);
+    assert_eq!(manager.fake.take_calls(), ["brokers", "check shop.plain.v1", "create shop.plain.v1 1x3 []"]);
     let list = manager.raw("GET /v1/topics/shop", &[], "").await.json();
     let names: Vec<&str> = list.as_array().unwrap().iter().map(|t| text(t, "physical")).collect();
     assert_eq!(names, ["shop.orders.v1", "shop.plain.v1", "shop.returns.v10.470"]);
@@ -94,11 +99,17 @@ async fn a_topic_is_made_in_kafka_and_then_for_clients() {
     assert_eq!(manager.raw("GET /v1/topics/shop/orders/v1", &[], "").await.json(), list[0]);
 }
 
+/// Went wrong: an app deleted with `cascade` and made again read the old app's messages.
 #[tokio::test]
-async fn a_topic_that_kafka_has_already_is_adopted_and_said_so() {
+async fn a_topic_that_kafka_has_already_is_taken_only_by_whoever_says_so() {
     let manager = with_shop().await;
     manager.raw("DELETE /v1/topics/shop/orders/v1", &[], "").await;
-    let answer = manager.raw("POST /v1/topics/shop/orders/v1?partitions=9&replicas=1", &[], "").await;
+    let line = "POST /v1/topics/shop/orders/v1?partitions=9&replicas=1";
+    let answer = manager.raw(line, &[], "").await;
+    assert_eq!((answer.status, text(&answer.json(), "code")), (409, "kafka_topic_exists"));
+    assert_eq!(manager.raw("GET /v1/topics/shop/orders/v1", &[], "").await.status, 404);
+    assert_eq!(manager.raw(&format!("{line}&adopt=0"), &[], "").await.status, 409);
+    let answer = manager.raw(&format!("{line}&adopt=1"), &[], "").await;
     let topic = answer.json();
     assert_eq!((answer.status, &topic["partitions"]), (200, &json!(4)));
     assert_eq!(
@@ -152,22 +163,31 @@ async fn deleting_a_topic_leaves_its_messages_unless_told_otherwise() {
     let manager = with_shop().await;
     manager.raw("POST /v1/topics/shop/orders/v2", &[], "").await;
     manager.fake.take_calls();
-    manager.check("DELETE /v1/topics/shop/orders/v1", "", r#"200 {"ok":1}"#).await;
+    manager.check("DELETE /v1/topics/shop/orders/v1", "", r#"200 {"existed":true,"ok":1}"#).await;
+    manager.check("DELETE /v1/topics/shop/orders/v1", "", r#"200 {"existed":false,"ok":1}"#).await;
     assert!(manager.fake.take_calls().is_empty());
     assert!(manager.snapshot().topic("shop", "orders", "v1").is_none());
 
-    // Kafka refuses: the topic is closed for clients and still known, so that it can be tried again.
+    // Kafka is away: no client finds the topic any more, and it is known that there is something left to do.
     manager.fake.fail(Some(AdminError::Unreachable { why: "refused".into() }));
     let answer = manager.raw("DELETE /v1/topics/shop/orders/v2?delete_data=1", &[], "").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
-    assert!(!manager.snapshot().topic("shop", "orders", "v2").unwrap().enabled);
+    let said =
+        "no Kafka broker can be reached: refused; no client finds the topic any more, and its deletion is gone on with";
+    assert_eq!(text(&answer.json(), "errmsg"), said);
+    assert!(manager.snapshot().topic("shop", "orders", "v2").is_none());
+    let state = async || manager.raw("GET /v1/topics/shop/orders/v2", &[], "").await.json()["state"].clone();
+    assert_eq!(state().await, json!("deleting"));
+    for line in ["POST /v1/topics/shop/orders/v2", "PUT /v1/topics/shop/orders/v2?enabled=1"] {
+        let answer = manager.raw(line, &[], "").await;
+        assert_eq!((answer.status, text(&answer.json(), "code")), (409, "topic_busy"), "{line}");
+    }
     manager.fake.fail(None);
     manager.fake.take_calls();
-    for _ in 0..2 {
-        manager.check("DELETE /v1/topics/shop/orders/v2?delete_data=1", "", r#"200 {"ok":1}"#).await;
-    }
+    manager.check("DELETE /v1/topics/shop/orders/v2", "", r#"200 {"existed":true,"ok":1}"#).await;
+    manager.check("DELETE /v1/topics/shop/orders/v2?delete_data=1", "", r#"200 {"existed":false,"ok":1}"#).await;
     assert_eq!(manager.fake.take_calls(), ["delete shop.orders.v2"]);
-    assert!(manager.snapshot().topic("shop", "orders", "v2").is_none());
+    assert_eq!(state().await, json!(null));
 }
 
 #[tokio::test]
@@ -188,11 +208,12 @@ async fn grants_are_given_and_taken_back_exactly() {
     assert!(may_read());
     manager.check("GET /v1/grants?appid=audit", "", &format!("200 [{every_shown},{one}]")).await;
     manager.check("GET /v1/grants?appid=shop", "", "200 []").await;
-    manager.check("DELETE /v1/grants", one, r#"200 {"ok":1}"#).await;
+    manager.check("DELETE /v1/grants", one, r#"200 {"existed":true,"ok":1}"#).await;
     assert!(may_read(), "the grant on every version stands");
     let query = "kind=subscribe&appid=audit&owner=shop&topic=orders";
-    for _ in 0..2 {
-        manager.check(&format!("DELETE /v1/grants?{query}"), "", r#"200 {"ok":1}"#).await;
+    for existed in [true, false] {
+        let expected = format!(r#"200 {{"existed":{existed},"ok":1}}"#);
+        manager.check(&format!("DELETE /v1/grants?{query}"), "", &expected).await;
     }
     assert!(!may_read());
 
@@ -201,7 +222,7 @@ async fn grants_are_given_and_taken_back_exactly() {
     let snapshot = manager.snapshot();
     assert!(authorize_raw(&snapshot, snapshot.app("audit").unwrap(), "main", "legacy.events").is_ok());
     manager.check("GET /v1/grants", "", &format!("200 [{raw}]")).await;
-    manager.check("DELETE /v1/grants", raw, r#"200 {"ok":1}"#).await;
+    manager.check("DELETE /v1/grants", raw, r#"200 {"existed":true,"ok":1}"#).await;
 }
 
 #[tokio::test]
@@ -263,7 +284,8 @@ async fn what_cannot_be_done_says_why() {
         assert_eq!(answer.header("content-type"), Some("application/json"));
     }
     assert!(manager.fake.take_calls().is_empty(), "Kafka was asked for nothing");
-    manager.check("DELETE /v1/apps/shop?cascade=1", "", r#"200 {"ok":1}"#).await;
+    let expected = r#"200 {"existed":true,"left_in_kafka":["shop.orders.v1"],"ok":1}"#;
+    manager.check("DELETE /v1/apps/shop?cascade=1", "", expected).await;
     assert_eq!(manager.snapshot().topic_count(), 0);
 }
 
@@ -283,6 +305,17 @@ async fn kafkas_refusals_reach_the_client_and_leave_no_topic_behind() {
         assert_eq!((answer.status, text(&answer.json(), "code")), (status, code));
         assert_eq!(manager.raw("GET /v1/topics/shop/new/v1", &[], "").await.status, 404);
     }
+    // Said yes first: what was not made then is forgotten, what may have been made is gone on with.
+    manager.fake.fail(None);
+    *manager.fake.loses_answers.lock().unwrap() = true;
+    let answer = manager.raw("POST /v1/topics/shop/new/v1?partitions=2", &[], "").await;
+    assert_eq!((answer.status, text(&answer.json(), "code")), (504, "kafka_timeout"));
+    let state = async || manager.raw("GET /v1/topics/shop/new/v1", &[], "").await.json()["state"].clone();
+    assert_eq!(state().await, json!("creating"));
+    assert!(manager.snapshot().topic("shop", "new", "v1").is_none());
+    let answer = manager.raw("POST /v1/topics/shop/new/v1?partitions=2", &[], "").await;
+    assert_eq!((answer.status, &answer.json()["note"]), (200, &json!(null)), "{}", answer.body);
+    assert_eq!(state().await, json!("active"));
 }
 
 #[tokio::test]
@@ -330,7 +363,7 @@ async fn every_endpoint_but_health_wants_credentials() {
     let open = ["/alive", "/healthz", "/readyz", "/metrics", "/openapi.json"];
     for doc in manager::endpoints() {
         let path = doc.path.replace(":appid", "shop").replace(":topic", "orders").replace(":ver", "v1");
-        let path = path.replace(":side", "publish");
+        let path = path.replace(":side", "publish").replace(":generation", "0000000000000001-1");
         let answer = manager.send(&format!("{} {path}", doc.method.as_str()), &[], "").await;
         let expected = if open.contains(&doc.path) { 200 } else { 401 };
         assert_eq!(answer.status, expected, "{} {path}: {}", doc.method.as_str(), answer.body);
@@ -365,14 +398,20 @@ async fn health_says_what_the_process_says() {
         state.readiness = std::sync::Arc::new(|| manager::Readiness {
             alive: false,
             ready: false,
-            detail: json!({"clusters": {"main": "down"}}),
+            detail: json!({"clusters": {"main": {"up": false, "detail": "away"}}}),
         });
     })
     .await;
     assert_eq!(manager.send("GET /alive", &[], "").await.status, 503);
     assert_eq!(manager.send("GET /healthz", &[], "").await.status, 200);
     let answer = manager.send("GET /readyz", &[], "").await;
-    assert_eq!((answer.status, answer.json()), (503, json!({"ready": false, "clusters": {"main": "down"}})));
+    let expected = json!({
+        "ready": false,
+        "clusters": {"main": {"up": false, "detail": "away"}},
+        "errmsg": "this process may not take traffic now",
+        "code": "not_ready",
+    });
+    assert_eq!((answer.status, answer.json()), (503, expected));
 }
 
 #[tokio::test]
@@ -511,10 +550,6 @@ async fn flags_are_four_words_and_an_empty_one_is_refused() {
         let topic = manager.raw("GET /v1/topics/shop/orders/v1", &[], "").await.json();
         assert_eq!(topic["enabled"], json!(enabled), "{line}");
     }
-    for line in ["DELETE /v1/topics/shop/orders/v1?delete_data", "DELETE /v1/apps/shop?cascade="] {
-        assert_eq!(manager.raw(line, &[], "").await.status, 400, "{line}");
-    }
-    assert_eq!(manager.raw("GET /v1/topics/shop/orders/v1", &[], "").await.status, 200);
 }
 
 #[tokio::test]
@@ -530,4 +565,136 @@ async fn a_byte_order_mark_before_json_is_skipped() {
         let answer = manager.raw(line, &[], &format!("\u{feff}{body}")).await;
         assert_eq!(answer.status, status, "{line}: {}", answer.body);
     }
+}
+
+/// The request line of an endpoint for what is there.
+fn line_of(doc: &EndpointDoc) -> String {
+    let path = doc.path.replace(":appid", "shop").replace(":topic", "orders").replace(":ver", "v1");
+    format!("{} {}", doc.method.as_str(), path.replace(":side", "publish"))
+}
+
+fn is_refused(answer: &RawAnswer, status: u16, code: &str) -> bool {
+    answer.status == status && answer.json()["code"] == code
+}
+
+/// Went wrong: `DELETE /v1/apps/x?cascade=$UNSET` deleted everything.
+#[tokio::test]
+async fn an_empty_flag_is_refused_whatever_flag_it_is() {
+    let manager = with_shop().await;
+    let mut tried = 0;
+    for doc in manager::endpoints() {
+        for flag in doc.params.iter().filter(|param| param.place == In::Query && param.kind == Kind::Bool) {
+            for value in ["", "=", "=%20", "=yes", "=2"] {
+                let line = format!("{}?{}{value}", line_of(&doc), flag.name);
+                let answer = manager.raw(&line, &[], "").await;
+                assert!(is_refused(&answer, 400, "bad_query"), "{line}: {} {}", answer.status, answer.body);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 20, "only {tried} flags were tried");
+    assert_eq!(manager.raw("GET /v1/topics/shop/orders/v1", &[], "").await.status, 200);
+    assert!(manager.fake.take_calls().is_empty(), "Kafka was asked for nothing");
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_is_refused_and_an_empty_one_is_none() {
+    let manager = with_shop().await;
+    let auth = format!("Appid: admin\r\nPubkey: {KEY}\r\nHost: m\r\nConnection: close\r\n");
+    let now = manager.db.generation().await.unwrap().to_string();
+    for doc in manager::endpoints().iter().filter(|doc| doc.request.is_empty()) {
+        let line = line_of(doc).replace(":generation", &now);
+        let answer = manager.raw(&line, &[], "{\"appid\":\"shop\"}").await;
+        assert!(is_refused(&answer, 400, "unexpected_body"), "{line}: {} {}", answer.status, answer.body);
+        let chunked =
+            |body: &str| format!("{line} HTTP/1.1\r\n{auth}Transfer-Encoding: chunked\r\n\r\n{body}0\r\n\r\n");
+        let answer = manager.send_bytes(chunked("1\r\nx\r\n").as_bytes()).await;
+        assert!(is_refused(&answer, 400, "unexpected_body"), "{line} in chunks: {}", answer.body);
+        if doc.method == Method::Get {
+            for answer in [manager.raw(&line, &[], "").await, manager.send_bytes(chunked("").as_bytes()).await] {
+                assert_eq!(answer.status, 200, "{line}: {}", answer.body);
+            }
+        }
+    }
+    // Nobody who is not logged in learns what is read where.
+    assert_eq!(manager.send("GET /v1/apps", &[], "x").await.status, 401);
+    assert!(manager.fake.take_calls().iter().all(|call| call.starts_with("offsets")), "nothing was changed");
+}
+
+#[tokio::test]
+async fn documented_limits_are_the_real_ones() {
+    let manager = with_shop().await;
+    let mut tried = 0;
+    for doc in manager::endpoints() {
+        let as_body = doc.request.iter().any(|content| content.schema == Schema::Parameters);
+        for param in doc.params.iter().filter(|param| param.place == In::Query) {
+            let (within, beyond) = match param.kind {
+                Kind::Integer { min, max } => {
+                    ([max.to_string(), min.to_string()], [(i128::from(max) + 1).to_string(), (min - 1).to_string()])
+                }
+                Kind::Number { min, max } => {
+                    ([max.to_string(), min.to_string()], [(max + 1.0).to_string(), (min - 1.0).to_string()])
+                }
+                _ => continue,
+            };
+            for (values, fit) in [(within, true), (beyond, false)] {
+                for value in values {
+                    // What is made anew has a name that is free.
+                    let is_new = doc.method == Method::Post;
+                    let path = |kind: &str| match is_new {
+                        true => line_of(&doc).replace("orders", &format!("{kind}{tried}")),
+                        false => line_of(&doc),
+                    };
+                    let line = format!("{}?{}={value}", path("query"), param.name);
+                    let mut answers = vec![manager.raw(&line, &[], "").await];
+                    if as_body {
+                        let body = format!("{{\"{}\":{value}}}", param.name);
+                        answers.push(manager.raw(&path("body"), &[], &body).await);
+                    }
+                    for answer in answers {
+                        let code = answer.json()["code"].clone();
+                        let codes = ["out_of_range", "illegal_retention", "bad_query", "bad_json"];
+                        let is_out = answer.status == 400 && codes.iter().any(|out| code == *out);
+                        assert_eq!(is_out, !fit, "{line}: {} {}", answer.status, answer.body);
+                        tried += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(tried >= 30, "only {tried} values were tried");
+}
+
+#[tokio::test]
+async fn topics_take_their_parameters_as_a_body_too() {
+    let manager = with_shop().await;
+    let body = r#"{"partitions":3,"replicas":2,"retention.hours":1.5,"retention.bytes":1000,"cluster":"main",
+        "partitioner":"fnv1a","compression":"lz4","strip_2017_tags":true,"message_bytes_max":2000000}"#;
+    let answer = manager.raw("POST /v1/topics/shop/returns/v1", &[("Content-Type", "application/json")], body).await;
+    let topic = answer.json();
+    assert_eq!((answer.status, &topic["partitions"], &topic["strip_2017_tags"]), (200, &json!(3), &json!(true)));
+    let configs = r#"[("retention.ms", "5400000"), ("retention.bytes", "1000"), ("max.message.bytes", "2100000")]"#;
+    let calls = ["check shop.returns.v1".to_owned(), format!("create shop.returns.v1 3x2 {configs}")];
+    assert_eq!(manager.fake.take_calls(), calls);
+    let answer = manager.raw("PUT /v1/topics/shop/returns/v1?mux=1", &[], r#"{"partitions":4,"enabled":false}"#).await;
+    assert_eq!((&answer.json()["partitions"], &answer.json()["enabled"]), (&json!(4), &json!(false)));
+    manager.fake.take_calls();
+    for (line, body, code) in [
+        ("PUT /v1/topics/shop/returns/v1?enabled=1", r#"{"partitions":5}"#, "query_and_body"),
+        ("POST /v1/topics/shop/more/v1?partitions=1", "{}", "query_and_body"),
+        ("DELETE /v1/grants?kind=raw", r#"{"kind":"raw"}"#, "query_and_body"),
+        ("PUT /v1/topics/shop/returns/v1", r#"{"partition":5}"#, "bad_json"),
+        ("PUT /v1/topics/shop/returns/v1", r#"{"enabled":1}"#, "bad_json"),
+        ("PUT /v1/topics/shop/returns/v1", r#"{"enabled":""}"#, "bad_json"),
+        ("PUT /v1/topics/shop/returns/v1", r#"{"partitions":"5"}"#, "bad_json"),
+        ("PUT /v1/topics/shop/returns/v1", r#"["partitions"]"#, "bad_json"),
+        ("PUT /v1/topics/shop/returns/v1", "{}", "nothing_updated"),
+    ] {
+        let answer = manager.raw(line, &[], body).await;
+        assert!(is_refused(&answer, 400, code), "{line} {body}: {} {}", answer.status, answer.body);
+    }
+    assert!(manager.fake.take_calls().is_empty(), "Kafka was asked for nothing");
+    // As `curl -d ''` sends it.
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    assert_eq!(manager.raw("PUT /v1/topics/shop/returns/v1?enabled=1", &form, "").await.status, 200);
 }

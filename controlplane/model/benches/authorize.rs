@@ -10,9 +10,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use model::limits::SCRAM_ITERATIONS_DEFAULT;
 use model::scram::ScramParams;
 use model::{
-    AppDoc, AppId, ClusterName, CredentialCache, Credentials, Generation, PlainSecret, SecretHash, SecretPair, Side,
-    Snapshot, SnapshotDoc, StoredSecret, TopicDoc, TopicName, TopicOptions, TopicVersion, authenticate_cached,
-    authorize_publish,
+    AppDoc, AppId, ClusterName, CredentialCache, Credentials, PlainSecret, SecretHash, SecretPair, Side, Snapshot,
+    SnapshotDoc, StoredSecret, TopicDoc, TopicName, TopicOptions, TopicVersion, authenticate_cached, authorize_publish,
 };
 
 const APPS: usize = 1_000;
@@ -30,7 +29,7 @@ fn world() -> (Snapshot, Vec<Request>) {
     let scram = ScramParams { salt: vec![1; 16], iterations: SCRAM_ITERATIONS_DEFAULT };
     // SCRAM is not asked for here, and takes milliseconds to derive: the same for all.
     let stored = StoredSecret::derive(&PlainSecret::from_text("secret").expect("a secret"), &scram);
-    let mut doc = SnapshotDoc { generation: Generation(7), ..SnapshotDoc::default() };
+    let mut doc = SnapshotDoc { generation: 7, ..SnapshotDoc::default() };
     let mut requests = Vec::new();
     for app in 0..APPS {
         let id = AppId::new(&format!("app{app}")).expect("a name");

@@ -1,6 +1,8 @@
 //! How an endpoint describes itself. Routers keep one list of these, and OpenAPI, `--help` texts and tests are made
 //! from that list: an endpoint that is not described is not routed.
 
+pub use crate::api_schema::{FieldDoc, Schema};
+
 /// A request method we route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
@@ -75,21 +77,40 @@ pub enum In {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     Text,
+    /// Text of so many bytes at most.
+    UpTo {
+        bytes: usize,
+    },
     Integer {
+        min: i64,
+        max: i64,
+    },
+    /// More than `max` is taken and counts as `max`.
+    Capped {
         min: i64,
         max: i64,
     },
     Number {
         min: f64,
+        max: f64,
     },
     Bool,
     /// One of these words.
     Word(&'static [&'static str]),
     /// Text matching this regular expression.
     Pattern(&'static str),
-    /// `30s`, `500ms`, `2m`, or a number of seconds.
-    Duration,
+    /// `30s`, `500ms`, `2m`, or a number of seconds; more than `max_s` seconds is taken and counts as that.
+    Duration {
+        max_s: u64,
+    },
 }
+
+/// App ids, topics, groups and clusters, as [`crate::ids`] checks them.
+pub const NAME: Kind = Kind::Pattern("^[A-Za-z0-9_-]{1,64}$");
+/// Topic versions, likewise.
+pub const VERSION: Kind = Kind::Pattern("^v[0-9]{1,9}$");
+/// Kafka's topic names, likewise.
+pub const PHYSICAL: Kind = Kind::Pattern("^[A-Za-z0-9._-]{1,249}$");
 
 /// One parameter. Path parameters are always required.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -130,16 +151,29 @@ impl ParamDoc {
 }
 
 /// A body, one way it can be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ContentDoc {
     pub media_type: &'static str,
     pub what: &'static str,
+    pub schema: Schema,
     /// For people; JSON examples must parse (a test of the generator checks them).
     pub example: Option<&'static str>,
 }
 
+impl ContentDoc {
+    /// A JSON body.
+    pub const fn json(schema: Schema, what: &'static str, example: Option<&'static str>) -> Self {
+        Self { media_type: "application/json", what, schema, example }
+    }
+
+    /// A body that is not JSON.
+    pub const fn bytes(media_type: &'static str, what: &'static str) -> Self {
+        Self { media_type, what, schema: Schema::Bytes, example: None }
+    }
+}
+
 /// One answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ResponseDoc {
     pub status: u16,
     pub what: &'static str,
@@ -229,10 +263,8 @@ pub fn mistakes(endpoints: &[&EndpointDoc]) -> Vec<String> {
             }
         }
         let contents = doc.request.iter().chain(doc.responses.iter().flat_map(|r| r.content));
-        for content in contents.filter(|c| c.media_type == "application/json") {
-            if content.example.is_some_and(|text| serde_json::from_str::<serde_json::Value>(text).is_err()) {
-                found.push(format!("{name}: a JSON example does not parse"));
-            }
+        for content in contents {
+            found.extend(content_mistake(content).map(|mistake| format!("{name}: {mistake}")));
         }
         for other in &endpoints[..at] {
             if other.operation == doc.operation {
@@ -247,7 +279,36 @@ pub fn mistakes(endpoints: &[&EndpointDoc]) -> Vec<String> {
     found
 }
 
+fn content_mistake(content: &ContentDoc) -> Option<String> {
+    let is_json = content.media_type == "application/json";
+    let (schema, lines): (&Schema, Vec<&str>) = match (is_json, &content.schema) {
+        (true, Schema::Bytes | Schema::Lines(_)) => return Some("a JSON body without a schema".to_owned()),
+        (true, schema) => (schema, content.example.into_iter().collect()),
+        (false, Schema::Lines(each)) => (each, content.example.unwrap_or_default().lines().collect()),
+        (false, Schema::Bytes) => return None,
+        (false, _) => return Some(format!("a body of {} with a schema of JSON", content.media_type)),
+    };
+    lines.into_iter().find_map(|text| {
+        let value = serde_json::from_str(text).map_err(|_| "it does not parse".to_owned());
+        let why = value.and_then(|value| schema.accepts(&value)).err()?;
+        Some(format!("a JSON example is wrong: {why}"))
+    })
+}
+
 /// The path with its parameters' names taken out.
 fn shape(path: &str) -> Vec<&str> {
     path.split('/').map(|s| if s.starts_with(':') { ":" } else { s }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{KAFKA_TOPIC_BYTES_MAX, NAME_BYTES_MAX, VERSION_BYTES_MAX};
+
+    #[test]
+    fn patterns_of_names_have_the_limits_that_are_checked() {
+        assert_eq!(NAME, Kind::Pattern(&*format!("^[A-Za-z0-9_-]{{1,{NAME_BYTES_MAX}}}$").leak()));
+        assert_eq!(VERSION, Kind::Pattern(&*format!("^v[0-9]{{1,{}}}$", VERSION_BYTES_MAX - 1).leak()));
+        assert_eq!(PHYSICAL, Kind::Pattern(&*format!("^[A-Za-z0-9._-]{{1,{KAFKA_TOPIC_BYTES_MAX}}}$").leak()));
+    }
 }

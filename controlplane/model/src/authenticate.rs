@@ -118,8 +118,8 @@ pub struct CredentialCache {
 #[derive(Clone, Copy, Default)]
 struct Entry {
     tag: u128,
-    /// 0 in an empty entry; a snapshot of generation 0 knows no app and so never gets here.
-    generation: u64,
+    /// Number 0 in an empty entry; a snapshot of number 0 knows no app and so never gets here.
+    generation: Generation,
 }
 
 impl CredentialCache {
@@ -139,11 +139,11 @@ impl CredentialCache {
 
     fn knows(&self, tag: u128, generation: Generation) -> bool {
         let entry = &self.entries[Self::slot(tag)];
-        entry.generation == generation.0 && generation.0 != 0 && bool::from(entry.tag.ct_eq(&tag))
+        entry.generation == generation && generation.number != 0 && bool::from(entry.tag.ct_eq(&tag))
     }
 
     fn remember(&mut self, tag: u128, generation: Generation) {
-        self.entries[Self::slot(tag)] = Entry { tag, generation: generation.0 };
+        self.entries[Self::slot(tag)] = Entry { tag, generation };
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AppId, ClusterName, Generation, PhysicalTopic, TopicName, TopicVersion};
+use crate::ids::{AppId, ClusterName, Generation, HistoryId, PhysicalTopic, TopicName, TopicVersion};
 use crate::scram::ScramParams;
 use crate::secrets::SecretPair;
 use crate::topic_options::TopicOptions;
@@ -15,12 +15,41 @@ use crate::topic_options::TopicOptions;
 /// Everything the data plane knows about tenants.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SnapshotDoc {
-    pub generation: Generation,
+    /// How many changes were made in `history`.
+    pub generation: u64,
+    #[serde(default)]
+    pub history: HistoryId,
     /// When it was read from the database, epoch ms. For people; nothing depends on it.
     #[serde(default)]
     pub made_at_ms: i64,
     pub apps: Vec<AppDoc>,
     pub topics: Vec<TopicDoc>,
+    pub grants: Vec<GrantDoc>,
+}
+
+impl SnapshotDoc {
+    pub fn generation(&self) -> Generation {
+        Generation { history: self.history, number: self.generation }
+    }
+}
+
+/// How to get from one generation to a later one of the same history: whole parts of those apps that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangesDoc {
+    pub since: Generation,
+    pub generation: Generation,
+    pub made_at_ms: i64,
+    pub parts: Vec<AppPart>,
+}
+
+/// What a snapshot has of one app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppPart {
+    pub id: AppId,
+    /// `None`: it is gone, with its topics and what it was granted.
+    pub app: Option<AppDoc>,
+    pub topics: Vec<TopicDoc>,
+    /// To this app.
     pub grants: Vec<GrantDoc>,
 }
 

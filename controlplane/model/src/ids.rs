@@ -185,14 +185,69 @@ name_type!(
     PhysicalTopic, "physical topic", check_physical
 );
 
-/// Counts changes of the tenants' database. A larger one is newer; 0 is "nothing was ever loaded".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Generation(pub u64);
+/// Which life of the tenants' database: a new one begins when the database is restored or a replica takes over, because
+/// what follows then is another story than the one others may have seen. Written as 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HistoryId(u64);
+
+impl HistoryId {
+    /// Of a random number. Zero stands for what was written before there were histories.
+    pub fn new(random: u64) -> Self {
+        Self(random)
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_ours = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        is_ours.then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+}
+
+impl fmt::Display for HistoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl From<HistoryId> for String {
+    fn from(history: HistoryId) -> String {
+        history.to_string()
+    }
+}
+
+impl TryFrom<String> for HistoryId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        HistoryId::parse(&text).ok_or("a history is 16 hexadecimal digits")
+    }
+}
+
+/// One state of the tenants: a history and how many changes were made in it. Two states that are equal here are equal;
+/// of one history, the larger number is newer; of two histories, nothing can be said. Written `HISTORY-NUMBER`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Generation {
+    pub history: HistoryId,
+    /// 0: nothing was ever loaded.
+    pub number: u64,
+}
+
+impl Generation {
+    pub fn parse(text: &str) -> Option<Self> {
+        let (history, number) = text.split_once('-')?;
+        let is_plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        Some(Self { history: HistoryId::parse(history)?, number: number.parse().ok().filter(|_| is_plain)? })
+    }
+
+    /// Holds whoever has this state in force every change of `other`, too?
+    pub fn includes(self, other: Generation) -> bool {
+        self.history == other.history && self.number >= other.number
+    }
+}
 
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        write!(f, "{}-{}", self.history, self.number)
     }
 }
 
@@ -242,6 +297,25 @@ mod tests {
         assert_eq!(verdict(PhysicalTopic::new("..")), "physical topic \"..\" is reserved");
         assert!(PhysicalTopic::new(&"a".repeat(250)).is_err());
         assert!(PhysicalTopic::new("a/b").is_err());
+    }
+
+    #[test]
+    fn a_generation_is_written_as_it_is_read_and_includes_what_came_before_it_in_its_history() {
+        let of = |history, number| Generation { history: HistoryId::new(history), number };
+        for generation in [of(0, 0), of(0x3f2a, 17), of(u64::MAX, u64::MAX)] {
+            assert_eq!(Generation::parse(&generation.to_string()), Some(generation));
+            let json = serde_json::to_string(&generation).unwrap();
+            assert_eq!(serde_json::from_str::<Generation>(&json).unwrap(), generation);
+        }
+        for bad in
+            ["", "-", "17", "000000000000000-1", "000000000000000g-1", "0000000000000000-", "0000000000000000-+1"]
+        {
+            assert_eq!(Generation::parse(bad), None, "{bad:?}");
+        }
+        let rows = [(of(1, 5), true), (of(1, 6), true), (of(1, 4), false), (of(2, 6), false)];
+        for (has, expected) in rows {
+            assert_eq!(has.includes(of(1, 5)), expected, "{has}");
+        }
     }
 
     #[test]

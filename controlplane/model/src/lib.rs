@@ -9,6 +9,7 @@
 //! [`authorize`] (the hot path), [`denied`] (what a refusal looks like to the client).
 
 pub mod api_doc;
+pub mod api_schema;
 pub mod authenticate;
 pub mod authorize;
 pub mod denied;
@@ -31,8 +32,10 @@ pub mod topic_options;
 pub use authenticate::{CredentialCache, Credentials, Side, authenticate, authenticate_cached};
 pub use authorize::{Permit, RawPermit, authorize_publish, authorize_raw, authorize_subscribe};
 pub use denied::{Denied, Refusal};
-pub use doc::{AppDoc, GrantDoc, SnapshotDoc, TopicDoc};
-pub use ids::{AppId, ClusterName, Generation, GroupName, NameError, PhysicalTopic, TopicName, TopicVersion};
+pub use doc::{AppDoc, AppPart, ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
+pub use ids::{
+    AppId, ClusterName, Generation, GroupName, HistoryId, NameError, PhysicalTopic, TopicName, TopicVersion,
+};
 pub use naming::{physical_group, physical_topic, shadow_topic};
 pub use secrets::{PlainSecret, SecretHash, SecretPair, StoredSecret};
 pub use snapshot::{App, Snapshot, SnapshotError, Topic};

@@ -5,7 +5,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api_doc::{Auth, ContentDoc, EndpointDoc, In, Kind, Listener, Method, ParamDoc, ResponseDoc};
+use crate::api_doc::{
+    Auth, ContentDoc, EndpointDoc, FieldDoc, In, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema,
+};
+use crate::requests;
 
 /// The document for these endpoints. `version` is the product's.
 pub fn document(endpoints: &[&EndpointDoc], version: &str) -> Value {
@@ -30,7 +33,7 @@ pub fn document(endpoints: &[&EndpointDoc], version: &str) -> Value {
         "servers": Listener::ALL.map(server),
         "paths": paths,
         "components": {
-            "schemas": {"Error": error_schema()},
+            "schemas": {"Error": of_schema(&[], &Schema::ERROR, Way::Out)},
             "securitySchemes": security_schemes(),
         },
     })
@@ -63,7 +66,7 @@ fn operation(doc: &EndpointDoc) -> Value {
         op.insert("parameters".into(), doc.params.iter().map(parameter).collect());
     }
     if !doc.request.is_empty() {
-        op.insert("requestBody".into(), json!({"content": contents(doc.request)}));
+        op.insert("requestBody".into(), json!({"content": contents(doc.params, doc.request, Way::In)}));
     }
     op.insert("responses".into(), responses(doc));
     Value::Object(op)
@@ -75,7 +78,7 @@ fn parameter(param: &ParamDoc) -> Value {
         In::Query => "query",
         In::Header => "header",
     };
-    let mut schema = schema(&param.kind);
+    let mut schema = of_kind(&param.kind);
     if let Some(default) = param.default {
         schema["default"] = typed_default(&param.kind, default);
     }
@@ -83,39 +86,113 @@ fn parameter(param: &ParamDoc) -> Value {
         "name": param.name,
         "in": place,
         "required": param.required || param.place == In::Path,
-        "description": param.what,
+        "description": description(param),
         "schema": schema,
     })
 }
 
-fn schema(kind: &Kind) -> Value {
+/// What it is, and the limit that is not refused.
+fn description(param: &ParamDoc) -> String {
+    match param.kind {
+        Kind::Capped { max, .. } => format!("{}; more than {max} counts as {max}", param.what),
+        Kind::Duration { max_s } => format!("{}; more than {max_s}s counts as {max_s}s", param.what),
+        Kind::UpTo { bytes } => format!("{}; at most {bytes} bytes", param.what),
+        _ => param.what.to_owned(),
+    }
+}
+
+fn of_kind(kind: &Kind) -> Value {
     match kind {
         Kind::Text => json!({"type": "string"}),
+        Kind::UpTo { bytes } => json!({"type": "string", "maxLength": bytes}),
         Kind::Integer { min, max } => json!({"type": "integer", "format": "int64", "minimum": min, "maximum": max}),
-        Kind::Number { min } => json!({"type": "number", "minimum": min}),
+        Kind::Capped { min, .. } => json!({"type": "integer", "minimum": min}),
+        Kind::Number { min, max } => json!({"type": "number", "minimum": min, "maximum": max}),
         Kind::Bool => json!({"type": "boolean"}),
         Kind::Word(words) => json!({"type": "string", "enum": words}),
         Kind::Pattern(pattern) => json!({"type": "string", "pattern": pattern}),
-        Kind::Duration => json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)?$"}),
+        Kind::Duration { .. } => json!({"type": "string", "pattern": "^[0-9]+(ms|s|m|h)?$"}),
     }
+}
+
+/// Whether a body comes to us or from us.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
+/// JSON Schema (2020-12, which OpenAPI 3.1 takes).
+/// `params` are the endpoint's.
+fn of_schema(params: &[ParamDoc], schema: &Schema, way: Way) -> Value {
+    let of = |schema: &Schema| of_schema(params, schema, way);
+    match schema {
+        Schema::Bytes => json!({"type": "string", "format": "binary"}),
+        // OpenAPI 3.1 has no word for it.
+        Schema::Lines(each) => json!({"type": "string", "x-each-line": of(each)}),
+        Schema::Any => json!({}),
+        Schema::Null => json!({"type": "null"}),
+        Schema::Always(number) => json!({"const": number}),
+        Schema::Value(kind) => of_kind(kind),
+        Schema::Map(each) => json!({"type": "object", "additionalProperties": of(each)}),
+        Schema::Array(each) => json!({"type": "array", "items": of(each)}),
+        Schema::Tuple(schemas) => {
+            let (schemas, count) = (schemas.iter().map(of).collect::<Vec<_>>(), schemas.len());
+            json!({"type": "array", "prefixItems": schemas, "items": false, "minItems": count})
+        }
+        Schema::AnyOf(schemas) => json!({"anyOf": schemas.iter().map(of).collect::<Vec<_>>()}),
+        Schema::Parameters => {
+            let query = params.iter().filter(|param| param.place == In::Query);
+            let fields = query.map(|param| (param.name, of_kind(&param.kind), description(param), param.required));
+            object(fields, way)
+        }
+        Schema::Object(_) | Schema::With(..) => {
+            let fields = schema.fields().into_iter();
+            object(
+                fields.map(|FieldDoc { name, schema, required, what }| {
+                    (*name, of(schema), (*what).to_owned(), *required)
+                }),
+                way,
+            )
+        }
+    }
+}
+
+fn object(fields: impl Iterator<Item = (&'static str, Value, String, bool)>, way: Way) -> Value {
+    let (mut properties, mut needed) = (Map::new(), Vec::new());
+    for (name, mut schema, what, required) in fields {
+        if !what.is_empty() {
+            schema["description"] = what.into();
+        }
+        properties.insert(name.to_owned(), schema);
+        if required {
+            needed.push(name);
+        }
+    }
+    let mut object = json!({"type": "object", "properties": properties, "required": needed});
+    if way == Way::In {
+        object["additionalProperties"] = false.into();
+    }
+    object
 }
 
 /// A default has the type of its schema where its text reads as one, and stays text otherwise.
 fn typed_default(kind: &Kind, text: &str) -> Value {
     match kind {
-        Kind::Integer { .. } | Kind::Number { .. } | Kind::Bool => {
+        Kind::Bool => requests::flag(text).map_or_else(|| text.into(), Value::Bool),
+        Kind::Integer { .. } | Kind::Capped { .. } | Kind::Number { .. } => {
             serde_json::from_str(text).unwrap_or_else(|_| text.into())
         }
-        Kind::Text | Kind::Word(_) | Kind::Pattern(_) | Kind::Duration => text.into(),
+        Kind::Text | Kind::UpTo { .. } | Kind::Word(_) | Kind::Pattern(_) | Kind::Duration { .. } => text.into(),
     }
 }
 
-fn contents(contents: &[ContentDoc]) -> Value {
+fn contents(params: &[ParamDoc], contents: &[ContentDoc], way: Way) -> Value {
     let media = contents.iter().map(|content| {
-        let mut media = match content.media_type {
-            "application/json" => json!({"schema": {"description": content.what}}),
-            _ => json!({"schema": {"type": "string", "format": "binary", "description": content.what}}),
-        };
+        let mut media = json!({"schema": of_schema(params, &content.schema, way)});
+        if !content.what.is_empty() {
+            media["schema"]["description"] = content.what.into();
+        }
         if let Some(example) = content.example {
             // A JSON example is shown as JSON; anything else as the text it is.
             media["example"] = match content.media_type {
@@ -135,6 +212,12 @@ fn responses(doc: &EndpointDoc) -> Value {
         ResponseDoc::bare(501, "`Upgrade: websocket`, or something else that is not supported yet"),
     ];
     const WITH_BODY: [ResponseDoc; 1] = [ResponseDoc::bare(411, "HTTP/1.0 without Content-Length")];
+    const WITH_CONTENT: [ResponseDoc; 2] = [
+        ResponseDoc::bare(413, "the body is too large"),
+        ResponseDoc::bare(415, "a Content-Type that is not spoken here"),
+    ];
+    const OF_TENANTS: [ResponseDoc; 1] = [ResponseDoc::bare(503, "the tenants' database does not answer now")
+        .and_headers(&[("Retry-After", "seconds until it is worth trying again")])];
     const WITH_LOGIN: [ResponseDoc; 3] = [
         ResponseDoc::bare(401, "not authenticated")
             .and_headers(&[("WWW-Authenticate", "the way to authenticate that browsers know")]),
@@ -150,7 +233,9 @@ fn responses(doc: &EndpointDoc) -> Value {
         Method::Post | Method::Put => &WITH_BODY,
         Method::Get | Method::Delete => &[],
     };
-    let implied = EVERYWHERE.iter().chain(with_body).chain(with_login);
+    let with_content: &[ResponseDoc] = if doc.request.is_empty() { &[] } else { &WITH_CONTENT };
+    let of_tenants: &[ResponseDoc] = if doc.auth == Auth::Admin { &OF_TENANTS } else { &[] };
+    let implied = EVERYWHERE.iter().chain(with_body).chain(with_content).chain(with_login).chain(of_tenants);
     let said = |status: u16| doc.responses.iter().any(|r| r.status == status);
     let mut all: Vec<&ResponseDoc> = doc.responses.iter().collect();
     all.extend(implied.filter(|r| !said(r.status)));
@@ -168,7 +253,7 @@ fn response(doc: &ResponseDoc) -> Value {
         response["headers"] = Value::Object(headers.collect());
     }
     if !doc.content.is_empty() {
-        response["content"] = contents(doc.content);
+        response["content"] = contents(&[], doc.content, Way::Out);
     } else if doc.status >= 400 {
         response["content"] = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}});
     }
@@ -190,17 +275,6 @@ fn security_schemes() -> Value {
         "pubkey": header("Pubkey"),
         "subkey": header("Subkey"),
         "basic": {"type": "http", "scheme": "basic", "description": "app id and secret"},
-    })
-}
-
-fn error_schema() -> Value {
-    json!({
-        "type": "object",
-        "required": ["errmsg", "code"],
-        "properties": {
-            "errmsg": {"type": "string", "description": "a sentence for people"},
-            "code": {"type": "string", "pattern": "^[a-z0-9_]+$", "description": "stable, for programs"},
-        },
     })
 }
 
@@ -236,8 +310,10 @@ mod tests {
             ParamDoc::path("appid", Kind::Text, "owner"),
             ParamDoc::path("topic", Kind::Text, "name"),
             ParamDoc::query("partitions", Kind::Integer { min: 1, max: 20 }, "how many").or("1"),
+            ParamDoc::query("wait", Kind::Duration { max_s: 30 }, "so long"),
+            ParamDoc::query("force", Kind::Bool, "do it").or("0"),
         ],
-        request: &[],
+        request: &[ContentDoc::json(Schema::Parameters, "the same", None)],
         responses: &[ResponseDoc::bare(200, "changed"), ResponseDoc::bare(404, "no such topic")],
     };
 
@@ -247,9 +323,14 @@ mod tests {
         let put = &doc["paths"]["/v1/topics/{appid}/{topic}"]["put"];
         assert_eq!(put["servers"][0]["url"], "http://localhost:9193");
         assert_eq!(put["parameters"][2]["schema"]["default"], 1);
+        assert_eq!(put["parameters"][3]["description"], "so long; more than 30s counts as 30s");
+        assert_eq!(put["parameters"][4]["schema"], json!({"type": "boolean", "default": false}));
+        let body = &put["requestBody"]["content"]["application/json"]["schema"];
+        assert_eq!((&body["type"], &body["additionalProperties"]), (&json!("object"), &json!(false)));
+        assert_eq!(body["properties"]["partitions"]["maximum"], 20);
         assert_eq!(put["parameters"][0]["required"], true);
         let statuses: Vec<&String> = put["responses"].as_object().unwrap().keys().collect();
-        assert_eq!(statuses, ["200", "400", "401", "403", "404", "411", "429", "501"]);
+        assert_eq!(statuses, ["200", "400", "401", "403", "404", "411", "413", "415", "429", "501", "503"]);
         assert_eq!(
             put["responses"]["404"]["content"]["application/json"]["schema"]["$ref"],
             "#/components/schemas/Error"
@@ -257,6 +338,35 @@ mod tests {
         let statuses: Vec<&String> = doc["paths"]["/alive"]["get"]["responses"].as_object().unwrap().keys().collect();
         assert_eq!(statuses, ["200", "400", "501"], "every route refuses unknown query names and WebSocket");
         assert_eq!(doc["info"]["version"], "1.2.3");
+    }
+
+    #[test]
+    fn a_body_is_closed_on_its_way_in_and_open_on_its_way_out() {
+        const POINT: Schema = Schema::Object(&[
+            FieldDoc::must("x", Schema::Value(Kind::Integer { min: 0, max: 9 }), "how far"),
+            FieldDoc::may("tags", Schema::Array(&Schema::AnyOf(&[Schema::TEXT, Schema::Null])), ""),
+        ]);
+        const CONTENT: ContentDoc = ContentDoc::json(POINT, "a point", Some(r#"{"x":1}"#));
+        const POST: EndpointDoc = EndpointDoc {
+            method: Method::Post,
+            request: &[CONTENT],
+            responses: &[ResponseDoc::with(200, "yes", &[CONTENT])],
+            ..ALIVE
+        };
+        let op = &document(&[&POST], "1")["paths"]["/alive"]["post"];
+        let mut expected = json!({
+            "description": "a point",
+            "type": "object",
+            "required": ["x"],
+            "properties": {
+                "x": {"type": "integer", "format": "int64", "minimum": 0, "maximum": 9, "description": "how far"},
+                "tags": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "null"}]}},
+            },
+        });
+        assert_eq!(op["responses"]["200"]["content"]["application/json"]["schema"], expected);
+        expected["additionalProperties"] = false.into();
+        assert_eq!(op["requestBody"]["content"]["application/json"]["schema"], expected);
+        assert_eq!(op["requestBody"]["content"]["application/json"]["example"], json!({"x": 1}));
     }
 
     #[test]
@@ -271,7 +381,14 @@ mod tests {
         assert_eq!(mistakes(&[&ALIVE, &PUT_TOPIC]), Vec::<String>::new());
         let wrong =
             EndpointDoc { path: "/v1/topics/:appid/:name", summary: "Change a topic.", responses: &[], ..PUT_TOPIC };
-        let found = mistakes(&[&PUT_TOPIC, &wrong]).join("\n");
+        const UNTYPED: EndpointDoc = EndpointDoc {
+            operation: "untyped",
+            path: "/untyped",
+            request: &[ContentDoc { media_type: "application/json", what: "", schema: Schema::Bytes, example: None }],
+            responses: &[ResponseDoc::with(200, "", &[ContentDoc::json(Schema::FLAG, "", Some("1"))])],
+            ..ALIVE
+        };
+        let found = mistakes(&[&PUT_TOPIC, &wrong, &UNTYPED]).join("\n");
         for expected in [
             "path parameter name is not described",
             "topic is described as a path parameter but not in the path",
@@ -279,6 +396,8 @@ mod tests {
             "no response is described",
             "operation updateTopic is the name of",
             "routed twice",
+            "a JSON body without a schema",
+            "a JSON example is wrong: 1 is no true or false",
         ] {
             assert!(found.contains(expected), "{expected:?} is missing from:\n{found}");
         }

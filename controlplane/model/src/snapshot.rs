@@ -7,13 +7,16 @@
 //! - An app id, and a (owner, topic, version), occurs once; so does every `index` among apps and among topics.
 //! - Every topic's owner exists. A grant to or on something that is gone is ignored, because rows are deleted one
 //!   after the other; it comes to life if the topic is made again.
+//!
+//! A change makes a new snapshot that shares every app it does not touch: [`Snapshot::apply`] costs a pointer per app and
+//! the building of those that changed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::doc::{AppDoc, GrantDoc, SnapshotDoc};
+use crate::doc::{AppDoc, ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
 use crate::ids::{AppId, ClusterName, Generation, PhysicalTopic, TopicName, TopicVersion};
 use crate::limits::{SNAPSHOT_APPS_MAX, SNAPSHOT_GRANTS_MAX, SNAPSHOT_TOPICS_MAX};
 use crate::naming::physical_topic;
@@ -36,6 +39,10 @@ pub enum SnapshotError {
     DuplicateIndex { what: &'static str, index: u32 },
     #[error("topic {name}/{ver} belongs to app {owner}, which does not exist")]
     OrphanTopic { owner: AppId, name: TopicName, ver: TopicVersion },
+    #[error("changes lead on from generation {since}, not from {from}")]
+    OtherGeneration { since: Generation, from: Generation },
+    #[error("a part of app {part} holds something of app {found}")]
+    StrangePart { part: AppId, found: AppId },
     #[error("app {app} has a SCRAM salt of {salt_bytes} bytes and {iterations} iterations")]
     BadScram { app: AppId, salt_bytes: usize, iterations: u32 },
 }
@@ -45,8 +52,9 @@ pub struct Snapshot {
     pub generation: Generation,
     /// When it was read from the database, epoch ms.
     pub made_at_ms: i64,
-    apps: Map<AppId, App>,
+    apps: Map<AppId, Arc<App>>,
     topic_count: usize,
+    grant_count: usize,
 }
 
 /// One app, its topics and what it was granted.
@@ -61,6 +69,8 @@ pub struct App {
     pub(crate) publish: SecretPair,
     pub(crate) subscribe: SecretPair,
     topics: Map<TopicName, Vec<Topic>>,
+    topic_count: usize,
+    grant_count: usize,
     pub(crate) subscribe_grants: Map<AppId, Map<TopicName, Versions>>,
     pub(crate) raw_grants: Map<ClusterName, RawTopics>,
 }
@@ -111,7 +121,7 @@ impl RawTopics {
 impl Snapshot {
     /// A snapshot of nothing: everybody is refused.
     pub fn empty() -> Self {
-        Self { generation: Generation(0), made_at_ms: 0, apps: Map::default(), topic_count: 0 }
+        Self { generation: Generation::default(), made_at_ms: 0, apps: Map::default(), topic_count: 0, grant_count: 0 }
     }
 
     pub fn build(doc: SnapshotDoc) -> Result<Self, SnapshotError> {
@@ -121,8 +131,8 @@ impl Snapshot {
         check_unique("app", doc.apps.iter().map(|app| app.index))?;
         check_unique("topic", doc.topics.iter().map(|topic| topic.index))?;
 
-        let topic_count = doc.topics.len();
-        let mut apps = Map::with_capacity_and_hasher(doc.apps.len(), RandomState::default());
+        let generation = doc.generation();
+        let mut apps: Map<AppId, App> = Map::with_capacity_and_hasher(doc.apps.len(), RandomState::default());
         for row in doc.apps {
             let app = App::build(row)?;
             if let Some(twice) = apps.insert(app.id.clone(), app) {
@@ -133,31 +143,62 @@ impl Snapshot {
             let Some(owner) = apps.get_mut(&row.owner) else {
                 return Err(SnapshotError::OrphanTopic { owner: row.owner, name: row.name, ver: row.ver });
             };
-            let versions = owner.topics.entry(row.name.clone()).or_default();
-            if versions.iter().any(|topic| topic.ver == row.ver) {
-                return Err(SnapshotError::DuplicateTopic { owner: row.owner, name: row.name, ver: row.ver });
-            }
-            versions.push(Topic {
-                index: row.index,
-                physical: Arc::from(physical_topic(&row.owner, &row.name, &row.ver)),
-                owner: row.owner,
-                name: row.name,
-                ver: row.ver,
-                cluster: row.cluster,
-                enabled: row.enabled,
-                options: row.options,
-            });
+            owner.add_topic(row)?;
         }
         for grant in doc.grants {
             if let Some(app) = apps.get_mut(grant.app()) {
                 app.grant(grant);
             }
         }
-        Ok(Self { generation: doc.generation, made_at_ms: doc.made_at_ms, apps, topic_count })
+        let apps = apps.into_iter().map(|(id, app)| (id, Arc::new(app))).collect();
+        Ok(Self::of(generation, doc.made_at_ms, apps))
+    }
+
+    /// This snapshot and what changed since.
+    pub fn apply(&self, changes: ChangesDoc) -> Result<Self, SnapshotError> {
+        if changes.since != self.generation {
+            return Err(SnapshotError::OtherGeneration { since: changes.since, from: self.generation });
+        }
+        let mut apps = self.apps.clone();
+        for part in changes.parts {
+            let Some(app) = part.app else {
+                apps.remove(&part.id);
+                continue;
+            };
+            let strange = |found: &AppId| SnapshotError::StrangePart { part: part.id.clone(), found: found.clone() };
+            if app.id != part.id {
+                return Err(strange(&app.id));
+            }
+            let mut app = App::build(app)?;
+            for topic in part.topics {
+                if topic.owner != part.id {
+                    return Err(strange(&topic.owner));
+                }
+                app.add_topic(topic)?;
+            }
+            for grant in part.grants {
+                if *grant.app() != part.id {
+                    return Err(strange(grant.app()));
+                }
+                app.grant(grant);
+            }
+            apps.insert(part.id, Arc::new(app));
+        }
+        let next = Self::of(changes.generation, changes.made_at_ms, apps);
+        check_count("apps", next.apps.len(), SNAPSHOT_APPS_MAX)?;
+        check_count("topics", next.topic_count, SNAPSHOT_TOPICS_MAX)?;
+        check_count("grants", next.grant_count, SNAPSHOT_GRANTS_MAX)?;
+        Ok(next)
+    }
+
+    fn of(generation: Generation, made_at_ms: i64, apps: Map<AppId, Arc<App>>) -> Self {
+        let topic_count = apps.values().map(|app| app.topic_count).sum();
+        let grant_count = apps.values().map(|app| app.grant_count).sum();
+        Self { generation, made_at_ms, apps, topic_count, grant_count }
     }
 
     pub fn app(&self, id: &str) -> Option<&App> {
-        self.apps.get(id)
+        self.apps.get(id).map(|app| &**app)
     }
 
     pub fn topic(&self, owner: &str, name: &str, ver: &str) -> Option<&Topic> {
@@ -166,7 +207,7 @@ impl Snapshot {
 
     /// In no particular order.
     pub fn apps(&self) -> impl Iterator<Item = &App> {
-        self.apps.values()
+        self.apps.values().map(|app| &**app)
     }
 
     /// In no particular order.
@@ -180,6 +221,10 @@ impl Snapshot {
 
     pub fn topic_count(&self) -> usize {
         self.topic_count
+    }
+
+    pub fn grant_count(&self) -> usize {
+        self.grant_count
     }
 }
 
@@ -201,12 +246,34 @@ impl App {
             publish: row.publish,
             subscribe: row.subscribe,
             topics: Map::default(),
+            topic_count: 0,
+            grant_count: 0,
             subscribe_grants: Map::default(),
             raw_grants: Map::default(),
         })
     }
 
+    fn add_topic(&mut self, row: TopicDoc) -> Result<(), SnapshotError> {
+        let versions = self.topics.entry(row.name.clone()).or_default();
+        if versions.iter().any(|topic| topic.ver == row.ver) {
+            return Err(SnapshotError::DuplicateTopic { owner: row.owner, name: row.name, ver: row.ver });
+        }
+        self.topic_count += 1;
+        versions.push(Topic {
+            index: row.index,
+            physical: Arc::from(physical_topic(&row.owner, &row.name, &row.ver)),
+            owner: row.owner,
+            name: row.name,
+            ver: row.ver,
+            cluster: row.cluster,
+            enabled: row.enabled,
+            options: row.options,
+        });
+        Ok(())
+    }
+
     fn grant(&mut self, grant: GrantDoc) {
+        self.grant_count += 1;
         match grant {
             GrantDoc::Subscribe { owner, topic, ver, .. } => {
                 let versions = self.subscribe_grants.entry(owner).or_default().entry(topic).or_default();

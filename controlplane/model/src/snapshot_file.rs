@@ -6,8 +6,10 @@
 //! ```
 //! A file that is damaged, from the future or cut short is an error that says so; nothing is read out of it. The
 //! reader then starts with no snapshot, which refuses everybody, rather than with half of one.
+//!
+//! Changes since stand in a file of their own, a line each: `sha256:5f2c…9a {"since":…,"parts":[…]}`.
 
-use crate::doc::SnapshotDoc;
+use crate::doc::{ChangesDoc, SnapshotDoc};
 use crate::secrets::SecretHash;
 
 /// The format this version writes. It reads this one only; a bump comes with a reader for the old one.
@@ -59,4 +61,31 @@ pub fn decode(file: &[u8]) -> Result<SnapshotDoc, SnapshotFileError> {
         return Err(SnapshotFileError::Damaged { body_bytes: body.len() });
     }
     serde_json::from_slice(body).map_err(SnapshotFileError::Content)
+}
+
+/// The checksum that a snapshot file says it has; not checked here.
+pub fn checksum(file: &[u8]) -> Option<&str> {
+    let line = file.split(|byte| *byte == b'\n').next()?;
+    std::str::from_utf8(line).ok()?.strip_prefix(MAGIC)?.split(' ').nth(2)?.strip_prefix("sha256:")
+}
+
+/// A line of a changes file, with its end.
+pub fn encode_changes(changes: &ChangesDoc) -> Vec<u8> {
+    let body = serde_json::to_vec(changes).expect("changes have string keys only and no failing serializer");
+    let mut line = format!("sha256:{} ", SecretHash::of(&body).to_hex()).into_bytes();
+    line.extend_from_slice(&body);
+    line.push(b'\n');
+    line
+}
+
+/// `None`: cut short, damaged, or from a version that says it otherwise.
+pub fn decode_changes(line: &[u8]) -> Option<ChangesDoc> {
+    let line = line.strip_suffix(b"\n")?;
+    let split = line.iter().take(128).position(|byte| *byte == b' ')?;
+    let (checksum, body) = (&line[..split], &line[split + 1..]);
+    let expected = SecretHash::from_hex(std::str::from_utf8(checksum).ok()?.strip_prefix("sha256:")?)?;
+    if !expected.matches(&SecretHash::of(body)) {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
 }

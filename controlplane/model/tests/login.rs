@@ -3,8 +3,7 @@
 mod fixture;
 
 use model::doc::SnapshotDoc;
-use model::ids::Generation;
-use model::{CredentialCache, Credentials, Denied, Side, Snapshot, authenticate, authenticate_cached};
+use model::{CredentialCache, Credentials, Denied, HistoryId, Side, Snapshot, authenticate, authenticate_cached};
 
 fn both(snapshot: &Snapshot, cache: &mut CredentialCache, app: &str, key: &str, side: Side) -> String {
     let credentials = Credentials { app, key: key.as_bytes() };
@@ -49,7 +48,7 @@ fn a_new_generation_is_asked_again_even_about_remembered_credentials() {
     assert_eq!(both(&fixture::snapshot(), &mut cache, "shop", "shop-pub", Side::Publish), "ok shop");
 
     let mut rotated = fixture::doc();
-    rotated.generation = Generation(8);
+    rotated.generation = 8;
     rotated.apps[0].publish.current = fixture::secret("new");
     rotated.apps[0].publish.previous = Some(fixture::secret("shop-pub"));
     let rotated = Snapshot::build(rotated).unwrap();
@@ -57,13 +56,25 @@ fn a_new_generation_is_asked_again_even_about_remembered_credentials() {
     assert_eq!(both(&rotated, &mut cache, "shop", "new", Side::Publish), "ok shop");
 
     let mut revoked = fixture::doc();
-    revoked.generation = Generation(9);
+    revoked.generation = 9;
     revoked.apps[0].publish.current = fixture::secret("new");
     let revoked = Snapshot::build(revoked).unwrap();
     assert_eq!(both(&revoked, &mut cache, "shop", "shop-pub", Side::Publish), "401 not_authenticated");
 
-    let deleted = Snapshot::build(SnapshotDoc { generation: Generation(10), ..SnapshotDoc::default() }).unwrap();
+    let deleted = Snapshot::build(SnapshotDoc { generation: 10, ..SnapshotDoc::default() }).unwrap();
     assert_eq!(both(&deleted, &mut cache, "shop", "new", Side::Publish), "401 not_authenticated");
+}
+
+#[test]
+fn a_number_that_comes_again_in_another_history_is_asked_about_again() {
+    let mut cache = CredentialCache::new([3; 16]);
+    let mut doc = fixture::doc();
+    assert_eq!(both(&fixture::snapshot(), &mut cache, "shop", "shop-pub", Side::Publish), "ok shop");
+    // Restored from a backup of before shop's secret was made, and changed as many times since.
+    doc.history = HistoryId::new(2);
+    doc.apps[0].publish.current = fixture::secret("older");
+    let restored = Snapshot::build(doc).unwrap();
+    assert_eq!(both(&restored, &mut cache, "shop", "shop-pub", Side::Publish), "401 not_authenticated");
 }
 
 #[test]

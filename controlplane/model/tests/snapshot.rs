@@ -59,7 +59,7 @@ fn a_file_we_cannot_use_says_why() {
         (text.replace("snapshot 1", "snapshot 2"), "snapshot file has format 2, this version reads format 1"),
         (
             text.replace("\"apps\"", "\"apqs\""),
-            "snapshot file is damaged: its checksum does not match its 65 bytes of content",
+            "snapshot file is damaged: its checksum does not match its 94 bytes of content",
         ),
     ];
     for (file, expected) in rows {

@@ -1,6 +1,6 @@
 //! What a gateway is started with: checked values, no file format.
 
-use crate::limits::{BODY_GRACE_HEADS, QUEUE_LEFTOVER_CONNECTIONS, RECORD_META_BYTES_MAX};
+use crate::limits::{BODY_GRACE_HEADS, PUBLISH_TIMEOUT_DEFAULT, QUEUE_LEFTOVER_CONNECTIONS, RECORD_META_BYTES_MAX};
 use kafka_client::ClientConfig;
 use kafka_client::limits::BATCH_HEADER_BYTES;
 use runtime::Driver;
@@ -42,7 +42,7 @@ impl Default for GatewayConfig {
             driver: None,
             memory_bytes: 1 << 30,
             message_bytes_max: 1_000_000,
-            publish_timeout: Duration::from_secs(30),
+            publish_timeout: PUBLISH_TIMEOUT_DEFAULT,
             idle_timeout: Duration::from_secs(300),
             head_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),

@@ -9,13 +9,13 @@ use crate::shard::control::{self, Control, ControlSender};
 use crate::shard::{self, Inboxes, ShardParts};
 use model::login_limiter::LoginLimiter;
 use model::{Side, Snapshot};
+use runtime::crew::{Crew, Fallen};
 use runtime::mailbox::mailbox;
-use runtime::{Driver, ShardOptions, spawn_shard};
+use runtime::{Driver, ShardOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bound listeners, one per shard and side.
 pub struct Listeners {
@@ -52,7 +52,7 @@ pub struct Gateway {
     pub board: Arc<Board>,
     pub metrics: Arc<GatewayMetrics>,
     control: Vec<ControlSender>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    crew: Crew,
     access_log: Mutex<Option<access_log::Writer>>,
 }
 
@@ -80,7 +80,7 @@ impl Gateway {
         let (mail, mail_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(MAILBOX_DEPTH)).unzip();
         let (adopt, adopt_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(ADOPT_DEPTH)).unzip();
         let inboxes = control_inboxes.into_iter().zip(mail_inboxes).zip(adopt_inboxes);
-        let mut threads = Vec::with_capacity(shard_count);
+        let crew = Crew::new(board.roll.clone());
         let mut publish = listeners.publish.into_iter();
         let mut subscribe = listeners.subscribe.into_iter();
         for (id, ((control, mail_inbox), adopted)) in inboxes.enumerate() {
@@ -111,16 +111,17 @@ impl Gateway {
                     inboxes,
                 })
             };
-            threads.push(spawn_shard(options, main)?);
+            crew.start(options, main)?;
         }
-        Ok(Gateway { board, metrics, control, threads: Mutex::new(threads), access_log: Mutex::new(access_log) })
+        Ok(Gateway { board, metrics, control, crew, access_log: Mutex::new(access_log) })
     }
 
-    /// Hands a new snapshot to every shard.
-    pub fn publish_snapshot(&self, snapshot: &Arc<Snapshot>) {
-        self.board.set_snapshot(Arc::clone(snapshot));
+    /// Hands a new snapshot to every shard; its edition, by which [`Board::applied_edition`] says when they have it.
+    pub fn publish_snapshot(&self, snapshot: &Arc<Snapshot>) -> u64 {
+        let edition = self.board.set_snapshot(Arc::clone(snapshot));
         self.tell(Control::Snapshot);
         self.board.drop_retired();
+        edition
     }
 
     pub fn readiness(&self) -> Readiness {
@@ -151,32 +152,29 @@ impl Gateway {
 
     /// True when every shard has ended.
     pub fn is_finished(&self) -> bool {
-        self.lock_threads().iter().all(JoinHandle::is_finished)
+        self.crew.is_finished()
     }
 
-    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Shards that ended by a panic, in the order they did. The others serve on, without the groups of these; whoever runs
+    /// this gateway is to drain it.
+    pub fn fallen(&self) -> Vec<Fallen> {
+        self.crew.fallen()
+    }
+
+    /// Makes a shard panic, for tests of what follows.
+    pub fn make_panic(&self, shard: usize) {
+        self.control[shard].tell(Control::Panic);
     }
 
     /// Waits for the shards, and until their access log is written; the error names one that panicked. The second call
     /// finds none.
     pub fn join(&self) -> Result<(), String> {
-        let threads = std::mem::take(&mut *self.lock_threads());
-        for (id, thread) in threads.into_iter().enumerate() {
-            thread.join().map_err(|panic| {
-                let words = panic
-                    .downcast_ref::<String>()
-                    .map(String::as_str)
-                    .or_else(|| panic.downcast_ref::<&str>().copied())
-                    .unwrap_or("no message");
-                format!("shard {id} panicked: {words}")
-            })?;
-        }
+        let ended = self.crew.join();
         let access_log = self.access_log.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = access_log {
             writer.join().map_err(|_| "the writer of the access log panicked".to_owned())?;
         }
-        Ok(())
+        ended.map_err(|fallen| fallen.to_string())
     }
 
     fn tell(&self, what: Control) {

@@ -25,6 +25,8 @@ pub const READING: u32 = u32::MAX - 1;
 /// Values from this size on are linked into the produce request, not copied (DESIGN.md section 3: copying 1 KiB costs
 /// less than reference-counting it).
 pub const VALUE_SHARED_BYTES_MIN: usize = 16 << 10;
+/// A publish waits so long for Kafka by default.
+pub const PUBLISH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// `key` in the query, as in 2017.
 pub const KEY_BYTES_MAX: usize = 256;
 /// `X-Tag` on publish, as in 2017.

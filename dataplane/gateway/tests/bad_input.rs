@@ -526,7 +526,7 @@ fn methods_versions_and_expectations_in_every_shape() {
             post /v1/msgs/orders/v1 HTTP/1.1|{auth}|
                 501 method_not_implemented, closed
             TRACE / HTTP/1.1|Host: x||
-                501 method_not_implemented, closed
+                404 no_such_path, kept
             GET /healthz HTTP/1.1|Host: x|Content-Length: 5||hello
                 200, kept
             GET /healthz HTTP/1.1|Host: x|Transfer-Encoding: chunked||5|hello|0||

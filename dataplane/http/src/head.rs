@@ -32,6 +32,8 @@ pub enum Method {
     Options,
     /// `PATCH`
     Patch,
+    /// `TRACE`
+    Trace,
 }
 
 impl Method {
@@ -46,6 +48,7 @@ impl Method {
             "DELETE" => Self::Delete,
             "OPTIONS" => Self::Options,
             "PATCH" => Self::Patch,
+            "TRACE" => Self::Trace,
             _ => return None,
         })
     }
@@ -61,6 +64,7 @@ impl Method {
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
             Self::Patch => "PATCH",
+            Self::Trace => "TRACE",
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Manage apps, topics, grants and secrets.
 #[derive(Debug, Clone, Args)]
@@ -48,6 +49,20 @@ enum Noun {
     Secret(Secret),
     /// Kafka clusters of the gateway.
     Clusters,
+    /// Who changed what, and who was refused, the newest first.
+    Audit {
+        /// Only what is about this app.
+        #[arg(long)]
+        appid: Option<String>,
+        /// Only this: app.create, topic.delete, secret.rotate, login, …
+        #[arg(long)]
+        operation: Option<String>,
+        /// done or denied.
+        #[arg(long)]
+        outcome: Option<String>,
+        #[arg(long, default_value_t = 100)]
+        rows: u32,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -58,6 +73,9 @@ enum App {
         /// Cluster its topics live in.
         #[arg(long)]
         cluster: String,
+        /// Although a deleted app of this id left topics or groups in Kafka, which the new one will own.
+        #[arg(long)]
+        reuse: bool,
     },
     List,
     Show {
@@ -93,6 +111,9 @@ enum Topic {
         /// none, gzip, snappy, lz4 or zstd.
         #[arg(long)]
         compression: Option<String>,
+        /// Take the topic of this name that Kafka has already, with its messages.
+        #[arg(long)]
+        adopt: bool,
     },
     /// Topic versions, of one app or all.
     List {
@@ -156,11 +177,17 @@ enum Grant {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Secret {
-    /// Make a new secret; the previous one stays valid until it is revoked.
+    /// Make a new secret; the previous one stays valid until it is revoked. While two are valid, say which one dies.
     Rotate {
         appid: String,
         /// publish or subscribe.
         side: String,
+        /// Of two, replace the younger: its answer was lost, say.
+        #[arg(long, conflicts_with = "replace_current")]
+        force: bool,
+        /// Of two, replace the older, which clients use so far.
+        #[arg(long)]
+        replace_current: bool,
     },
     /// End the rotation: only the newest secret stays valid.
     RevokePrevious { appid: String, side: String },
@@ -199,21 +226,29 @@ impl Call {
 }
 
 const APP: &[&str] = &["appid", "cluster", "enabled"];
+const ONE_APP: &[&str] = &["appid", "cluster", "enabled", "created_at", "secrets"];
 const NEW_APP: &[&str] = &["appid", "cluster", "pubkey", "subkey"];
-const TOPIC: &[&str] = &["appid", "topic", "ver", "cluster", "physical", "enabled", "partitions"];
+const TOPIC: &[&str] = &["appid", "topic", "ver", "cluster", "physical", "state", "partitions"];
 const GRANT: &[&str] = &["kind", "appid", "owner", "topic", "ver", "cluster"];
 const SECRET: &[&str] = &["appid", "side", "secret"];
-const DONE: &[&str] = &["ok"];
+const DONE: &[&str] = &["ok", "existed", "lacking"];
 
 impl Noun {
     fn call(self) -> Call {
         match self {
             Noun::Clusters => Call::new("GET", "/v1/clusters", &["name"]),
-            Noun::App(App::Create { appid, cluster }) => {
-                Call::new("POST", "/v1/apps", NEW_APP).body(json!({"appid": appid, "cluster": cluster}))
+            Noun::Audit { appid, operation, outcome, rows } => {
+                Call::new("GET", "/v1/audit", &["num", "at", "actor", "operation", "outcome", "subject"])
+                    .with("appid", appid)
+                    .with("operation", operation)
+                    .with("outcome", outcome)
+                    .with("rows", Some(rows))
             }
+            Noun::App(App::Create { appid, cluster, reuse }) => Call::new("POST", "/v1/apps", NEW_APP)
+                .with("reuse", reuse.then_some(1))
+                .body(json!({"appid": appid, "cluster": cluster})),
             Noun::App(App::List) => Call::new("GET", "/v1/apps", APP),
-            Noun::App(App::Show { appid }) => Call::new("GET", format!("/v1/apps/{appid}"), APP),
+            Noun::App(App::Show { appid }) => Call::new("GET", format!("/v1/apps/{appid}"), ONE_APP),
             Noun::App(App::Delete { appid, cascade }) => Call::new("DELETE", format!("/v1/apps/{appid}"), DONE)
                 .with("cascade", cascade.then_some(1))
                 .asking(format!("remove app {appid}, its topics' registration and its grants?")),
@@ -227,13 +262,15 @@ impl Noun {
                 retention_bytes,
                 partitioner,
                 compression,
+                adopt,
             }) => Call::new("POST", format!("/v1/topics/{appid}/{topic}/{ver}"), TOPIC)
                 .with("partitions", partitions)
                 .with("replicas", replicas)
                 .with("retention.hours", retention_hours)
                 .with("retention.bytes", retention_bytes)
                 .with("partitioner", partitioner)
-                .with("compression", compression),
+                .with("compression", compression)
+                .with("adopt", adopt.then_some(1)),
             Noun::Topic(Topic::List { appid: None }) => Call::new("GET", "/v1/topics", TOPIC),
             Noun::Topic(Topic::List { appid: Some(appid) }) => Call::new("GET", format!("/v1/topics/{appid}"), TOPIC),
             Noun::Topic(Topic::Show { appid, topic, ver }) => {
@@ -261,8 +298,10 @@ impl Noun {
             Noun::Grant(Grant::RevokeRaw { appid, cluster, topic }) => Call::new("DELETE", "/v1/grants", DONE)
                 .asking(format!("take from {appid} the right to publish by name to cluster {cluster}?"))
                 .body(raw_grant(&appid, &cluster, topic)),
-            Noun::Secret(Secret::Rotate { appid, side }) => {
+            Noun::Secret(Secret::Rotate { appid, side, force, replace_current }) => {
                 Call::new("POST", format!("/v1/apps/{appid}/secrets/{side}"), SECRET)
+                    .with("force", force.then_some(1))
+                    .with("replace", replace_current.then_some("current"))
             }
             Noun::Secret(Secret::RevokePrevious { appid, side }) => {
                 Call::new("DELETE", format!("/v1/apps/{appid}/secrets/{side}"), DONE)
@@ -299,7 +338,13 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
     let query: Vec<(&str, &str)> = call.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(client.request(call.method, &call.path, &query, call.body.as_ref())) {
-        Ok(answer) => {
+        Ok(mut answer) => {
+            if let Some(rows) = answer.get_mut("rows").filter(|rows| rows.is_array()) {
+                answer = rows.take();
+            }
+            if !matches!(flags.output, Some(Format::Json | Format::Jsonl)) {
+                say_ages(&mut answer, SystemTime::now());
+            }
             table::print(&answer, call.columns, flags.output);
             Ok(ExitCode::SUCCESS)
         }
@@ -307,6 +352,53 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
             eprintln!("kateway: {err}");
             Ok(ExitCode::from(exit_code(&err)))
         }
+    }
+}
+
+/// Secrets as people ask for them: which side, which of two, how old.
+fn say_ages(answer: &mut Value, now: SystemTime) {
+    let now_ms = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    let rows = match answer {
+        Value::Array(rows) => rows.as_mut_slice(),
+        one => std::slice::from_mut(one),
+    };
+    for row in rows {
+        if let Some(at_ms) = row["at"].as_i64() {
+            row["at"] = rfc_3339(at_ms).into();
+        }
+        let Some(secrets) = row["secrets"].as_array() else { continue };
+        let said = secrets.iter().map(|secret| {
+            let text = |field: &str| secret[field].as_str().unwrap_or("?").to_owned();
+            let age_ms = now_ms - secret["created_at"].as_i64().unwrap_or(now_ms);
+            format!("{} {} {}", text("side"), text("which"), age(age_ms.max(0) as u64 / 1000))
+        });
+        row["secrets"] = said.collect::<Vec<_>>().join(", ").into();
+    }
+}
+
+/// UTC, with milliseconds. Days to dates after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+fn rfc_3339(epoch_ms: i64) -> String {
+    let (days, ms) = (epoch_ms.div_euclid(86_400_000), epoch_ms.rem_euclid(86_400_000));
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // Years begin in March, so that the leap day is the last one.
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1_000)
+}
+
+/// In the largest unit that fits.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7_199 => format!("{}m", seconds / 60),
+        7_200..=172_799 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
     }
 }
 
@@ -339,19 +431,59 @@ fn ask(question: &str) -> Result<bool> {
 
 fn connect(flags: &Admin) -> Result<AdminClient> {
     let path = flags.credentials.clone().unwrap_or_else(|| PathBuf::from(credentials::FILE_NAME));
-    let stored = Credentials::load(&path)?.unwrap_or_default();
-    let from_env = |name: &str, stored: &str| std::env::var(name).unwrap_or_else(|_| stored.to_owned());
-    let appid = from_env("KATEWAY_ADMIN_APPID", &stored.admin_appid);
-    let key = from_env("KATEWAY_ADMIN_KEY", &stored.admin_key);
-    if appid.is_empty() || key.is_empty() {
-        bail!(
-            "no admin credentials: name the file with --credentials, or set KATEWAY_ADMIN_APPID and KATEWAY_ADMIN_KEY"
-        );
-    }
-    let manager = match (&flags.manager, stored.man.is_empty()) {
-        (Some(url), _) => url.clone(),
-        (None, false) => stored.man,
-        (None, true) => "http://127.0.0.1:9193".to_owned(),
+    let from_env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (manager, appid, key) = match (from_env("KATEWAY_ADMIN_APPID"), from_env("KATEWAY_ADMIN_KEY")) {
+        // A key goes to the address it was given with, and to no other: a file that lies about could name anybody's.
+        (Some(appid), Some(key)) => {
+            let manager = flags.manager.clone().context(
+                "KATEWAY_ADMIN_KEY is sent only to an address given with it: say --manager URL or set KATEWAY_MANAGER",
+            )?;
+            (manager, appid, key)
+        }
+        (None, None) => {
+            let stored = Credentials::load(&path)?.unwrap_or_default();
+            if stored.admin_appid.is_empty() || stored.admin_key.is_empty() {
+                bail!(
+                    "no admin credentials: name the file with --credentials, or set KATEWAY_ADMIN_APPID, KATEWAY_ADMIN_KEY \
+                     and KATEWAY_MANAGER"
+                );
+            }
+            let found = if stored.man.is_empty() { "http://127.0.0.1:9193".to_owned() } else { stored.man };
+            (flags.manager.clone().unwrap_or(found), stored.admin_appid, stored.admin_key)
+        }
+        _ => bail!("of KATEWAY_ADMIN_APPID and KATEWAY_ADMIN_KEY one is set and the other is not"),
     };
     AdminClient::new(&manager, &appid, &key).with_context(|| format!("{manager} is no manager URL"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn times_are_shown_in_utc() {
+        let rows = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_123, "2000-02-29T00:00:00.123Z"),
+            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
+            (1_795_795_012_775, "2026-11-27T15:56:52.775Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+        ];
+        for (ms, expected) in rows {
+            assert_eq!(rfc_3339(ms), expected);
+        }
+    }
+
+    #[test]
+    fn secrets_are_shown_with_their_ages() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let secret = |which: &str, ago_s: i64| json!({"side": "publish", "which": which, "created_at": (1_000_000 - ago_s) * 1000});
+        let mut app =
+            json!([{"appid": "shop", "secrets": [secret("previous", 400_000), secret("current", 90)]}, {"appid": "x"}]);
+        say_ages(&mut app, now);
+        assert_eq!(app[0]["secrets"], "publish previous 4d, publish current 90s");
+        assert_eq!([119, 120, 7_199, 7_200, 172_799, 172_800].map(age), ["119s", "2m", "119m", "2h", "47h", "2d"]);
+    }
 }

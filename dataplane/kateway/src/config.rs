@@ -52,6 +52,8 @@ daemon::keys! {
         pub drain_delay as "drain.delay": Duration = default("1s"),
         /// from SIGTERM until publishes still in flight are answered 503 or 504
         pub drain_limit as "drain.limit": Duration = default("7s"),
+        /// not ready while nobody could say for so long whether a secret or grant was revoked
+        pub stale_after as "tenants.stale_after": Duration = default("24h"),
         /// log.level, log.format
         pub log: Log = group,
         /// access log file; empty: none

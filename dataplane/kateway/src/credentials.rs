@@ -6,7 +6,8 @@
 use anyhow::{Context, Result};
 use daemon::files::write_private;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 pub const FILE_NAME: &str = "credentials.json";
@@ -59,6 +60,23 @@ impl Credentials {
         let content = serde_json::to_string_pretty(self)? + "\n";
         write_private(path, content.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Writes the file unless it says this already: a disk that is full or read-only does not stop a start that has nothing
+/// to write.
+pub fn save_if_new(credentials: &Credentials, before: Option<&Credentials>, path: &Path) -> Result<()> {
+    if before == Some(credentials) { Ok(()) } else { credentials.save(path) }
+}
+
+/// Held by a process that looks for credentials and makes them. `None`: the directory cannot be written, so nobody makes
+/// any.
+pub async fn lock(data_dir: &Path) -> Option<File> {
+    let path = data_dir.join("credentials.json.lock");
+    let held = tokio::task::spawn_blocking(move || {
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).ok()?;
+        file.lock().ok().map(|()| file)
+    });
+    held.await.ok().flatten()
 }
 
 #[cfg(test)]

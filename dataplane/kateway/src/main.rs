@@ -9,6 +9,7 @@ mod node;
 mod quickstart;
 mod serve;
 mod table;
+mod tenants;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, CommandLine};
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    daemon::files::make_all_private();
     let result = match Cli::parse().command {
         CommandLine::Quickstart(flags) => quickstart::run(flags),
         CommandLine::Serve(flags) => serve::run(flags),

@@ -2,17 +2,19 @@
 
 use crate::credentials::Credentials;
 use crate::node::Cluster;
+use crate::tenants;
 use agent::Agent;
 use anyhow::{Context, Result, anyhow};
 use authdb::{Admin, AuthDb};
-use gateway::Gateway;
+use gateway::{Board, Gateway};
 use kafka_admin::{AdminError, KafkaAdmin, NewTopic, TopicAdmin};
-use manager::{ManagerState, Readiness, RefreshHook};
-use model::SecretHash;
+use manager::{AdminAccount, LackingHook, ManagerState, Readiness, RefreshHook};
 use model::ids::{AppId, ClusterName};
+use model::{Generation, HistoryId, SecretHash};
+use registry::{NodeInfo, Registry};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
 /// What the manager is told about the gateway it runs beside.
@@ -21,6 +23,9 @@ pub struct Surroundings<'a> {
     pub agent: &'a Agent,
     pub gateway: &'a Arc<Gateway>,
     pub credentials: &'a Credentials,
+    pub registry: Option<&'a Arc<dyn Registry>>,
+    /// This node's id there.
+    pub node: &'a str,
     pub on_loopback: bool,
     pub cors_origins: &'a [String],
 }
@@ -60,9 +65,12 @@ impl Manage {
         }
     }
 
-    /// The manager's router.
-    pub fn router(&self, surroundings: &Surroundings<'_>) -> Result<axum::Router> {
-        let Surroundings { db, agent, gateway, credentials, on_loopback, cors_origins } = *surroundings;
+    /// The manager's router, and what runs beside it.
+    pub fn router(
+        &self,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<(axum::Router, impl Future<Output = ()> + Send + 'static)> {
+        let Surroundings { db, agent, gateway, credentials, registry, node, on_loopback, cors_origins } = *surroundings;
         let clusters = self
             .admins
             .iter()
@@ -71,36 +79,64 @@ impl Manage {
                 Ok((name, Arc::new(admin.clone()) as Arc<dyn TopicAdmin>))
             })
             .collect::<Result<_>>()?;
-        let agent = agent.clone();
-        let refresh: RefreshHook = Arc::new(move || {
-            let agent = agent.clone();
-            Box::pin(async move { agent.refresh().await.map(drop).map_err(|err| err.to_string()) })
-        });
         let metrics = Arc::clone(&gateway.metrics);
-        let board = Arc::clone(&gateway.board);
-        Ok(manager::router(ManagerState {
+        Ok(manager::build(ManagerState {
             db: db.clone(),
-            admin: Admin {
+            admin: AdminAccount::new(Admin {
                 appid: AppId::new(&credentials.admin_appid)?,
                 key: SecretHash::of(credentials.admin_key.as_bytes()),
-            },
-            clusters,
-            refresh,
-            metrics: Arc::new(move || metrics.render()),
-            openapi: openapi().into(),
-            readiness: Arc::new(move || {
-                let readiness = board.readiness();
-                Readiness {
-                    alive: !readiness.draining,
-                    ready: readiness.ready,
-                    detail: serde_json::from_str(&readiness.to_json()).unwrap_or_default(),
-                }
             }),
+            clusters,
+            refresh: refresh(agent.clone()),
+            lacking: lacking(registry.cloned(), node.to_owned()),
+            resume_after: manager::limits::CREATING_FOR,
+            metrics: {
+                let agent = agent.clone();
+                Arc::new(move || metrics.render() + &tenants::metrics(&agent))
+            },
+            openapi: openapi().into(),
+            readiness: readiness(Arc::clone(&gateway.board), agent.clone()),
             login_limiter: Arc::clone(&gateway.board.logins),
+            denials: Mutex::default(),
             on_loopback,
             cors_origins: cors_origins.to_vec(),
         }))
     }
+}
+
+fn refresh(agent: Agent) -> RefreshHook {
+    Arc::new(move || {
+        let agent = agent.clone();
+        Box::pin(async move { agent.refresh().await.map_err(|err| err.to_string()) })
+    })
+}
+
+/// What the registered nodes have announced. This one has brought it into force by itself before anybody asks.
+fn lacking(registry: Option<Arc<dyn Registry>>, this: String) -> LackingHook {
+    Arc::new(move |generation| {
+        let (registry, this) = (registry.clone(), this.clone());
+        Box::pin(async move {
+            let Some(registry) = registry else { return Ok(Vec::new()) };
+            let nodes = registry.nodes(None).await.map_err(|err| err.to_string())?;
+            let others = nodes.into_iter().filter(|node| node.id != this);
+            let has = |node: &NodeInfo| {
+                let applied = node.applied.as_ref()?;
+                let history = HistoryId::parse(&applied.history)?;
+                Some(Generation { history, number: applied.number })
+            };
+            let lacking = others.filter(|node| !has(node).is_some_and(|applied| applied.includes(generation)));
+            Ok(lacking.map(|node| format!("{} {}", node.kind, node.id)).collect())
+        })
+    })
+}
+
+fn readiness(board: Arc<Board>, agent: Agent) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
+    Arc::new(move || {
+        let readiness = board.readiness();
+        let mut detail: serde_json::Value = serde_json::from_str(&readiness.to_json()).unwrap_or_default();
+        detail["tenants"] = tenants::standing(&agent);
+        Readiness { alive: !readiness.draining, ready: readiness.ready, detail }
+    })
 }
 
 /// `/openapi.json`: the three listeners, from their lists of endpoints.

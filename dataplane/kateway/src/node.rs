@@ -3,22 +3,24 @@
 //! The main thread runs the control plane on a current-thread tokio; the shards have their own threads. Nothing the
 //! shards do waits for it.
 
-use crate::credentials::Credentials;
+use crate::credentials::{self, Credentials};
 use crate::manage::{self, Manage, Surroundings};
+use crate::tenants;
 use agent::{Agent, AgentConfig};
 use anyhow::{Context, Result, anyhow};
 use authdb::AuthDb;
 use daemon::notify::notify;
-use daemon::{Signal, Signals};
+use daemon::{Fault, Signal, Signals, exit, fault};
 use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
 use model::ids::{AppId, Generation};
 use model::{PlainSecret, Snapshot};
-use registry::node_dir::{self, NodeDir};
-use registry::{AppliedGeneration, LocalRegistry, NodeInfo, NodeKind, Registration};
+use registry::node_dir;
+use registry::{AppliedGeneration, LocalRegistry, NodeInfo, NodeKind, Registration, Registry};
+use runtime::crew::Fallen;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -35,6 +37,8 @@ const LAST_ANSWERS: Duration = Duration::from_millis(1500);
 const MANAGER_GRACE: Duration = Duration::from_millis(500);
 /// How often a running drain, or a snapshot on its way to the shards, is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How often is asked whether a shard has fallen.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// The admin's app id.
 const ADMIN_APPID: &str = "admin";
 
@@ -49,6 +53,8 @@ pub struct NodeConfig {
     pub access_log: Option<PathBuf>,
     pub drain_delay: Duration,
     pub drain_limit: Duration,
+    /// Not ready while nobody could say for so long whether the tenants are the newest.
+    pub stale_after: Duration,
 }
 
 /// A Kafka cluster for both planes: the shards' client and the control plane's.
@@ -77,7 +83,7 @@ pub fn shard_count(asked: usize) -> usize {
     if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) }
 }
 
-/// Runs a node until SIGTERM or Ctrl-C. `seed` runs before traffic, `ready` when traffic can come, `hangup` at a SIGHUP,
+/// Runs a node until SIGTERM or Ctrl-C, or until a shard falls. `seed` runs before traffic, `ready` when traffic can come, `hangup` at a SIGHUP,
 /// of which `Break` makes an end, too.
 pub fn run(
     config: NodeConfig,
@@ -103,29 +109,56 @@ async fn live(
     mut hangup: impl FnMut(&Gateway) -> ControlFlow<()>,
 ) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
+    let fault = Fault::of_environment(config.gateway.shard_count)?;
 
     let listeners = Listeners::bind(config.listen_pub, config.listen_sub, config.gateway.shard_count)?;
     let man_listener = manage::bind(config.listen_man).await?;
     let man_addr = man_listener.local_addr()?;
 
     // Held until the process ends: the id is ours so long.
-    let node_dir = node_dir::claim(&config.data_dir)?;
+    let node_dir = node_dir::claim(&config.data_dir);
+    let (node_id, _node_dir) = match node_dir {
+        Ok(node_dir) => (node_dir.id.to_string(), Some(node_dir)),
+        Err(err) => {
+            let err = format!("{:#}", anyhow!(err));
+            tracing::warn!(err, "this node has no place on disk, and another id after each start");
+            (new_secret()?.chars().filter(char::is_ascii_alphanumeric).take(16).collect(), None)
+        }
+    };
     let snapshot_path = config.data_dir.join("snapshot.json");
     let database = config.data_dir.join("gafka.db");
-    let db = agent::disk::open_db(&database.display().to_string(), &snapshot_path)
+    let db = agent::open_db(&database.display().to_string(), &snapshot_path)
         .with_context(|| format!("cannot open the auth DB {}", database.display()))?;
-    let credentials_path = Credentials::path(&config.data_dir);
-    let mut credentials = admin_credentials(&db, &credentials_path).await?;
-    credentials.man = format!("http://{man_addr}");
-
+    let registry = open_registry(&config.data_dir);
     let manage = Manage::connect(&config.clusters)?;
-    seed(Seed { db: &db, manage: &manage, credentials: &mut credentials }).await?;
-    credentials.save(&credentials_path)?;
+    let credentials = {
+        // Processes that start together on one directory make one admin, one demo app and one file.
+        let _alone = credentials::lock(&config.data_dir).await;
+        let path = Credentials::path(&config.data_dir);
+        let (mut credentials, before) = admin_credentials(&db, &path).await?;
+        seed(Seed { db: &db, manage: &manage, credentials: &mut credentials }).await?;
+        if !is_address_of_a_living_node(registry.as_deref(), &credentials.man).await {
+            credentials.man = format!("http://{man_addr}");
+        }
+        match credentials::save_if_new(&credentials, before.as_ref(), &path) {
+            // What is there opens everything all the same.
+            Err(err) if before.is_some() => {
+                tracing::warn!(err = format!("{err:#}"), "credentials file stays as it was")
+            }
+            saved => saved?,
+        }
+        credentials
+    };
 
-    let (applied, applied_seen) = watch::channel(Generation(0));
+    let (applied, applied_seen) = watch::channel(Generation::default());
     let feed = Feed::new(applied);
     let agent = Agent::start(
-        AgentConfig { applied: Some(applied_seen), ..AgentConfig::new(db.clone(), snapshot_path) },
+        AgentConfig {
+            applied: Some(applied_seen),
+            socket_path: Some(agent::socket_path(&config.data_dir)),
+            node: node_id.clone(),
+            ..AgentConfig::new(db.clone(), snapshot_path)
+        },
         feed.publisher(),
     )
     .await;
@@ -141,19 +174,24 @@ async fn live(
         })
         .context("cannot start the shards")?,
     );
-    let registration = register(&config, &node_dir, publish_addr, subscribe_addr, man_addr).map(Arc::new);
+    let info = node_info(&node_id, publish_addr, subscribe_addr, man_addr);
+    let registration = registry.clone().map(|registry| Arc::new(Registration::keep(registry, info)));
     feed.connect(&gateway, registration.as_ref());
 
-    let router = manage.router(&Surroundings {
+    let (router, chores) = manage.router(&Surroundings {
         db: &db,
         agent: &agent,
         gateway: &gateway,
         credentials: &credentials,
+        registry: registry.as_ref(),
+        node: &node_id,
         on_loopback: man_addr.ip().is_loopback(),
         cors_origins: &config.gateway.cors_origins,
     })?;
     let (stop_manager, manager_stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(manager::serve(man_listener, router, async move { drop(manager_stopped.await) }));
+    let chores = tokio::spawn(chores);
+    tokio::spawn(tenants::watch(agent.clone(), Arc::clone(&gateway.board), config.stale_after));
 
     wait_for_a_cluster(&gateway).await;
     if let Some(registration) = &registration {
@@ -165,27 +203,29 @@ async fn live(
         subscribe: format!("http://{subscribe_addr}"),
         manager: format!("http://{man_addr}"),
     };
-    ready(&bound, &credentials);
+    if gateway.fallen().is_empty() {
+        ready(&bound, &credentials);
+    }
 
-    let mut watchdog = tokio::time::interval(Duration::from_millis(250));
+    let mut fallen = std::pin::pin!(fallen(&gateway));
+    let mut fault = std::pin::pin!(fall(&gateway, fault));
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Reload if hangup(&gateway).is_continue() => {}
                 Signal::Reload | Signal::Stop => break,
             },
-            _ = watchdog.tick() => {
-                if gateway.is_finished() {
-                    break; // a shard ended by itself: its panic is told below
-                }
-            }
+            () = &mut fallen => break,
+            () = &mut fault => {}
         }
     }
     let begun = Instant::now();
+    let told = tell_fallen(&gateway, 0);
     notify("STOPPING=1");
     tracing::info!("draining");
     drain(&gateway, registration, begun, config.drain_delay, config.drain_limit).await;
     agent.stop().await;
+    chores.abort();
     drop(stop_manager);
     if tokio::time::timeout(MANAGER_GRACE, server).await.is_err() {
         tracing::warn!("manager requests were still in flight");
@@ -193,13 +233,42 @@ async fn live(
     feed.disconnect();
     let ended = gateway.join();
     db.close().await;
-    match ended {
-        Ok(()) => {
-            tracing::info!(elapsed_ms = begun.elapsed().as_millis() as u64, "drained");
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(panic) => Err(anyhow!(panic)),
+    tell_fallen(&gateway, told);
+    if !gateway.fallen().is_empty() {
+        return Ok(ExitCode::from(exit::FAILED));
     }
+    ended.map_err(|err| anyhow!(err))?;
+    tracing::info!(elapsed_ms = begun.elapsed().as_millis() as u64, "drained");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn fallen(gateway: &Gateway) {
+    while gateway.fallen().is_empty() {
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+/// Tells of each shard that has fallen since the first `told`; how many have by now.
+fn tell_fallen(gateway: &Gateway, told: usize) -> usize {
+    let fallen = gateway.fallen();
+    for Fallen { shard, message } in &fallen[told..] {
+        tracing::error!(
+            shard,
+            panic = message,
+            "a shard panicked: its connections are closed and its groups are not served; this process drains the other \
+             shards and ends with code 1, to be started again"
+        );
+    }
+    fallen.len()
+}
+
+/// What a test asked for. Never ends otherwise.
+async fn fall(gateway: &Gateway, fault: Option<Fault>) {
+    if let Some(Fault::PanicShard(shard)) = fault {
+        tokio::time::sleep(fault::DELAY).await;
+        gateway.make_panic(shard);
+    }
+    std::future::pending().await
 }
 
 /// SIGTERM to the end: say no to new traffic and leave the registry, wait, stop accepting, let what is in flight finish,
@@ -241,7 +310,7 @@ async fn drain_shards(gateway: &Gateway, begun: Instant, delay: Duration, limit:
 async fn wait_for_a_cluster(gateway: &Gateway) {
     let until = Instant::now() + FIRST_CLUSTER_WAIT;
     while Instant::now() < until {
-        if gateway.readiness().ready {
+        if gateway.readiness().ready || !gateway.fallen().is_empty() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -249,10 +318,14 @@ async fn wait_for_a_cluster(gateway: &Gateway) {
     tracing::warn!(readiness = gateway.readiness().reason(), "no cluster can be reached yet; serving all the same");
 }
 
-/// The admin's credentials: from the file, or made up now, in the file before the DB.
-async fn admin_credentials(db: &AuthDb, path: &std::path::Path) -> Result<Credentials> {
-    let mut credentials = Credentials::load(path)?.unwrap_or_default();
-    if credentials.admin_key.is_empty() {
+/// The admin's credentials, and the file as it was: from the file, or made up now, in the file before the DB. The
+/// database has the last word on who the admin is; whoever may write this directory may set it, so a file that was
+/// removed makes a new key, as its error advises.
+async fn admin_credentials(db: &AuthDb, path: &Path) -> Result<(Credentials, Option<Credentials>)> {
+    let before = Credentials::load(path)?;
+    let mut credentials = before.clone().unwrap_or_default();
+    let is_new = credentials.admin_key.is_empty();
+    if is_new {
         credentials.admin_appid = ADMIN_APPID.to_owned();
         credentials.admin_key = new_secret()?;
         credentials.save(path)?;
@@ -260,12 +333,41 @@ async fn admin_credentials(db: &AuthDb, path: &std::path::Path) -> Result<Creden
     let admin = AppId::new(&credentials.admin_appid).context("admin_appid in the credentials file")?;
     let key = PlainSecret::from_text(&credentials.admin_key)
         .ok_or_else(|| anyhow!("admin_key in {} is no usable secret", path.display()))?;
-    // The DB may be away: then the snapshot on disk serves, and the manager says what is wrong.
-    match db.create_admin(&admin, Some(key)).await {
-        Ok(_) => {}
-        Err(err) => tracing::error!(err = %format!("{err:#}"), "cannot write the admin to the auth DB"),
+    let written = match db.create_admin(&admin, Some(key.clone())).await {
+        Ok(None) if is_new => {
+            tracing::warn!(path = %path.display(), "the admin gets a new key, there was no file with the old one");
+            db.reset_admin(&admin, &key).await
+        }
+        Ok(None) if !db.is_admin(admin.as_str(), key.expose().as_bytes()).await.unwrap_or(true) => {
+            tracing::warn!(path = %path.display(), "the key in the file is not the admin's any more");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(err) => Err(err),
+    };
+    // The DB may be away, or its disk full: then the snapshot on disk serves, and the manager says what is wrong.
+    if let Err(err) = written {
+        tracing::error!(err = format!("{:#}", anyhow!(err)), "cannot write the admin to the auth DB");
     }
-    Ok(credentials)
+    Ok((credentials, before))
+}
+
+/// A registry that cannot be used is no reason not to serve.
+fn open_registry(data_dir: &Path) -> Option<Arc<dyn Registry>> {
+    match LocalRegistry::open(&data_dir.join("registry")) {
+        Ok(registry) => Some(Arc::new(registry)),
+        Err(err) => {
+            tracing::warn!(%err, "this node is not registered");
+            None
+        }
+    }
+}
+
+/// Of several processes of one directory, the file names the manager of one that lives.
+async fn is_address_of_a_living_node(registry: Option<&dyn Registry>, url: &str) -> bool {
+    let (Some(registry), Some(address)) = (registry, url.strip_prefix("http://")) else { return false };
+    let nodes = registry.nodes(Some(NodeKind::Kateway)).await.unwrap_or_default();
+    nodes.iter().any(|node| node.addresses.get("man").is_some_and(|man| man == address))
 }
 
 /// A secret as text, of 32 random bytes.
@@ -275,25 +377,12 @@ pub fn new_secret() -> Result<String> {
     Ok(PlainSecret::generate(random).expose().to_owned())
 }
 
-/// Announces the node as long as it is not draining. A registry that cannot be used is no reason not to serve.
-fn register(
-    config: &NodeConfig,
-    node_dir: &NodeDir,
-    publish_addr: SocketAddr,
-    subscribe_addr: SocketAddr,
-    man_addr: SocketAddr,
-) -> Option<Registration> {
-    let registry = match LocalRegistry::open(&config.data_dir.join("registry")) {
-        Ok(registry) => registry,
-        Err(err) => {
-            tracing::warn!(%err, "this node is not registered");
-            return None;
-        }
-    };
+/// What is announced of this node.
+fn node_info(node_id: &str, publish_addr: SocketAddr, subscribe_addr: SocketAddr, man_addr: SocketAddr) -> NodeInfo {
     let addresses = [("pub", publish_addr), ("sub", subscribe_addr), ("man", man_addr)];
-    let info = NodeInfo {
+    NodeInfo {
         kind: NodeKind::Kateway,
-        id: node_dir.id.to_string(),
+        id: node_id.to_owned(),
         zone: "local".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: man_addr.ip().to_string(),
@@ -306,8 +395,7 @@ fn register(
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
         applied: None,
-    };
-    Some(Registration::keep(Arc::new(registry), info))
+    }
 }
 
 /// Snapshots from the agent to the shards, also those that come before the shards run.
@@ -324,11 +412,18 @@ struct FeedState {
     latest: Arc<Snapshot>,
     gateway: Option<Arc<Gateway>>,
     registration: Option<Arc<Registration>>,
+    /// Edition of the snapshot that every shard was last said to have.
+    announced: u64,
 }
 
 impl Feed {
     fn new(applied: watch::Sender<Generation>) -> Feed {
-        let state = Mutex::new(FeedState { latest: Arc::new(Snapshot::empty()), gateway: None, registration: None });
+        let state = Mutex::new(FeedState {
+            latest: Arc::new(Snapshot::empty()),
+            gateway: None,
+            registration: None,
+            announced: 0,
+        });
         Feed { inner: Arc::new(FeedInner { state, applied }) }
     }
 
@@ -375,22 +470,29 @@ impl FeedInner {
             self.applied.send_replace(generation);
             return;
         };
-        gateway.publish_snapshot(&snapshot);
+        let edition = gateway.publish_snapshot(&snapshot);
         let inner = Arc::clone(self);
         tokio::spawn(async move {
-            while gateway.board.applied_generation() < generation.0 && !gateway.is_finished() {
+            while gateway.board.applied_edition() < edition && !gateway.is_finished() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             gateway.board.drop_retired();
-            inner.applied.send_replace(generation);
-            inner.announce(generation);
+            inner.announce(edition, generation);
         });
     }
 
-    /// To whoever asks the registry whether a revocation is in force everywhere.
-    fn announce(&self, generation: Generation) {
-        if let Some(registration) = &self.lock().registration {
-            registration.update_applied(AppliedGeneration { history: String::new(), number: generation.0 });
+    /// To the agent, and to whoever asks the registry whether a revocation is in force everywhere. A task that was
+    /// overtaken by that of a later snapshot has nothing to say any more.
+    fn announce(&self, edition: u64, generation: Generation) {
+        let mut state = self.lock();
+        if edition < state.announced {
+            return;
+        }
+        state.announced = edition;
+        self.applied.send_replace(generation);
+        if let Some(registration) = &state.registration {
+            let Generation { history, number } = generation;
+            registration.update_applied(AppliedGeneration { history: history.to_string(), number });
         }
     }
 }

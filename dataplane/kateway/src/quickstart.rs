@@ -5,6 +5,7 @@ use crate::credentials::Credentials;
 use crate::node::{self, Cluster, NodeConfig, Ready, Seed};
 use anyhow::{Context, Result, anyhow};
 use authdb::{AuthDbError, NewApp, NewTopic};
+use daemon::files;
 use daemon::keys::Value;
 use daemon::logging::{self, LogFilter, LogFormat};
 use daemon::notify::notify;
@@ -68,6 +69,7 @@ pub fn run(flags: Quickstart) -> Result<ExitCode> {
         access_log: flags.access_log.clone(),
         drain_delay: Duration::from_secs(1),
         drain_limit: Duration::from_secs(7),
+        stale_after: Duration::from_secs(24 * 3600),
     };
     let kafka = bootstrap.join(",");
     node::run(
@@ -89,7 +91,7 @@ pub fn run(flags: Quickstart) -> Result<ExitCode> {
 fn data_dir(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
     match asked {
         Some(dir) => {
-            std::fs::create_dir_all(dir)
+            files::make_private_dir(dir)
                 .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
             Ok((dir.to_owned(), None))
         }
@@ -104,7 +106,8 @@ fn data_dir(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>)
 /// The demo app, its topic in Kafka and in the auth DB, and its grant. Doing it again changes nothing.
 async fn make_demo(seed: Seed<'_>, data_dir: &Path) -> Result<()> {
     let Seed { db, manage, credentials } = seed;
-    if credentials.pubkey.is_empty() || credentials.subkey.is_empty() {
+    let is_new = credentials.pubkey.is_empty() || credentials.subkey.is_empty();
+    if is_new {
         credentials.appid = APP.to_owned();
         credentials.topic = TOPIC.to_owned();
         credentials.ver = VERSION.to_owned();
@@ -120,11 +123,21 @@ async fn make_demo(seed: Seed<'_>, data_dir: &Path) -> Result<()> {
         PlainSecret::from_text(text).ok_or_else(|| anyhow!("a secret in the credentials file is unusable"))
     };
     let (publish, subscribe) = (secret(&credentials.pubkey)?, secret(&credentials.subkey)?);
-    let new = NewApp { id: app.clone(), cluster: cluster.clone(), publish: Some(publish), subscribe: Some(subscribe) };
-    match db.create_app(new).await {
-        Ok(_) | Err(AuthDbError::AppExists(_)) => {}
-        Err(err) => return Err(err).context("cannot make the demo app"),
-    }
+    let new = NewApp {
+        id: app.clone(),
+        cluster: cluster.clone(),
+        publish: Some(publish.clone()),
+        subscribe: Some(subscribe.clone()),
+        // The demo's topic is taken as it is found, whoever made it.
+        reuse: true,
+    };
+    let made = match db.create_app(new).await {
+        // The file with its secrets was removed: it has others from now on.
+        Err(AuthDbError::AppExists(_)) if is_new => db.reset_secrets(&app, &publish, &subscribe).await,
+        Ok(_) | Err(AuthDbError::AppExists(_)) => Ok(()),
+        Err(err) => Err(err),
+    };
+    made.context("cannot make the demo app")?;
     let physical = physical_topic(&app, &topic, &ver);
     manage
         .ensure_topic(CLUSTER, &physical, PARTITIONS, REPLICAS_MAX)
@@ -142,7 +155,7 @@ async fn make_demo(seed: Seed<'_>, data_dir: &Path) -> Result<()> {
         retention_bytes: None,
     };
     match db.create_topic(row).await {
-        Ok(_) | Err(AuthDbError::TopicExists { .. }) => {}
+        Ok(_) | Err(AuthDbError::TopicExists { .. } | AuthDbError::TopicBusy { .. }) => {}
         Err(err) => return Err(err).context("cannot register the demo topic"),
     }
     // An owner reads its own topics: that is the demo's grant.

@@ -4,6 +4,7 @@ use crate::config::{ClusterKeys, Driver, Settings};
 use crate::node::{self, Cluster, NodeConfig};
 use anyhow::{Context, Result};
 use daemon::brokers::{self, Tls};
+use daemon::files;
 use gateway::{ClusterSpec, GatewayConfig};
 use kafka_admin::AdminTls;
 use kafka_client::{ClientConfig, Mechanism, Sasl, Security};
@@ -37,7 +38,7 @@ pub fn run(flags: daemon::Serve<Settings>) -> Result<ExitCode> {
 }
 
 fn node_config(settings: &Settings) -> Result<NodeConfig> {
-    fs::create_dir_all(&settings.data_dir)
+    files::make_private_dir(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
     let clusters = settings
         .clusters
@@ -71,6 +72,7 @@ fn node_config(settings: &Settings) -> Result<NodeConfig> {
         access_log: settings.access_log.clone(),
         drain_delay: settings.drain_delay,
         drain_limit: settings.drain_limit,
+        stale_after: settings.stale_after,
     })
 }
 
@@ -198,6 +200,7 @@ mod tests {
         ("limits.connections_per_app", "13", "", |built| built.node.gateway.connections_per_app.to_string(), "13"),
         ("drain.delay", "'2s'", "", |built| format!("{:?}", built.node.drain_delay), "2s"),
         ("drain.limit", "'3s'", "", |built| format!("{:?}", built.node.drain_limit), "3s"),
+        ("tenants.stale_after", "'4s'", "", |built| format!("{:?}", built.node.stale_after), "4s"),
         (
             "log.level",
             "'warn,kateway=debug'",

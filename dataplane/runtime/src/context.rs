@@ -4,12 +4,16 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use crate::pool::BufferPool;
 use crate::shard::Driver;
 use crate::task::Registry;
 use crate::time::Yielder;
+
+/// Hears of every panic of a shard, at once and on its thread.
+pub(crate) type PanicWatch = dyn Fn(&(dyn Any + Send)) + Send + Sync;
 
 /// Per shard. Never leaves its thread.
 pub(crate) struct Shard {
@@ -22,6 +26,7 @@ pub(crate) struct Shard {
     /// The first panic of any task; ends the shard.
     pub panic: RefCell<Option<Box<dyn Any + Send>>>,
     pub main: RefCell<Option<Waker>>,
+    panicked: Arc<PanicWatch>,
 }
 
 thread_local! {
@@ -29,7 +34,7 @@ thread_local! {
 }
 
 impl Shard {
-    pub fn new(driver: Driver) -> Rc<Shard> {
+    pub fn new(driver: Driver, panicked: Arc<PanicWatch>) -> Rc<Shard> {
         Rc::new(Shard {
             driver,
             tasks: Registry::default(),
@@ -38,11 +43,13 @@ impl Shard {
             closing: Cell::new(false),
             panic: RefCell::new(None),
             main: RefCell::new(None),
+            panicked,
         })
     }
 
-    /// A task panicked: remember why and let `main`'s supervisor end the shard.
+    /// Something here panicked: tell it, remember why and let `main`'s supervisor end the shard.
     pub fn fail(&self, payload: Box<dyn Any + Send>) {
+        (self.panicked)(&*payload);
         self.panic.borrow_mut().get_or_insert(payload);
         if let Some(waker) = self.main.borrow().as_ref() {
             waker.wake_by_ref();

@@ -12,11 +12,13 @@
 //!   other threads only when its run queue is empty; a task that wakes itself keeps it full for ever.
 //! - **Race and drop only [`net::Stream::readable`].** A dropped read may already have taken bytes from the socket.
 //! - **An idle connection holds no buffer**: await `readable`, then take one from the [`pool`].
-//! - **A task's panic ends its shard**: our own broken invariant, and `join` on the shard's thread returns it.
+//! - **A task's panic ends its shard**: our own broken invariant. `join` on the shard's thread returns it, and the
+//!   [`crew`] tells it at once.
 
 pub mod budget;
 pub mod clock;
 mod context;
+pub mod crew;
 pub mod descriptors;
 pub mod limits;
 pub mod mailbox;

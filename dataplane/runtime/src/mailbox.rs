@@ -55,6 +55,12 @@ impl<T> Shared<T> {
             ring(&self.doorbell);
         }
     }
+
+    /// Drops what nobody will receive. Values often carry what their senders wait for (reply mailboxes, reservations,
+    /// sockets): free them now.
+    fn empty(&self) {
+        while self.queue.pop().is_some() {}
+    }
 }
 
 /// Why a value was not taken; it comes back.
@@ -96,6 +102,11 @@ impl<T> Sender<T> {
         }
         self.shared.queue.push(value).map_err(TrySendError::Full)?;
         self.shared.wake();
+        // The receiver may have left since the first look, and emptied the queue before our push. One of the two sees
+        // the other, by the fence in `wake` and the one in the receiver's drop: nothing lies in the queue for ever.
+        if self.shared.receiver_gone.load(Ordering::Relaxed) {
+            self.shared.empty();
+        }
         Ok(())
     }
 
@@ -207,8 +218,8 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.shared.receiver_gone.store(true, Ordering::Release);
-        // Values often carry what their senders wait for (reply mailboxes, reservations): free them now.
-        while self.shared.queue.pop().is_some() {}
+        fence(Ordering::SeqCst);
+        self.shared.empty();
     }
 }
 

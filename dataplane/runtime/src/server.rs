@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::crew::Roll;
 use crate::mailbox::Sender;
 use crate::net::Listener;
 use crate::notify::Notify;
@@ -55,9 +56,10 @@ impl Crowd {
 
     /// Where a fresh connection of this shard belongs: to the shard with the fewest, if this one has clearly more
     /// (SO_REUSEPORT is lumpy for few fat connections).
-    fn target(&self, shard: usize) -> usize {
+    fn target(&self, shard: usize, roll: &Roll) -> usize {
         let mine = self.of(shard);
-        let least = (0..self.counts.len()).min_by_key(|other| self.of(*other)).unwrap_or(shard);
+        let alive = (0..self.counts.len()).filter(|other| !roll.has_fallen(*other));
+        let least = alive.min_by_key(|other| self.of(*other)).unwrap_or(shard);
         let fewest = self.of(least);
         if mine > fewest + (fewest / 4).max(1) { least } else { shard }
     }
@@ -67,19 +69,20 @@ impl Crowd {
 pub struct Placement<T> {
     shard: usize,
     crowd: Crowd,
+    roll: Roll,
     /// By shard: where a fresh connection is handed over.
     adopt: Vec<Sender<Fresh<T>>>,
 }
 
 impl<T: Send> Placement<T> {
-    pub fn new(shard: usize, crowd: Crowd, adopt: Vec<Sender<Fresh<T>>>) -> Placement<T> {
-        Placement { shard, crowd, adopt }
+    pub fn new(shard: usize, crowd: Crowd, roll: Roll, adopt: Vec<Sender<Fresh<T>>>) -> Placement<T> {
+        Placement { shard, crowd, roll, adopt }
     }
 
     /// Hands the connection to another shard, or gives it back to be served here. It is counted either way; whoever serves
     /// it calls [`Crowd::leave`] at its end.
     pub fn place(&self, mut fresh: Fresh<T>) -> Option<Fresh<T>> {
-        let target = self.crowd.target(self.shard);
+        let target = self.crowd.target(self.shard, &self.roll);
         if target != self.shard {
             self.crowd.join(target);
             match self.adopt[target].try_send(fresh) {
@@ -128,7 +131,7 @@ mod tests {
         let crowd = Crowd::new(2);
         let (to_first, _first) = mailbox(8);
         let (to_second, mut second) = mailbox(1);
-        let placement = Placement::new(0, crowd.clone(), vec![to_first, to_second]);
+        let placement = Placement::new(0, crowd.clone(), Roll::new(2), vec![to_first, to_second]);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let fresh = |tag: u8| {
             let stream = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
@@ -143,5 +146,17 @@ mod tests {
         crowd.leave(1);
         assert!(placement.place(fresh(6)).is_some(), "a full mailbox refuses: it is served here");
         assert_eq!((crowd.of(0), crowd.of(1)), (4, 0));
+    }
+
+    #[test]
+    fn a_shard_that_has_fallen_is_handed_nothing_though_it_has_the_fewest() {
+        let (crowd, roll) = (Crowd::new(3), Roll::new(3));
+        for _ in 0..5 {
+            crowd.join(0);
+            crowd.join(2);
+        }
+        assert_eq!(crowd.target(0, &roll), 1);
+        roll.note(1, &"broken");
+        assert_eq!(crowd.target(0, &roll), 0);
     }
 }

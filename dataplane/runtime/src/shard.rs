@@ -16,14 +16,14 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::str::FromStr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::thread::JoinHandle;
 
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
-use crate::context::{self, Shard};
+use crate::context::{self, PanicWatch, Shard};
 use crate::limits::{CLOSING_ROUNDS_MAX, COMPLETIONS_PER_ENTRY, RING_ENTRIES_DEFAULT, RING_ENTRIES_MIN};
 
 /// Environment variable that forces a driver: `coop`, `uring` or `epoll`. `ShardOptions::force` wins over it.
@@ -106,6 +106,21 @@ where
     F: Future + 'static,
     F::Output: Send + 'static,
 {
+    spawn_watched(options, |_| {}, main)
+}
+
+/// The same; `panicked` hears of each panic when it happens, while the shard's sockets are still open.
+pub(crate) fn spawn_watched<M, F>(
+    options: ShardOptions,
+    panicked: impl Fn(&(dyn Any + Send)) + Send + Sync + 'static,
+    main: M,
+) -> io::Result<JoinHandle<F::Output>>
+where
+    M: FnOnce(Driver) -> F + Send + 'static,
+    F: Future + 'static,
+    F::Output: Send + 'static,
+{
+    let panicked: Arc<PanicWatch> = Arc::new(panicked);
     let (started, starting) = mpsc::sync_channel::<io::Result<()>>(1);
     let thread = std::thread::Builder::new().name(options.name.clone()).spawn(move || {
         pin_thread(&options);
@@ -113,7 +128,12 @@ where
             Ok((runtime, driver)) => {
                 tracing::info!(shard = %options.name, cpu = ?options.cpu, %driver, "shard started");
                 let _ = started.send(Ok(()));
-                run(runtime, Shard::new(driver), main)
+                let shard = Shard::new(driver, Arc::clone(&panicked));
+                // The driver itself may panic, outside of every task.
+                catch_unwind(AssertUnwindSafe(|| run(runtime, shard, main))).unwrap_or_else(|payload| {
+                    panicked(&*payload);
+                    resume_unwind(payload)
+                })
             }
             Err(err) => {
                 let _ = started.send(Err(err));
@@ -215,28 +235,33 @@ where
     M: FnOnce(Driver) -> F,
     F: Future + 'static,
 {
-    let outcome = match catch_unwind(AssertUnwindSafe(|| Box::pin(main(shard.driver)))) {
-        Err(payload) => Err(payload),
+    let mut value = None;
+    match catch_unwind(AssertUnwindSafe(|| Box::pin(main(shard.driver)))) {
+        Err(payload) => shard.fail(payload),
         Ok(mut future) => {
             poll_fn(|cx| {
                 match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-                    Ok(Poll::Ready(value)) => return Poll::Ready(Ok(value)),
+                    Ok(Poll::Ready(ended)) => value = Some(ended),
                     Ok(Poll::Pending) => {}
-                    Err(payload) => return Poll::Ready(Err(payload)),
+                    Err(payload) => shard.fail(payload),
                 }
-                if let Some(payload) = shard.panic.borrow_mut().take() {
-                    return Poll::Ready(Err(payload));
+                if value.is_some() || shard.panic.borrow().is_some() {
+                    return Poll::Ready(());
                 }
                 *shard.main.borrow_mut() = Some(cx.waker().clone());
                 Poll::Pending
             })
-            .await
+            .await;
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
+                shard.fail(payload);
+            }
         }
-    };
+    }
     close(&shard).await;
-    match shard.panic.borrow_mut().take() {
-        Some(payload) if outcome.is_ok() => Err(payload),
-        _ => outcome,
+    match (shard.panic.borrow_mut().take(), value) {
+        (None, Some(value)) => Ok(value),
+        (Some(payload), _) => Err(payload),
+        (None, None) => unreachable!("main ended with a value or by a panic"),
     }
 }
 

@@ -165,7 +165,10 @@ impl<F: Future> Future for Supervised<F> {
                 }
             }
         };
-        future.set(None);
+        // What the future owns may panic while it is dropped; its shard must still close everything else.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+            entry.shard.fail(payload);
+        }
         *life = None;
         Poll::Ready(outcome)
     }

@@ -1,10 +1,11 @@
 //! One proxy process from start to end. The main thread tells, asks and drains; the shards have their own threads.
 
 use crate::settings::{Driver, Settings};
-use anyhow::{Context, Result, anyhow};
-use daemon::{Ops, Process, Readiness, Signals};
+use anyhow::{Context, Result};
+use daemon::{Fault, Ops, Process, Readiness, Signals, exit, fault};
 use router::topology::Address;
 use router::{Listen, Proxy, ProxyConfig};
+use runtime::crew::Fallen;
 use runtime::net::tls::{ClientCert, ClientTls, ServerTls};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 const FIRST_BROKER_WAIT: Duration = Duration::from_secs(5);
 /// How often a drain, or a broker that is to answer, is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often is asked whether a shard has fallen.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// After the drain limit, closed connections get so long.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -26,19 +29,26 @@ pub fn run(process: Process<Settings>) -> Result<ExitCode> {
 async fn live(mut process: Process<Settings>) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let settings = process.settings().clone();
-    let proxy = Arc::new(Proxy::start(proxy_config(&settings)?).context("cannot start the proxy")?);
+    let config = proxy_config(&settings)?;
+    let fault = Fault::of_environment(config.shard_count)?;
+    let proxy = Arc::new(Proxy::start(config).context("cannot start the proxy")?);
     let ops = operators_port(&proxy).serve(settings.ops()).await;
     let ops = ops.with_context(|| format!("cannot listen on the operator's port {}", settings.ops()))?;
     wait_for_a_broker(&proxy).await;
-    process.ready(&[("bootstrap", proxy.bootstrap().to_string()), ("ops", format!("http://{}", ops.address))]);
+    if proxy.fallen().is_empty() {
+        process.ready(&[("bootstrap", proxy.bootstrap().to_string()), ("ops", format!("http://{}", ops.address))]);
+    }
     tokio::select! {
         () = process.until_stopped(&mut signals, |live| reload(&proxy, live)) => {}
-        () = ended(&proxy) => {} // by itself: its panic is told below
+        () = fallen(&proxy) => {}
+        () = fall(&proxy, fault) => {}
     }
+    let told = tell_fallen(&proxy, 0);
     drain(&proxy, &settings).await;
     drop(ops);
-    proxy.join().map_err(|panic| anyhow!(panic))?;
-    Ok(ExitCode::SUCCESS)
+    let ended = proxy.join();
+    tell_fallen(&proxy, told);
+    Ok(ExitCode::from(if ended.is_ok() { exit::OK } else { exit::FAILED }))
 }
 
 fn operators_port(proxy: &Arc<Proxy>) -> Ops {
@@ -54,7 +64,7 @@ fn operators_port(proxy: &Arc<Proxy>) -> Ops {
 
 async fn wait_for_a_broker(proxy: &Proxy) {
     let until = Instant::now() + FIRST_BROKER_WAIT;
-    while !proxy.unready().is_empty() && !proxy.is_finished() {
+    while !proxy.unready().is_empty() && proxy.fallen().is_empty() {
         if Instant::now() >= until {
             tracing::warn!(reasons = proxy.unready().join("; "), "no broker has answered yet");
             return;
@@ -63,10 +73,33 @@ async fn wait_for_a_broker(proxy: &Proxy) {
     }
 }
 
-async fn ended(proxy: &Proxy) {
-    while !proxy.is_finished() {
-        tokio::time::sleep(Duration::from_millis(250)).await;
+async fn fallen(proxy: &Proxy) {
+    while proxy.fallen().is_empty() {
+        tokio::time::sleep(WATCH_EVERY).await;
     }
+}
+
+/// Tells of each shard that has fallen since the first `told`; how many have by now.
+fn tell_fallen(proxy: &Proxy, told: usize) -> usize {
+    let fallen = proxy.fallen();
+    for Fallen { shard, message } in &fallen[told..] {
+        tracing::error!(
+            shard,
+            panic = message,
+            "a shard panicked: its connections are closed; this process drains the other shards and ends with code 1, to \
+             be started again"
+        );
+    }
+    fallen.len()
+}
+
+/// What a test asked for. Never ends otherwise.
+async fn fall(proxy: &Proxy, fault: Option<Fault>) {
+    if let Some(Fault::PanicShard(shard)) = fault {
+        tokio::time::sleep(fault::DELAY).await;
+        proxy.make_panic(shard);
+    }
+    std::future::pending().await
 }
 
 /// SIGTERM to the end: say no to new traffic, wait, stop accepting, answer what was asked, end the rest.

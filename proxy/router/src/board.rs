@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use runtime::crew::Roll;
 use runtime::net::tls::{ClientTls, ServerTls};
 use runtime::server::Crowd;
 
@@ -15,6 +16,8 @@ use crate::topology::{Learned, Topology};
 /// One per process.
 pub struct Board {
     pub crowd: Crowd,
+    /// Shards that ended by a panic.
+    pub roll: Roll,
     topology: Mutex<Arc<Topology>>,
     /// Grows with every change of the topology.
     learned: AtomicU64,
@@ -34,6 +37,7 @@ impl Board {
     pub fn new(shard_count: usize, tls: Option<ServerTls>, upstream_tls: Option<ClientTls>) -> Board {
         Board {
             crowd: Crowd::new(shard_count),
+            roll: Roll::new(shard_count),
             topology: Mutex::default(),
             learned: AtomicU64::new(0),
             unready: Mutex::new(vec!["no broker has answered yet".to_owned()]),
@@ -66,7 +70,12 @@ impl Board {
 
     /// Why there should be no traffic; empty when there may be.
     pub fn unready(&self) -> Vec<String> {
-        if self.is_draining() { vec!["draining".to_owned()] } else { lock(&self.unready).clone() }
+        let mut reasons = self.roll.reasons();
+        match self.is_draining() {
+            true => reasons.push("draining".to_owned()),
+            false => reasons.extend_from_slice(&lock(&self.unready)),
+        }
+        reasons
     }
 
     pub fn set_unready(&self, reasons: Vec<String>) {

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
+use runtime::crew::{Crew, Fallen};
 use runtime::mailbox::{Sender, TrySendError, mailbox};
 use runtime::net::tls::{ClientTls, ServerTls};
-use runtime::{Driver, ShardOptions, spawn_shard};
+use runtime::{Driver, ShardOptions};
 
 use crate::board::Board;
 use crate::config::ProxyConfig;
@@ -29,7 +29,7 @@ pub struct Proxy {
     board: Arc<Board>,
     metrics: Arc<ProxyMetrics>,
     control: Vec<Sender<Control>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    crew: Crew,
 }
 
 impl Proxy {
@@ -47,7 +47,7 @@ impl Proxy {
         let config = Arc::new(config);
         let (adopt, adopted): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(ADOPT_DEPTH)).unzip();
         let (control, told): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(CONTROL_DEPTH)).unzip();
-        let mut threads = Vec::with_capacity(shard_count);
+        let crew = Crew::new(board.roll.clone());
         let inboxes = adopted.into_iter().zip(told);
         for (id, (shard_listeners, (adopted, told))) in listeners.by_shard.into_iter().zip(inboxes).enumerate() {
             let parts = ShardParts {
@@ -64,12 +64,12 @@ impl Proxy {
             };
             let (cpu, force) = (config.pin.then_some(id), config.driver);
             let options = ShardOptions { cpu, force, ..ShardOptions::named(format!("proxy-{id}")) };
-            threads.push(spawn_shard(options, move |driver: Driver| {
+            crew.start(options, move |driver: Driver| {
                 tracing::info!(shard = id, %driver, "shard runs");
                 shard::run(parts)
-            })?);
+            })?;
         }
-        Ok(Proxy { bootstrap: listeners.bootstrap, board, metrics, control, threads: Mutex::new(threads) })
+        Ok(Proxy { bootstrap: listeners.bootstrap, board, metrics, control, crew })
     }
 
     /// Where clients begin.
@@ -120,24 +120,22 @@ impl Proxy {
 
     /// True when every shard has ended.
     pub fn is_finished(&self) -> bool {
-        self.lock_threads().iter().all(JoinHandle::is_finished)
+        self.crew.is_finished()
+    }
+
+    /// Shards that ended by a panic, in the order they did. The others serve on; whoever runs this proxy is to drain it.
+    pub fn fallen(&self) -> Vec<Fallen> {
+        self.crew.fallen()
+    }
+
+    /// Makes a shard panic, for tests of what follows.
+    pub fn make_panic(&self, shard: usize) {
+        let _ = self.control[shard].try_send(Control::Panic);
     }
 
     /// Waits for the shards; the error names one that panicked.
-    pub fn join(&self) -> Result<(), String> {
-        let threads = std::mem::take(&mut *self.lock_threads());
-        for (id, thread) in threads.into_iter().enumerate() {
-            thread.join().map_err(|panic| {
-                let words = panic.downcast_ref::<String>().map(String::as_str);
-                let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-                format!("shard {id} panicked: {words}")
-            })?;
-        }
-        Ok(())
-    }
-
-    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn join(&self) -> Result<(), Fallen> {
+        self.crew.join()
     }
 
     fn tell(&self, what: Control) {

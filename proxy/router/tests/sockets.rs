@@ -50,9 +50,13 @@ fn read_frame(socket: &mut TcpStream, frame: &mut Vec<u8>) -> Option<[u8; 4]> {
 }
 
 fn proxy(broker: SocketAddr) -> Proxy {
+    proxy_of(1, broker)
+}
+
+fn proxy_of(shard_count: usize, broker: SocketAddr) -> Proxy {
     let listen = Listen::Ports { bootstrap: SocketAddr::from(([127, 0, 0, 1], 0)), base: 0, width: 1 };
     let bootstrap = vec![Address { host: broker.ip().to_string(), port: broker.port() }];
-    Proxy::start(ProxyConfig { listen, bootstrap, ..ProxyConfig::default() }).expect("a proxy")
+    Proxy::start(ProxyConfig { shard_count, listen, bootstrap, ..ProxyConfig::default() }).expect("a proxy")
 }
 
 fn request(correlation_id: u32) -> Vec<u8> {
@@ -100,6 +104,43 @@ fn a_drain_that_is_announced_still_serves_who_comes_and_one_that_began_ends_betw
     }
     assert!(proxy.is_finished());
     proxy.join().expect("no shard panicked");
+}
+
+#[test]
+fn when_a_shard_panics_the_proxy_says_which_serves_with_the_others_and_drains() {
+    let (broker, _) = broker(10);
+    for shard in 0..2 {
+        let proxy = proxy_of(2, broker);
+        let mut before: Vec<TcpStream> = (0..16).map(|_| connect(&proxy)).collect();
+        before.iter_mut().for_each(|client| ask(client, 10).expect("an answer"));
+        proxy.make_panic(shard);
+        let until = Instant::now() + SOON;
+        while proxy.fallen().is_empty() {
+            assert!(Instant::now() < until, "it falls");
+            thread::sleep(Duration::from_millis(1));
+        }
+        let why = format!("shard {shard} has failed");
+        assert!(proxy.unready().contains(&why), "{:?}", proxy.unready());
+        let served = loop {
+            let served = before.iter_mut().filter_map(|client| ask(client, 10).ok()).count();
+            if served < before.len() || Instant::now() > until {
+                break served;
+            }
+        };
+        assert!((1..16).contains(&served), "{served} of 16 are still served");
+        for _ in 0..50 {
+            ask(&mut connect(&proxy), 10).expect("the other shard serves who comes");
+        }
+        proxy.announce_drain();
+        assert_eq!(proxy.unready(), [why.as_str(), "draining"]);
+        proxy.drain();
+        while !proxy.is_finished() {
+            assert!(Instant::now() < until, "the other shard drains");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let fallen = proxy.join().expect_err("a shard panicked");
+        assert_eq!(fallen.to_string(), format!("shard {shard} panicked: this shard was told to panic"));
+    }
 }
 
 #[test]

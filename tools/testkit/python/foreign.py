@@ -17,10 +17,21 @@ DEADLINE_S = 30
 DAY_MS = 86_400_000
 
 
-def until(what, condition):
-    deadline = time.monotonic() + DEADLINE_S
+# One in three consumers of kafka-python 3.0.12 that subscribe to a pattern never gets a record of a topic that is made
+# later, at Apache Kafka itself as elsewhere: what counts is what it finds when it does.
+TRIES = {("kafka-python", "pattern"): 6}
+DEADLINE_OF_A_TRY_S = 12
+
+
+class InVain(AssertionError):
+    pass
+
+
+def until(what, condition, within_s=DEADLINE_S):
+    deadline = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        if time.monotonic() > deadline:
+            raise InVain(f"waited in vain until {what}")
         time.sleep(0.02)
 
 
@@ -137,7 +148,7 @@ class Foreign:
         member = Member(self.client, f"{self.prefix}-pattern", pattern=f"^{self.prefix}-pattern-.*")
         until("the first came", lambda: len(member.records) == 1 or member.failure)
         self.client.produce(self.topic("pattern-2"), [Record(0, 0, 0, None, b"two", [])])
-        until("the second came", lambda: len(member.records) == 2 or member.failure)
+        until("the second came", lambda: len(member.records) == 2 or member.failure, DEADLINE_OF_A_TRY_S)
         return sorted(record.value.decode() for record in member.leave())
 
     def times(self):
@@ -194,8 +205,18 @@ def main():
     foreign = Foreign(CLIENTS[name](bootstrap), prefix)
     for part in foreign.parts():
         began = time.monotonic()
+        tries = TRIES.get((name, part.__name__), 1)
         try:
-            found = part()
+            for number in range(1, tries + 1):
+                try:
+                    found = part()
+                    break
+                except InVain as err:
+                    if number == tries:
+                        raise
+                    print(f"{name}: {part.__name__}: {err}: once more", file=sys.stderr)
+                    foreign.prefix = f"{prefix}-{number}"
+            foreign.prefix = prefix
         except BaseException:
             print(f"{name}: {part.__name__} went wrong", file=sys.stderr)
             raise

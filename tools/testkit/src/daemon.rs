@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::kafka::disk::Disk;
 use crate::limits::DAEMON_READY_WITHIN;
 use crate::process::{Process, scratch_dir, tethered};
 
@@ -99,6 +100,11 @@ impl Daemon {
 
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// From now on it can append nothing to what lies on this disk.
+    pub fn fill(&mut self, disk: &Disk) -> Result<()> {
+        disk.fill(&mut self.process)
     }
 
     pub fn is_running(&mut self) -> bool {

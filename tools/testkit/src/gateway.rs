@@ -130,6 +130,11 @@ impl Gateway {
 impl Quickstart {
     /// On free ports, with its data in `data_dir`, and more arguments (`["--bootstrap", "…"]`).
     pub fn start(data_dir: &Path, more: &[&str]) -> Result<Self> {
+        Self::start_with(data_dir, more, &[])
+    }
+
+    /// The same with environment variables.
+    pub fn start_with(data_dir: &Path, more: &[&str], env: &[(&str, &str)]) -> Result<Self> {
         let mut args: Vec<OsString> = vec!["quickstart".into(), "--json".into(), "--data-dir".into(), data_dir.into()];
         for listener in ["--pub", "--sub", "--man", "--kafka"] {
             let given = more.contains(&listener) || (listener == "--kafka" && more.contains(&"--bootstrap"));
@@ -138,7 +143,7 @@ impl Quickstart {
             }
         }
         args.extend(more.iter().map(Into::into));
-        let gateway = Gateway::from_daemon(Daemon::start("kateway", args)?, data_dir)?;
+        let gateway = Gateway::from_daemon(Daemon::start_with("kateway", &args, env)?, data_dir)?;
         Ok(Self {
             kafka: gateway.field("kafka")?,
             demo: Tenant {

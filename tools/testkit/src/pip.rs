@@ -82,15 +82,15 @@ impl Wheels {
         let requirements = requirements(self.packages, locked);
         let basis = cache::hex(&Sha256::digest(&requirements));
         let make = |venv: &Path| {
-            step("installing Python clients into a virtual environment", || install(&python, dir, venv, &requirements))
+            step("installing Python packages into a virtual environment", || install(&python, dir, venv, &requirements))
         };
         if let Made::Anew(why) = seal::made(&venv, &basis, make)? {
-            say(&format!("  the Python clients were installed again: {why}"));
+            say(&format!("  the Python packages were installed again: {why}"));
         }
         let mut works = tethered(venv.join("bin/python"));
         works.args(["-I", "-B", "-c", &format!("import {}", self.modules)]);
         if let Err(why) = run(works, ASK_WITHIN) {
-            say(&format!("  the Python clients are installed again: they do not start: {why:#}"));
+            say(&format!("  the Python packages are installed again: they do not start: {why:#}"));
             remove_if_there(&venv)?;
             seal::made(&venv, &basis, make)?;
         }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use authdb::{AppUpdate, AuthDb, NewApp, NewTopic, TopicUpdate};
+use authdb::{AppUpdate, AuthDb, NewApp, NewTopic, Rotation, TopicUpdate};
 use model::doc::GrantDoc;
 use model::ids::{AppId, ClusterName, PhysicalTopic, TopicName, TopicVersion};
 use model::scram::{Mechanism, client_proof};
@@ -56,9 +56,9 @@ pub async fn fill(db: &AuthDb) {
         ("gone", "main", GONE_PUBLISH, GONE_SUBSCRIBE),
     ] {
         let (publish, subscribe) = (Some(secret(publish)), Some(secret(subscribe)));
-        db.create_app(NewApp { id: id(app), cluster: cluster(at), publish, subscribe }).await.unwrap();
+        db.create_app(NewApp { id: id(app), cluster: cluster(at), publish, subscribe, reuse: false }).await.unwrap();
     }
-    db.rotate_secret(&id("shop"), Side::Publish, Some(secret(SHOP_PUBLISH))).await.unwrap();
+    db.rotate_secret(&id("shop"), Side::Publish, Some(secret(SHOP_PUBLISH)), Rotation::Ordinary).await.unwrap();
     db.update_app(&id("gone"), AppUpdate { enabled: Some(false), ..AppUpdate::default() }).await.unwrap();
 
     db.create_topic(topic("shop", "orders", "v1")).await.unwrap();

@@ -1,4 +1,4 @@
-//! CreateTopics, then waiting until every broker shows the topic.
+//! CreateTopics, then waiting until every broker shows the topic; or only asking whether it could be made.
 
 use kafka_wire::cold::types::CreateTopicsRequest;
 use kafka_wire::cold::types::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -12,7 +12,7 @@ use crate::{AdminError, KafkaAdmin, NewTopic};
 pub(crate) async fn run(admin: &KafkaAdmin, topic: &NewTopic) -> Result<(), AdminError> {
     let mut patience = Patience::new(admin);
     loop {
-        let response = match ask(admin, patience.controller(), request(topic)).await {
+        let response = match ask(admin, patience.controller(), request(topic, false)).await {
             Ok(ResponseKind::CreateTopics(response)) => response,
             Ok(_) => return Err(unusable("CreateTopics")),
             Err(err) => {
@@ -36,7 +36,32 @@ pub(crate) async fn run(admin: &KafkaAdmin, topic: &NewTopic) -> Result<(), Admi
     describe_topic::until_visible(admin, &topic.name, topic.partitions).await
 }
 
-fn request(topic: &NewTopic) -> RequestKind {
+/// Asks whether the topic could be made now; nothing is.
+pub(crate) async fn check(admin: &KafkaAdmin, topic: &NewTopic) -> Result<(), AdminError> {
+    let mut patience = Patience::new(admin);
+    loop {
+        let response = match ask(admin, patience.controller(), request(topic, true)).await {
+            Ok(ResponseKind::CreateTopics(response)) => response,
+            Ok(_) => return Err(unusable("CreateTopics")),
+            Err(err) => {
+                patience.after_lost(err).await?;
+                continue;
+            }
+        };
+        let result = response.topics.into_iter().find(|t| t.name.as_str() == topic.name);
+        let result = result.ok_or_else(|| unusable("CreateTopics"))?;
+        match ErrorCode(result.error_code) {
+            ErrorCode::NONE => return Ok(()),
+            ErrorCode::INVALID_REPLICATION_FACTOR => {
+                let brokers = describe_topic::broker_count(admin).await?;
+                return Err(AdminError::InvalidReplicationFactor { asked: topic.replicas, brokers });
+            }
+            code => patience.after_code(code, result.error_message.as_deref(), &topic.name).await?,
+        }
+    }
+}
+
+fn request(topic: &NewTopic, validate_only: bool) -> RequestKind {
     let configs = topic
         .configs
         .iter()
@@ -46,5 +71,6 @@ fn request(topic: &NewTopic) -> RequestKind {
         .with_num_partitions(topic.partitions)
         .with_replication_factor(topic.replicas)
         .with_configs(configs.collect());
-    RequestKind::CreateTopics(CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(TIMEOUT_MS))
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(TIMEOUT_MS);
+    RequestKind::CreateTopics(request.with_validate_only(validate_only))
 }

@@ -110,10 +110,17 @@ async fn first_behind(
 }
 
 pub(crate) async fn broker_count(admin: &KafkaAdmin) -> Result<usize, AdminError> {
+    broker_ids(admin).await.map(|ids| ids.len())
+}
+
+/// Those that are up.
+pub(crate) async fn broker_ids(admin: &KafkaAdmin) -> Result<Vec<i32>, AdminError> {
     let mut patience = Patience::new(admin);
     loop {
         match metadata(admin, Target::Any, None, REQUEST_TIMEOUT).await {
-            Ok(response) if !response.brokers.is_empty() => return Ok(response.brokers.len()),
+            Ok(response) if !response.brokers.is_empty() => {
+                return Ok(response.brokers.iter().map(|broker| broker.node_id.0).collect());
+            }
             Ok(_) => patience.not_yet(|| "the cluster lists no broker".to_owned()).await?,
             Err(err) => patience.after_lost(err).await?,
         }

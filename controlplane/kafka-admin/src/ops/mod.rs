@@ -5,6 +5,7 @@ pub(crate) mod create_partitions;
 pub(crate) mod create_topic;
 pub(crate) mod delete_topic;
 pub(crate) mod describe_topic;
+pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 
 use std::time::Duration;

@@ -3,23 +3,42 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use model::api_doc::{
+    Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, NAME, PHYSICAL, ResponseDoc, Schema, VERSION,
+};
 use model::doc::GrantDoc;
 use model::ids::{AppId, ClusterName, PhysicalTopic, TopicName, TopicVersion};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::endpoint as tie;
+use crate::auth::Acting;
 use crate::error::ApiError;
 use crate::input::JsonBody;
 use crate::{Endpoint, Shared};
 
-pub(super) const BODY: ContentDoc = ContentDoc {
-    media_type: "application/json",
-    what: "`subscribe`: app `appid` may read `topic` of `owner`, this `ver` or (left out) every version. `raw`: app \
+pub(super) const GRANT: Schema = Schema::AnyOf(&[
+    Schema::Object(&[
+        FieldDoc::must("kind", Schema::Value(Kind::Word(&["subscribe"])), ""),
+        FieldDoc::must("appid", Schema::Value(NAME), "who may read"),
+        FieldDoc::must("owner", Schema::Value(NAME), "the topic's owner"),
+        FieldDoc::must("topic", Schema::Value(NAME), "the topic"),
+        FieldDoc::may("ver", Schema::Value(VERSION), "left out: every version"),
+    ]),
+    Schema::Object(&[
+        FieldDoc::must("kind", Schema::Value(Kind::Word(&["raw"])), ""),
+        FieldDoc::must("appid", Schema::Value(NAME), "who may publish"),
+        FieldDoc::must("cluster", Schema::Value(NAME), "where the topic is"),
+        FieldDoc::may("topic", Schema::Value(PHYSICAL), "its name in Kafka; left out: every topic"),
+    ]),
+]);
+
+pub(super) const BODY: ContentDoc = ContentDoc::json(
+    GRANT,
+    "`subscribe`: app `appid` may read `topic` of `owner`, this `ver` or (left out) every version. `raw`: app \
            `appid` may publish to Kafka topic `topic` of `cluster` by its physical name, or (left out) to every one",
-    example: Some(r#"{"kind":"subscribe","appid":"audit","owner":"shop","topic":"orders","ver":"v1"}"#),
-};
+    Some(r#"{"kind":"subscribe","appid":"audit","owner":"shop","topic":"orders","ver":"v1"}"#),
+);
 
 const DOC: EndpointDoc = EndpointDoc {
     listener: Listener::Manager,
@@ -105,13 +124,14 @@ pub(crate) fn endpoint() -> Endpoint {
 
 async fn handle(
     State(state): State<Shared>,
+    Acting(db): Acting,
     JsonBody(body): JsonBody<Grant>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let grant = body.parse()?;
     if let GrantDoc::RawPublish { cluster, .. } = &grant {
         state.cluster(cluster)?;
     }
-    let is_new = state.db.grant(&grant).await?;
+    let is_new = db.grant(&grant).await?;
     if is_new {
         tracing::info!(%grant, "granted");
         state.bring_into_force().await;

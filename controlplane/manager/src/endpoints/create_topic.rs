@@ -1,14 +1,20 @@
 //! `POST /v1/topics/:appid/:topic/:ver`: in Kafka first, then for clients.
 //!
-//! The order makes it repeatable: if this process dies in between, the Kafka topic is there without a registration,
-//! and the next try adopts it.
+//! ```text
+//! creating ─► may it be made? ─► creating, was free ─► make it ─► active
+//!    │            │ it is there       │                   │ it is there: ours, made by a try before
+//!    └─ forgotten ◄ unless adopted    └── gone on with, by the same call or by itself ([`crate::resume`])
+//! ```
+//! A Kafka topic that nobody registered is somebody's data. It is taken only by whoever says so, or where Kafka has said
+//! before that the name is free: then a try of ours made it.
 
-use authdb::{AuthDbError, NewTopic};
+use authdb::{AuthDb, AuthDbError, NewTopic, TopicRow, TopicState};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kafka_admin::{AdminError, TopicAdmin};
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, NAME, ParamDoc, ResponseDoc};
+use model::doc::TopicDoc;
 use model::ids::ClusterName;
 use model::limits::{MESSAGE_BYTES_MAX_DEFAULT, MESSAGE_BYTES_MAX_LIMIT};
 use model::naming::{physical_topic, physical_topic_for_creation};
@@ -16,9 +22,10 @@ use model::topic_options::{Compression, Partitioner, TopicOptions};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{P_OWNER, P_TOPIC, P_VER, TOPIC_EXAMPLE, endpoint as tie, topic_json};
+use super::{AS_BODY, P_OWNER, P_TOPIC, P_VER, TOPIC_CHANGED, TOPIC_CHANGED_EXAMPLE, endpoint as tie, topic_json};
+use crate::auth::Acting;
 use crate::error::ApiError;
-use crate::input::{Flag, Query, TopicPath};
+use crate::input::{Flag, Given, TopicPath};
 use crate::limits::{BATCH_OVERHEAD_BYTES, PARTITIONS_MAX, REPLICAS_DEFAULT, REPLICAS_MAX, RETENTION_HOURS_MAX};
 use crate::{Endpoint, Shared};
 
@@ -26,7 +33,7 @@ pub(super) const P_PARTITIONS: ParamDoc =
     ParamDoc::query("partitions", Kind::Integer { min: 1, max: PARTITIONS_MAX }, "number of partitions");
 pub(super) const P_RETENTION_HOURS: ParamDoc = ParamDoc::query(
     "retention.hours",
-    Kind::Number { min: -1.0 },
+    Kind::Number { min: -1.0, max: RETENTION_HOURS_MAX },
     "how long messages are kept; fractions are allowed, -1 is forever; not given: the broker's default",
 );
 pub(super) const P_RETENTION_BYTES: ParamDoc = ParamDoc::query(
@@ -59,8 +66,9 @@ const DOC: EndpointDoc = EndpointDoc {
     operation: "createTopic",
     tag: "topics",
     summary: "Make a topic version, in Kafka too",
-    details: "Answered when every broker shows the topic and publishing to it works. If Kafka has a topic of that \
-              name already, it is adopted as it is, and `note` says so.",
+    details: "Answered when every broker shows the topic and publishing to it works. A topic that Kafka has already is \
+              taken only with `adopt`, as it is; `note` says so. What was interrupted is gone on with by the same call, \
+              or by itself.",
     auth: Auth::Admin,
     params: &[
         P_OWNER,
@@ -74,29 +82,35 @@ const DOC: EndpointDoc = EndpointDoc {
         ),
         P_RETENTION_HOURS,
         P_RETENTION_BYTES,
-        ParamDoc::query("cluster", Kind::Text, "where to make it; not given: the app's cluster"),
+        ParamDoc::query("cluster", NAME, "where to make it; not given: the app's cluster"),
         P_PARTITIONER.or("murmur2"),
         P_COMPRESSION.or("none"),
         P_STRIP_2017_TAGS.or("0"),
         P_MESSAGE_BYTES_MAX.or("1000000"),
+        ParamDoc::query("adopt", Kind::Bool, "take the topic of this name that Kafka has already, with its messages")
+            .or("0"),
     ],
-    request: &[],
+    request: &[AS_BODY],
     responses: &[
         ResponseDoc::with(
             200,
             "made; 200 and `ok` as in 2017",
-            &[ContentDoc {
-                media_type: "application/json",
-                what: "the topic version with `\"ok\":1`, and `note` if it was adopted",
-                example: Some(TOPIC_EXAMPLE),
-            }],
+            &[ContentDoc::json(
+                TOPIC_CHANGED,
+                "the topic version with `\"ok\":1`, and `note` if it was adopted",
+                Some(TOPIC_CHANGED_EXAMPLE),
+            )],
         ),
         ResponseDoc::bare(404, "no such app or cluster"),
-        ResponseDoc::bare(409, "the topic version exists already, or another one that Kafka takes for the same name"),
+        ResponseDoc::bare(
+            409,
+            "the topic version exists already, or another one that Kafka takes for the same name, or Kafka has a topic of \
+             this name that nobody registered (`kafka_topic_exists`)",
+        ),
         ResponseDoc::bare(502, "Kafka refuses"),
         ResponseDoc::bare(503, "Kafka or the database cannot be reached; nothing was made")
             .and_headers(&[("Retry-After", "seconds")]),
-        ResponseDoc::bare(504, "Kafka has not finished in time; trying again adopts what it made"),
+        ResponseDoc::bare(504, "Kafka has not finished in time; it is gone on with, and trying again is safe"),
     ],
 };
 
@@ -114,6 +128,7 @@ struct Params {
     compression: Option<String>,
     strip_2017_tags: Option<Flag>,
     message_bytes_max: Option<i64>,
+    adopt: Option<Flag>,
 }
 
 pub(crate) fn endpoint() -> Endpoint {
@@ -122,8 +137,9 @@ pub(crate) fn endpoint() -> Endpoint {
 
 async fn handle(
     State(state): State<Shared>,
+    Acting(db): Acting,
     path: TopicPath,
-    Query(params): Query<Params>,
+    Given(params): Given<Params>,
 ) -> Result<Json<Value>, ApiError> {
     let physical = physical_topic_for_creation(&path.owner, &path.name, &path.ver)?;
     let partitions = partitions(params.partitions)?.unwrap_or(1);
@@ -140,41 +156,38 @@ async fn handle(
     let app = state.db.get_app(&path.owner).await?;
     let cluster = cluster_named.unwrap_or(app.cluster);
     let admin = state.cluster(&cluster)?;
-    if state.db.get_topic(&path.owner, &path.name, &path.ver).await.is_ok() {
-        return Err(AuthDbError::TopicExists { owner: path.owner, name: path.name, ver: path.ver }.into());
+    match state.db.get_topic(&path.owner, &path.name, &path.ver).await {
+        Ok(TopicRow { state: TopicState::Creating, .. }) | Err(_) => {}
+        Ok(TopicRow { state: found @ TopicState::Deleting, .. }) => {
+            let TopicPath { owner, name, ver } = path;
+            return Err(AuthDbError::TopicBusy { owner, name, ver, state: found }.into());
+        }
+        Ok(_) => return Err(AuthDbError::TopicExists { owner: path.owner, name: path.name, ver: path.ver }.into()),
     }
-
-    refuse_collision(&state, &cluster, &physical).await?;
-
+    refuse_collision(&state, &cluster, &path, &physical).await?;
     let replicas = match replicas(params.replicas)? {
         Some(replicas) => replicas,
         None => admin.broker_count().await?.clamp(1, REPLICAS_DEFAULT) as i16,
     };
-    let kafka_topic = kafka_admin::NewTopic {
-        name: physical,
-        partitions: partitions as i32,
-        replicas,
-        configs: configs(&options, retention_ms, retention_bytes)
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect(),
+    let new = NewTopic {
+        owner: path.owner,
+        name: path.name,
+        ver: path.ver,
+        cluster,
+        options,
+        partitions: Some(partitions),
+        replicas: Some(replicas as u32),
+        retention_ms,
+        retention_bytes,
     };
-    let made = make(admin.as_ref(), &kafka_topic).await?;
-    let topic = state
-        .db
-        .create_topic(NewTopic {
-            owner: path.owner,
-            name: path.name,
-            ver: path.ver,
-            cluster,
-            options,
-            partitions: Some(made.partitions),
-            replicas: Some(made.replicas),
-            retention_ms,
-            retention_bytes,
-        })
-        .await?;
-    tracing::info!(topic = kafka_topic.name, cluster = %topic.cluster, adopted = made.note.is_some(), "topic made");
+    let row = db.begin_topic(new).await?;
+    let made = make(&db, admin.as_ref(), &row, params.adopt == Some(Flag(true))).await?;
+    let doc = &row.doc;
+    if !db.activate_topic(doc, Some(made.partitions), Some(made.replicas)).await? {
+        tracing::info!(topic = physical, "topic was made by two calls at once");
+    }
+    let topic = state.db.get_topic(&doc.owner, &doc.name, &doc.ver).await?;
+    tracing::info!(topic = physical, cluster = %doc.cluster, adopted = made.note.is_some(), "topic made");
     state.bring_into_force().await;
     let mut value = topic_json(&topic);
     value["ok"] = 1.into();
@@ -186,10 +199,15 @@ async fn handle(
 
 /// Kafka's metrics take `.` and `_` for the same, so of two names that differ in nothing else a cluster takes one. Kafka
 /// knows topics that are not registered here and has the last word; this says the other's name before anything is made.
-async fn refuse_collision(state: &Shared, cluster: &ClusterName, physical: &str) -> Result<(), ApiError> {
+async fn refuse_collision(
+    state: &Shared,
+    cluster: &ClusterName,
+    path: &TopicPath,
+    physical: &str,
+) -> Result<(), ApiError> {
     let folded = physical.replace('.', "_");
-    for topic in state.db.list_topics(None).await?.iter().filter(|topic| topic.cluster == *cluster) {
-        let other = physical_topic(&topic.owner, &topic.name, &topic.ver);
+    for TopicRow { doc, .. } in state.db.similar_topics(cluster, &path.owner, &path.name, &path.ver).await? {
+        let other = physical_topic(&doc.owner, &doc.name, &doc.ver);
         if other != physical && other.replace('.', "_") == folded {
             let message = format!("Kafka takes {physical} and {other}, which is there on {cluster}, for the same name");
             return Err(ApiError::new(StatusCode::CONFLICT, "name_collides", message));
@@ -205,20 +223,65 @@ struct Made {
     note: Option<String>,
 }
 
-async fn make(admin: &dyn TopicAdmin, topic: &kafka_admin::NewTopic) -> Result<Made, ApiError> {
-    match admin.create_topic(topic).await {
+/// What Kafka is told to make.
+pub(crate) fn kafka_topic(doc: &TopicDoc, replicas: u32) -> kafka_admin::NewTopic {
+    let configs = configs(&doc.options, doc.retention_ms, doc.retention_bytes);
+    kafka_admin::NewTopic {
+        name: physical_topic(&doc.owner, &doc.name, &doc.ver),
+        partitions: doc.partitions.unwrap_or(1) as i32,
+        replicas: replicas as i16,
+        configs: configs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+    }
+}
+
+/// From `creating` to a topic in Kafka. What is refused for good is forgotten; what Kafka may have done is gone on with.
+async fn make(db: &AuthDb, admin: &dyn TopicAdmin, row: &TopicRow, adopt: bool) -> Result<Made, ApiError> {
+    let topic = kafka_topic(&row.doc, row.doc.replicas.unwrap_or(1));
+    if !row.was_free {
+        match admin.check_topic(&topic).await {
+            Ok(()) => db.topic_is_free(&row.doc).await?,
+            Err(AdminError::AlreadyExists { .. }) if adopt => return taken(admin, &topic.name).await,
+            Err(err) => {
+                db.abandon_topic(&row.doc).await?;
+                return Err(match err {
+                    AdminError::AlreadyExists { topic } => ApiError::new(
+                        StatusCode::CONFLICT,
+                        "kafka_topic_exists",
+                        format!("Kafka has a topic {topic} that is nobody's here; adopt=1 takes it with its messages"),
+                    ),
+                    err => err.into(),
+                });
+            }
+        }
+    }
+    match admin.create_topic(&topic).await {
         Ok(()) => Ok(Made { partitions: topic.partitions as u32, replicas: topic.replicas as u32, note: None }),
+        // A try before this one made it.
         Err(AdminError::AlreadyExists { .. }) => {
             let found = admin.describe_topic(&topic.name).await?;
-            let (partitions, replicas) = (found.partitions.len() as u32, found.replica_count() as u32);
-            let note = format!(
-                "Kafka topic {} was there already and is adopted as it is: {partitions} partitions, {replicas} replicas",
-                topic.name
-            );
-            Ok(Made { partitions, replicas, note: Some(note) })
+            Ok(Made { partitions: found.partitions.len() as u32, replicas: found.replica_count() as u32, note: None })
         }
-        Err(err) => Err(err.into()),
+        Err(err) => {
+            if !matches!(err, AdminError::Timeout { .. }) {
+                // Definitely not made: by this try, nor by one before whose name was free.
+                if row.was_free {
+                    tracing::info!(topic = topic.name, %err, "topic is creating and cannot be made now, trying on");
+                } else {
+                    db.abandon_topic(&row.doc).await?;
+                }
+            }
+            Err(err.into())
+        }
     }
+}
+
+async fn taken(admin: &dyn TopicAdmin, name: &str) -> Result<Made, ApiError> {
+    let found = admin.describe_topic(name).await?;
+    let (partitions, replicas) = (found.partitions.len() as u32, found.replica_count() as u32);
+    let note = format!(
+        "Kafka topic {name} was there already and is adopted as it is: {partitions} partitions, {replicas} replicas"
+    );
+    Ok(Made { partitions, replicas, note: Some(note) })
 }
 
 /// Topic configurations that follow from what was asked; `None`: the broker's default.

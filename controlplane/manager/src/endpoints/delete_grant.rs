@@ -1,14 +1,17 @@
 //! `DELETE /v1/grants`
 
-use axum::Json;
-use axum::extract::{FromRequestParts, Request, State};
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
-use serde_json::{Value, json};
+use axum::extract::State;
+use axum::response::Response;
+use model::api_doc::{
+    Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, NAME, PHYSICAL, ParamDoc, ResponseDoc, VERSION,
+};
+use serde_json::json;
 
 use super::create_grant::{BODY, Grant};
-use super::{OK_EXAMPLE, endpoint as tie};
+use super::{GONE, GONE_EXAMPLE, GONE_PENDING_EXAMPLE, endpoint as tie};
+use crate::auth::Acting;
 use crate::error::ApiError;
-use crate::input::{Query, parse_json, read_body, with_effect};
+use crate::input::Given;
 use crate::{Endpoint, Shared};
 
 const DOC: EndpointDoc = EndpointDoc {
@@ -24,40 +27,37 @@ const DOC: EndpointDoc = EndpointDoc {
     auth: Auth::Admin,
     params: &[
         ParamDoc::query("kind", Kind::Word(&["subscribe", "raw"]), "which kind of grant"),
-        ParamDoc::query("appid", Kind::Text, "who was granted"),
-        ParamDoc::query("owner", Kind::Text, "subscribe: the topic's owner"),
-        ParamDoc::query("topic", Kind::Text, "the topic"),
-        ParamDoc::query("ver", Kind::Text, "subscribe: the version"),
-        ParamDoc::query("cluster", Kind::Text, "raw: the cluster"),
+        ParamDoc::query("appid", NAME, "who was granted"),
+        ParamDoc::query("owner", NAME, "subscribe: the topic's owner"),
+        ParamDoc::query("topic", PHYSICAL, "the topic"),
+        ParamDoc::query("ver", VERSION, "subscribe: the version"),
+        ParamDoc::query("cluster", NAME, "raw: the cluster"),
     ],
     request: &[BODY],
-    responses: &[ResponseDoc::with(
-        200,
-        "gone",
-        &[ContentDoc { media_type: "application/json", what: "always the same", example: Some(OK_EXAMPLE) }],
-    )],
+    responses: &[
+        ResponseDoc::with(
+            200,
+            "gone, on every node",
+            &[ContentDoc::json(GONE, "whether there was one", Some(GONE_EXAMPLE))],
+        ),
+        accepted!(GONE, GONE_PENDING_EXAMPLE),
+    ],
 };
 
 pub(crate) fn endpoint() -> Endpoint {
     tie(DOC, handle)
 }
 
-async fn handle(State(state): State<Shared>, request: Request) -> Result<Json<Value>, ApiError> {
-    let (mut parts, body) = request.into_parts();
-    let Query(query) = Query::<Grant>::from_request_parts(&mut parts, &state).await?;
-    let has_query = !with_effect(parts.uri.query())?.is_empty();
-    let body = read_body(Request::from_parts(parts, body)).await?;
-    let grant: Grant = match (body.is_empty(), has_query) {
-        (false, false) => parse_json(&body)?,
-        (true, _) => query,
-        (false, true) => {
-            return Err(ApiError::bad_request("bad_grant", "name the grant in the body or in the query, not in both"));
-        }
-    };
+async fn handle(
+    State(state): State<Shared>,
+    Acting(db): Acting,
+    Given(grant): Given<Grant>,
+) -> Result<Response, ApiError> {
     let grant = grant.parse()?;
-    if state.db.revoke(&grant).await? {
+    let existed = db.revoke(&grant).await?;
+    if existed {
         tracing::info!(%grant, "taken back");
-        state.bring_into_force().await;
     }
-    Ok(Json(json!({"ok": 1})))
+    // Also when it was gone already: a retry of a call whose answer was lost is told the same truth.
+    Ok(state.revoke().await.answer(json!({"ok": 1, "existed": existed})))
 }

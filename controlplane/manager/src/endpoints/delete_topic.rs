@@ -1,18 +1,19 @@
 //! `DELETE /v1/topics/:appid/:topic/:ver`
 //!
-//! With `delete_data` the topic is first disabled (nobody publishes any more), then deleted in Kafka, and only then
-//! forgotten here: whatever fails, the same call can be made again and goes on where it stopped.
+//! With `delete_data` the topic is first `deleting` (no client finds it any more), then deleted in Kafka, and only then
+//! forgotten here. Whatever fails, it stays `deleting` and is gone on with by itself; the same call goes on with it, too.
 
-use authdb::{AuthDbError, TopicUpdate};
-use axum::Json;
+use authdb::{AuthDbError, TopicState};
 use axum::extract::State;
+use axum::response::Response;
 use kafka_admin::AdminError;
 use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
 use model::naming::physical_topic;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{OK_EXAMPLE, P_OWNER, P_TOPIC, P_VER, endpoint as tie};
+use super::{GONE, GONE_EXAMPLE, GONE_PENDING_EXAMPLE, P_OWNER, P_TOPIC, P_VER, endpoint as tie};
+use crate::auth::Acting;
 use crate::error::ApiError;
 use crate::input::{Flag, Query, TopicPath};
 use crate::{Endpoint, Shared};
@@ -37,12 +38,17 @@ const DOC: EndpointDoc = EndpointDoc {
     responses: &[
         ResponseDoc::with(
             200,
-            "gone",
-            &[ContentDoc { media_type: "application/json", what: "always the same", example: Some(OK_EXAMPLE) }],
+            "gone, on every node",
+            &[ContentDoc::json(GONE, "whether there was one", Some(GONE_EXAMPLE))],
         ),
-        ResponseDoc::bare(502, "Kafka refuses; the topic is disabled and still registered"),
-        ResponseDoc::bare(503, "Kafka or the database cannot be reached; trying again is safe"),
-        ResponseDoc::bare(504, "Kafka has not finished in time; trying again is safe"),
+        accepted!(GONE, GONE_PENDING_EXAMPLE),
+        ResponseDoc::bare(502, "Kafka refuses; no client finds the topic any more, and its deletion is tried on"),
+        ResponseDoc::bare(
+            503,
+            "Kafka cannot be reached: no client finds the topic any more, and it is deleted as soon as \
+                                Kafka answers; or the database cannot, and nothing has changed",
+        ),
+        ResponseDoc::bare(504, "Kafka has not finished in time; no client finds the topic any more"),
     ],
 };
 
@@ -58,30 +64,35 @@ pub(crate) fn endpoint() -> Endpoint {
 
 async fn handle(
     State(state): State<Shared>,
+    Acting(db): Acting,
     path: TopicPath,
     Query(params): Query<Params>,
-) -> Result<Json<Value>, ApiError> {
-    let topic = match state.db.get_topic(&path.owner, &path.name, &path.ver).await {
-        Ok(topic) => topic,
+) -> Result<Response, ApiError> {
+    let row = match state.db.get_topic(&path.owner, &path.name, &path.ver).await {
+        Ok(row) => row,
         Err(AuthDbError::NoSuchApp(_) | AuthDbError::NoSuchTopic { .. } | AuthDbError::NoSuchVersion { .. }) => {
-            return Ok(Json(json!({"ok": 1})));
+            return Ok(state.revoke().await.answer(json!({"ok": 1, "existed": false})));
         }
         Err(err) => return Err(err.into()),
     };
     let physical = physical_topic(&path.owner, &path.name, &path.ver);
-    let delete_data = params.delete_data == Some(Flag(true));
+    // What began with its messages ends with them.
+    let delete_data = params.delete_data == Some(Flag(true)) || row.state == TopicState::Deleting;
     if delete_data {
-        let admin = state.cluster(&topic.cluster)?;
-        let disable = TopicUpdate { enabled: Some(false), ..TopicUpdate::default() };
-        state.db.update_topic(&path.owner, &path.name, &path.ver, disable).await?;
+        let admin = state.cluster(&row.doc.cluster)?;
+        db.begin_delete_topic(&row.doc).await?;
         state.bring_into_force().await;
         match admin.delete_topic(&physical).await {
             Ok(()) | Err(AdminError::NoSuchTopic { .. }) => {}
-            Err(err) => return Err(err.into()),
+            Err(err) => {
+                tracing::warn!(topic = physical, %err, "topic is deleting and still in Kafka, trying on");
+                let mut err = ApiError::from(err);
+                err.message += "; no client finds the topic any more, and its deletion is gone on with";
+                return Err(err);
+            }
         }
     }
-    state.db.delete_topic(&path.owner, &path.name, &path.ver).await?;
+    db.delete_topic(&path.owner, &path.name, &path.ver, delete_data).await?;
     tracing::info!(topic = physical, delete_data, "topic removed");
-    state.bring_into_force().await;
-    Ok(Json(json!({"ok": 1})))
+    Ok(state.revoke().await.answer(json!({"ok": 1, "existed": true})))
 }

@@ -5,7 +5,7 @@ use axum::extract::State;
 use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
 use serde_json::Value;
 
-use super::{APP_EXAMPLE, P_APPID, app_json, endpoint as tie};
+use super::{APP, APP_EXAMPLE, P_APPID, app_json, endpoint as tie};
 use crate::error::ApiError;
 use crate::input::AppPath;
 use crate::{Endpoint, Shared};
@@ -22,11 +22,7 @@ const DOC: EndpointDoc = EndpointDoc {
     params: &[P_APPID],
     request: &[],
     responses: &[
-        ResponseDoc::with(
-            200,
-            "the app",
-            &[ContentDoc { media_type: "application/json", what: "the app", example: Some(APP_EXAMPLE) }],
-        ),
+        ResponseDoc::with(200, "the app", &[ContentDoc::json(APP, "the app", Some(APP_EXAMPLE))]),
         ResponseDoc::bare(404, "no such app"),
     ],
 };

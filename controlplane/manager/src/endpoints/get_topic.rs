@@ -5,7 +5,7 @@ use axum::extract::State;
 use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
 use serde_json::Value;
 
-use super::{P_OWNER, P_TOPIC, P_VER, TOPIC_EXAMPLE, endpoint as tie, topic_json};
+use super::{P_OWNER, P_TOPIC, P_VER, TOPIC, TOPIC_EXAMPLE, endpoint as tie, topic_json};
 use crate::error::ApiError;
 use crate::input::TopicPath;
 use crate::{Endpoint, Shared};
@@ -25,7 +25,7 @@ const DOC: EndpointDoc = EndpointDoc {
         ResponseDoc::with(
             200,
             "the topic version",
-            &[ContentDoc { media_type: "application/json", what: "the topic version", example: Some(TOPIC_EXAMPLE) }],
+            &[ContentDoc::json(TOPIC, "the topic version", Some(TOPIC_EXAMPLE))],
         ),
         ResponseDoc::bare(404, "no such app, topic or version"),
     ],

@@ -8,10 +8,10 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc, Schema};
 use serde_json::{Value, json};
 
-use super::{OK_EXAMPLE, endpoint as tie};
+use super::{OK, OK_EXAMPLE, endpoint as tie};
 use crate::error::ApiError;
 use crate::{Endpoint, Shared, auth};
 
@@ -27,11 +27,7 @@ const ALIVE: EndpointDoc = EndpointDoc {
     params: &[],
     request: &[],
     responses: &[
-        ResponseDoc::with(
-            200,
-            "yes",
-            &[ContentDoc { media_type: "application/json", what: "always the same", example: Some(OK_EXAMPLE) }],
-        ),
+        ResponseDoc::with(200, "yes", &[ContentDoc::json(OK, "always the same", Some(OK_EXAMPLE))]),
         ResponseDoc::bare(503, "no: it is draining"),
     ],
 };
@@ -40,11 +36,7 @@ const HEALTHZ: EndpointDoc = EndpointDoc {
     path: "/healthz",
     operation: "managerHealthz",
     summary: "Is the process up",
-    responses: &[ResponseDoc::with(
-        200,
-        "yes",
-        &[ContentDoc { media_type: "application/json", what: "always the same", example: Some(OK_EXAMPLE) }],
-    )],
+    responses: &[ResponseDoc::with(200, "yes", &[ContentDoc::json(OK, "always the same", Some(OK_EXAMPLE))])],
     ..ALIVE
 };
 
@@ -57,20 +49,20 @@ const READYZ: EndpointDoc = EndpointDoc {
         ResponseDoc::with(
             200,
             "ready",
-            &[ContentDoc {
-                media_type: "application/json",
-                what: "`ready`, and what is known about each part",
-                example: Some(r#"{"ready":true}"#),
-            }],
+            &[ContentDoc::json(
+                Schema::READINESS,
+                "`ready`, and what is known about each part",
+                Some(r#"{"ready":true}"#),
+            )],
         ),
         ResponseDoc::with(
             503,
             "not ready",
-            &[ContentDoc {
-                media_type: "application/json",
-                what: "the same with `\"ready\":false`",
-                example: Some(r#"{"ready":false}"#),
-            }],
+            &[ContentDoc::json(
+                Schema::UNREADINESS,
+                "the same with `\"ready\":false`",
+                Some(r#"{"ready":false,"errmsg":"this gateway is draining","code":"not_ready"}"#),
+            )],
         ),
     ],
     ..ALIVE
@@ -85,7 +77,7 @@ const METRICS: EndpointDoc = EndpointDoc {
         ResponseDoc::with(
             200,
             "the metrics",
-            &[ContentDoc { media_type: "text/plain", what: "Prometheus text exposition format 0.0.4", example: None }],
+            &[ContentDoc::bytes("text/plain", "Prometheus text exposition format 0.0.4")],
         ),
         ResponseDoc::bare(401, "not authenticated, and the listener is not on loopback"),
     ],
@@ -99,11 +91,7 @@ const OPENAPI: EndpointDoc = EndpointDoc {
     responses: &[ResponseDoc::with(
         200,
         "OpenAPI 3.1",
-        &[ContentDoc {
-            media_type: "application/json",
-            what: "an OpenAPI 3.1 document of all three listeners",
-            example: None,
-        }],
+        &[ContentDoc::json(Schema::Any, "an OpenAPI 3.1 document of all three listeners", None)],
     )],
     ..ALIVE
 };
@@ -131,12 +119,19 @@ pub(crate) fn readyz() -> Endpoint {
             body = json!({});
         }
         body["ready"] = Value::Bool(readiness.ready);
+        if !readiness.ready && body["errmsg"].is_null() {
+            body["errmsg"] = "this process may not take traffic now".into();
+            body["code"] = "not_ready".into();
+        }
         (status, Json(body))
     })
 }
 
 pub(crate) fn metrics() -> Endpoint {
     tie(METRICS, |State(state): State<Shared>, request: Request| async move {
+        if !state.on_loopback {
+            state.admin.bring_up_to_date(&state.db, Instant::now()).await;
+        }
         if !state.on_loopback
             && let Err(denied) = auth::check(&state, &request, Instant::now())
         {

@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc, Schema};
 use serde_json::Value;
 
-use super::{app_json, endpoint as tie};
+use super::{APP, app_json, endpoint as tie};
 use crate::error::ApiError;
 use crate::{Endpoint, Shared};
 
@@ -23,15 +23,15 @@ const DOC: EndpointDoc = EndpointDoc {
     responses: &[ResponseDoc::with(
         200,
         "the apps",
-        &[ContentDoc {
-            media_type: "application/json",
-            what: "an array of apps; `rotating` names the sides whose previous secret still works",
-            example: Some(concat!(
+        &[ContentDoc::json(
+            Schema::Array(&APP),
+            "an array of apps; `rotating` names the sides whose previous secret still works",
+            Some(concat!(
                 "[",
-                r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1,"rotating":[]}"#,
+                r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1,"rotating":[],"secrets":[]}"#,
                 "]"
             )),
-        }],
+        )],
     )],
 };
 

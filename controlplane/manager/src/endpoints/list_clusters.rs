@@ -2,11 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Listener, Method, NAME, ResponseDoc, Schema};
 use serde_json::{Value, json};
 
 use super::endpoint as tie;
 use crate::{Endpoint, Shared};
+
+const CLUSTER: Schema = Schema::Object(&[
+    FieldDoc::must("name", Schema::Value(NAME), ""),
+    FieldDoc::must("nickname", Schema::Value(NAME), "the name again"),
+]);
 
 const DOC: EndpointDoc = EndpointDoc {
     listener: Listener::Manager,
@@ -22,11 +27,11 @@ const DOC: EndpointDoc = EndpointDoc {
     responses: &[ResponseDoc::with(
         200,
         "the clusters",
-        &[ContentDoc {
-            media_type: "application/json",
-            what: "an array of names; `nickname` repeats the name for clients of 2017",
-            example: Some(r#"[{"name":"main","nickname":"main"}]"#),
-        }],
+        &[ContentDoc::json(
+            Schema::Array(&CLUSTER),
+            "an array of names; `nickname` repeats the name for clients of 2017",
+            Some(r#"[{"name":"main","nickname":"main"}]"#),
+        )],
     )],
 };
 

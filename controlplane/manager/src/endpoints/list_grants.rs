@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ParamDoc, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, NAME, ParamDoc, ResponseDoc, Schema};
 use model::ids::AppId;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::create_grant::grant_json;
-use super::{NAME, endpoint as tie};
+use super::create_grant::{GRANT, grant_json};
+use super::endpoint as tie;
 use crate::error::ApiError;
 use crate::input::Query;
 use crate::{Endpoint, Shared};
@@ -28,11 +28,11 @@ const DOC: EndpointDoc = EndpointDoc {
         ResponseDoc::with(
             200,
             "the grants",
-            &[ContentDoc {
-                media_type: "application/json",
-                what: "an array of grants, each as it can be posted and deleted",
-                example: Some(r#"[{"kind":"raw","appid":"ops","cluster":"main"}]"#),
-            }],
+            &[ContentDoc::json(
+                Schema::Array(&GRANT),
+                "an array of grants, each as it can be posted and deleted",
+                Some(r#"[{"kind":"raw","appid":"ops","cluster":"main"}]"#),
+            )],
         ),
         ResponseDoc::bare(404, "no such app"),
     ],

@@ -2,21 +2,22 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc, Schema};
 use serde_json::Value;
 
-use super::{P_OWNER, endpoint as tie, topic_json};
+use super::{P_OWNER, TOPIC, endpoint as tie, topic_json};
 use crate::error::ApiError;
 use crate::input::AppPath;
 use crate::{Endpoint, Shared};
 
-const LIST: ContentDoc = ContentDoc {
-    media_type: "application/json",
-    what: "an array of topic versions",
-    example: Some(
-        r#"[{"appid":"shop","topic":"orders","ver":"v1","cluster":"main","physical":"shop.orders.v1","enabled":true}]"#,
+const LIST: ContentDoc = ContentDoc::json(
+    Schema::Array(&TOPIC),
+    "an array of topic versions",
+    Some(
+        r#"[{"appid":"shop","topic":"orders","ver":"v1","cluster":"main","physical":"shop.orders.v1","enabled":true,"state":"active",
+            "partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000}]"#,
     ),
-};
+);
 
 const OF_ALL: EndpointDoc = EndpointDoc {
     listener: Listener::Manager,

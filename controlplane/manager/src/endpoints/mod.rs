@@ -1,16 +1,34 @@
 //! The list of endpoints, one file each. [`all`] is the only place that routes.
 
+/// A revocation that is not in force everywhere after 5 s: what 200 has, of this schema, and an example of all.
+macro_rules! accepted {
+    ($schema:expr, $example:expr) => {
+        model::api_doc::ResponseDoc::with(
+            202,
+            "stored, and not in force on every node yet",
+            &[ContentDoc::json(
+                model::api_doc::Schema::With(&$schema, super::PENDING),
+                "what 200 has, and the nodes that lack it",
+                Some($example),
+            )],
+        )
+        .and_headers(&[("Location", "where to ask how far it has come")])
+    };
+}
+
 mod create_app;
 mod create_grant;
-mod create_topic;
+pub(crate) mod create_topic;
 mod delete_app;
 mod delete_grant;
 mod delete_topic;
 mod get_app;
+mod get_generation;
 mod get_partitions;
 mod get_topic;
 mod health;
 mod list_apps;
+mod list_audit;
 mod list_clusters;
 mod list_grants;
 mod list_topics;
@@ -19,12 +37,11 @@ mod rotate_secret;
 mod update_app;
 mod update_topic;
 
-use authdb::AppInfo;
+use authdb::{AppInfo, TopicRow, TopicState};
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, on};
-use model::Side;
-use model::api_doc::{EndpointDoc, In, Kind, Method, ParamDoc};
-use model::doc::TopicDoc;
+use model::api_doc::{ContentDoc, EndpointDoc, FieldDoc, In, Kind, Method, NAME, ParamDoc, Schema, VERSION};
+use model::limits::MESSAGE_BYTES_MAX_LIMIT;
 use model::naming::physical_topic;
 use serde_json::{Value, json};
 
@@ -50,6 +67,8 @@ pub(crate) fn all() -> Vec<Endpoint> {
         list_grants::endpoint(),
         create_grant::endpoint(),
         delete_grant::endpoint(),
+        get_generation::endpoint(),
+        list_audit::endpoint(),
         list_clusters::endpoint(),
         health::alive(),
         health::healthz(),
@@ -74,9 +93,6 @@ where
     Endpoint { doc, route: on(filter, handler) }
 }
 
-const NAME: Kind = Kind::Pattern("^[A-Za-z0-9_-]{1,64}$");
-const VERSION: Kind = Kind::Pattern("^v[0-9]{1,9}$");
-
 const P_APPID: ParamDoc = ParamDoc::path("appid", NAME, "the app");
 const P_OWNER: ParamDoc = ParamDoc::path("appid", NAME, "the app that owns the topic");
 const P_TOPIC: ParamDoc = ParamDoc::path("topic", NAME, "the topic");
@@ -90,27 +106,88 @@ const P_SIDE: ParamDoc = ParamDoc {
     what: "which of the app's two secrets",
 };
 
+const OK: Schema = Schema::Object(&[FieldDoc::must("ok", Schema::Always(1), "")]);
+const SIDE: Schema = Schema::Value(Kind::Word(&["publish", "subscribe"]));
+const SECRET: Schema = Schema::TEXT;
+
+const APP: Schema = Schema::Object(&[
+    FieldDoc::must("appid", Schema::Value(NAME), ""),
+    FieldDoc::must("cluster", Schema::Value(NAME), "where its topics are made"),
+    FieldDoc::must("enabled", Schema::FLAG, "may it be used"),
+    FieldDoc::must("created_at", Schema::COUNT, "epoch ms"),
+    FieldDoc::must("rotating", Schema::Array(&SIDE), "sides whose previous secret still works"),
+    FieldDoc::must("secrets", Schema::Array(&LIVE_SECRET), "those that work, of each side the older one first"),
+]);
+const LIVE_SECRET: Schema = Schema::Object(&[
+    FieldDoc::must("side", SIDE, "what it is for"),
+    FieldDoc::must("which", Schema::Value(Kind::Word(&["previous", "current"])), "the older or the younger of two"),
+    FieldDoc::must("created_at", Schema::COUNT, "epoch ms"),
+]);
+/// Of a delete.
+const GONE: Schema = Schema::With(&OK, &[FieldDoc::must("existed", Schema::FLAG, "was there anything")]);
+const STATE: Schema = Schema::Value(Kind::Word(&["creating", "active", "disabled", "deleting"]));
+
+const TOPIC: Schema = Schema::Object(&[
+    FieldDoc::must("appid", Schema::Value(NAME), "its owner"),
+    FieldDoc::must("topic", Schema::Value(NAME), ""),
+    FieldDoc::must("ver", Schema::Value(VERSION), ""),
+    FieldDoc::must("cluster", Schema::Value(NAME), "where it is"),
+    FieldDoc::must("physical", Schema::Value(model::api_doc::PHYSICAL), "its name in Kafka"),
+    FieldDoc::must("enabled", Schema::FLAG, "may it be used"),
+    FieldDoc::must("state", STATE, "how far it has come; only an active one can be used"),
+    FieldDoc::must("partitioner", Schema::Value(create_topic::P_PARTITIONER.kind), ""),
+    FieldDoc::must("compression", Schema::Value(create_topic::P_COMPRESSION.kind), ""),
+    FieldDoc::must("strip_2017_tags", Schema::FLAG, ""),
+    FieldDoc::must(
+        "message_bytes_max",
+        Schema::Value(Kind::Integer { min: 1, max: MESSAGE_BYTES_MAX_LIMIT as i64 }),
+        "largest message that may be published",
+    ),
+    FieldDoc::may("partitions", Schema::COUNT, "as registered; left out: never said"),
+    FieldDoc::may("replicas", Schema::COUNT, "likewise"),
+    FieldDoc::may("retention_ms", Schema::OFFSET, "-1: for ever; left out: the broker's default"),
+    FieldDoc::may("retention_bytes", Schema::OFFSET, "-1: no limit; left out: the broker's default"),
+]);
+/// A topic after it was made or changed.
+const TOPIC_CHANGED: Schema = Schema::With(
+    &TOPIC,
+    &[
+        FieldDoc::must("ok", Schema::Always(1), ""),
+        FieldDoc::may("note", Schema::TEXT, "what was done beyond what was asked for"),
+    ],
+);
+/// The parameters of a query as a body.
+const AS_BODY: ContentDoc =
+    ContentDoc::json(Schema::Parameters, "the query's parameters as an object, instead of a query", None);
+
 /// As clients see an app.
 fn app_json(app: &AppInfo) -> Value {
-    let rotating: Vec<&str> = app.rotating.iter().map(|side: &Side| side.as_str()).collect();
+    let rotating: Vec<&str> = app.rotating().iter().map(|side| side.as_str()).collect();
+    let secrets = app.secrets.iter().map(|secret| {
+        let which = if secret.is_previous { "previous" } else { "current" };
+        json!({"side": secret.side.as_str(), "which": which, "created_at": secret.created_at_ms})
+    });
     json!({
         "appid": app.id,
         "cluster": app.cluster,
         "enabled": app.enabled,
         "created_at": app.created_at_ms,
         "rotating": rotating,
+        "secrets": secrets.collect::<Value>(),
     })
 }
 
 /// As clients see a topic version. Absent numbers were never said: Kafka's defaults hold.
-fn topic_json(topic: &TopicDoc) -> Value {
+fn topic_json(row: &TopicRow) -> Value {
+    let topic = &row.doc;
     let mut value = json!({
         "appid": topic.owner,
         "topic": topic.name,
         "ver": topic.ver,
         "cluster": topic.cluster,
         "physical": physical_topic(&topic.owner, &topic.name, &topic.ver),
-        "enabled": topic.enabled,
+        "enabled": row.state == TopicState::Active,
+        "state": row.state.as_str(),
         "partitioner": topic.options.partitioner.as_str(),
         "compression": topic.options.compression.as_str(),
         "strip_2017_tags": topic.options.strip_2017_tags,
@@ -130,9 +207,27 @@ fn topic_json(topic: &TopicDoc) -> Value {
     value
 }
 
-const APP_EXAMPLE: &str =
-    r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1511366400000,"rotating":[]}"#;
+const APP_EXAMPLE: &str = r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1511366400000,"rotating":[],
+"secrets":[{"side":"publish","which":"current","created_at":1511366400000}]}"#;
 const TOPIC_EXAMPLE: &str = r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main",
-"physical":"shop.orders.v1","enabled":true,"partitions":4,"replicas":3,"partitioner":"murmur2",
+"physical":"shop.orders.v1","enabled":true,"state":"active","partitions":4,"replicas":3,"partitioner":"murmur2",
 "compression":"none","strip_2017_tags":false,"message_bytes_max":1000000}"#;
+const TOPIC_CHANGED_EXAMPLE: &str = r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main",
+"physical":"shop.orders.v1","enabled":true,"state":"active","partitions":4,"replicas":3,"partitioner":"murmur2",
+"compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,"ok":1}"#;
 const OK_EXAMPLE: &str = r#"{"ok":1}"#;
+const GONE_EXAMPLE: &str = r#"{"ok":1,"existed":true}"#;
+
+/// What a 202 has beside what 200 has.
+const PENDING: &[FieldDoc] = &[
+    FieldDoc::must(
+        "generation",
+        Schema::AnyOf(&[Schema::TEXT, Schema::Null]),
+        "of the change; null: not even that is known",
+    ),
+    FieldDoc::must("in_force", Schema::FLAG, "does every node have it"),
+    FieldDoc::must("lacking", Schema::Array(&Schema::TEXT), "the nodes that lack it"),
+];
+
+const GONE_PENDING_EXAMPLE: &str =
+    r#"{"ok":1,"existed":true,"generation":"3f2a000000000001-17","in_force":false,"lacking":["kateway 7d1e"]}"#;

@@ -1,12 +1,13 @@
 //! `DELETE /v1/apps/:appid/secrets/:side`
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::rotate_secret::SecretPath;
-use super::{OK_EXAMPLE, P_APPID, P_SIDE, endpoint as tie};
+use super::{GONE, GONE_EXAMPLE, GONE_PENDING_EXAMPLE, P_APPID, P_SIDE, endpoint as tie};
+use crate::auth::Acting;
 use crate::error::ApiError;
 use crate::{Endpoint, Shared};
 
@@ -24,9 +25,10 @@ const DOC: EndpointDoc = EndpointDoc {
     responses: &[
         ResponseDoc::with(
             200,
-            "the previous secret does not work any more",
-            &[ContentDoc { media_type: "application/json", what: "always the same", example: Some(OK_EXAMPLE) }],
+            "the previous secret does not work any more, on any node",
+            &[ContentDoc::json(GONE, "whether there was one", Some(GONE_EXAMPLE))],
         ),
+        accepted!(GONE, GONE_PENDING_EXAMPLE),
         ResponseDoc::bare(404, "no such app"),
     ],
 };
@@ -35,10 +37,10 @@ pub(crate) fn endpoint() -> Endpoint {
     tie(DOC, handle)
 }
 
-async fn handle(State(state): State<Shared>, of: SecretPath) -> Result<Json<Value>, ApiError> {
-    if state.db.revoke_previous(&of.app, of.side).await? {
+async fn handle(State(state): State<Shared>, Acting(db): Acting, of: SecretPath) -> Result<Response, ApiError> {
+    let existed = db.revoke_previous(&of.app, of.side).await?;
+    if existed {
         tracing::info!(app = %of.app, side = of.side.as_str(), "previous secret revoked");
-        state.bring_into_force().await;
     }
-    Ok(Json(json!({"ok": 1})))
+    Ok(state.revoke().await.answer(json!({"ok": 1, "existed": existed})))
 }

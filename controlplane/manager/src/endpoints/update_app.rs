@@ -3,15 +3,21 @@
 use authdb::AppUpdate;
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use axum::response::{IntoResponse, Response};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Listener, Method, NAME, ResponseDoc, Schema};
 use model::ids::ClusterName;
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::{APP_EXAMPLE, P_APPID, app_json, endpoint as tie};
+use super::{APP, APP_EXAMPLE, P_APPID, app_json, endpoint as tie};
+use crate::auth::Acting;
 use crate::error::ApiError;
 use crate::input::{AppPath, JsonBody};
 use crate::{Endpoint, Shared};
+
+const CHANGE: Schema = Schema::Object(&[
+    FieldDoc::may("enabled", Schema::FLAG, "may it be used"),
+    FieldDoc::may("cluster", Schema::Value(NAME), "where its topics to come are made"),
+]);
 
 const DOC: EndpointDoc = EndpointDoc {
     listener: Listener::Manager,
@@ -24,16 +30,17 @@ const DOC: EndpointDoc = EndpointDoc {
               stay in their cluster.",
     auth: Auth::Admin,
     params: &[P_APPID],
-    request: &[ContentDoc {
-        media_type: "application/json",
-        what: "what changes; fields left out stay as they are",
-        example: Some(r#"{"enabled":false}"#),
-    }],
+    request: &[ContentDoc::json(
+        CHANGE,
+        "what changes; fields left out stay as they are",
+        Some(r#"{"enabled":false}"#),
+    )],
     responses: &[
-        ResponseDoc::with(
-            200,
-            "changed",
-            &[ContentDoc { media_type: "application/json", what: "the app as it is now", example: Some(APP_EXAMPLE) }],
+        ResponseDoc::with(200, "changed", &[ContentDoc::json(APP, "the app as it is now", Some(APP_EXAMPLE))]),
+        accepted!(
+            APP,
+            r#"{"appid":"shop","cluster":"main","enabled":false,"created_at":1511366400000,"rotating":[],"secrets":[],
+"generation":"3f2a000000000001-17","in_force":false,"lacking":["kateway 7d1e"]}"#
         ),
         ResponseDoc::bare(404, "no such app or cluster"),
     ],
@@ -52,9 +59,10 @@ pub(crate) fn endpoint() -> Endpoint {
 
 async fn handle(
     State(state): State<Shared>,
+    Acting(db): Acting,
     AppPath(id): AppPath,
     JsonBody(body): JsonBody<Body>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let cluster = body.cluster.as_deref().map(ClusterName::new).transpose()?;
     if let Some(cluster) = &cluster {
         state.cluster(cluster)?;
@@ -62,8 +70,11 @@ async fn handle(
     if cluster.is_none() && body.enabled.is_none() {
         return Err(ApiError::bad_request("nothing_updated", "say what to change: enabled or cluster"));
     }
-    let app = state.db.update_app(&id, AppUpdate { cluster, enabled: body.enabled }).await?;
+    let app = db.update_app(&id, AppUpdate { cluster, enabled: body.enabled }).await?;
     tracing::info!(app = %id, enabled = app.enabled, cluster = %app.cluster, "app changed");
+    if body.enabled == Some(false) {
+        return Ok(state.revoke().await.answer(app_json(&app)));
+    }
     state.bring_into_force().await;
-    Ok(Json(app_json(&app)))
+    Ok(Json(app_json(&app)).into_response())
 }

@@ -2,21 +2,22 @@
 
 use std::cmp::Ordering;
 
-use authdb::TopicUpdate;
+use authdb::{AuthDbError, TopicRow, TopicState, TopicUpdate};
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
 use model::naming::physical_topic;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::create_topic::{
     P_COMPRESSION, P_MESSAGE_BYTES_MAX, P_PARTITIONER, P_PARTITIONS, P_RETENTION_BYTES, P_RETENTION_HOURS,
     P_STRIP_2017_TAGS, configs, options, partitions, retention_bytes, retention_ms,
 };
-use super::{P_OWNER, P_TOPIC, P_VER, TOPIC_EXAMPLE, endpoint as tie, topic_json};
+use super::{AS_BODY, P_OWNER, P_TOPIC, P_VER, TOPIC_CHANGED, TOPIC_CHANGED_EXAMPLE, endpoint as tie, topic_json};
+use crate::auth::Acting;
 use crate::error::ApiError;
-use crate::input::{Flag, Query, TopicPath};
+use crate::input::{Flag, Given, TopicPath};
 use crate::{Endpoint, Shared};
 
 const DOC: EndpointDoc = EndpointDoc {
@@ -42,19 +43,26 @@ const DOC: EndpointDoc = EndpointDoc {
         P_MESSAGE_BYTES_MAX,
         ParamDoc::query("enabled", Kind::Bool, "may it be used"),
     ],
-    request: &[],
+    request: &[AS_BODY],
     responses: &[
         ResponseDoc::with(
             200,
             "changed",
-            &[ContentDoc {
-                media_type: "application/json",
-                what: "the topic version as it is now, with `\"ok\":1`",
-                example: Some(TOPIC_EXAMPLE),
-            }],
+            &[ContentDoc::json(
+                TOPIC_CHANGED,
+                "the topic version as it is now, with `\"ok\":1`",
+                Some(TOPIC_CHANGED_EXAMPLE),
+            )],
+        ),
+        accepted!(
+            TOPIC_CHANGED,
+            r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main","physical":"shop.orders.v1","enabled":false,
+"state":"disabled","partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,
+"ok":1,"generation":"3f2a000000000001-17","in_force":false,"lacking":["kateway 7d1e"]}"#
         ),
         ResponseDoc::bare(400, "nothing to change, a value out of range, or fewer partitions than there are"),
         ResponseDoc::bare(404, "no such app, topic or version, or Kafka has lost it"),
+        ResponseDoc::bare(409, "it is being made or deleted right now"),
         ResponseDoc::bare(502, "Kafka refuses"),
         ResponseDoc::bare(503, "Kafka or the database cannot be reached"),
         ResponseDoc::bare(504, "Kafka has not finished in time; trying again is safe"),
@@ -95,16 +103,20 @@ pub(crate) fn endpoint() -> Endpoint {
 
 async fn handle(
     State(state): State<Shared>,
+    Acting(db): Acting,
     path: TopicPath,
-    Query(params): Query<Params>,
-) -> Result<Json<Value>, ApiError> {
+    Given(params): Given<Params>,
+) -> Result<Response, ApiError> {
     if params.says_nothing() {
         return Err(ApiError::bad_request("nothing_updated", "nothing updated"));
     }
     let partitions = partitions(params.partitions)?;
     let retention_ms = retention_ms(params.retention_hours)?;
     let retention_bytes = retention_bytes(params.retention_bytes)?;
-    let before = state.db.get_topic(&path.owner, &path.name, &path.ver).await?;
+    let TopicRow { doc: before, state: found, .. } = state.db.get_topic(&path.owner, &path.name, &path.ver).await?;
+    if matches!(found, TopicState::Creating | TopicState::Deleting) {
+        return Err(AuthDbError::TopicBusy { owner: path.owner, name: path.name, ver: path.ver, state: found }.into());
+    }
     let options = options(
         before.options.clone(),
         params.partitioner.as_deref(),
@@ -140,10 +152,13 @@ async fn handle(
         retention_ms,
         retention_bytes,
     };
-    let topic = state.db.update_topic(&path.owner, &path.name, &path.ver, update).await?;
-    tracing::info!(topic = physical, enabled = topic.enabled, "topic changed");
-    state.bring_into_force().await;
+    let topic = db.update_topic(&path.owner, &path.name, &path.ver, update).await?;
+    tracing::info!(topic = physical, enabled = topic.doc.enabled, "topic changed");
     let mut value = topic_json(&topic);
     value["ok"] = 1.into();
-    Ok(Json(value))
+    if params.enabled == Some(Flag(false)) {
+        return Ok(state.revoke().await.answer(value));
+    }
+    state.bring_into_force().await;
+    Ok(Json(value).into_response())
 }

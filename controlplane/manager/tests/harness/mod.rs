@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use authdb::{Admin, AuthDb};
 use kafka_admin::{AdminError, Answer, NewTopic, PartitionDescription, PartitionOffsets, TopicAdmin, TopicDescription};
 use manager::client::AdminClient;
-use manager::{ManagerState, Readiness};
+use manager::{AdminAccount, ManagerState, Readiness};
+use model::api_doc::EndpointDoc;
 use model::ids::{AppId, ClusterName};
 use model::login_limiter::LoginLimiter;
 use model::secrets::SecretHash;
@@ -26,6 +28,8 @@ pub struct Manager {
     pub fake: Arc<FakeKafka>,
     /// What the refresh hook loaded last: what shards would have.
     pub in_force: Arc<Mutex<SnapshotDoc>>,
+    /// Nodes that have nothing of what comes.
+    pub lacking: Arc<Mutex<Vec<String>>>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     _dir: tempfile::TempDir,
 }
@@ -40,27 +44,39 @@ impl Manager {
         let db = AuthDb::open(dir.path().join("tenants.db").to_str().unwrap()).await.unwrap();
         let fake = Arc::new(FakeKafka::default());
         let in_force = Arc::new(Mutex::new(SnapshotDoc::default()));
+        let lacking: Arc<Mutex<Vec<String>>> = Arc::default();
+        let hook_lacking = Arc::clone(&lacking);
         let (hook_db, hook_doc) = (db.clone(), Arc::clone(&in_force));
         let mut state = ManagerState {
             db: db.clone(),
-            admin: Admin { appid: AppId::new("admin").unwrap(), key: SecretHash::of(KEY.as_bytes()) },
+            admin: AdminAccount::new(Admin {
+                appid: AppId::new("admin").unwrap(),
+                key: SecretHash::of(KEY.as_bytes()),
+            }),
             clusters: BTreeMap::from([(ClusterName::new("main").unwrap(), Arc::clone(&fake) as Arc<dyn TopicAdmin>)]),
             refresh: Arc::new(move || {
                 let (db, in_force) = (hook_db.clone(), Arc::clone(&hook_doc));
                 Box::pin(async move {
                     let doc = db.load().await.map_err(|err| err.to_string())?;
+                    let generation = doc.generation();
                     *in_force.lock().unwrap() = doc;
-                    Ok(())
+                    Ok(generation)
                 })
             }),
+            lacking: Arc::new(move |_| {
+                let lacking = hook_lacking.lock().unwrap().clone();
+                Box::pin(async move { Ok(lacking) })
+            }),
+            resume_after: Duration::from_secs(1),
             metrics: Arc::new(|| "# TYPE up gauge\nup 1\n".to_owned()),
             openapi: "{\"openapi\":\"3.1.0\"}".into(),
             readiness: Arc::new(|| Readiness {
                 alive: true,
                 ready: true,
-                detail: serde_json::json!({"clusters": {"main": "reachable"}}),
+                detail: serde_json::json!({"clusters": {"main": {"up": true}}}),
             }),
             login_limiter: Arc::new(Mutex::new(LoginLimiter::new([7; 16]))),
+            denials: Mutex::default(),
             on_loopback: true,
             cors_origins: vec!["https://console.example.com".to_owned()],
         };
@@ -68,8 +84,15 @@ impl Manager {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        tokio::spawn(manager::serve(listener, manager::router(state), async move { drop(stopped.await) }));
-        Self { address, db, fake, in_force, stop: Some(stop), _dir: dir }
+        let (router, chores) = manager::build(state);
+        let server = manager::serve(listener, router, async move { drop(stopped.await) });
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = server => {}
+                () = chores => {}
+            }
+        });
+        Self { address, db, fake, in_force, lacking, stop: Some(stop), _dir: dir }
     }
 
     pub fn client(&self) -> AdminClient {
@@ -90,7 +113,9 @@ impl Manager {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-        self.send_bytes(request.as_bytes()).await
+        let answer = self.send_bytes(request.as_bytes()).await;
+        is_as_described(line, &answer);
+        answer
     }
 
     /// A request as it goes over the line; it should ask for the connection to be closed.
@@ -126,6 +151,31 @@ impl Drop for Manager {
     }
 }
 
+/// The endpoint of a request line.
+fn endpoint(line: &str) -> Option<EndpointDoc> {
+    let (method, target) = line.split_once(' ')?;
+    let path: Vec<&str> = target.split('?').next()?.split('/').collect();
+    let fits = |pattern: &str| {
+        let pattern: Vec<&str> = pattern.split('/').collect();
+        pattern.len() == path.len() && pattern.iter().zip(&path).all(|(a, b)| a.starts_with(':') || a == b)
+    };
+    manager::endpoints().into_iter().find(|doc| doc.method.as_str() == method && fits(doc.path))
+}
+
+/// Its JSON is of the schema that the endpoint's document gives it.
+fn is_as_described(line: &str, answer: &RawAnswer) {
+    let Some(doc) = endpoint(line) else { return };
+    let described = doc.responses.iter().find(|response| response.status == answer.status);
+    let Some(response) = described else {
+        assert!(answer.status >= 400, "{line}: {} is not described", answer.status);
+        return;
+    };
+    let content = response.content.iter().find(|content| content.media_type == "application/json");
+    if let Some(content) = content {
+        assert_eq!(content.schema.accepts(&answer.json()), Ok(()), "{line}: {}", answer.body);
+    }
+}
+
 #[derive(Debug)]
 pub struct RawAnswer {
     pub status: u16,
@@ -149,6 +199,9 @@ impl RawAnswer {
 pub struct FakeKafka {
     pub topics: Mutex<BTreeMap<String, NewTopic>>,
     pub fail_with: Mutex<Option<AdminError>>,
+    /// Does what it is told, and its answer gets lost.
+    pub loses_answers: Mutex<bool>,
+    pub groups: Mutex<Vec<String>>,
     /// Every call, in order.
     pub calls: Mutex<Vec<String>>,
 }
@@ -184,9 +237,29 @@ impl TopicAdmin for FakeKafka {
                 Entry::Occupied(_) => Err(AdminError::AlreadyExists { topic: topic.name.clone() }),
                 Entry::Vacant(place) => {
                     place.insert(topic.clone());
-                    Ok(())
+                    match *self.loses_answers.lock().unwrap() {
+                        true => Err(AdminError::Timeout { why: "lost".to_owned() }),
+                        false => Ok(()),
+                    }
                 }
             }
+        })
+    }
+
+    fn check_topic<'a>(&'a self, topic: &'a NewTopic) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.call(format!("check {}", topic.name))?;
+            match self.topics.lock().unwrap().contains_key(&topic.name) {
+                true => Err(AdminError::AlreadyExists { topic: topic.name.clone() }),
+                false => Ok(()),
+            }
+        })
+    }
+
+    fn list_groups(&self) -> Answer<'_, Vec<String>> {
+        Box::pin(async move {
+            self.call("groups".to_owned())?;
+            Ok(self.groups.lock().unwrap().clone())
         })
     }
 

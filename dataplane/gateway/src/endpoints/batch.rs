@@ -5,7 +5,7 @@ use crate::access::Grant;
 use crate::access::standing::Standing;
 use crate::codes;
 use crate::endpoints::Services;
-use crate::endpoints::docs::{CLUSTER, CODING, PHYSICAL, REQUEST_ID, TOPIC, VER};
+use crate::endpoints::docs::{CLUSTER, CODING, PHYSICAL, REQUEST_ID, TIMEOUT, TOPIC, VER};
 use crate::endpoints::params::{self, bad_parameter, parse_acks, parse_timeout};
 use crate::exchange::conn::Conn;
 use crate::exchange::content_encoding::{Coding, Decoder, Window};
@@ -19,7 +19,7 @@ use crate::publish::format::{BatchLimits, BatchParser, ReceiptFormat};
 use crate::refusal::Refusal;
 use gafka_http::{Head, query};
 use kafka_client::Acks;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -148,7 +148,7 @@ pub const RAW_DOCS: &[EndpointDoc] = &[EndpointDoc {
 const BATCH_QUERY: [ParamDoc; 5] = [
     ParamDoc::query("ack", Kind::Word(&["all", "local", "none"]), "who must have a record before its receipt")
         .or("all"),
-    ParamDoc::query("timeout", Kind::Duration, "wait at most so long for each record; at most 30s").or("30s"),
+    ParamDoc::query("timeout", TIMEOUT, "wait at most so long for each record").or("30s"),
     ParamDoc::query("receipts", Kind::Word(&["summary"]), "one object with ranges instead of a receipt per record"),
     ParamDoc::query(
         "stream",
@@ -176,48 +176,119 @@ const fn batch_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 10] {
 const BATCH_PARAMS: &[ParamDoc] = &batch_params(TOPIC, VER);
 const RAW_BATCH_PARAMS: &[ParamDoc] = &batch_params(CLUSTER, PHYSICAL);
 
+const HEADER_VALUE: Schema = Schema::AnyOf(&[Schema::TEXT, Schema::Null, BASE64]);
+const BASE64: Schema = Schema::Object(&[FieldDoc::must("base64", Schema::TEXT, "")]);
+const RECORD: Schema = Schema::Object(&[
+    FieldDoc::may("key", Schema::TEXT, ""),
+    FieldDoc::may("key_base64", Schema::TEXT, "instead of key"),
+    FieldDoc::may("value", Schema::AnyOf(&[Schema::TEXT, Schema::Null]), "left out or null: a null value"),
+    FieldDoc::may("value_base64", Schema::TEXT, "instead of value"),
+    FieldDoc::may("value_json", Schema::Any, "instead of value; stored as sent"),
+    FieldDoc::may(
+        "headers",
+        Schema::AnyOf(&[Schema::Map(&Schema::TEXT), Schema::Array(&Schema::Tuple(&[Schema::TEXT, HEADER_VALUE]))]),
+        "by name, or in order",
+    ),
+    FieldDoc::may("partition", Schema::PARTITION, "instead of by key"),
+    FieldDoc::may("timestamp", Schema::COUNT, "epoch ms"),
+]);
+
 const BATCH_REQUEST: &[ContentDoc] = &[
     ContentDoc {
         media_type: "application/x-ndjson",
         what: "a record per line: value, value_base64 or value_json, key or key_base64, headers, partition, timestamp",
+        schema: Schema::Lines(&RECORD),
         example: Some("{\"key\":\"user-7\",\"value\":\"hello\",\"headers\":{\"source\":\"web\"}}"),
     },
+    ContentDoc::bytes(
+        "application/vnd.gafka.records",
+        "length u32, attributes u8, [timestamp i64], [partition i32], [key_length u32, key], header_count u16, headers, \
+         value; big endian",
+    ),
+];
+
+const RECEIPT: Schema = Schema::AnyOf(&[
+    Schema::Object(&[
+        FieldDoc::must("partition", Schema::PARTITION, ""),
+        FieldDoc::must("offset", Schema::OFFSET, "-1 with ack=none"),
+    ]),
+    Schema::Object(&[
+        FieldDoc::must("status", STATUS, "as the status of a single publish"),
+        FieldDoc::must("errmsg", Schema::TEXT, "a sentence for people"),
+        FieldDoc::must("code", Schema::TEXT, "stable, for programs"),
+    ]),
+]);
+const STATUS: Schema = Schema::Value(Kind::Integer { min: 400, max: 599 });
+const SUMMARY: Schema = Schema::Object(&[
+    FieldDoc::must("ok", Schema::COUNT, "records that were stored"),
+    FieldDoc::must("failed", Schema::COUNT, "records that were not"),
+    FieldDoc::must(
+        "ranges",
+        Schema::Array(&Schema::Object(&[
+            FieldDoc::must("partition", Schema::PARTITION, ""),
+            FieldDoc::must("offset", Schema::OFFSET, "of the first"),
+            FieldDoc::must("count", Schema::COUNT, "behind each other"),
+        ])),
+        "where they are; at most 1000",
+    ),
+    FieldDoc::must(
+        "errors",
+        Schema::Array(&Schema::Object(&[
+            FieldDoc::must("record", Schema::COUNT, "its place in the batch, from 0"),
+            FieldDoc::must("status", STATUS, ""),
+            FieldDoc::must("code", Schema::TEXT, ""),
+        ])),
+        "the first of those that failed; at most 100",
+    ),
+    FieldDoc::may("truncated", Schema::FLAG, "there are more ranges or errors than these"),
+]);
+/// Receipts in the format that was asked for; also where no record was stored.
+const RECEIPTS_CONTENT: &[ContentDoc] = &[
     ContentDoc {
-        media_type: "application/vnd.gafka.records",
-        what: "length u32, attributes u8, [timestamp i64], [partition i32], [key_length u32, key], header_count u16, \
-               headers, value; big endian",
-        example: None,
+        media_type: "application/x-ndjson",
+        what: "a line per record: where it is, or status, errmsg and code",
+        schema: Schema::Lines(&RECEIPT),
+        example: Some(r#"{"partition":0,"offset":42}"#),
     },
+    ContentDoc::bytes("application/vnd.gafka.receipts", "14 bytes per record"),
+    ContentDoc::json(
+        SUMMARY,
+        "receipts=summary",
+        Some(r#"{"ok":2,"failed":0,"ranges":[{"partition":0,"offset":42,"count":2}],"errors":[]}"#),
+    ),
+];
+
+/// Why nothing was stored: in one sentence before the first record was read, else a receipt for each.
+const REFUSED_CONTENT: &[ContentDoc] = &[
+    ContentDoc::json(Schema::AnyOf(&[Schema::ERROR, SUMMARY]), "why, or with receipts=summary the summary", None),
+    RECEIPTS_CONTENT[0],
+    RECEIPTS_CONTENT[1],
 ];
 
 const BATCH_RESPONSES: &[ResponseDoc] = &[
     ResponseDoc::with(
         200,
         "at least one record was stored (with stream=1: was parsed); receipts in record order",
-        &[
-            ContentDoc {
-                media_type: "application/x-ndjson",
-                what: "a line per record: where it is, or status, errmsg and code",
-                example: Some(r#"{"partition":0,"offset":42}"#),
-            },
-            ContentDoc { media_type: "application/vnd.gafka.receipts", what: "14 bytes per record", example: None },
-            ContentDoc {
-                media_type: "application/json",
-                what: "receipts=summary",
-                example: Some(r#"{"ok":2,"failed":0,"ranges":[{"partition":0,"offset":42,"count":2}],"errors":[]}"#),
-            },
-        ],
+        RECEIPTS_CONTENT,
     )
     .and_headers(&[
         ("X-Failed", "records that were not stored; a trailer with stream=1"),
         ("X-Request-Id", "the request's id"),
     ]),
-    ResponseDoc::bare(400, "no record, a bad parameter, or no record was stored and the first is malformed"),
-    ResponseDoc::bare(404, "no such topic or version"),
-    ResponseDoc::bare(413, "no record was stored and the first is over the topic's limit"),
+    ResponseDoc::with(
+        400,
+        "no record, a bad parameter, or no record was stored and the first is malformed",
+        REFUSED_CONTENT,
+    ),
+    ResponseDoc::with(404, "no such topic or version", REFUSED_CONTENT),
+    ResponseDoc::with(413, "no record was stored and the first is over the topic's limit", REFUSED_CONTENT),
     ResponseDoc::bare(415, "a Content-Type or Content-Encoding that is not spoken here"),
-    ResponseDoc::bare(503, "nothing was stored; the receipts say why, try again after Retry-After"),
-    ResponseDoc::bare(504, "no record is known to be stored; the first may be, a retry may store it twice"),
+    ResponseDoc::with(503, "nothing was stored; the receipts say why, try again after Retry-After", REFUSED_CONTENT),
+    ResponseDoc::with(
+        504,
+        "no record is known to be stored; the first may be, a retry may store it twice",
+        REFUSED_CONTENT,
+    ),
 ];
 
 #[cfg(test)]

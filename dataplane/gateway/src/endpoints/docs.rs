@@ -1,18 +1,18 @@
 //! What the documents of several endpoints share. An endpoint's own stands beside its handler; the router's list has them
 //! all, and OpenAPI is made from it.
 
-use model::api_doc::{EndpointDoc, Kind, ParamDoc};
-
-pub const NAME: Kind = Kind::Pattern("^[A-Za-z0-9_-]{1,64}$");
-pub const VERSION: Kind = Kind::Pattern("^v[0-9]+$");
+use crate::limits::PUBLISH_TIMEOUT_DEFAULT;
+use model::api_doc::{self, EndpointDoc, Kind, NAME, ParamDoc, VERSION};
 
 pub const TOPIC: ParamDoc = ParamDoc::path("topic", NAME, "topic name");
 pub const VER: ParamDoc = ParamDoc::path("ver", VERSION, "topic version, for example v1");
 pub const REQUEST_ID: ParamDoc = ParamDoc::header("X-Request-Id", Kind::Text, "echoed in the answer; made when absent");
 
 pub const CLUSTER: ParamDoc = ParamDoc::path("cluster", NAME, "cluster name");
-pub const PHYSICAL: ParamDoc =
-    ParamDoc::path("topic", Kind::Pattern("^[A-Za-z0-9._-]{1,249}$"), "topic by its name in Kafka");
+pub const PHYSICAL: ParamDoc = ParamDoc::path("topic", api_doc::PHYSICAL, "topic by its name in Kafka");
+
+/// At most what the gateway is configured with; this is the default.
+pub const TIMEOUT: Kind = Kind::Duration { max_s: PUBLISH_TIMEOUT_DEFAULT.as_secs() };
 
 pub const CODING: ParamDoc = ParamDoc::header("Content-Encoding", Kind::Word(&["gzip", "zstd"]), "coding of the body");
 

@@ -13,7 +13,7 @@ use crate::exchange::reply::Reply;
 use crate::kafka::destination::Destination;
 use crate::refusal::Refusal;
 use gafka_http::Head;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Listener, Method, ResponseDoc, Schema};
 use std::time::Instant;
 
 /// How metrics and log name these.
@@ -109,20 +109,24 @@ pub const READYZ_DOCS: &[EndpointDoc] = &[
 const OK: &[ResponseDoc] = &[ResponseDoc::with(
     200,
     "yes",
-    &[ContentDoc { media_type: "application/json", what: "", example: Some(r#"{"ok":1}"#) }],
+    &[ContentDoc::json(Schema::Object(&[FieldDoc::must("ok", Schema::Always(1), "")]), "", Some(r#"{"ok":1}"#))],
 )];
 
 const READY: &[ResponseDoc] = &[
     ResponseDoc::with(
         200,
         "may take traffic",
-        &[ContentDoc {
-            media_type: "application/json",
-            what: "with every cluster",
-            example: Some(r#"{"ready":true,"draining":false,"generation":7,"clusters":{"main":{"up":true}}}"#),
-        }],
+        &[ContentDoc::json(
+            Schema::READINESS,
+            "with every cluster",
+            Some(r#"{"ready":true,"draining":false,"generation":7,"clusters":{"main":{"up":true}}}"#),
+        )],
     ),
-    ResponseDoc::bare(503, "draining, or no cluster answered its last probe"),
+    ResponseDoc::with(
+        503,
+        "draining, a shard has failed, or no cluster answered its last probe",
+        &[ContentDoc::json(Schema::UNREADINESS, "why not, and the same as at 200", None)],
+    ),
 ];
 
 const ALIVE: &[ResponseDoc] = &[OK[0], ResponseDoc::bare(503, "draining")];

@@ -2,21 +2,21 @@
 
 use crate::access::Grant;
 use crate::codes;
-use crate::endpoints::docs::{CLUSTER, CODING, PHYSICAL, REQUEST_ID, TOPIC, VER};
+use crate::endpoints::docs::{CLUSTER, CODING, PHYSICAL, REQUEST_ID, TIMEOUT, TOPIC, VER};
 use crate::endpoints::params::{self, bad_parameter, parse_acks, parse_timeout};
 use crate::endpoints::{Admission, Services};
 use crate::exchange::body::RequestBody;
 use crate::exchange::content_encoding::{self, Coding, Window};
 use crate::exchange::{Exchange, budget_spent, reserve};
 use crate::kafka::destination::Destination;
-use crate::limits::{KEY_BYTES_MAX, PUBLISH_OVERHEAD_BYTES};
+use crate::limits::{KEY_BYTES_MAX, PUBLISH_OVERHEAD_BYTES, TAG_BYTES_MAX};
 use crate::publish;
 use crate::publish::headers::RecordHeaders;
 use crate::publish::single::{Message, Wishes};
 use crate::refusal::Refusal;
 use gafka_http::{Head, query};
 use kafka_client::Acks;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
 use std::time::{Duration, Instant};
 
 /// What may come as the body, and who pays for it.
@@ -205,7 +205,7 @@ pub const DOCS: &[EndpointDoc] = &[EndpointDoc {
     ),
     auth: Auth::Publisher,
     params: PUBLISH_PARAMS,
-    request: &[ContentDoc { media_type: "application/octet-stream", what: "the message", example: None }],
+    request: &[ContentDoc::bytes("application/octet-stream", "the message")],
     responses: PUBLISH_RESPONSES,
 }];
 
@@ -219,9 +219,16 @@ pub const RAW_DOCS: &[EndpointDoc] = &[EndpointDoc {
     details: "For apps with that grant; otherwise, statuses included, as `publishMessage`.",
     auth: Auth::Publisher,
     params: RAW_PARAMS,
-    request: &[ContentDoc { media_type: "application/octet-stream", what: "the message", example: None }],
+    request: &[ContentDoc::bytes("application/octet-stream", "the message")],
     responses: PUBLISH_RESPONSES,
 }];
+
+const PLACE: Schema = Schema::Object(&[
+    FieldDoc::must("ok", Schema::Always(1), ""),
+    FieldDoc::must("partition", Schema::PARTITION, ""),
+    FieldDoc::must("offset", Schema::OFFSET, "-1 with ack=none"),
+    FieldDoc::must("timestamp", Schema::OFFSET, "epoch ms; -1 when Kafka tells none"),
+]);
 
 const STORED: &[(&str, &str)] = &[
     ("X-Partition", "partition the message is in"),
@@ -254,7 +261,7 @@ const fn publish_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 14] {
 }
 
 const PUBLISH_QUERY: [ParamDoc; 10] = [
-    ParamDoc::query("key", Kind::Text, "record key, at most 256 bytes; equal keys go to one partition"),
+    ParamDoc::query("key", Kind::UpTo { bytes: KEY_BYTES_MAX }, "record key; equal keys go to one partition"),
     ParamDoc::query("partition", Kind::Integer { min: 0, max: i32::MAX as i64 }, "partition, instead of by key"),
     ParamDoc::query("ack", Kind::Word(&["all", "local", "none"]), "who must have it before the answer").or("all"),
     ParamDoc::query(
@@ -262,14 +269,14 @@ const PUBLISH_QUERY: [ParamDoc; 10] = [
         Kind::Integer { min: 0, max: i64::MAX },
         "record timestamp, epoch ms; now when absent; 400 `timestamp_unit` when it is about now in s, µs or ns",
     ),
-    ParamDoc::query("timeout", Kind::Duration, "wait at most so long; at most 30s").or("30s"),
+    ParamDoc::query("timeout", TIMEOUT, "wait at most so long").or("30s"),
     ParamDoc::query("null", Kind::Bool, "1: store a null value (a tombstone); the body must be empty"),
     ParamDoc::query(
         "async",
         Kind::Bool,
         "1: answer once it is safe on this gateway; until hinted handoff exists, as without",
     ),
-    ParamDoc::header("X-Tag", Kind::Text, "tags, separated by ;, each a record header `tag`; at most 1024 bytes"),
+    ParamDoc::header("X-Tag", Kind::UpTo { bytes: TAG_BYTES_MAX }, "tags, separated by ;, each a record header `tag`"),
     ParamDoc::header("X-Header-NAME", Kind::Text, "record header `name`: UTF-8, percent-encoded; repeatable"),
     ParamDoc::header("traceparent", Kind::Text, "becomes the record header of that name"),
 ];
@@ -278,11 +285,11 @@ const PUBLISH_RESPONSES: &[ResponseDoc] = &[
     ResponseDoc::with(
         201,
         "stored under the asked acks",
-        &[ContentDoc {
-            media_type: "application/json",
-            what: "where it is",
-            example: Some(r#"{"ok":1,"partition":0,"offset":42,"timestamp":1795362345123}"#),
-        }],
+        &[ContentDoc::json(
+            PLACE,
+            "where it is",
+            Some(r#"{"ok":1,"partition":0,"offset":42,"timestamp":1795362345123}"#),
+        )],
     )
     .and_headers(STORED),
     ResponseDoc::bare(400, "the request is malformed; nothing was stored"),
@@ -327,6 +334,21 @@ mod tests {
             ]],
         );
         check("partition=-1", expect!["400 bad_parameter: partition is `-1`, expected a number, at least 0"]);
+        // The documented limits are the real ones.
+        check(
+            &format!("partition={}&timestamp={}", i32::MAX, i64::MAX),
+            expect![[
+                r#"Wishes { key: None, partition: Some(2147483647), acks: All, timestamp_ms: Some(9223372036854775807), timeout: None, null: false }"#
+            ]],
+        );
+        check(
+            "partition=2147483648",
+            expect!["400 bad_parameter: partition is `2147483648`, expected a number, at least 0"],
+        );
+        check(
+            "timestamp=9223372036854775808",
+            expect!["400 bad_parameter: timestamp is `9223372036854775808`, expected milliseconds since 1970"],
+        );
         check("ack=most", expect!["400 bad_parameter: ack is `most`, expected all, local or none"]);
         check("timestamp=x", expect!["400 bad_parameter: timestamp is `x`, expected milliseconds since 1970"]);
         check("timeout=0", expect!["400 bad_parameter: timeout is `0`, expected a duration like 5s or 500ms"]);

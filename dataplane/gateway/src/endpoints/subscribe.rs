@@ -7,17 +7,20 @@ use crate::access::Grant;
 use crate::access::standing::Standing;
 use crate::codes;
 use crate::endpoints::Services;
-use crate::endpoints::docs::{NAME, REQUEST_ID, TOPIC, VER};
+use crate::endpoints::docs::{REQUEST_ID, TOPIC, VER};
 use crate::exchange::Exchange;
 use crate::exchange::body::RequestBody;
 use crate::kafka::destination::Destination;
 use crate::refusal::Refusal;
 use crate::subscribe::framing::Form;
+use crate::subscribe::limits::{BATCH_MAX, RESPONSE_BYTES_MAX, WAIT_MAX};
 use crate::subscribe::mail::PollRequest;
 use crate::subscribe::query::SubscribeQuery;
 use crate::tags::TagFilter;
 use gafka_http::Head;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, In, Kind, Listener, Method, ParamDoc, ResponseDoc};
+use model::api_doc::{
+    Auth, ContentDoc, EndpointDoc, FieldDoc, In, Kind, Listener, Method, NAME, ParamDoc, ResponseDoc, Schema,
+};
 use model::physical_group;
 use std::time::Instant;
 
@@ -103,10 +106,10 @@ const SUBSCRIBE_PARAMS: &[ParamDoc] = &[
         default: None,
         what: "consumer group of the calling app",
     },
-    ParamDoc::query("batch", Kind::Integer { min: 1, max: 4000 }, "most messages in the answer").or("1"),
-    ParamDoc::query("max_bytes", Kind::Integer { min: 1, max: i32::MAX as i64 }, "most bytes in the answer")
+    ParamDoc::query("batch", Kind::Capped { min: 1, max: BATCH_MAX as i64 }, "most messages in the answer").or("1"),
+    ParamDoc::query("max_bytes", Kind::Capped { min: 1, max: RESPONSE_BYTES_MAX as i64 }, "most bytes in the answer")
         .or("4194304"),
-    ParamDoc::query("wait", Kind::Duration, "long poll: 204 when nothing came; at most 120s").or("30s"),
+    ParamDoc::query("wait", Kind::Duration { max_s: WAIT_MAX.as_secs() }, "long poll: 204 when nothing came").or("30s"),
     ParamDoc::query(
         "reset",
         Kind::Text,
@@ -122,28 +125,54 @@ const SUBSCRIBE_PARAMS: &[ParamDoc] = &[
     REQUEST_ID,
 ];
 
+const MESSAGE: Schema = Schema::Object(&[
+    FieldDoc::must("partition", Schema::PARTITION, ""),
+    FieldDoc::must("offset", Schema::COUNT, ""),
+    FieldDoc::must("timestamp", Schema::OFFSET, "epoch ms; -1: none"),
+    FieldDoc::must("attempt", Schema::COUNT, "how often it has been delivered"),
+    FieldDoc::may("key", Schema::TEXT, "where there is one"),
+    FieldDoc::may("key_base64", Schema::TEXT, "instead of key, when it is not UTF-8"),
+    FieldDoc::may("value", Schema::AnyOf(&[Schema::TEXT, Schema::Null]), "null: a null value"),
+    FieldDoc::may("value_base64", Schema::TEXT, "instead of value, when it is not UTF-8"),
+    FieldDoc::must(
+        "headers",
+        Schema::Array(&Schema::Tuple(&[Schema::TEXT, Schema::AnyOf(&[Schema::TEXT, Schema::Null, BASE64])])),
+        "in order",
+    ),
+]);
+const BASE64: Schema = Schema::Object(&[FieldDoc::must("base64", Schema::TEXT, "")]);
+
+macro_rules! example {
+    () => {
+        r#"{"partition":0,"offset":42,"timestamp":1795362345123,"attempt":1,"value":"hello","headers":[]}"#
+    };
+}
+
 const SUBSCRIBE_RESPONSES: &[ResponseDoc] = &[
     ResponseDoc::with(
         200,
         "messages; acknowledged when the answer was handed to the network",
         &[
+            ContentDoc::bytes(
+                "text/plain; charset=utf8",
+                "batch=1: the message; its position in X-Partition, X-Offset",
+            ),
+            ContentDoc::bytes(
+                "application/octet-stream",
+                "2017 framing: partition i32, offset i64, length i32, value, big endian",
+            ),
             ContentDoc {
-                media_type: "text/plain; charset=utf8",
-                what: "batch=1: the message; its position in X-Partition, X-Offset",
-                example: None,
+                media_type: "application/x-ndjson",
+                what: "one JSON object per line",
+                schema: Schema::Lines(&MESSAGE),
+                example: Some(example!()),
             },
-            ContentDoc {
-                media_type: "application/octet-stream",
-                what: "2017 framing: partition i32, offset i64, length i32, value, big endian",
-                example: None,
-            },
-            ContentDoc { media_type: "application/x-ndjson", what: "one JSON object per line", example: None },
-            ContentDoc {
-                media_type: "application/json",
-                what: "an array of the same objects",
-                example: Some(r#"[{"partition":0,"offset":42,"timestamp":1795362345123,"value":"hello"}]"#),
-            },
-            ContentDoc { media_type: "application/vnd.gafka.records", what: "length-prefixed records", example: None },
+            ContentDoc::json(
+                Schema::Array(&MESSAGE),
+                "an array of the same objects",
+                Some(concat!("[", example!(), "]")),
+            ),
+            ContentDoc::bytes("application/vnd.gafka.records", "length-prefixed records"),
         ],
     ),
     ResponseDoc::bare(204, "no message in time"),

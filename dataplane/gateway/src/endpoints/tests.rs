@@ -13,7 +13,7 @@ use gafka_http::{HeadLimits, parse_head};
 use kafka_client::{ClientConfig, ConnId};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::error_code::ErrorCode;
-use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
+use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::scram::ScramParams;
 use model::{
     AppDoc, GrantDoc, PlainSecret, SecretPair, Side, Snapshot, SnapshotDoc, StoredSecret, TopicDoc, TopicOptions,
@@ -60,7 +60,8 @@ fn snapshot(grants: Vec<GrantDoc>) -> Snapshot {
         retention_bytes: None,
     };
     let doc = SnapshotDoc {
-        generation: Generation(1),
+        generation: 1,
+        history: model::HistoryId::new(1),
         made_at_ms: 0,
         apps: vec![AppDoc {
             index: 1,

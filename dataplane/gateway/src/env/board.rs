@@ -1,16 +1,18 @@
 //! What the shards and the control plane share: readiness, health of the clusters, connection counts. Written rarely,
 //! never on the request path.
 
+use crate::codes;
 use crate::config::GatewayConfig;
 use crossbeam_queue::ArrayQueue;
-use model::Snapshot;
 use model::login_limiter::LoginLimiter;
+use model::{Generation, Snapshot};
+use runtime::crew::Roll;
 use runtime::server::Crowd;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Old snapshots waiting to be dropped away from the shards.
@@ -19,9 +21,14 @@ const GRAVEYARD_DEPTH: usize = 64;
 /// One per process; shards write their own entries, anybody reads.
 pub struct Board {
     draining: AtomicBool,
+    /// Shards that ended by a panic.
+    pub roll: Roll,
+    /// Why the process is not to be ready although its shards and clusters are.
+    withheld: Mutex<Option<String>>,
     /// The newest snapshot; each shard takes it when it is told that there is one.
-    snapshot: Mutex<Arc<Snapshot>>,
-    /// Generation of the snapshot each shard works with.
+    laid_out: Mutex<LaidOut>,
+    /// Edition of the snapshot each shard works with. Generations would not do: after a database was restored their
+    /// numbers begin anew.
     applied: Vec<AtomicU64>,
     /// What the last probe of each cluster found; written by the shard that probes.
     clusters: Mutex<BTreeMap<String, ClusterHealth>>,
@@ -34,6 +41,14 @@ pub struct Board {
     pub by_address: Counted<IpAddr>,
     /// And by whose credentials they use: [`model::App::index`].
     pub by_app: Counted<u32>,
+}
+
+/// A snapshot and which one of this process it is, counted from 1.
+struct LaidOut {
+    edition: u64,
+    snapshot: Arc<Snapshot>,
+    /// Of the newest snapshot that every shard has taken.
+    in_force: Generation,
 }
 
 /// How many there are of each, and at most.
@@ -90,7 +105,10 @@ pub struct ClusterHealth {
 pub struct Readiness {
     pub ready: bool,
     pub draining: bool,
-    pub generation: u64,
+    /// A sentence for each shard that ended by a panic, and for whatever else keeps the node from being ready.
+    pub failures: Vec<String>,
+    /// What every shard works with.
+    pub generation: Generation,
     pub clusters: BTreeMap<String, ClusterHealth>,
 }
 
@@ -105,8 +123,10 @@ impl Board {
         let unknown = ClusterHealth { up: false, detail: "not asked yet".to_owned(), probed_at: None };
         Board {
             draining: AtomicBool::new(false),
-            applied: (0..shard_count).map(|_| AtomicU64::new(snapshot.generation.0)).collect(),
-            snapshot: Mutex::new(snapshot),
+            roll: Roll::new(shard_count),
+            withheld: Mutex::default(),
+            applied: (0..shard_count).map(|_| AtomicU64::new(1)).collect(),
+            laid_out: Mutex::new(LaidOut { edition: 1, in_force: snapshot.generation, snapshot }),
             clusters: Mutex::new(cluster_names.map(|name| (name, unknown.clone())).collect()),
             connections: Crowd::new(shard_count),
             logins: Arc::new(Mutex::new(logins)),
@@ -116,18 +136,40 @@ impl Board {
         }
     }
 
-    /// The newest snapshot.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
+    fn laid_out(&self) -> MutexGuard<'_, LaidOut> {
+        self.laid_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lays a snapshot out for the shards to take.
-    pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) {
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    /// The newest snapshot and its edition.
+    pub fn snapshot(&self) -> (u64, Arc<Snapshot>) {
+        let laid_out = self.laid_out();
+        (laid_out.edition, Arc::clone(&laid_out.snapshot))
+    }
+
+    /// Lays a snapshot out for the shards to take; its edition.
+    pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) -> u64 {
+        let mut laid_out = self.laid_out();
+        laid_out.edition += 1;
+        laid_out.snapshot = snapshot;
+        laid_out.edition
+    }
+
+    /// The generation that every shard works with.
+    pub fn in_force(&self) -> Generation {
+        let mut laid_out = self.laid_out();
+        if self.applied_edition() >= laid_out.edition {
+            laid_out.in_force = laid_out.snapshot.generation;
+        }
+        laid_out.in_force
     }
 
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Not ready while there is a reason; `None`: as far as this is concerned, ready.
+    pub fn withhold(&self, reason: Option<String>) {
+        *self.withheld.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     pub fn is_draining(&self) -> bool {
@@ -143,23 +185,26 @@ impl Board {
         is_news
     }
 
-    /// Ready: not draining, and one cluster answered its last probe.
+    /// Ready: not draining, every shard at work, and one cluster answered its last probe.
     pub fn readiness(&self) -> Readiness {
         let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let draining = self.is_draining();
-        let generation = self.applied_generation();
+        let generation = self.in_force();
         let any_up = clusters.is_empty() || clusters.values().any(|health| health.up);
-        Readiness { ready: !draining && any_up, draining, generation, clusters }
+        let mut failures = self.roll.reasons();
+        failures.extend(self.withheld.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        Readiness { ready: !draining && failures.is_empty() && any_up, draining, failures, generation, clusters }
     }
 
-    /// A shard works with this generation from now on.
-    pub fn set_applied(&self, shard: usize, generation: u64) {
-        self.applied[shard].store(generation, Ordering::Release);
+    /// A shard works with this edition from now on.
+    pub fn set_applied(&self, shard: usize, edition: u64) {
+        self.applied[shard].store(edition, Ordering::Release);
     }
 
-    /// The generation every shard works with, or has gone beyond.
-    pub fn applied_generation(&self) -> u64 {
-        self.applied.iter().map(|generation| generation.load(Ordering::Acquire)).min().unwrap_or(0)
+    /// The edition that every shard that is at work works with, or has gone beyond.
+    pub fn applied_edition(&self) -> u64 {
+        let at_work = self.applied.iter().enumerate().filter(|(shard, _)| !self.roll.has_fallen(*shard));
+        at_work.map(|(_, edition)| edition.load(Ordering::Acquire)).min().unwrap_or(0)
     }
 
     /// Takes a snapshot a shard is done with; it is dropped by [`Board::drop_retired`]'s caller, off the shard.
@@ -177,8 +222,12 @@ impl Board {
 impl Readiness {
     /// One sentence for a person.
     pub fn reason(&self) -> String {
+        let mut reasons = self.failures.clone();
         if self.draining {
-            return "this gateway is draining".to_owned();
+            reasons.push("this gateway is draining".to_owned());
+        }
+        if !reasons.is_empty() {
+            return reasons.join("; ");
         }
         let down: Vec<String> = self
             .clusters
@@ -204,12 +253,17 @@ impl Readiness {
                 (name.clone(), entry)
             })
             .collect();
-        serde_json::json!({
+        let mut json = serde_json::json!({
             "ready": self.ready,
             "draining": self.draining,
-            "generation": self.generation,
+            "generation": self.generation.number,
             "clusters": clusters,
-        })
-        .to_string()
+        });
+        if !self.ready {
+            // It is an error answer, too.
+            json["errmsg"] = self.reason().into();
+            json["code"] = codes::NOT_READY.name.into();
+        }
+        json.to_string()
     }
 }

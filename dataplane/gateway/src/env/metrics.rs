@@ -4,7 +4,7 @@
 //! Labels never carry a client's address, id, raw path or group. Topics are capped: beyond the cap they are `other`.
 
 use foldhash::{HashMap, HashMapExt};
-use model::Side;
+use model::{Generation, Side};
 use runtime::budget::Scope;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -166,7 +166,7 @@ impl GatewayMetrics {
             refused: RefCell::new(self.refused.shard()),
             longest_turn: RefCell::new(self.longest_turn.shard()),
             access_log_dropped: self.access_log_dropped.local(),
-            topic_generation: Cell::new(0),
+            topic_generation: Cell::default(),
         }
     }
 }
@@ -198,7 +198,7 @@ pub struct ShardMetrics {
     refused: RefCell<ShardFamily<CounterKind, ReasonLabels>>,
     longest_turn: RefCell<ShardFamily<GaugeKind, ShardLabels>>,
     access_log_dropped: Gauge,
-    topic_generation: Cell<u64>,
+    topic_generation: Cell<Generation>,
 }
 
 impl ShardMetrics {
@@ -320,5 +320,5 @@ pub struct Gauges {
     pub longest_turn: Duration,
     pub access_log_dropped: u64,
     /// Of the snapshot in force.
-    pub generation: u64,
+    pub generation: Generation,
 }

@@ -75,7 +75,8 @@ impl Env {
     #[cfg(test)]
     pub fn of_nobody(config: GatewayConfig) -> Env {
         let doc = model::SnapshotDoc {
-            generation: model::Generation(1),
+            generation: 1,
+            history: model::HistoryId::new(1),
             made_at_ms: 0,
             apps: Vec::new(),
             topics: Vec::new(),

@@ -19,6 +19,13 @@ pub enum Control {
     Drain = 2,
     /// Answer what is still in flight as unknown or not stored, and end.
     Stop = 4,
+    /// Panic, for tests of what follows.
+    Panic = 8,
+}
+
+impl Control {
+    /// In the order they are obeyed.
+    const ALL: [Control; 4] = [Control::Snapshot, Control::Drain, Control::Stop, Control::Panic];
 }
 
 /// The control plane's end.
@@ -52,9 +59,7 @@ impl ControlInbox {
     async fn next(&mut self) -> Option<impl Iterator<Item = Control> + use<>> {
         self.doorbell.recv().await?;
         let flags = self.flags.swap(0, Ordering::AcqRel);
-        Some(
-            [Control::Snapshot, Control::Drain, Control::Stop].into_iter().filter(move |what| flags & *what as u8 != 0),
-        )
+        Some(Control::ALL.into_iter().filter(move |what| flags & *what as u8 != 0))
     }
 }
 
@@ -67,6 +72,7 @@ pub async fn obey(shard: Rc<Shard>, mut inbox: ControlInbox) {
                 Control::Snapshot => shard.take_snapshot(now),
                 Control::Drain => drain::begin(&shard, now),
                 Control::Stop => return drain::expire_all(&shard, now),
+                Control::Panic => panic!("this shard was told to panic"),
             }
         }
     }
@@ -76,11 +82,10 @@ impl Shard {
     fn take_snapshot(&self, now: Instant) {
         let crate::endpoints::Services { env, access, clusters, publishing, subscriptions } = &*self.services;
         let board: &Board = &env.board;
-        let snapshot = board.snapshot();
-        let generation = snapshot.generation.0;
+        let (edition, snapshot) = board.snapshot();
         let old = access.replace(snapshot);
         clusters.routes.forget_topics();
-        board.set_applied(env.shard, generation);
+        board.set_applied(env.shard, edition);
         subscriptions.reauthorize(env, access, clusters, now);
         publishing.wake_batches();
         board.retire(old);
@@ -99,10 +104,7 @@ mod tests {
                 return Vec::new();
             }
             let flags = inbox.flags.swap(0, Ordering::AcqRel);
-            [Control::Snapshot, Control::Drain, Control::Stop]
-                .into_iter()
-                .filter(|what| flags & *what as u8 != 0)
-                .collect()
+            Control::ALL.into_iter().filter(|what| flags & *what as u8 != 0).collect()
         };
         for _ in 0..10_000 {
             sender.tell(Control::Snapshot);

@@ -78,17 +78,17 @@ pub async fn run(parts: ShardParts) {
     } = parts;
     let probing = if id == PROBING_SHARD { Probing::Asks } else { Probing::Relies };
     let clusters = Clusters::new(clusters, &config, probing, Instant::now());
-    let crowd = board.connections.clone();
+    let (crowd, roll) = (board.connections.clone(), board.roll.clone());
     let shard = Rc::new(Shard {
         conns: Rc::new(Conns::new(id, connections_max, Arc::clone(&board))),
         services: Rc::new(Services {
-            access: Access::new(board.snapshot()),
+            access: Access::new(board.snapshot().1),
             env: Env::new(id, BufferPool::current(), config, board, metrics.shard(), access_log),
             clusters,
             publishing: Publishing::default(),
             subscriptions: Subscriptions::new(Post::new(mail)),
         }),
-        placement: Placement::new(id, crowd, adopt),
+        placement: Placement::new(id, crowd, roll, adopt),
         stopped: Notify::new(),
     });
     let services = &shard.services;

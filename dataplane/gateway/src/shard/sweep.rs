@@ -34,7 +34,7 @@ pub async fn sweep(services: Rc<Services>, conns: Rc<Conns>) {
                 .count(),
             longest_turn: env.turns.longest(now),
             access_log_dropped: env.access_log.dropped_total.get(),
-            generation: access.borrow_snapshot().generation.0,
+            generation: access.borrow_snapshot().generation,
         });
     }
 }

@@ -6,7 +6,7 @@ pub mod raw;
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka, Hooks};
 use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
 use kafka_client::ClientConfig;
-use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
+use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::scram::ScramParams;
 use model::{AppDoc, GrantDoc, PlainSecret, SecretPair, Snapshot, SnapshotDoc, StoredSecret, TopicDoc, TopicOptions};
 use std::net::SocketAddr;
@@ -172,7 +172,8 @@ fn doc() -> SnapshotDoc {
         retention_bytes: None,
     };
     SnapshotDoc {
-        generation: Generation(1),
+        generation: 1,
+        history: model::HistoryId::new(1),
         made_at_ms: 0,
         apps: vec![app(1, APP, PUBKEY, SUBKEY), app(2, OTHER, "publish-secret-of-reader", OTHER_SUBKEY)],
         topics: vec![
@@ -216,6 +217,15 @@ impl Scene {
         while !self.gateway.readiness().ready {
             assert!(Instant::now() < until, "not ready: {}", self.gateway.readiness().reason());
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for a shard to fall.
+    pub fn wait_fallen(&self) {
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.gateway.fallen().is_empty() {
+            assert!(Instant::now() < until, "no shard has fallen");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -300,12 +310,12 @@ impl Scene {
 
     /// Hands the shards an adjusted snapshot and waits until they have it.
     pub fn change(&mut self, adjust: impl FnOnce(&mut SnapshotDoc)) {
-        self.doc.generation.0 += 1;
+        self.doc.generation += 1;
         adjust(&mut self.doc);
         let snapshot = Arc::new(Snapshot::build(self.doc.clone()).expect("a valid snapshot"));
-        self.gateway.publish_snapshot(&snapshot);
+        let edition = self.gateway.publish_snapshot(&snapshot);
         let until = Instant::now() + Duration::from_secs(5);
-        while self.gateway.board.applied_generation() < self.doc.generation.0 {
+        while self.gateway.board.applied_edition() < edition {
             assert!(Instant::now() < until, "the shards did not take the snapshot");
             std::thread::sleep(Duration::from_millis(1));
         }

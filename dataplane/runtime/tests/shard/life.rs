@@ -5,6 +5,8 @@ use std::io::Read;
 use std::rc::Rc;
 use std::time::Duration;
 
+use runtime::crew::{Crew, Roll};
+use runtime::mailbox::mailbox;
 use runtime::net::{self, Listener};
 use runtime::{Driver, ShardOptions, race, spawn, spawn_shard, time};
 
@@ -85,6 +87,94 @@ fn a_panic_in_a_task_ends_its_shard_and_closes_its_sockets() {
             "{driver}: still open: {closed:?}"
         );
         assert_eq!(thread.join().expect_err("the panic").downcast_ref::<&str>(), Some(&"task is broken"));
+    }
+}
+
+/// Went wrong: what panicked while it was dropped took the rest of the closing with it, and the listener stayed open.
+#[test]
+fn a_panic_in_a_drop_is_told_and_everything_else_is_closed_all_the_same() {
+    struct Broken;
+    impl Drop for Broken {
+        fn drop(&mut self) {
+            panic!("drop is broken");
+        }
+    }
+    for driver in Driver::ALL {
+        let (addr, listener) = net::bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let crew = Crew::new(Roll::new(1));
+        let options = ShardOptions { force: Some(driver), ..ShardOptions::default() };
+        let started = crew.start(options, move |_| async move {
+            spawn(async {
+                let _broken = Broken;
+                std::future::pending::<()>().await;
+            });
+            spawn(async move {
+                let listener = Listener::from_std(listener).expect("listener");
+                let _ = listener.accept().await;
+            });
+            time::sleep(Duration::from_millis(5)).await;
+        });
+        if started.is_err() {
+            continue;
+        }
+        let fallen = crew.join().expect_err("the panic");
+        assert_eq!(fallen.to_string(), "shard 0 panicked: drop is broken", "{driver}");
+        assert!(std::net::TcpStream::connect(addr).is_err(), "{driver}: the listener is closed");
+    }
+}
+
+#[test]
+fn when_a_shard_falls_the_roll_knows_and_the_others_get_all_new_connections() {
+    const CLIENTS: usize = 50;
+    for driver in Driver::ALL {
+        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let (addr, listeners) = net::bind_reuseport(any, 2).expect("a free port");
+        let roll = Roll::new(2);
+        let crew = Crew::new(roll.clone());
+        let (fall, falls) = mailbox::<()>(1);
+        let mut falls = Some(falls);
+        let mut is_started = true;
+        for (shard, listener) in listeners.into_iter().enumerate() {
+            let falls = if shard == 1 { falls.take() } else { None };
+            let options = ShardOptions { force: Some(driver), ..ShardOptions::default() };
+            is_started &= crew
+                .start(options, move |_| async move {
+                    spawn(async move {
+                        let listener = Listener::from_std(listener).expect("listener");
+                        while let Ok((mut stream, _)) = listener.accept().await {
+                            let _ = stream.write_all([b"0", b"1"][shard].as_slice().into()).await;
+                        }
+                    });
+                    let Some(mut falls) = falls else { return time::sleep(Duration::from_secs(2)).await };
+                    spawn(async move {
+                        falls.recv().await;
+                        panic!("told\nto fall");
+                    });
+                    std::future::pending().await
+                })
+                .is_ok();
+        }
+        if !is_started {
+            continue;
+        }
+        assert!(!roll.has_fallen(1) && crew.fallen().is_empty());
+        fall.try_send(()).expect("it listens");
+        while !roll.has_fallen(1) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(roll.reasons(), ["shard 1 has failed"]);
+        // It closes its sockets right after it has fallen.
+        std::thread::sleep(Duration::from_millis(100));
+        for _ in 0..CLIENTS {
+            let mut client = std::net::TcpStream::connect(addr).expect("connect");
+            client.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+            let mut answer = [0];
+            client.read_exact(&mut answer).expect("an answer");
+            assert_eq!(answer, *b"0", "{driver}");
+        }
+        assert!(!crew.is_finished(), "the other one is at work");
+        let fallen = crew.join().expect_err("the panic");
+        assert_eq!((fallen.shard, fallen.message.as_str()), (1, "told to fall"));
     }
 }
 

@@ -82,6 +82,22 @@ fn full_and_closed_give_the_value_back() {
     assert_eq!(sender.try_send(4), Err(TrySendError::Closed(4)));
 }
 
+/// Went wrong: what was pushed between a receiver's last look and its end lay in the queue for ever.
+#[test]
+fn what_is_sent_while_the_receiver_leaves_is_dropped_and_never_kept() {
+    for _ in 0..2_000 {
+        let (sender, receiver) = mailbox(64);
+        let other = sender.clone();
+        let sending = std::thread::spawn(move || while !matches!(other.try_send(()), Err(TrySendError::Closed(()))) {});
+        while sender.is_empty() {
+            std::hint::spin_loop();
+        }
+        drop(receiver);
+        sending.join().expect("sender");
+        assert!(sender.is_empty());
+    }
+}
+
 #[test]
 fn the_last_sender_leaving_wakes_a_parked_receiver() {
     on_every_driver(|_| async {

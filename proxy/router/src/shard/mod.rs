@@ -39,6 +39,8 @@ pub enum Control {
     Drain,
     /// End all.
     Stop,
+    /// Panic, for tests of what follows.
+    Panic,
 }
 
 /// What a shard is built from.
@@ -87,7 +89,7 @@ pub async fn run(parts: ShardParts) {
         metrics: metrics.shard(),
         pool: BufferPool::current(),
         conns: Conns::new(connections_max),
-        placement: Placement::new(id, board.crowd.clone(), adopt),
+        placement: Placement::new(id, board.crowd.clone(), board.roll.clone(), adopt),
         drain_began: Notify::new(),
         is_draining: Cell::new(false),
         probe_now: Notify::new(),
@@ -120,6 +122,7 @@ async fn obey(shard: Rc<Shard>, mut control: Receiver<Control>) {
                 drop(runtime::spawn(finish(Rc::clone(&shard))));
             }
             Control::Stop => shard.stopped.notify(),
+            Control::Panic => panic!("this shard was told to panic"),
         }
     }
 }

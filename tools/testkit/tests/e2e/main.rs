@@ -5,6 +5,8 @@
 //! it fails with that reason.
 
 mod admin;
+mod control;
+mod fallen;
 mod faults;
 mod foreign;
 mod harness;
@@ -13,6 +15,7 @@ mod kit;
 mod kproxy;
 mod librdkafka;
 mod old_kafka;
+mod openapi;
 mod publish;
 mod quickstart;
 mod serve;
@@ -26,7 +29,10 @@ fn main() -> std::process::ExitCode {
         ("publish", publish::CASES),
         ("subscribe", subscribe::CASES),
         ("admin", admin::CASES),
+        ("openapi", openapi::CASES),
         ("serve", serve::CASES),
+        ("control", control::CASES),
+        ("fallen", fallen::CASES),
         ("idle", idle::CASES),
         ("old_kafka", old_kafka::CASES),
         ("foreign", foreign::CASES),

@@ -27,7 +27,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// A configuration on free ports with these `[clusters.*]` tables.
-fn config(dir: &Path, name: &str, data_dir: &Path, clusters: &str) -> Result<PathBuf> {
+pub fn config(dir: &Path, name: &str, data_dir: &Path, clusters: &str) -> Result<PathBuf> {
     let path = dir.join(format!("{name}.toml"));
     let data_dir = data_dir.display();
     let listen = "[listen]\npub = \"127.0.0.1:0\"\nsub = \"127.0.0.1:0\"\nman = \"127.0.0.1:0\"\n";
@@ -35,12 +35,12 @@ fn config(dir: &Path, name: &str, data_dir: &Path, clusters: &str) -> Result<Pat
     Ok(path)
 }
 
-fn table(name: &str, bootstrap: &str, more: &str) -> String {
+pub fn table(name: &str, bootstrap: &str, more: &str) -> String {
     let servers: Vec<String> = bootstrap.split(',').map(|server| format!("\"{server}\"")).collect();
     format!("[clusters.{name}]\nbootstrap = [{}]\n{more}", servers.join(", "))
 }
 
-fn tenant_in_force(gateway: &Gateway, appid: &str, cluster: &str) -> Result<Tenant> {
+pub fn tenant_in_force(gateway: &Gateway, appid: &str, cluster: &str) -> Result<Tenant> {
     let tenant = gateway.new_tenant(appid, cluster, 2)?;
     wait::until("the new app", Duration::from_secs(5), || gateway.post(&tenant, "", "warm up")?.expect(201).map(drop))?;
     Ok(tenant)

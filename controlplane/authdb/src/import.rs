@@ -1,0 +1,121 @@
+//! Tenants from elsewhere, all in one change: an import, and tests with many of them.
+
+use model::doc::{GrantDoc, SnapshotDoc};
+use model::ids::{Generation, PhysicalTopic, TopicVersion};
+use model::secrets::StoredSecret;
+use sqlx::SqliteConnection;
+
+use crate::audit::Entry;
+use crate::{AuthDb, AuthDbError, changes, now_ms};
+
+impl AuthDb {
+    /// Adds what the document has, with its hashes and numbers. What it names must not be there yet; its generation is
+    /// not taken over.
+    pub async fn import(&self, doc: &SnapshotDoc) -> Result<Generation, AuthDbError> {
+        let mut change = self.change().await?;
+        change.touched.insert(changes::EVERYBODY.to_owned());
+        let now = now_ms();
+        for app in &doc.apps {
+            sqlx::query(
+                "INSERT INTO app (num, id, cluster, enabled, scram_salt, scram_iterations, created_at_ms)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(app.index)
+            .bind(app.id.as_str())
+            .bind(app.cluster.as_str())
+            .bind(app.enabled)
+            .bind(&app.scram.salt)
+            .bind(app.scram.iterations)
+            .bind(now)
+            .execute(change.conn())
+            .await?;
+            for (side, pair) in [("publish", &app.publish), ("subscribe", &app.subscribe)] {
+                secret(change.conn(), app.index, side, "current", &pair.current).await?;
+                if let Some(previous) = &pair.previous {
+                    secret(change.conn(), app.index, side, "previous", previous).await?;
+                }
+            }
+        }
+        for topic in &doc.topics {
+            sqlx::query(
+                "INSERT INTO topic (num, app_num, name, ver, cluster, state, partitioner, compression, strip_2017_tags,
+                                    message_bytes_max, partitions, replicas, retention_ms, retention_bytes, created_at_ms)
+                 VALUES (?, (SELECT num FROM app WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(topic.index)
+            .bind(topic.owner.as_str())
+            .bind(topic.name.as_str())
+            .bind(topic.ver.as_str())
+            .bind(topic.cluster.as_str())
+            .bind(if topic.enabled { "active" } else { "disabled" })
+            .bind(topic.options.partitioner.as_str())
+            .bind(topic.options.compression.as_str())
+            .bind(topic.options.strip_2017_tags)
+            .bind(topic.options.message_bytes_max)
+            .bind(topic.partitions)
+            .bind(topic.replicas)
+            .bind(topic.retention_ms)
+            .bind(topic.retention_bytes)
+            .bind(now)
+            .execute(change.conn())
+            .await?;
+        }
+        for grant in &doc.grants {
+            match grant {
+                GrantDoc::Subscribe { app, owner, topic, ver } => {
+                    sqlx::query(
+                        "INSERT INTO subscribe_grant VALUES ((SELECT num FROM app WHERE id = ?),
+                                                             (SELECT num FROM app WHERE id = ?), ?, ?, ?)",
+                    )
+                    .bind(app.as_str())
+                    .bind(owner.as_str())
+                    .bind(topic.as_str())
+                    .bind(ver.as_ref().map_or("", TopicVersion::as_str))
+                    .bind(now)
+                    .execute(change.conn())
+                    .await?;
+                }
+                GrantDoc::RawPublish { app, cluster, topic } => {
+                    sqlx::query("INSERT INTO raw_grant VALUES ((SELECT num FROM app WHERE id = ?), ?, ?, ?)")
+                        .bind(app.as_str())
+                        .bind(cluster.as_str())
+                        .bind(topic.as_ref().map_or("", PhysicalTopic::as_str))
+                        .bind(now)
+                        .execute(change.conn())
+                        .await?;
+                }
+            }
+        }
+        change.record(Entry {
+            operation: "import",
+            app: None,
+            subject: format!("{} apps, {} topics, {} grants", doc.apps.len(), doc.topics.len(), doc.grants.len()),
+            before: serde_json::Value::Null,
+            after: serde_json::Value::Null,
+            cascades: Vec::new(),
+        });
+        change.commit().await
+    }
+}
+
+async fn secret(
+    conn: &mut SqliteConnection,
+    app_num: u32,
+    side: &str,
+    slot: &str,
+    secret: &StoredSecret,
+) -> Result<(), AuthDbError> {
+    sqlx::query("INSERT INTO secret VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        .bind(app_num)
+        .bind(side)
+        .bind(slot)
+        .bind(secret.sha256.as_bytes().as_slice())
+        .bind(&secret.scram_256.stored_key)
+        .bind(&secret.scram_256.server_key)
+        .bind(&secret.scram_512.stored_key)
+        .bind(&secret.scram_512.server_key)
+        .bind(now_ms())
+        .execute(conn)
+        .await?;
+    Ok(())
+}

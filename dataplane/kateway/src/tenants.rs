@@ -1,0 +1,76 @@
+//! How this node stands to its tenants' database, for `/readyz` and `/metrics`.
+
+use agent::{Agent, Part, Status};
+use gateway::Board;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often it is looked whether the node may be ready.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A node that nobody could tell of revocations for longer than `stale_after` is not ready, on every listener. Runs until it
+/// is dropped.
+pub async fn watch(agent: Agent, board: Arc<Board>, stale_after: Duration) {
+    loop {
+        let stale = agent.staleness(Instant::now());
+        board.withhold((stale > stale_after).then(|| {
+            format!(
+                "whether a secret or a grant was revoked is not known for {} s, the limit is {} s (tenants.stale_after)",
+                stale.as_secs(),
+                stale_after.as_secs()
+            )
+        }));
+        tokio::time::sleep(LOOK_EVERY.min(stale_after)).await;
+    }
+}
+
+/// What the manager's `/readyz` says of it.
+pub fn standing(agent: &Agent) -> Value {
+    let now = Instant::now();
+    let status = agent.status();
+    let mut value = json!({
+        "generation": status.generation.to_string(),
+        "stale_seconds": agent.staleness(now).as_secs(),
+    });
+    for (name, trouble) in [("trouble", &status.trouble), ("unwritten", &status.unwritten)] {
+        if let Some((why, since)) = trouble {
+            value[name] = json!({"why": why, "seconds": now.duration_since(*since).as_secs()});
+        }
+    }
+    value
+}
+
+/// Prometheus text.
+pub fn metrics(agent: &Agent) -> String {
+    let Status { generation, part, unwritten, consumers, .. } = agent.status();
+    let snapshot = agent.snapshot();
+    let gauges = [
+        (
+            "tenants_staleness_seconds",
+            "Since it was last known that no newer generation of the tenants exists.",
+            agent.staleness(Instant::now()).as_secs_f64(),
+        ),
+        ("tenants_generation", "Number of the generation in force, in its history.", generation.number as f64),
+        ("tenants_apps", "Apps in force.", snapshot.app_count() as f64),
+        ("tenants_topics", "Topic versions in force.", snapshot.topic_count() as f64),
+        ("tenants_grants", "Grants in force.", snapshot.grant_count() as f64),
+        (
+            "tenants_snapshot_owner",
+            "1: this process writes the snapshot of its data directory.",
+            f64::from(u8::from(part == Part::Owner)),
+        ),
+        (
+            "tenants_snapshot_unwritten_seconds",
+            "Since when the snapshot on disk is older than what is in force; 0: it is not.",
+            unwritten.map_or(0.0, |(_, since)| since.elapsed().as_secs_f64()),
+        ),
+        ("tenants_snapshot_consumers", "Processes that use this one's result.", consumers.len() as f64),
+    ];
+    let mut text = String::new();
+    for (name, help, value) in gauges {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+    }
+    text
+}

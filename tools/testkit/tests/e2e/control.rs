@@ -1,0 +1,259 @@
+//! The control plane when it is not a fair day: nodes that lag, disks that are full, files that were removed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+use testkit::gateway::{Gateway, Quickstart, Tenant};
+use testkit::http::{Request, Response, call};
+use testkit::kafka::disk::Disk;
+use testkit::process::{run, scratch_dir, tethered};
+use testkit::wait;
+
+use crate::harness::{Case, case, same};
+use crate::serve::{config, table, tenant_in_force};
+
+pub const CASES: &[Case] = &[
+    case("a_revocation_is_202_and_names_the_gateway_that_is_frozen_until_it_has_it", &["bin:kateway"], frozen_gateway),
+    case("starts_at_once_on_one_directory_make_one_admin_and_one_owner", &["bin:kateway"], starts_at_once),
+    case("credentials_that_were_removed_are_made_anew_and_the_old_ones_die", &["bin:kateway"], removed_credentials),
+    case("a_full_disk_is_named_and_nothing_is_broken_when_there_is_room_again", &["bin:kateway"], full_disk),
+    case("a_disk_that_cannot_be_written_does_not_stop_a_start", &["bin:kateway"], read_only_disk),
+    case("a_gateway_that_nobody_can_tell_of_revocations_is_not_ready_beyond_the_limit", &["bin:kateway"], stale),
+    case("everything_below_the_data_directory_is_private", &["bin:kateway"], private_files),
+    case("an_app_made_again_does_not_get_the_old_ones_messages", &["bin:kateway"], made_again),
+];
+
+fn admin_call(gateway: &Gateway, request: Request) -> Result<Response> {
+    let credentials = gateway.credentials()?;
+    let text = |name: &str| credentials[name].as_str().map(str::to_owned).with_context(|| name.to_owned());
+    call(&gateway.manager, &request.header("Appid", text("admin_appid")?).header("Pubkey", text("admin_key")?))
+}
+
+/// Gateways before the broker of a quickstart, all on one data directory.
+struct Fleet {
+    kafka: Quickstart,
+    dir: tempfile::TempDir,
+}
+
+impl Fleet {
+    fn new() -> Result<Self> {
+        let dir = scratch_dir("control")?;
+        Ok(Self { kafka: Quickstart::start(&dir.path().join("kafka"), &[])?, dir })
+    }
+
+    fn start(&self, name: &str, data: &Path) -> Result<Gateway> {
+        let clusters = table("main", &self.kafka.kafka, "");
+        Gateway::serve(&config(self.dir.path(), name, data, &clusters)?, data)
+    }
+}
+
+fn publishes(gateway: &Gateway, tenant: &Tenant, pubkey: &str) -> Result<u16> {
+    let with_key = Tenant { pubkey: pubkey.to_owned(), ..tenant.clone() };
+    Ok(gateway.post(&with_key, "", "x")?.status)
+}
+
+fn frozen_gateway() -> Result<()> {
+    let fleet = Fleet::new()?;
+    let data = fleet.dir.path().join("data");
+    let (first, mut second) = (fleet.start("first", &data)?, fleet.start("second", &data)?);
+    let tenant = tenant_in_force(&first, "shop", "main")?;
+    same("at the second, once the first has answered", &publishes(&second, &tenant, &tenant.pubkey)?, &201)?;
+    first.admin(&["secret", "rotate", "shop", "publish"])?;
+
+    second.signal(Signal::STOP)?;
+    let answer = admin_call(&first, Request::new("DELETE", "/v1/apps/shop/secrets/publish"))?.expect(202)?;
+    let body = answer.json()?;
+    let lacking = body["lacking"].as_array().context("lacking")?;
+    same("nodes that lack it", &lacking.len(), &1)?;
+    ensure!(lacking[0].as_str().is_some_and(|node| node.starts_with("kateway ")), "{body}");
+    let ask = answer.header("location").context("where to ask")?.to_owned();
+    let asked = || -> Result<Value> { admin_call(&first, Request::get(&ask))?.expect(200)?.json() };
+    same("asked meanwhile", &asked()?["in_force"], &Value::Bool(false))?;
+    same("at the first", &publishes(&first, &tenant, &tenant.pubkey)?, &401)?;
+
+    second.signal(Signal::CONT)?;
+    wait::until("the second to have it", Duration::from_secs(5), || {
+        same("in force", &asked()?["in_force"], &Value::Bool(true))
+    })?;
+    // What was told to be in force is.
+    same("at the second", &publishes(&second, &tenant, &tenant.pubkey)?, &401)?;
+
+    // The owner of the snapshot goes; the other one takes its place and nobody is forgotten.
+    drop(first);
+    second.admin(&["app", "create", "later", "--cluster", "main"])?;
+    let answer = admin_call(&second, Request::new("DELETE", "/v1/apps/later"))?;
+    same("nobody else is waited for", &answer.status, &200)
+}
+
+fn starts_at_once() -> Result<()> {
+    let fleet = Fleet::new()?;
+    let data = fleet.dir.path().join("data");
+    let gateways: Vec<Gateway> = std::thread::scope(|scope| {
+        let starts: Vec<_> = ["a", "b", "c"]
+            .map(|name| {
+                let (fleet, data) = (&fleet, &data);
+                scope.spawn(move || fleet.start(name, data))
+            })
+            .into();
+        starts.into_iter().map(|start| start.join().map_err(|_| anyhow::anyhow!("panicked"))?).collect::<Result<_>>()
+    })?;
+    let credentials = gateways[0].credentials()?;
+    let managers: Vec<&str> = gateways.iter().map(|gateway| gateway.manager.as_str()).collect();
+    ensure!(
+        managers.contains(&credentials["man"].as_str().context("man")?),
+        "{credentials} names none of {managers:?}"
+    );
+    for gateway in &gateways {
+        // With the one key there is.
+        admin_call(gateway, Request::get("/v1/apps"))?.expect(200)?;
+    }
+    let owners = gateways.iter().map(|gateway| {
+        let text = call(&gateway.manager, &Request::get("/metrics"))?.expect(200)?.text();
+        Ok(usize::from(text.contains("\ntenants_snapshot_owner 1\n")))
+    });
+    same("owners of the snapshot", &owners.sum::<Result<usize>>()?, &1)
+}
+
+fn removed_credentials() -> Result<()> {
+    let dir = scratch_dir("control")?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
+    let (old, old_admin) = (quickstart.demo.clone(), quickstart.credentials()?);
+    drop(quickstart);
+    fs::remove_file(dir.path().join("credentials.json"))?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
+    ensure!(quickstart.demo.pubkey != old.pubkey, "the old secret came back from somewhere");
+    same("new", &publishes(&quickstart, &quickstart.demo, &quickstart.demo.pubkey)?, &201)?;
+    same("old", &publishes(&quickstart, &old, &old.pubkey)?, &401)?;
+    quickstart.admin(&["app", "list"])?;
+    let key = old_admin["admin_key"].as_str().context("admin_key")?;
+    let request = Request::get("/v1/apps").header("Appid", "admin").header("Pubkey", key);
+    same("the old admin", &call(&quickstart.manager, &request)?.status, &401)
+}
+
+/// Went wrong: after a full disk one of the pool's connections was refused for ever.
+fn full_disk() -> Result<()> {
+    let dir = scratch_dir("control")?;
+    let disk = Disk::make(dir.path());
+    let mut quickstart = Quickstart::start(&dir.path().join("data"), &[])?;
+    let create = |quickstart: &Quickstart, appid: &str| {
+        let body = format!("{{\"appid\":\"{appid}\",\"cluster\":\"main\"}}");
+        admin_call(quickstart, Request::post("/v1/apps").body(body.into_bytes()))
+    };
+    create(&quickstart, "before")?.expect(201)?;
+    quickstart.fill(&disk)?;
+    for attempt in 0..6 {
+        let answer = create(&quickstart, &format!("full{attempt}"))?.expect(503)?;
+        let said = answer.json()?["errmsg"].as_str().unwrap_or_default().to_owned();
+        ensure!(said.contains("disk") && said.contains("full"), "attempt {attempt}: {said}");
+    }
+    same("reading goes on", &admin_call(&quickstart, Request::get("/v1/apps"))?.status, &200)?;
+    let Disk::Mounted(_) = disk else { return Ok(()) };
+    disk.free()?;
+    wait::until("room again", Duration::from_secs(10), || create(&quickstart, "freed")?.expect(201).map(drop))?;
+    for attempt in 0..6 {
+        create(&quickstart, &format!("freed{attempt}"))?.expect(201)?;
+    }
+    let readyz = || -> Result<Value> { call(&quickstart.manager, &Request::get("/readyz"))?.json() };
+    wait::until("the snapshot to be written again", Duration::from_secs(40), || {
+        same("unwritten", &readyz()?["tenants"]["unwritten"], &Value::Null)
+    })?;
+    let litter: Vec<String> = fs::read_dir(dir.path().join("data"))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .filter(|name: &Result<String>| name.as_ref().is_ok_and(|name| name.contains(".new") || name.contains(".tmp")))
+        .collect::<Result<_>>()?;
+    same("litter", &litter, &Vec::new())?;
+    quickstart.sigterm_and_wait(Duration::from_secs(20)).map(drop)
+}
+
+fn read_only_disk() -> Result<()> {
+    let fleet = Fleet::new()?;
+    let mount_at = fleet.dir.path().join("disk");
+    fs::create_dir(&mount_at)?;
+    let Disk::Mounted(_mounted) = Disk::make(&mount_at) else {
+        // Without a file system of one's own there is none to make read-only.
+        return Ok(());
+    };
+    let data = mount_at.join("data");
+    let mut gateway = fleet.start("first", &data)?;
+    let tenant = tenant_in_force(&gateway, "shop", "main")?;
+    gateway.sigterm_and_wait(Duration::from_secs(20))?;
+    let mut command = tethered("mount");
+    command.args(["-o", "remount,ro"]).arg(&mount_at);
+    run(command, Duration::from_secs(10))?;
+    let gateway = fleet.start("again", &data)?;
+    same("published", &publishes(&gateway, &tenant, &tenant.pubkey)?, &201)?;
+    let readyz = call(&gateway.manager, &Request::get("/readyz"))?.expect(200)?.json()?;
+    ensure!(readyz["tenants"]["unwritten"]["why"].as_str().is_some_and(|why| why.contains("Read-only")), "{readyz}");
+    let answer = admin_call(&gateway, Request::post("/v1/apps").body(&b"{\"appid\":\"new\"}"[..]))?;
+    same("a change", &answer.status, &503)
+}
+
+fn stale() -> Result<()> {
+    let fleet = Fleet::new()?;
+    let data = fleet.dir.path().join("data");
+    let keys = table("main", &fleet.kafka.kafka, "") + "[tenants]\nstale_after = \"1500ms\"\n";
+    let gateway = Gateway::serve(&config(fleet.dir.path(), "stale", &data, &keys)?, &data)?;
+    let tenant = tenant_in_force(&gateway, "shop", "main")?;
+    let (database, away) = (data.join("gafka.db"), data.join("away.db"));
+    fs::rename(&database, &away)?;
+    let readyz = |at: &str| call(at, &Request::get("/readyz"));
+    for at in [&gateway.publish, &gateway.subscribe, &gateway.manager] {
+        wait::until("it not to be ready", Duration::from_secs(10), || readyz(at)?.expect(503).map(drop))?;
+        let said = readyz(at)?.text();
+        ensure!(at == &gateway.manager || said.contains("tenants.stale_after"), "{said}");
+    }
+    same("it serves all the same", &publishes(&gateway, &tenant, &tenant.pubkey)?, &201)?;
+    let metrics = call(&gateway.manager, &Request::get("/metrics"))?.expect(200)?.text();
+    let stale = metrics.lines().find_map(|line| line.strip_prefix("tenants_staleness_seconds ")).context("a metric")?;
+    ensure!(stale.parse::<f64>()? > 1.0, "{stale}");
+    fs::rename(&away, &database)?;
+    wait::until("it to be ready again", Duration::from_secs(10), || readyz(&gateway.publish)?.expect(200).map(drop))
+}
+
+fn private_files() -> Result<()> {
+    let dir = scratch_dir("control")?;
+    let data = dir.path().join("data");
+    let log = data.join("access.log");
+    let quickstart = Quickstart::start(&data, &["--access-log", &log.display().to_string()])?;
+    same("published", &publishes(&quickstart, &quickstart.demo, &quickstart.demo.pubkey)?, &201)?;
+    let mut all = vec![data];
+    let mut files = 0;
+    while let Some(path) = all.pop() {
+        let metadata = fs::symlink_metadata(&path)?;
+        let mode = metadata.permissions().mode() & 0o777;
+        ensure!(mode & 0o077 == 0, "{} has mode {mode:o}", path.display());
+        if metadata.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                all.push(entry?.path());
+            }
+        } else {
+            files += 1;
+        }
+    }
+    ensure!(log.exists() && files > 8, "only {files} files were looked at");
+    Ok(())
+}
+
+/// Went wrong: an app deleted with `--cascade` and made again adopted the old Kafka topic.
+fn made_again() -> Result<()> {
+    let dir = scratch_dir("control")?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
+    let old = quickstart.new_tenant("shop", "main", 1)?;
+    quickstart.post(&old, "", "a secret of the old shop")?.expect(201)?;
+    quickstart.admin(&["app", "delete", "shop", "--cascade"])?;
+    let Err(refused) = quickstart.admin(&["app", "create", "shop", "--cluster", "main"]) else { bail!("made again") };
+    ensure!(format!("{refused:#}").contains("appid_reserved"), "{refused:#}");
+    let app = quickstart.admin(&["app", "create", "shop", "--cluster", "main", "--reuse"])?;
+    let Err(refused) = quickstart.admin(&["topic", "create", "shop", "orders", "v1"]) else { bail!("adopted") };
+    ensure!(format!("{refused:#}").contains("kafka_topic_exists"), "{refused:#}");
+    quickstart.admin(&["topic", "create", "shop", "orders", "v2"])?;
+    let key = |name: &str| app[name].as_str().map(str::to_owned).with_context(|| name.to_owned());
+    let new = Tenant { pubkey: key("pubkey")?, subkey: key("subkey")?, ver: "v2".to_owned(), ..old };
+    quickstart.post(&new, "", "of the new shop")?.expect(201)?;
+    quickstart.poll_for(&new, "g", &["of the new shop"], Duration::from_secs(10)).map(drop)
+}
