@@ -213,7 +213,7 @@ impl Faults {
         self.session.injected().fail_next = Some(fail);
     }
 
-    /// Calls take so long from now on.
+    /// Calls take so long from now on: half of it until they have their effect, half for the answer.
     pub fn delay_calls(&self, delay: Duration) {
         self.session.injected().delay = delay;
     }
@@ -246,14 +246,13 @@ impl Session {
             injected.call_count += 1;
             (injected.fail_next.take(), injected.delay)
         };
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
+        pass(delay / 2).await;
         let Some(session) = self.connected() else { return Err(away("not connected")) };
         if fail == Some(Fail::Before) {
             return Err(away("the request was lost"));
         }
         let done = effect(&self.ensemble, session)?;
+        pass(delay / 2).await;
         if fail == Some(Fail::After) { Err(away("the answer was lost")) } else { Ok(done) }
     }
 
@@ -344,6 +343,13 @@ impl Drop for MemoryRegistry {
 
 fn away(why: &str) -> RegistryError {
     RegistryError::Away { why: why.to_owned() }
+}
+
+/// Without a delay a call is over at once: nobody else runs in between.
+async fn pass(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
 }
 
 /// One per watch.

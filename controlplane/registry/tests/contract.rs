@@ -425,7 +425,8 @@ async fn one_candidate_leads_and_the_next_follows_when_it_resigns(mut store: imp
     });
     first.resign().await;
     let second = soon(next).await.unwrap();
-    assert_eq!(second.epoch(), 2);
+    // Not always 2: a candidate that gave up a moment ago may have won, and lost, in between.
+    assert!(second.epoch() > 1);
     assert_eq!(one.leader("jobs").await.unwrap().unwrap().candidate, "gw-2");
     second.resign().await;
     assert_eq!(one.leader("jobs").await.unwrap(), None, "free when resign returns");

@@ -5,15 +5,18 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use common::{gateway, soon};
-use registry::{LocalRegistry, NodeKind, Registry, RegistryError, node_dir};
+use registry::node_dir::{self, NodeDir, NodeId};
+use registry::{LocalRegistry, NodeKind, Registry, RegistryError};
 
 const ROLE: &str = "REGISTRY_TEST_ROLE";
 const DIR: &str = "REGISTRY_TEST_DIR";
@@ -235,26 +238,25 @@ fn a_process_that_restarts_gets_its_node_directory_again() {
 
 #[test]
 fn processes_that_start_at_once_get_different_node_directories_and_no_more_than_they_need() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut expected = Vec::new();
-    for _ in 0..3 {
-        let claims = |_| {
-            std::thread::spawn({
-                let dir = dir.path().to_owned();
-                move || node_dir::claim(&dir).unwrap()
-            })
+    const PROCESSES: usize = 8;
+    // The first ids that a directory gives are the interesting ones, so many directories.
+    for _ in 0..50 {
+        let dir = tempfile::tempdir().unwrap();
+        let at_once = || {
+            let start = Barrier::new(PROCESSES);
+            let claim = || {
+                start.wait();
+                node_dir::claim(dir.path()).unwrap()
+            };
+            let dirs: Vec<NodeDir> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..PROCESSES).map(|_| scope.spawn(claim)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            dirs.iter().map(|dir| dir.id.clone()).collect::<BTreeSet<NodeId>>()
         };
-        let threads: Vec<_> = (0..8).map(claims).collect();
-        let dirs: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-        let mut ids: Vec<String> = dirs.iter().map(|dir| dir.id.to_string()).collect();
-        ids.sort();
-        ids.dedup();
-        assert_eq!(ids.len(), 8);
-        if expected.is_empty() {
-            expected = ids;
-        } else {
-            assert_eq!(ids, expected, "the same ones after a restart");
-        }
+        let ids = at_once();
+        assert_eq!(ids.len(), PROCESSES);
+        assert_eq!(at_once(), ids, "the same ones after a restart");
     }
 }
 
@@ -268,6 +270,7 @@ fn the_first_free_node_directory_by_name_is_taken_and_other_files_are_left_alone
     let (one, two, three) = (claim(), claim(), claim());
     assert_eq!((one.id.as_str(), two.id.as_str()), ("00000000000000a1", "00000000000000b2"));
     assert_eq!(one.path, dir.path().join("nodes/00000000000000a1"));
+    assert_eq!(three.id.as_str().len(), 16, "a new one: {}", three.id);
     assert!(three.id != one.id && three.id != two.id);
     drop(one);
     assert_eq!(claim().id.as_str(), "00000000000000a1");
