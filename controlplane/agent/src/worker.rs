@@ -274,7 +274,11 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
 
     /// In force from now on; written and pushed, if that is this process's part.
     async fn take(&mut self, snapshot: Arc<Snapshot>, delta: Delta) {
-        lock(&self.state).snapshot = Arc::clone(&snapshot);
+        {
+            // Together: whoever sees the snapshot sees where it came from.
+            let mut state = lock(&self.state);
+            (state.snapshot, state.source) = (Arc::clone(&snapshot), Source::Database);
+        }
         (self.publish)(Arc::clone(&snapshot));
         let confirmed_at = lock(&self.state).confirmed_at;
         self.beat.send_replace(Beat { generation: snapshot.generation, confirmed_at });
