@@ -410,13 +410,25 @@ async fn insert_secret(
     side: Side,
     secret: &StoredSecret,
 ) -> Result<(), AuthDbError> {
+    insert_secret_at(conn, app_num, side, "current", secret).await
+}
+
+/// `slot` is `current`, or `previous` for the older of two.
+pub(crate) async fn insert_secret_at(
+    conn: &mut SqliteConnection,
+    app_num: i64,
+    side: Side,
+    slot: &str,
+    secret: &StoredSecret,
+) -> Result<(), AuthDbError> {
     sqlx::query(
         "INSERT INTO secret (app_num, side, slot, sha256, scram_256_stored_key, scram_256_server_key,
                              scram_512_stored_key, scram_512_server_key, created_at_ms)
-         VALUES (?, ?, 'current', ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(app_num)
     .bind(side.as_str())
+    .bind(slot)
     .bind(secret.sha256.as_bytes().as_slice())
     .bind(&secret.scram_256.stored_key)
     .bind(&secret.scram_256.server_key)

@@ -1,10 +1,10 @@
 //! Tenants from elsewhere, all in one change: an import, and tests with many of them.
 
+use model::Side;
 use model::doc::{GrantDoc, SnapshotDoc};
 use model::ids::{Generation, PhysicalTopic, TopicVersion};
-use model::secrets::StoredSecret;
-use sqlx::SqliteConnection;
 
+use crate::apps::insert_secret_at;
 use crate::audit::Entry;
 use crate::{AuthDb, AuthDbError, changes, now_ms};
 
@@ -29,10 +29,11 @@ impl AuthDb {
             .bind(now)
             .execute(change.conn())
             .await?;
-            for (side, pair) in [("publish", &app.publish), ("subscribe", &app.subscribe)] {
-                secret(change.conn(), app.index, side, "current", &pair.current).await?;
+            for (side, pair) in [(Side::Publish, &app.publish), (Side::Subscribe, &app.subscribe)] {
+                let num = i64::from(app.index);
+                insert_secret_at(change.conn(), num, side, "current", &pair.current).await?;
                 if let Some(previous) = &pair.previous {
-                    secret(change.conn(), app.index, side, "previous", previous).await?;
+                    insert_secret_at(change.conn(), num, side, "previous", previous).await?;
                 }
             }
         }
@@ -96,26 +97,4 @@ impl AuthDb {
         });
         change.commit().await
     }
-}
-
-async fn secret(
-    conn: &mut SqliteConnection,
-    app_num: u32,
-    side: &str,
-    slot: &str,
-    secret: &StoredSecret,
-) -> Result<(), AuthDbError> {
-    sqlx::query("INSERT INTO secret VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
-        .bind(app_num)
-        .bind(side)
-        .bind(slot)
-        .bind(secret.sha256.as_bytes().as_slice())
-        .bind(&secret.scram_256.stored_key)
-        .bind(&secret.scram_256.server_key)
-        .bind(&secret.scram_512.stored_key)
-        .bind(&secret.scram_512.server_key)
-        .bind(now_ms())
-        .execute(conn)
-        .await?;
-    Ok(())
 }
