@@ -33,6 +33,10 @@ fn shards(meter: &Arc<Meter>, count: usize) -> Vec<ShardMeter> {
     (0..count).map(|_| ShardMeter::new(Arc::clone(meter), count)).collect()
 }
 
+fn report(quotas: &Quotas, snapshot: &Snapshot, now_ns: u64) {
+    quotas.report("a", snapshot, |_| 0, now_ns);
+}
+
 /// One message of 100 bytes, if it is let through.
 fn publish(shard: &ShardMeter, now_ns: u64) -> bool {
     let is_free = shard.check(Side::Publish, 1, 100, now_ns).is_ok();
@@ -106,31 +110,26 @@ fn a_limit_that_is_set_raised_and_taken_away_holds_from_the_next_report_on() {
     let shard = &shards(&meter, 1)[0];
     let at = |now_ns: u64| (0..1_000).filter(|_| publish(shard, now_ns)).count();
     assert_eq!(at(SECOND), 10);
-    quotas.report("a", &snapshot(messages(100)), SECOND);
+    quotas.refresh(&snapshot(messages(100)), SECOND);
     assert_eq!(at(SECOND), 0, "what was spent stays spent");
     assert_eq!(at(2 * SECOND), 100);
-    quotas.report("a", &snapshot(Limits::default()), 2 * SECOND);
+    quotas.refresh(&snapshot(Limits::default()), 2 * SECOND);
     assert_eq!(at(2 * SECOND), 1_000);
-    quotas.report("a", &snapshot(messages(4)), 3 * SECOND);
+    quotas.refresh(&snapshot(messages(4)), 3 * SECOND);
     assert_eq!(at(5 * SECOND), 4);
 }
 
 #[test]
-fn connections_are_counted_and_those_beyond_the_limit_refused() {
+fn as_many_connections_as_the_limit_says_may_be_and_one_that_is_refused_is_told_so() {
     let quotas = Quotas::default();
     let meter = quotas.meter(shop(), &Limits::default().with(Measure::Connections, 2), 0);
-    assert!(meter.connect().is_ok() && meter.connect().is_ok());
-    let refused = meter.connect().unwrap_err();
-    assert_eq!(refused.to_string(), "app shop may have 2 connections, and that is spent; try again in 1 s");
-    meter.disconnect();
-    assert!(meter.connect().is_ok());
-    assert!(meter.connect().is_err());
-    // There may be more when the limit is lowered: none is taken away, none comes.
-    quotas.report("a", &snapshot(Limits::default().with(Measure::Connections, 1)), 0);
-    meter.disconnect();
-    assert!(meter.connect().is_err());
-    meter.disconnect();
-    assert!(meter.connect().is_ok());
+    assert_eq!(meter.connections_max(), 2);
+    let refused = meter.refuse_connection().to_string();
+    assert_eq!(refused, "app shop may have 2 connections, and that is spent; try again in 1 s");
+    quotas.refresh(&snapshot(Limits::default().with(Measure::Connections, 1)), 0);
+    assert_eq!(meter.connections_max(), 1);
+    quotas.refresh(&snapshot(Limits::default()), 0);
+    assert_eq!(meter.connections_max(), u64::MAX);
 }
 
 #[test]
@@ -138,14 +137,14 @@ fn meters_of_what_is_gone_or_quiet_are_forgotten() {
     let quotas = Quotas::default();
     let snapshot = snapshot(messages(5));
     drop(quotas.meter(shop(), &messages(5), 0));
-    quotas.report("a", &snapshot, 5 * SECOND);
+    report(&quotas, &snapshot, 5 * SECOND);
     assert_eq!(quotas.len(), 1);
-    quotas.report("a", &snapshot, 30 * SECOND);
+    report(&quotas, &snapshot, 30 * SECOND);
     assert_eq!(quotas.len(), 0, "quiet");
     let _held = quotas.meter(shop(), &messages(5), 31 * SECOND);
-    quotas.report("a", &snapshot, 100 * SECOND);
+    report(&quotas, &snapshot, 100 * SECOND);
     assert_eq!(quotas.len(), 1, "a shard holds it");
-    quotas.report("a", &Snapshot::empty(), 100 * SECOND);
+    quotas.refresh(&Snapshot::empty(), 100 * SECOND);
     assert_eq!(quotas.len(), 0, "gone");
 }
 
@@ -230,7 +229,7 @@ impl Fleet {
         for (index, node) in self.nodes.iter_mut().enumerate() {
             if node.next_report_ms <= now_ms {
                 node.next_report_ms = now_ms + REPORT_EVERY_MS;
-                let report: Report = node.quotas.report(&node.name, &self.snapshot, now_ns);
+                let report: Report = node.quotas.report(&node.name, &self.snapshot, |_| 0, now_ns);
                 // It goes through the wire as text.
                 let report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
                 if let Some(lessor) = &mut self.lessor {
@@ -357,30 +356,43 @@ fn connections_of_a_fleet_stay_below_the_limit_and_free_ones_go_where_they_are_w
     let meters: Vec<Arc<Meter>> = nodes.iter().map(|quotas| quotas.meter(shop(), &limits, 0)).collect();
     let mut lessor = Lessor::default();
     let mut now_ms = 0;
-    let mut exchange = |rounds: u64| {
-        for _ in 0..rounds {
+    let mut used = [0, 0];
+    let mut exchange = |used: [u64; 2]| {
+        for _ in 0..10 {
             now_ms += REPORT_EVERY_MS;
             for (n, quotas) in nodes.iter().enumerate() {
-                let report = quotas.report(&n.to_string(), &snapshot, now_ms * MS);
+                let report = quotas.report(&n.to_string(), &snapshot, |_| used[n] as usize, now_ms * MS);
                 quotas.take(&lessor.exchange(report, now_ms), now_ms * MS);
             }
         }
     };
-    let connect = |node: usize, tries: usize| (0..tries).filter(|_| meters[node].connect().is_ok()).count();
-    exchange(10);
-    assert_eq!(connect(0, 20), 5, "half of it, until it is known that it wants more");
-    exchange(10);
-    assert_eq!(connect(0, 3), 3, "free ones go where they are wanted");
-    exchange(10);
-    let there = 8 + connect(1, 20);
-    assert!((8..=10).contains(&there), "{there}");
-    exchange(10);
-    let there = there + connect(1, 20) + connect(0, 20);
-    assert!((9..=10).contains(&there), "{there}");
-    (0..4).for_each(|_| meters[0].disconnect());
-    let _ = connect(1, 1);
-    exchange(10);
-    assert!(connect(1, 20) >= 2, "what was given back can be had at the other node");
+    let connect = |used: &mut [u64; 2], node: usize, tries: usize| {
+        for _ in 0..tries {
+            if used[node] < meters[node].connections_max() {
+                used[node] += 1;
+            } else {
+                meters[node].refuse_connection();
+            }
+        }
+    };
+    exchange(used);
+    connect(&mut used, 0, 20);
+    assert_eq!(used, [5, 0], "half of it, until it is known that it wants more");
+    exchange(used);
+    connect(&mut used, 0, 3);
+    assert_eq!(used, [8, 0], "free ones go where they are wanted");
+    exchange(used);
+    connect(&mut used, 1, 20);
+    exchange(used);
+    connect(&mut used, 1, 20);
+    connect(&mut used, 0, 20);
+    assert!((9..=10).contains(&(used[0] + used[1])), "{used:?}");
+    used[0] -= 4;
+    let before = used[1];
+    connect(&mut used, 1, 1);
+    exchange(used);
+    connect(&mut used, 1, 20);
+    assert!(used[1] >= before + 2 && used[0] + used[1] <= 10, "what was given back can be had elsewhere: {used:?}");
 }
 
 #[test]

@@ -102,8 +102,6 @@ struct Bucket {
     spent_until: AtomicU64,
     /// What was asked for since the last report, granted or not.
     asked: AtomicU64,
-    /// Connections there are.
-    used: AtomicU64,
     /// When the share falls back to an equal part, `now_ns`.
     leased_until: AtomicU64,
 }
@@ -115,7 +113,6 @@ impl Bucket {
             share: AtomicU64::new(share.to_bits()),
             spent_until: AtomicU64::new(0),
             asked: AtomicU64::new(0),
-            used: AtomicU64::new(0),
             leased_until: AtomicU64::new(0),
         }
     }
@@ -163,22 +160,17 @@ impl Meter {
         &self.buckets[measure as usize]
     }
 
-    /// One connection more; `Err`: this node has as many as it may.
-    pub fn connect(&self) -> Result<(), Exhausted> {
+    /// How many connections there may be at this node now.
+    pub fn connections_max(&self) -> u64 {
         let bucket = self.bucket(Measure::Connections);
-        let before = bucket.used.fetch_add(1, Relaxed);
-        let Some(limit) = bucket.limit() else { return Ok(()) };
-        if (before as f64) < bucket.share().floor() {
-            return Ok(());
-        }
-        bucket.used.fetch_sub(1, Relaxed);
-        bucket.asked.fetch_add(1, Relaxed);
-        Err(self.exhausted(Measure::Connections, limit, BURST_NS))
+        bucket.limit().map_or(u64::MAX, |_| bucket.share() as u64)
     }
 
-    /// One that was let through is gone.
-    pub fn disconnect(&self) {
-        self.bucket(Measure::Connections).used.fetch_sub(1, Relaxed);
+    /// There are as many, and one more was wanted.
+    pub fn refuse_connection(&self) -> Exhausted {
+        let bucket = self.bucket(Measure::Connections);
+        bucket.asked.fetch_add(1, Relaxed);
+        self.exhausted(Measure::Connections, bucket.limit().unwrap_or(0), BURST_NS)
     }
 
     fn exhausted(&self, measure: Measure, limit: u64, wait_ns: u64) -> Exhausted {
@@ -290,9 +282,7 @@ impl Quotas {
         let held = inner.meters.entry(subject.id()).or_insert_with(|| {
             let bucket = |measure| {
                 let limit = limits.get(measure).unwrap_or(0);
-                // A connection stays, so only one is risked until it is known how many others have.
-                let is_risky = measure == Measure::Connections && is_leasing && nodes > 1;
-                Bucket::of(limit, if is_risky { 1.0 } else { equal_part(measure, limit, nodes) })
+                Bucket::of(limit, unleased(measure, limit, nodes, is_leasing))
             };
             let meter = Arc::new(Meter { subject, buckets: Measure::ALL.map(bucket) });
             Held { meter, demand: Default::default(), used_ns: now_ns }
@@ -301,35 +291,48 @@ impl Quotas {
         Arc::clone(&held.meter)
     }
 
-    /// What is wanted here and what of it is held, for the lessor; and what a new snapshot and the passing of time make of
-    /// the shares. Several times a second.
-    pub fn report(&self, node: &str, snapshot: &Snapshot, now_ns: u64) -> Report {
+    /// What a new snapshot and the passing of time make of limits and shares.
+    pub fn refresh(&self, snapshot: &Snapshot, now_ns: u64) {
         let inner = &mut *self.inner();
-        let elapsed_s = inner.reported_ns.map_or(0.25, |at| (now_ns.saturating_sub(at) as f64 / SECOND).max(0.001));
-        inner.reported_ns = Some(now_ns);
-        let nodes = inner.nodes();
-        let is_leasing = inner.is_leasing(now_ns);
-        let mut demands = Vec::new();
-        inner.meters.retain(|id, held| {
+        let (nodes, is_leasing) = (inner.nodes(), inner.is_leasing(now_ns));
+        inner.meters.retain(|_, held| {
             let Some(limits) = held.meter.subject.limits(snapshot) else { return false };
-            let mut is_wanted = false;
             for measure in Measure::ALL {
                 let bucket = held.meter.bucket(measure);
                 let limit = limits.get(measure).unwrap_or(0);
-                bucket.limit.store(limit, Relaxed);
+                let before = bucket.limit.swap(limit, Relaxed);
+                let is_leased = bucket.leased_until.load(Relaxed) > now_ns;
                 if limit == 0 {
                     continue;
                 }
-                if bucket.leased_until.load(Relaxed) <= now_ns {
-                    if !is_leasing {
-                        bucket.set_share(equal_part(measure, limit, nodes), now_ns);
-                    }
-                } else if bucket.share() > limit as f64 {
-                    bucket.set_share(limit as f64, now_ns);
+                if !is_leased {
+                    bucket.set_share(unleased(measure, limit, nodes, is_leasing), now_ns);
+                } else if before != limit && before > 0 {
+                    bucket.set_share(bucket.share() * limit as f64 / before as f64, now_ns);
                 }
+            }
+            true
+        });
+    }
+
+    /// What is wanted here and what of it is held, for the lessor. Several times a second. `connections`: how many an app
+    /// has here, by its index.
+    pub fn report(&self, node: &str, snapshot: &Snapshot, connections: impl Fn(u32) -> usize, now_ns: u64) -> Report {
+        self.refresh(snapshot, now_ns);
+        let inner = &mut *self.inner();
+        let elapsed_s = inner.reported_ns.map_or(0.25, |at| (now_ns.saturating_sub(at) as f64 / SECOND).max(0.001));
+        inner.reported_ns = Some(now_ns);
+        let mut demands = Vec::new();
+        inner.meters.retain(|id, held| {
+            let mut is_wanted = false;
+            for measure in Measure::ALL {
+                let bucket = held.meter.bucket(measure);
+                let Some(limit) = bucket.limit() else { continue };
                 let asked = bucket.asked.swap(0, Relaxed) as f64;
-                let used = bucket.used.load(Relaxed);
-                let now = if measure == Measure::Connections { asked } else { asked / elapsed_s };
+                let (used, now) = match (measure, id) {
+                    (Measure::Connections, SubjectId::App(index)) => (connections(*index) as u64, asked),
+                    _ => (0, asked / elapsed_s),
+                };
                 let demand = &mut held.demand[measure as usize];
                 // Clients that were told to come back later still want it.
                 *demand = now.max(*demand * DEMAND_KEPT.powf(elapsed_s));
@@ -375,10 +378,15 @@ impl Quotas {
     }
 }
 
-/// What a node may give away that has no share. A connection cannot be divided: everybody may have one.
-fn equal_part(measure: Measure, limit: u64, nodes: u32) -> f64 {
+/// What a node may give away that has no share: an equal part. A connection cannot be divided, so everybody may have one;
+/// and it stays, so nobody more than one while the lessor is about to say how many others have.
+fn unleased(measure: Measure, limit: u64, nodes: u32, is_leasing: bool) -> f64 {
     let part = limit as f64 / f64::from(nodes);
-    if measure == Measure::Connections && limit > 0 { part.max(1.0) } else { part }
+    match measure {
+        Measure::Connections if is_leasing && nodes > 1 => part.min(1.0),
+        Measure::Connections if limit > 0 => part.max(1.0),
+        _ => part,
+    }
 }
 
 /// What is left of a demand after a second in which nothing was asked for.
