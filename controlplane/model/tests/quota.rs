@@ -190,7 +190,6 @@ impl Node {
 }
 
 struct Fleet {
-    limit: u64,
     snapshot: Snapshot,
     nodes: Vec<Node>,
     lessor: Option<Lessor>,
@@ -208,15 +207,7 @@ impl Fleet {
         let nodes =
             (0..nodes).map(|n| Node::new(format!("n{n}"), nodes, limit, 0, random.below(REPORT_EVERY_MS))).collect();
         let lessor = Some(Lessor::default());
-        Fleet {
-            limit,
-            snapshot: snapshot(messages(limit)),
-            nodes,
-            lessor,
-            under_way: VecDeque::new(),
-            random,
-            now_ms: 0,
-        }
+        Fleet { snapshot: snapshot(messages(limit)), nodes, lessor, under_way: VecDeque::new(), random, now_ms: 0 }
     }
 
     fn step(&mut self) {

@@ -3,8 +3,8 @@
 pub mod quota;
 pub mod standing;
 
-use crate::codes;
 use crate::access::quota::{Meters, ShardQuotas};
+use crate::codes;
 use crate::env::Env;
 use crate::env::board::Full;
 use crate::exchange::conn::Conn;
@@ -14,8 +14,8 @@ use model::ids::PhysicalTopic;
 use model::presented::{BasicBuffer, Presented};
 use model::quota::Measure;
 use model::{
-    App, CredentialCache, Denied, Permit, RawPermit, SecretHash, Side, Snapshot, authenticate_cached, authorize_publish,
-    authorize_raw, authorize_subscribe,
+    App, CredentialCache, Denied, Permit, RawPermit, SecretHash, Side, Snapshot, authenticate_cached,
+    authorize_publish, authorize_raw, authorize_subscribe,
 };
 use std::borrow::Cow;
 use std::cell::{Ref, RefCell};
@@ -140,9 +140,10 @@ fn count_for(env: &Env, conn: &Conn, app: &App) -> Result<(), Refusal> {
     if counted == Some(app.index) {
         return Ok(());
     }
-    let limited = app.limits.get(Measure::Connections).map(|_| {
-        env.board.quotas.meter(quota::of_app(app), &app.limits, env.board.nanos(env.now()))
-    });
+    let limited = app
+        .limits
+        .get(Measure::Connections)
+        .map(|_| env.board.quotas.meter(quota::of_app(app), &app.limits, env.board.nanos(env.now())));
     let most = limited.as_ref().map(|meter| meter.connections_max());
     if let Err(Full { of_its_own }) = env.board.by_app.try_add_below(app.index, most) {
         if let Some(meter) = limited.filter(|_| of_its_own) {

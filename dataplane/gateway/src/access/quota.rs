@@ -96,5 +96,8 @@ impl Meters {
 /// 429: what was set for the app or topic is used up.
 pub fn refuse(env: &Env, exhausted: &Exhausted) -> Refusal {
     env.metrics.quota_refused(exhausted.measure);
-    Refusal { retry_after_s: Some(exhausted.retry_after_s()), ..Refusal::new(crate::codes::OVER_QUOTA, exhausted.to_string()) }
+    Refusal {
+        retry_after_s: Some(exhausted.retry_after_s()),
+        ..Refusal::new(crate::codes::OVER_QUOTA, exhausted.to_string())
+    }
 }

@@ -19,8 +19,8 @@ use crate::publish::format::{BatchLimits, BatchParser, ReceiptFormat};
 use crate::refusal::Refusal;
 use gafka_http::{Head, query};
 use kafka_client::Acks;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
 use model::Side;
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 

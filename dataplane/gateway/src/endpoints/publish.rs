@@ -17,8 +17,8 @@ use crate::publish::single::{Message, Wishes};
 use crate::refusal::Refusal;
 use gafka_http::{Head, query};
 use kafka_client::Acks;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
 use model::Side;
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
 use std::time::{Duration, Instant};
 
 /// What may come as the body, and who pays for it.

@@ -63,7 +63,8 @@ impl Origin {
     /// Polls that the snapshot does not allow any more: the app, its secret, its grant, the topic.
     pub fn denied(&self, snapshot: &Snapshot) -> Vec<(u64, Refusal)> {
         let pending = self.pending.borrow();
-        let denied = |(poll, pending): (&u64, &Pending)| Some((*poll, pending.caller.standing.check(snapshot).err()?.into()));
+        let denied =
+            |(poll, pending): (&u64, &Pending)| Some((*poll, pending.caller.standing.check(snapshot).err()?.into()));
         pending.iter().filter_map(denied).collect()
     }
 

@@ -312,6 +312,7 @@ impl Feed {
         let route = session.destination.route;
         let cluster = clusters.at(route.cluster);
         let mut client = cluster.client.borrow_mut();
+        let deadline = self.deadline(now);
         let mut burst = Burst {
             env,
             client: &mut client,
@@ -320,7 +321,7 @@ impl Feed {
             meters: &self.meters,
             acks: self.acks,
             tag: session.tag(),
-            deadline: self.deadline(now),
+            deadline,
             now,
             now_ms: env.wall_clock_ms(),
             given_up,
