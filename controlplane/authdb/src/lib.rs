@@ -24,10 +24,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::Side;
 use model::doc::{ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
 use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
+use model::quota::Measure;
 use model::secrets::{PlainSecret, SecretHash};
+use model::{Addresses, Side};
 
 pub use admin::Admin;
 pub use apps::{AppInfo, AppUpdate, CreatedApp, NewApp, Retired, Rotation, SecretInfo};
@@ -126,6 +127,14 @@ pub trait AuthDb: Send + Sync {
     /// [`AuthDbError::NoSuchApp`]. Takes a generation even if nothing is different.
     fn update_app<'a>(&'a self, id: &'a AppId, update: AppUpdate) -> Answer<'a, AppInfo>;
 
+    /// Sets these limits, and leaves the others; 0: no limit. The app as it is now. Takes no generation if nothing is
+    /// different. [`AuthDbError::NoSuchApp`].
+    fn limit_app<'a>(&'a self, id: &'a AppId, limits: &'a [(Measure, u64)]) -> Answer<'a, AppInfo>;
+
+    /// From where the app may be used from now on. Takes no generation if nothing is different.
+    /// [`AuthDbError::NoSuchApp`].
+    fn set_addresses<'a>(&'a self, id: &'a AppId, addresses: &'a Addresses) -> Answer<'a, AppInfo>;
+
     /// With its secrets and all grants to it and on it, in one step. Not while it owns topics, which would be nobody's
     /// ([`AuthDbError::AppHasTopics`]), unless `cascade` takes their registration along. Its id stays reserved: an app of
     /// the same name would own what this one leaves in Kafka. `None`: there was no such app; otherwise the topics that
@@ -214,6 +223,15 @@ pub trait AuthDb: Send + Sync {
         name: &'a TopicName,
         ver: &'a TopicVersion,
         update: TopicUpdate,
+    ) -> Answer<'a, TopicRow>;
+
+    /// As [`AuthDb::limit_app`]. Errors of [`AuthDb::update_topic`].
+    fn limit_topic<'a>(
+        &'a self,
+        owner: &'a AppId,
+        name: &'a TopicName,
+        ver: &'a TopicVersion,
+        limits: &'a [(Measure, u64)],
     ) -> Answer<'a, TopicRow>;
 
     /// From now on no client finds it; Kafka has still to be told.
