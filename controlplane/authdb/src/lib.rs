@@ -64,7 +64,8 @@ pub async fn open(location: &str) -> Result<Arc<dyn AuthDb>, AuthDbError> {
 /// together or not at all. Changes are serial, whichever processes make them: each decides on what all before it left.
 /// One that changes what a snapshot shows takes the next generation, never more than one; the others say below that they
 /// are unseen. Where an answer says that there was nothing to do, and after an error, nothing was changed and the
-/// generation stands. A call that is dropped on its way was done as a whole or not at all, and holds nobody up.
+/// generation stands. A call that is dropped on its way is done as a whole or not at all, and before the next change,
+/// which it does not hold up.
 ///
 /// **A read** sees every change that was answered before it began, through whichever handle, and nothing of one that is
 /// under way. Each is of one moment. [`AuthDb::load`] says more.
