@@ -5,6 +5,7 @@ use model::secrets::{PlainSecret, SecretHash};
 use sqlx::Row;
 
 use crate::audit::Entry;
+use crate::principals::refuse_principals;
 use crate::rows::{bad, name};
 use crate::{AuthDb, AuthDbError, now_ms, random};
 
@@ -38,6 +39,7 @@ impl AuthDb {
             None => PlainSecret::generate(random()?),
         };
         let mut change = self.change().await?;
+        refuse_principals(change.conn(), appid.as_str()).await?;
         let inserted =
             sqlx::query("INSERT OR IGNORE INTO admin (id, appid, sha256, created_at_ms) VALUES (1, ?, ?, ?)")
                 .bind(appid.as_str())
@@ -57,6 +59,7 @@ impl AuthDb {
     /// Replaces the account, for an operator who lost the key and may write the file.
     pub async fn reset_admin(&self, appid: &AppId, key: &PlainSecret) -> Result<(), AuthDbError> {
         let mut change = self.change().await?;
+        refuse_principals(change.conn(), appid.as_str()).await?;
         sqlx::query("INSERT OR REPLACE INTO admin (id, appid, sha256, created_at_ms) VALUES (1, ?, ?, ?)")
             .bind(appid.as_str())
             .bind(SecretHash::of(key.expose().as_bytes()).as_bytes().as_slice())

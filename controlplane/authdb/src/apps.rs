@@ -5,6 +5,7 @@
 use model::Side;
 use model::ids::{AppId, ClusterName};
 use model::limits::{SCRAM_ITERATIONS_DEFAULT, SCRAM_SALT_BYTES, SNAPSHOT_APPS_MAX};
+use model::principals::Visible;
 use model::scram::ScramParams;
 use model::secrets::{PlainSecret, StoredSecret};
 use serde_json::json;
@@ -14,6 +15,7 @@ use sqlx::{Row, SqliteConnection};
 use crate::audit::Entry;
 use crate::error::is_unique_violation;
 use crate::grants::{self, grantees};
+use crate::principals::{self, bound, refuse_principals};
 use crate::rows::{name, unsigned_column};
 use crate::topics::{TopicRow, note_left, shown, topic_row};
 use crate::{AuthDb, AuthDbError, now_ms, random};
@@ -117,6 +119,7 @@ impl AuthDb {
 
         let created_at_ms = now_ms();
         let mut change = self.change().await?;
+        refuse_principals(change.conn(), new.id.as_str()).await?;
         let retired = retired(change.conn(), &new.id).await?;
         if let Some(retired) = retired
             && !new.reuse
@@ -160,12 +163,13 @@ impl AuthDb {
     }
 
     /// By id.
-    pub async fn list_apps(&self) -> Result<Vec<AppInfo>, AuthDbError> {
+    pub async fn list_apps(&self, visible: &Visible) -> Result<Vec<AppInfo>, AuthDbError> {
         let rows = sqlx::query(
             "SELECT num, id, cluster, enabled, created_at_ms, (SELECT group_concat(side || ' ' || slot || ' ' ||
                     secret.created_at_ms) FROM secret WHERE app_num = num) AS secrets
-             FROM app ORDER BY id",
+             FROM app WHERE ?1 IS NULL OR id IN (SELECT value FROM json_each(?1)) ORDER BY id",
         )
+        .bind(bound(visible))
         .fetch_all(&self.pool().await?)
         .await?;
         rows.iter().map(app_info).collect()
@@ -235,6 +239,9 @@ impl AuthDb {
         entry.cascades = topics.iter().map(|row| format!("topic {}", shown(&row.doc))).collect();
         for grant in grants::touching(change.conn(), num).await? {
             entry.cascades.push(format!("grant: {grant}"));
+        }
+        for principal in principals::of_app(change.conn(), num).await? {
+            entry.cascades.push(format!("right of principal {principal}"));
         }
         change.record(entry);
         for topic in &topics {

@@ -4,10 +4,12 @@
 //! was there before and after, without secrets and hashes, and what went along by name.
 
 use model::ids::{AppId, Generation};
+use model::principals::Visible;
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
+use crate::principals::bound;
 use crate::rows::{bad, unsigned_column};
 use crate::{AuthDb, AuthDbError, limits, now_ms};
 
@@ -44,6 +46,11 @@ impl Entry {
     pub(crate) fn of(operation: &'static str, app: &AppId, subject: impl ToString) -> Self {
         let (app, subject) = (Some(app.clone()), subject.to_string());
         Self { operation, app, subject, before: Value::Null, after: Value::Null, cascades: Vec::new() }
+    }
+
+    /// Of no app.
+    pub(crate) fn about(operation: &'static str, subject: impl ToString) -> Self {
+        Self { operation, subject: subject.to_string(), ..Self::nothing() }
     }
 
     pub(crate) fn before(mut self, before: Value) -> Self {
@@ -111,12 +118,18 @@ pub struct AuditFilter {
 }
 
 impl AuthDb {
-    /// The newest first, at most `rows_max`.
-    pub async fn audit(&self, filter: &AuditFilter, rows_max: usize) -> Result<Vec<AuditRow>, AuthDbError> {
+    /// The newest first, at most `rows_max`, of what `visible` includes.
+    pub async fn audit(
+        &self,
+        filter: &AuditFilter,
+        visible: &Visible,
+        rows_max: usize,
+    ) -> Result<Vec<AuditRow>, AuthDbError> {
         let rows = sqlx::query(
             "SELECT * FROM audit WHERE (?1 IS NULL OR app = ?1) AND (?2 IS NULL OR actor = ?2)
              AND (?3 IS NULL OR operation = ?3) AND (?4 IS NULL OR outcome = ?4) AND (?5 IS NULL OR at_ms >= ?5)
-             AND (?6 IS NULL OR at_ms < ?6) AND (?7 IS NULL OR num < ?7) ORDER BY num DESC LIMIT ?8",
+             AND (?6 IS NULL OR at_ms < ?6) AND (?7 IS NULL OR num < ?7)
+             AND (?8 IS NULL OR app IN (SELECT value FROM json_each(?8))) ORDER BY num DESC LIMIT ?9",
         )
         .bind(&filter.app)
         .bind(&filter.actor)
@@ -125,16 +138,17 @@ impl AuthDb {
         .bind(filter.from_ms)
         .bind(filter.to_ms)
         .bind(filter.before.map(|num| num as i64))
+        .bind(bound(visible))
         .bind(rows_max as i64)
         .fetch_all(&self.pool().await?)
         .await?;
         rows.iter().map(audit_row).collect()
     }
 
-    /// Writes down that this handle's actor was refused something.
-    pub async fn record_denial(&self, operation: &str, subject: &str) -> Result<(), AuthDbError> {
+    /// Writes down that this handle's actor was refused something, about this app if it is about one.
+    pub async fn record_denial(&self, operation: &str, app: &str, subject: &str) -> Result<(), AuthDbError> {
         let mut change = self.change().await?;
-        insert(change.conn(), &self.actor, (operation, Outcome::Denied, "", subject), &Entry::nothing(), None).await?;
+        insert(change.conn(), &self.actor, (operation, Outcome::Denied, app, subject), &Entry::nothing(), None).await?;
         change.commit_unseen().await
     }
 }

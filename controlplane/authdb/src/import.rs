@@ -6,6 +6,7 @@ use model::ids::{Generation, PhysicalTopic, TopicVersion};
 
 use crate::apps::insert_secret_at;
 use crate::audit::Entry;
+use crate::principals::refuse_principals;
 use crate::{AuthDb, AuthDbError, changes, now_ms};
 
 impl AuthDb {
@@ -16,6 +17,7 @@ impl AuthDb {
         change.touched.insert(changes::EVERYBODY.to_owned());
         let now = now_ms();
         for app in &doc.apps {
+            refuse_principals(change.conn(), app.id.as_str()).await?;
             sqlx::query(
                 "INSERT INTO app (num, id, cluster, enabled, scram_salt, scram_iterations, created_at_ms)
                  VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -7,7 +7,7 @@
 //! and load what changed when it moved. Numbers mean nothing across a restored backup, so a database that is found older
 //! than it was seen, or in a file that took another one's place, begins a new history: [`history`].
 //!
-//! A file per kind of row: [`apps`] (with secrets), [`topics`], [`grants`], [`admin`]; [`load`] reads them all,
+//! A file per kind of row: [`apps`] (with secrets), [`topics`], [`grants`], [`admin`], [`principals`]; [`load`] reads them all,
 //! [`changes`] what changed since a generation.
 //!
 //! A connection on which a change did not come to its end is closed, whatever went wrong: after a full disk SQLite's
@@ -23,6 +23,7 @@ mod history;
 mod import;
 pub mod limits;
 mod load;
+mod principals;
 mod rows;
 mod topics;
 
@@ -47,12 +48,14 @@ pub use admin::Admin;
 pub use apps::{AppInfo, AppUpdate, CreatedApp, NewApp, Retired, Rotation, SecretInfo};
 pub use audit::{Actor, AuditFilter, AuditRow, Outcome};
 pub use error::AuthDbError;
+pub use principals::{AppLogin, NewPrincipal, Principal, PrincipalLogin, PrincipalUpdate, TokenKey};
 pub use topics::{NewTopic, TopicRow, TopicState, TopicUpdate};
 
 /// By number; a file that is released never changes. Not by sqlx's macro: that compiles SQLite a second time, for itself.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "tenants", include_str!("../migrations/0001_tenants.sql")),
     (2, "in_force", include_str!("../migrations/0002_in_force.sql")),
+    (3, "principals", include_str!("../migrations/0003_principals.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -348,7 +351,8 @@ mod tests {
             found,
             [
                 (1, "563affe6986cd6c2545ef54f3d56aa4c0ce64f83efe27e2f29218bda46d8f061fdc580fde9720e4eecfc17d1781e73f3"),
-                (2, "5d7fa4c7e3376b2bd0cb5b7ab3e32386e97de923aafc1cdcbaa4074f09841c29eb138e90b7529e56ec7175c56c022166")
+                (2, "5d7fa4c7e3376b2bd0cb5b7ab3e32386e97de923aafc1cdcbaa4074f09841c29eb138e90b7529e56ec7175c56c022166"),
+                (3, "7f614d32484a2d5bf83378838d00eabe0f85ba2ce4c5ab44df2466bbf757eec572b60ec0d4620385e0e42af22275df70"),
             ]
             .map(|(version, checksum)| (version, checksum.to_owned()))
         );

@@ -16,6 +16,7 @@ use model::doc::TopicDoc;
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::limits::SNAPSHOT_TOPICS_MAX;
 use model::naming::physical_topic;
+use model::principals::Visible;
 use model::topic_options::TopicOptions;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -23,6 +24,7 @@ use sqlx::{Row, SqliteConnection};
 use crate::apps::app_num;
 use crate::audit::Entry;
 use crate::grants::{ending_with, grantees};
+use crate::principals::bound;
 use crate::rows::{bad, name, optional_unsigned, topic_options, unsigned, unsigned_column};
 use crate::{AuthDb, AuthDbError, now_ms};
 
@@ -209,12 +211,14 @@ impl AuthDb {
     }
 
     /// By owner, name and version; of one owner, if one is given.
-    pub async fn list_topics(&self, owner: Option<&AppId>) -> Result<Vec<TopicRow>, AuthDbError> {
+    pub async fn list_topics(&self, owner: Option<&AppId>, visible: &Visible) -> Result<Vec<TopicRow>, AuthDbError> {
         let rows = sqlx::query(
             "SELECT topic.*, app.id AS owner FROM topic JOIN app ON app.num = topic.app_num
-             WHERE ?1 IS NULL OR app.id = ?1 ORDER BY app.id, topic.name, length(topic.ver), topic.ver",
+             WHERE (?1 IS NULL OR app.id = ?1) AND (?2 IS NULL OR app.id IN (SELECT value FROM json_each(?2)))
+             ORDER BY app.id, topic.name, length(topic.ver), topic.ver",
         )
         .bind(owner.map(AppId::as_str))
+        .bind(bound(visible))
         .fetch_all(&self.pool().await?)
         .await?;
         rows.iter().map(topic_row).collect()

@@ -64,3 +64,7 @@ const _: () = assert!((FAILED_LOGIN_ENTRIES / FAILED_LOGIN_WAYS).is_power_of_two
 
 /// Characters of a client's own text that an error message repeats.
 pub const ECHO_CHARS_MAX: usize = 80;
+
+/// Principals of the manager, and apps that one of them owns or sees one by one.
+pub const PRINCIPALS_MAX: usize = 10_000;
+pub const PRINCIPAL_APPS_MAX: usize = 1_000;

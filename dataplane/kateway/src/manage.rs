@@ -82,6 +82,7 @@ impl Manage {
         let metrics = Arc::clone(&gateway.metrics);
         Ok(manager::build(ManagerState {
             db: db.clone(),
+            oidc: None,
             admin: AdminAccount::new(Admin {
                 appid: AppId::new(&credentials.admin_appid)?,
                 key: SecretHash::of(credentials.admin_key.as_bytes()),

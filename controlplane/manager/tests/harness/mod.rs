@@ -49,6 +49,7 @@ impl Manager {
         let (hook_db, hook_doc) = (db.clone(), Arc::clone(&in_force));
         let mut state = ManagerState {
             db: db.clone(),
+            oidc: None,
             admin: AdminAccount::new(Admin {
                 appid: AppId::new("admin").unwrap(),
                 key: SecretHash::of(KEY.as_bytes()),
