@@ -73,6 +73,7 @@ fn node_config(settings: &Settings) -> Result<NodeConfig> {
         drain_delay: settings.drain_delay,
         drain_limit: settings.drain_limit,
         stale_after: settings.stale_after,
+        oidc: settings.oidc.config(),
     })
 }
 

@@ -2,6 +2,8 @@
 //! embedded broker.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod jwt;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
@@ -30,6 +32,7 @@ pub struct Manager {
     pub in_force: Arc<Mutex<SnapshotDoc>>,
     /// Nodes that have nothing of what comes.
     pub lacking: Arc<Mutex<Vec<String>>>,
+    logins: Arc<Mutex<LoginLimiter>>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     _dir: tempfile::TempDir,
 }
@@ -82,6 +85,7 @@ impl Manager {
             cors_origins: vec!["https://console.example.com".to_owned()],
         };
         change(&mut state);
+        let logins = Arc::clone(&state.login_limiter);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -93,7 +97,7 @@ impl Manager {
                 () = chores => {}
             }
         });
-        Self { address, db, fake, in_force, lacking, stop: Some(stop), _dir: dir }
+        Self { address, db, fake, in_force, lacking, logins, stop: Some(stop), _dir: dir }
     }
 
     pub fn client(&self) -> AdminClient {
@@ -129,6 +133,11 @@ impl Manager {
         let text = String::from_utf8(answer).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").expect("an answer with a head");
         RawAnswer { status: head[9..12].parse().unwrap(), head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    /// As if a minute had passed since the last failed login.
+    pub fn forget_failures(&self) {
+        *self.logins.lock().unwrap() = LoginLimiter::new([7; 16]);
     }
 
     /// The tenants as shards see them after the last change.
