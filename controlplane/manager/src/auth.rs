@@ -80,7 +80,7 @@ fn request_id(request: &Request) -> String {
 
 /// The database as whoever asked: what is changed through it is written down as theirs.
 #[derive(Clone)]
-pub(crate) struct Acting(pub(crate) AuthDb);
+pub(crate) struct Acting(pub(crate) Arc<dyn AuthDb>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Acting {
     type Rejection = ApiError;

@@ -56,7 +56,7 @@ impl AdminAccount {
     }
 
     /// Asks the database if it was not asked lately. While it is away the last answer holds.
-    pub(crate) async fn bring_up_to_date(&self, db: &AuthDb, now: Instant) {
+    pub(crate) async fn bring_up_to_date(&self, db: &dyn AuthDb, now: Instant) {
         if self.lock().1.is_some_and(|at| now.saturating_duration_since(at) < ADMIN_REMEMBERED) {
             return;
         }
@@ -112,7 +112,7 @@ pub(crate) async fn identify(
     address: IpAddr,
     now: Instant,
 ) -> Result<Caller, Unknown> {
-    state.admin.bring_up_to_date(&state.db, now).await;
+    state.admin.bring_up_to_date(&*state.db, now).await;
     let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let presented = Presented::from_headers(headers, Side::Publish);
     let mut buffer = BasicBuffer::default();

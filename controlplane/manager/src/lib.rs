@@ -48,7 +48,7 @@ use error::ApiError;
 
 /// What the manager works with. Made by the binary; shared by all requests.
 pub struct ManagerState {
-    pub db: AuthDb,
+    pub db: Arc<dyn AuthDb>,
     /// Who may call, as the database said last.
     pub admin: AdminAccount,
     /// Whose tokens are taken beside our own.

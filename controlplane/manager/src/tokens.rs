@@ -43,7 +43,7 @@ pub(crate) struct Given {
 }
 
 /// Gives the actor of this handle a token.
-pub(crate) async fn give(db: &AuthDb, sub: &str, role: &str, stamp: &str, ttl_s: u64) -> Result<Given, ApiError> {
+pub(crate) async fn give(db: &dyn AuthDb, sub: &str, role: &str, stamp: &str, ttl_s: u64) -> Result<Given, ApiError> {
     let mut jti = [0; 16];
     getrandom::fill(&mut jti).map_err(authdb::AuthDbError::Random)?;
     let jti = format!("{:032x}", u128::from_be_bytes(jti));

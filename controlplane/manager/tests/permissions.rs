@@ -109,7 +109,7 @@ impl Callers {
         let mut claims = harness::jwt::claims(&good);
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         (claims["exp"], claims["nbf"]) = ((now_s - 60).into(), (now_s - 120).into());
-        harness::jwt::ours(&manager.db, &claims).await
+        harness::jwt::ours(&*manager.db, &claims).await
     }
 
     async fn headers(&self, manager: &Manager, column: &str) -> Vec<(&'static str, String)> {

@@ -113,7 +113,7 @@ async fn nothing_that_is_not_exactly_ours_is_a_token() {
     let (manager, key) = with_alice().await;
     let good = token_of(&manager, "alice", &key).await;
     let (head, claims) = (jwt::head(&good), jwt::claims(&good));
-    let (kid, pair) = jwt::our_key(&manager.db).await;
+    let (kid, pair) = jwt::our_key(&*manager.db).await;
     let sign = |message: &[u8]| pair.sign(message).as_ref().to_vec();
     let changed = |name: &str, value: Value| {
         let mut claims = claims.clone();

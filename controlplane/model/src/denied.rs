@@ -5,6 +5,7 @@
 //! typing mistake should not look like a missing grant.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::limits::ECHO_CHARS_MAX;
 
@@ -42,6 +43,11 @@ pub enum Denied {
     /// At the manager: neither whether it is there nor who may is said.
     Forbidden {
         subject: String,
+    },
+    /// The app may be used from elsewhere only.
+    AddressNotAllowed {
+        app: String,
+        address: IpAddr,
     },
     NotGranted {
         app: String,
@@ -99,6 +105,9 @@ impl Denied {
             Denied::PrincipalDisabled { name } => (403, "principal_disabled", format!("principal {name} is disabled")),
             Denied::Forbidden { subject } => (403, "forbidden", format!("this is not for {subject}")),
             Denied::AppDisabled { app } => (403, "app_disabled", format!("app {app} is disabled")),
+            Denied::AddressNotAllowed { app, address } => {
+                (403, "address_not_allowed", format!("app {app} may not be used from {address}"))
+            }
             Denied::NotGranted { app, what } => (403, "not_granted", format!("app {app} has no grant to {what}")),
             Denied::NoSuchApp { app } => (404, "no_such_app", format!("there is no app {app}")),
             Denied::NoSuchTopic { owner, topic } => (404, "no_such_topic", format!("app {owner} has no topic {topic}")),

@@ -72,7 +72,7 @@ async fn handle(Acting(db): Acting, caller: Caller, Query(params): Query<Params>
         return Err(ApiError::bad_request("out_of_range", message));
     }
     let stamp = caller.stamp.as_deref().expect("the guard lets nobody in who showed no key");
-    let given = tokens::give(&db, &caller.subject, caller.role.as_str(), stamp, ttl as u64).await?;
+    let given = tokens::give(&*db, &caller.subject, caller.role.as_str(), stamp, ttl as u64).await?;
     tracing::info!(principal = caller.subject, ttl_s = ttl, "token given out");
     let body = json!({
         "token": given.token,

@@ -36,13 +36,13 @@ pub fn claims(token: &str) -> Value {
 }
 
 /// The key that the manager signs with.
-pub async fn our_key(db: &AuthDb) -> (String, Ed25519KeyPair) {
+pub async fn our_key(db: &dyn AuthDb) -> (String, Ed25519KeyPair) {
     let key = db.token_key().await.unwrap().expect("a token was given out");
     (key.kid, Ed25519KeyPair::from_seed_unchecked(&key.seed).unwrap())
 }
 
 /// As the manager would sign it.
-pub async fn ours(db: &AuthDb, claims: &Value) -> String {
+pub async fn ours(db: &dyn AuthDb, claims: &Value) -> String {
     let (kid, pair) = our_key(db).await;
     jwt(&json!({"typ": "JWT", "alg": "EdDSA", "kid": kid}), claims, |m| pair.sign(m).as_ref().to_vec())
 }

@@ -5,6 +5,7 @@ use crate::codes;
 use crate::config::GatewayConfig;
 use crossbeam_queue::ArrayQueue;
 use model::login_limiter::LoginLimiter;
+use model::quota::Quotas;
 use model::{Generation, Snapshot};
 use runtime::crew::Roll;
 use runtime::server::Crowd;
@@ -41,6 +42,10 @@ pub struct Board {
     pub by_address: Counted<IpAddr>,
     /// And by whose credentials they use: [`model::App::index`].
     pub by_app: Counted<u32>,
+    /// What is left of the limits of apps and topics here.
+    pub quotas: Quotas,
+    /// Since when [`Board::nanos`] counts.
+    began: Instant,
 }
 
 /// A snapshot and which one of this process it is, counted from 1.
@@ -54,7 +59,7 @@ struct LaidOut {
 /// How many there are of each, and at most.
 #[derive(Debug)]
 pub struct Counted<K> {
-    /// 0: any number, and none is counted.
+    /// 0: any number.
     max: usize,
     counts: Mutex<HashMap<K, usize>>,
 }
@@ -64,24 +69,35 @@ impl<K: Eq + Hash> Counted<K> {
         Counted { max, counts: Mutex::default() }
     }
 
+    fn counts(&self) -> MutexGuard<'_, HashMap<K, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One more; false: there are as many as may be.
     pub fn try_add(&self, key: K) -> bool {
-        if self.max == 0 {
-            return true;
+        self.try_add_below(key, None).is_ok()
+    }
+
+    /// One more, if there are fewer than may be of any and than `most`, its own limit.
+    pub fn try_add_below(&self, key: K, most: Option<u64>) -> Result<(), Full> {
+        let mut counts = self.counts();
+        let count = counts.get(&key).copied().unwrap_or(0);
+        let of_its_own = most.is_some_and(|most| count as u64 >= most);
+        if of_its_own || (self.max > 0 && count >= self.max) {
+            return Err(Full { of_its_own });
         }
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key).or_default();
-        let fits = *count < self.max;
-        *count += usize::from(fits);
-        fits
+        counts.insert(key, count + 1);
+        Ok(())
+    }
+
+    /// How many there are of one.
+    pub fn count(&self, key: &K) -> usize {
+        self.counts().get(key).copied().unwrap_or(0)
     }
 
     /// One that was added is gone.
     pub fn remove(&self, key: &K) {
-        if self.max == 0 {
-            return;
-        }
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts();
         if let Some(count) = counts.get_mut(key) {
             *count -= 1;
             if *count == 0 {
@@ -89,6 +105,13 @@ impl<K: Eq + Hash> Counted<K> {
             }
         }
     }
+}
+
+/// There are as many as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// By its own limit, not that of all.
+    pub of_its_own: bool,
 }
 
 /// What the last probe of a cluster found.
@@ -133,6 +156,8 @@ impl Board {
             graveyard: ArrayQueue::new(GRAVEYARD_DEPTH),
             by_address: Counted::new(config.connections_per_address),
             by_app: Counted::new(config.connections_per_app),
+            quotas: Quotas::default(),
+            began: Instant::now(),
         }
     }
 
@@ -146,8 +171,14 @@ impl Board {
         (laid_out.edition, Arc::clone(&laid_out.snapshot))
     }
 
+    /// The clock of the quotas.
+    pub fn nanos(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Lays a snapshot out for the shards to take; its edition.
     pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) -> u64 {
+        self.quotas.refresh(&snapshot, self.nanos(Instant::now()));
         let mut laid_out = self.laid_out();
         laid_out.edition += 1;
         laid_out.snapshot = snapshot;

@@ -46,6 +46,13 @@ pub struct Message<'m> {
     pub body: RequestBody<'m>,
 }
 
+impl Message<'_> {
+    /// Value, key and headers.
+    pub fn bytes(&self) -> usize {
+        self.body.len() + self.wishes.key.as_ref().map_or(0, |key| key.len()) + self.headers.weight()
+    }
+}
+
 /// A publish that waits for Kafka.
 pub struct Single {
     exchange: Exchange,

@@ -1,4 +1,4 @@
-//! Grants: what an app may do beyond its own topics.
+//! Rows of `subscribe_grant` and `raw_grant`: what an app may do beyond its own topics.
 
 use model::doc::GrantDoc;
 use model::ids::{AppId, PhysicalTopic, TopicName, TopicVersion};
@@ -7,17 +7,17 @@ use model::principals::Visible;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use crate::apps::app_num;
+use super::SqliteAuthDb;
+use super::apps::app_num;
+use super::principals::bound;
+use super::rows::{name, optional_name};
+use super::topics::require;
 use crate::audit::Entry;
 use crate::limits::AUDIT_CASCADES_MAX;
-use crate::principals::bound;
-use crate::rows::{name, optional_name};
-use crate::topics::require;
-use crate::{AuthDb, AuthDbError, now_ms};
+use crate::{AuthDbError, now_ms};
 
-impl AuthDb {
-    /// `false`: it was granted already. A topic must exist to be granted: a typing mistake would never be noticed.
-    pub async fn grant(&self, grant: &GrantDoc) -> Result<bool, AuthDbError> {
+impl SqliteAuthDb {
+    pub(super) async fn grant(&self, grant: &GrantDoc) -> Result<bool, AuthDbError> {
         let mut change = self.change().await?;
         let app = app_num(change.conn(), grant.app()).await?;
         let count: i64 =
@@ -61,9 +61,7 @@ impl AuthDb {
         Ok(is_new)
     }
 
-    /// Takes back exactly this grant: revoking one version does not touch a grant for every version. `false`: there
-    /// was none.
-    pub async fn revoke(&self, grant: &GrantDoc) -> Result<bool, AuthDbError> {
+    pub(super) async fn revoke(&self, grant: &GrantDoc) -> Result<bool, AuthDbError> {
         let mut change = self.change().await?;
         let done = match grant {
             GrantDoc::Subscribe { app, owner, topic, ver } => {
@@ -99,8 +97,11 @@ impl AuthDb {
         Ok(was_there)
     }
 
-    /// Of one app, if one is given; subscribe grants first. Both see a grant: who was granted, and whose topic it is.
-    pub async fn list_grants(&self, app: Option<&AppId>, visible: &Visible) -> Result<Vec<GrantDoc>, AuthDbError> {
+    pub(super) async fn list_grants(
+        &self,
+        app: Option<&AppId>,
+        visible: &Visible,
+    ) -> Result<Vec<GrantDoc>, AuthDbError> {
         let mut conn = self.pool().await?.acquire().await?;
         select(&mut conn, app, visible).await
     }
@@ -111,7 +112,7 @@ fn json(grant: &GrantDoc) -> serde_json::Value {
 }
 
 /// What an app was granted and what others were granted of its topics; the first so many, for people.
-pub(crate) async fn touching(conn: &mut SqliteConnection, app_num: i64) -> Result<Vec<GrantDoc>, AuthDbError> {
+pub(super) async fn touching(conn: &mut SqliteConnection, app_num: i64) -> Result<Vec<GrantDoc>, AuthDbError> {
     let subscribe = sqlx::query(
         "SELECT app.id AS app, owner.id AS owner, topic, ver FROM subscribe_grant
          JOIN app ON app.num = app_num JOIN app AS owner ON owner.num = owner_num
@@ -133,7 +134,7 @@ pub(crate) async fn touching(conn: &mut SqliteConnection, app_num: i64) -> Resul
 }
 
 /// The grants that end with a topic version, as [`touching`].
-pub(crate) async fn ending_with(
+pub(super) async fn ending_with(
     conn: &mut SqliteConnection,
     owner_num: i64,
     name: &TopicName,
@@ -156,7 +157,7 @@ pub(crate) async fn ending_with(
 }
 
 /// Who may read topics of this owner, or one of them.
-pub(crate) async fn grantees(
+pub(super) async fn grantees(
     conn: &mut SqliteConnection,
     owner_num: i64,
     topic: Option<&TopicName>,
@@ -172,7 +173,7 @@ pub(crate) async fn grantees(
     rows.iter().map(|row| name(row, "app", "app")).collect()
 }
 
-pub(crate) async fn select(
+pub(super) async fn select(
     conn: &mut SqliteConnection,
     app: Option<&AppId>,
     visible: &Visible,
