@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use harness::jwt::{self, Issuer, base64url, jwt};
@@ -286,6 +287,76 @@ async fn tokens_signed_with_rsa_are_verified() {
         let (message, signature) = token.rsplit_once('.').unwrap();
         let tampered = signature.replace(['A', 'b', 'Q'], "x");
         check(&manager, &format!("{message}.{tampered}"), "401 bad_token").await;
+    }
+}
+
+/// Everything that is logged.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_key_and_no_token_is_in_a_log_or_in_the_audit_log() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let issuer = Issuer::new();
+    let (manager, key) = with_alice_and(|state| state.oidc = Some(issuer.oidc())).await;
+    let token = token_of(&manager, "alice", &key).await;
+    let foreign = issuer.token(&json!({"sub": "bob", "gafka_role": "owner", "gafka_apps": ["bank"]}));
+    let (void, guess) = (format!("{}x", &token), "a-guess-at-the-key");
+    for line in ["GET /v1/apps", "GET /v1/apps/bank", "POST /v1/topics/shop/orders/v1", "GET /v1/principals"] {
+        for token in [&token, &foreign, &void] {
+            with_token(&manager, line, token).await;
+        }
+        for key in [key.as_str(), guess] {
+            manager.send(line, &[("Appid", "alice"), ("Pubkey", key)], "").await;
+        }
+    }
+    let rotated = manager.raw("POST /v1/principals/alice/key", &[], "").await.json();
+    manager.raw("DELETE /v1/tokens", &[], "").await;
+    with_token(&manager, "GET /v1/apps", &token).await;
+    let seed = manager.db.token_key().await.unwrap().unwrap().seed;
+    // Refusals are written down behind their answers.
+    let mut log = String::new();
+    for _ in 0..200 {
+        log = manager.raw("GET /v1/audit?rows=1000", &[], "").await.body;
+        if log.contains("oidc:bob") && log.contains("forbidden") && log.contains("login") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(log.contains("oidc:bob") && log.contains("\"alice\""), "refusals have their names: {log}");
+    let text = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("token given out") && text.contains("failed login"), "the logs are these");
+    let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
+    let secrets = [
+        key.clone(),
+        rotated["key"].as_str().unwrap().to_owned(),
+        guess.to_owned(),
+        signature(&token),
+        signature(&foreign),
+        base64url(&seed),
+        format!("{seed:?}"),
+        KEY.to_owned(),
+    ];
+    for secret in secrets {
+        assert!(!log.contains(&secret), "{secret} is in the audit log");
+        assert!(!text.contains(&secret), "{secret} is in the log");
     }
 }
 

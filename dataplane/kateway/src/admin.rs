@@ -569,6 +569,38 @@ mod tests {
     use std::time::Duration;
 
     #[test]
+    fn a_principal_is_told_what_is_said_and_no_more() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(subcommand)]
+            principal: Principal,
+        }
+        for (line, expected) in [
+            (
+                "create team --role owner --app shop --app bank",
+                r#"POST /v1/principals {"apps":["shop","bank"],"every_app":false,"name":"team","role":"owner"}"#,
+            ),
+            (
+                "create auditor --role reader --every-app",
+                r#"POST /v1/principals {"apps":[],"every_app":true,"name":"auditor","role":"reader"}"#,
+            ),
+            ("update team --enabled false", r#"PUT /v1/principals/team {"enabled":false}"#),
+            ("update team --app shop", r#"PUT /v1/principals/team {"apps":["shop"],"every_app":false}"#),
+            ("update team --every-app", r#"PUT /v1/principals/team {"every_app":true}"#),
+            ("update team --role reader", r#"PUT /v1/principals/team {"role":"reader"}"#),
+            ("rotate team", "POST /v1/principals/team/key "),
+            ("delete team", "DELETE /v1/principals/team "),
+            ("token --ttl 60", "POST /v1/tokens?ttl=60 "),
+            ("void-tokens", "DELETE /v1/tokens "),
+        ] {
+            let words = ["principal"].into_iter().chain(line.split(' '));
+            let call = <Line as clap::Parser>::try_parse_from(words).unwrap().principal.call();
+            let body = call.body.map(|body| body.to_string()).unwrap_or_default();
+            assert_eq!(format!("{} {}{} {body}", call.method, call.path, shown_query(&call.query)), expected);
+        }
+    }
+
+    #[test]
     fn times_are_shown_in_utc() {
         let rows = [
             (0, "1970-01-01T00:00:00.000Z"),

@@ -340,6 +340,31 @@ tls.key_file = "/dev/null"
     }
 
     #[test]
+    fn an_issuer_of_tokens_is_configured_whole_or_not_at_all() {
+        check(
+            "data_dir = \"d\"\n[clusters.m]\nbootstrap = [\"a:1\"]\n[manager.oidc]\nissuer = \"gafka\"\nrole_claim = \"\"\n",
+            expect![[r#"
+                kateway.toml:4: `manager.oidc.audience`: is required with manager.oidc.issuer
+                kateway.toml:4: `manager.oidc.jwks_file`: is required with manager.oidc.issuer
+                kateway.toml:5: `manager.oidc.issuer`: is the name under which this manager gives out tokens itself
+                kateway.toml:6: `manager.oidc.role_claim`: must not be empty
+            "#]],
+        );
+        check(
+            "data_dir = \"d\"\n[clusters.m]\nbootstrap = [\"a:1\"]\n[manager.oidc]\naudience = \"a\"\n",
+            expect![[r#"
+                kateway.toml:4: `manager.oidc.issuer`: is required with manager.oidc.audience
+            "#]],
+        );
+        check(
+            "data_dir = \"d\"\n[clusters.m]\nbootstrap = [\"a:1\"]\n[manager.oidc]\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"/dev/null\"\n",
+            expect![[r#"
+                kateway.toml:7: `manager.oidc.jwks_file`: the file is no JWKS: EOF while parsing a value at line 1 column 0
+            "#]],
+        );
+    }
+
+    #[test]
     fn a_file_that_holds_no_certificates_is_a_mistake() {
         check(
             "data_dir = \"d\"\n[clusters.m]\nbootstrap = [\"a:1\"]\ntls.enabled = true\ntls.ca_file = \"/dev/null\"\n",

@@ -9,6 +9,8 @@ mod changes;
 mod generations;
 mod grants;
 mod isolation;
+mod principals;
+mod quotas;
 mod topics;
 
 use std::sync::Arc;
@@ -68,9 +70,21 @@ conformance! {
         topics_are_listed_by_owner_name_and_the_number_of_their_version
         names_that_kafka_would_take_for_one_another_are_found
     }
+    quotas {
+        limits_and_addresses_are_set_one_by_one_seen_by_snapshots_and_written_down
+        what_is_no_app_topic_or_change_changes_nothing
+    }
     grants {
         grants_are_listed_by_kind_and_grantee_and_of_one_app_alone
         grants_of_a_deleted_topic_do_not_come_back_with_a_new_one
+    }
+    principals {
+        a_principal_is_what_it_was_told_to_be_and_proves_it_with_its_key
+        a_name_is_one_callers
+        apps_that_do_not_fit_a_role_are_refused
+        an_app_that_is_made_again_is_nobodys
+        who_does_not_see_everything_is_read_only_what_is_theirs
+        tokens_have_one_key_until_it_is_renewed
     }
     generations {
         every_change_moves_the_generation_by_one_and_nothing_else_moves_it

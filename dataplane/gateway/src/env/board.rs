@@ -43,7 +43,7 @@ pub struct Board {
     /// And by whose credentials they use: [`model::App::index`].
     pub by_app: Counted<u32>,
     /// What is left of the limits of apps and topics here.
-    pub quotas: Quotas,
+    pub quotas: Arc<Quotas>,
     /// Since when [`Board::nanos`] counts.
     began: Instant,
 }
@@ -156,7 +156,7 @@ impl Board {
             graveyard: ArrayQueue::new(GRAVEYARD_DEPTH),
             by_address: Counted::new(config.connections_per_address),
             by_app: Counted::new(config.connections_per_app),
-            quotas: Quotas::default(),
+            quotas: Arc::default(),
             began: Instant::now(),
         }
     }
