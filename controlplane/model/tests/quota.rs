@@ -8,7 +8,7 @@ use std::sync::Arc;
 use model::Snapshot;
 use model::authenticate::Side;
 use model::ids::AppId;
-use model::quota::lease::{Lessor, Report, Shares, VALID_MS};
+use model::quota::lease::{Demand, Lessor, Report, Shares, VALID_MS};
 use model::quota::{Limits, Measure, Meter, Quotas, ShardMeter, Subject};
 
 const MS: u64 = 1_000_000;
@@ -337,6 +337,25 @@ fn while_the_lessor_is_away_an_equal_part_is_what_a_node_gives_away() {
     let from = fleet.now_ms;
     fleet.run(10_000);
     assert!((3_600..4_100).contains(&fleet.count(2, from)), "{}", fleet.count(2, from));
+}
+
+#[test]
+fn a_lessor_that_has_just_begun_gives_nobody_more_than_it_has_until_it_must_have_heard_everybody() {
+    let demand = Demand {
+        subject: shop().id(),
+        measure: Measure::PublishMessages,
+        limit: 100,
+        wanted: 900.0,
+        used: 0,
+        held: 40.0,
+    };
+    let report = |held| Report { node: "a".to_owned(), demands: vec![Demand { held, ..demand }] };
+    let mut lessor = Lessor::default();
+    let mut share = |now_ms, held| lessor.exchange(report(held), now_ms).shares[0].share;
+    let first = share(5_000, 40.0);
+    assert_eq!(first, 40.0, "another may have the rest");
+    assert_eq!(share(5_000 + VALID_MS - 1, first), 40.0);
+    assert_eq!(share(5_000 + VALID_MS, first), 100.0, "what another had has run out by now");
 }
 
 #[test]

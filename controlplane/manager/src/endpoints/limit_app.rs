@@ -95,7 +95,7 @@ pub(super) fn limits<const N: usize>(given: [(Measure, Option<u64>); N]) -> Resu
         None => Ok(limits),
         Some((measure, limit)) => {
             let message = format!("{measure} is {limit}, expected 0 (no limit) to {QUOTA_MAX}");
-            Err(ApiError::bad_request("bad_limit", message))
+            Err(ApiError::bad_request("out_of_range", message))
         }
     }
 }

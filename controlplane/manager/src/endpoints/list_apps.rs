@@ -29,7 +29,8 @@ const DOC: EndpointDoc = EndpointDoc {
             "an array of apps; `rotating` names the sides whose previous secret still works",
             Some(concat!(
                 "[",
-                r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1,"rotating":[],"secrets":[]}"#,
+                r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1,"limits":{},"addresses":[],
+"rotating":[],"secrets":[]}"#,
                 "]"
             )),
         )],

@@ -77,7 +77,7 @@ fn read(
         form: Form::choose(head.known.accept, query.framed),
         strip_2017_tags: topic.options.strip_2017_tags,
     };
-    Ok((request, Caller { standing: Standing::of(&exchange.conn, head, grant)?, meters }))
+    Ok((request, Caller { standing: Standing::of(&exchange.conn, head, grant)?, meters, topic: topic.index }))
 }
 
 pub const DOCS: &[EndpointDoc] = &[EndpointDoc {

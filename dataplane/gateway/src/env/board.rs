@@ -3,6 +3,7 @@
 
 use crate::codes;
 use crate::config::GatewayConfig;
+use crate::env::traffic::Traffic;
 use crossbeam_queue::ArrayQueue;
 use model::login_limiter::LoginLimiter;
 use model::quota::Quotas;
@@ -44,6 +45,8 @@ pub struct Board {
     pub by_app: Counted<u32>,
     /// What is left of the limits of apps and topics here.
     pub quotas: Arc<Quotas>,
+    /// What went through each topic.
+    pub traffic: Arc<Traffic>,
     /// Since when [`Board::nanos`] counts.
     began: Instant,
 }
@@ -157,6 +160,7 @@ impl Board {
             by_address: Counted::new(config.connections_per_address),
             by_app: Counted::new(config.connections_per_app),
             quotas: Arc::default(),
+            traffic: Arc::new(Traffic::new(shard_count)),
             began: Instant::now(),
         }
     }

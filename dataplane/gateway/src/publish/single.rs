@@ -21,6 +21,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kafka_client::{Acks, Outcome, TopicIdx};
 use kafka_wire::record_batch::RecordRef;
+use model::Side;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -133,6 +134,7 @@ impl Single {
                 let client = cluster.client.borrow();
                 let name = client.topic_name(self.topic);
                 env.metrics.published(self.topic_label, name, self.bytes, now - self.exchange.begun);
+                env.traffic.count(Side::Publish, self.topic_label, 1, self.bytes);
                 Reply::stored(Stored {
                     id: message_id(&cluster.name, name, stored.partition, stored.offset),
                     partition: stored.partition,

@@ -34,6 +34,8 @@ pub struct Pending {
 pub struct Caller {
     pub standing: Standing,
     pub meters: Meters,
+    /// [`model::Topic::index`].
+    pub topic: u32,
 }
 
 /// One per shard.

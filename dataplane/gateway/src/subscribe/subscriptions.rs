@@ -111,7 +111,10 @@ impl Subscriptions {
         };
         let taken = match self.origin.take(answer.poll) {
             Some(Pending { exchange, tenant, caller, .. }) => {
-                caller.meters.charge(env, Side::Subscribe, messages, bytes, now);
+                if messages > 0 {
+                    caller.meters.charge(env, Side::Subscribe, messages, bytes, now);
+                    env.traffic.count(Side::Subscribe, caller.topic, messages, bytes);
+                }
                 exchange.answer(env, origin::reply(env, tenant, answer), now)
             }
             None => false,
