@@ -45,6 +45,11 @@ impl Entry {
         Self { operation, app, subject, before: Value::Null, after: Value::Null, cascades: Vec::new() }
     }
 
+    /// Of no app.
+    pub(crate) fn about(operation: &'static str, subject: impl ToString) -> Self {
+        Self { operation, subject: subject.to_string(), ..Self::nothing() }
+    }
+
     pub(crate) fn before(mut self, before: Value) -> Self {
         self.before = before;
         self

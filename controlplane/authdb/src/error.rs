@@ -1,7 +1,7 @@
 //! What the tenants' database can answer instead of a result.
 
 use model::Side;
-use model::ids::{AppId, TopicName, TopicVersion};
+use model::ids::{AppId, PrincipalName, TopicName, TopicVersion};
 
 use crate::topics::TopicState;
 
@@ -42,6 +42,12 @@ pub enum AuthDbError {
     TwoSecretsLive { app: AppId, side: Side },
     #[error("app {0} reads its own topics without a grant")]
     GrantToOwner(AppId),
+    #[error("there is no principal {0}")]
+    NoSuchPrincipal(PrincipalName),
+    #[error("{name} is the name of {by} already")]
+    NameTaken { name: String, by: &'static str },
+    #[error("{why}")]
+    BadPrincipal { why: &'static str },
     #[error("there are {limit} {what} already, no more are supported")]
     TooMany { what: &'static str, limit: usize },
 

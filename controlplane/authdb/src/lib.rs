@@ -7,7 +7,8 @@
 //! ```text
 //! agent ──generation, load_changes, load──► AuthDb ◄──acting(somebody), changes, lists── manager
 //! ```
-//! What is the same in every database is here: what goes in and comes out ([`apps`], [`topics`], [`admin`], [`audit`]), and
+//! What is the same in every database is here: what goes in and comes out ([`apps`], [`topics`], [`admin`], [`principals`],
+//! [`audit`]), and
 //! what a process remembers to tell a restored backup ([`history`]).
 
 mod admin;
@@ -16,6 +17,7 @@ mod audit;
 mod error;
 mod history;
 pub mod limits;
+mod principals;
 mod sqlite;
 mod topics;
 
@@ -25,7 +27,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use model::doc::{ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
-use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
+use model::ids::{AppId, ClusterName, Generation, PrincipalName, TopicName, TopicVersion};
+use model::principals::Visible;
 use model::quota::Measure;
 use model::secrets::{PlainSecret, SecretHash};
 use model::{Addresses, Side};
@@ -34,6 +37,7 @@ pub use admin::Admin;
 pub use apps::{AppInfo, AppUpdate, CreatedApp, NewApp, Retired, Rotation, SecretInfo};
 pub use audit::{Actor, AuditFilter, AuditRow, Outcome};
 pub use error::AuthDbError;
+pub use principals::{AppLogin, NewPrincipal, Principal, PrincipalLogin, PrincipalUpdate, TokenKey};
 pub use sqlite::SqliteAuthDb;
 pub use topics::{NewTopic, TopicRow, TopicState, TopicUpdate};
 
@@ -118,8 +122,8 @@ pub trait AuthDb: Send + Sync {
     /// number is never given to a second app.
     fn create_app(&self, new: NewApp) -> Answer<'_, CreatedApp>;
 
-    /// By id.
-    fn list_apps(&self) -> Answer<'_, Vec<AppInfo>>;
+    /// Those that are visible, by id.
+    fn list_apps<'a>(&'a self, visible: &'a Visible) -> Answer<'a, Vec<AppInfo>>;
 
     /// [`AuthDbError::NoSuchApp`].
     fn get_app<'a>(&'a self, id: &'a AppId) -> Answer<'a, AppInfo>;
@@ -210,8 +214,8 @@ pub trait AuthDb: Send + Sync {
     /// What a process that died, or a Kafka that was away, left creating or deleting.
     fn unfinished_topics(&self) -> Answer<'_, Vec<TopicRow>>;
 
-    /// By owner, name and version (v2 before v10); of one owner, if one is given.
-    fn list_topics<'a>(&'a self, owner: Option<&'a AppId>) -> Answer<'a, Vec<TopicRow>>;
+    /// Those of visible apps, by owner, name and version (v2 before v10); of one owner, if one is given.
+    fn list_topics<'a>(&'a self, owner: Option<&'a AppId>, visible: &'a Visible) -> Answer<'a, Vec<TopicRow>>;
 
     /// [`AuthDbError::NoSuchApp`], [`AuthDbError::NoSuchTopic`], [`AuthDbError::NoSuchVersion`].
     fn get_topic<'a>(&'a self, owner: &'a AppId, name: &'a TopicName, ver: &'a TopicVersion) -> Answer<'a, TopicRow>;
@@ -257,8 +261,9 @@ pub trait AuthDb: Send + Sync {
     /// was none.
     fn revoke<'a>(&'a self, grant: &'a GrantDoc) -> Answer<'a, bool>;
 
-    /// Of one app, if one is given; subscribe grants first, then by grantee and what it may.
-    fn list_grants<'a>(&'a self, app: Option<&'a AppId>) -> Answer<'a, Vec<GrantDoc>>;
+    /// Of one app, if one is given; subscribe grants first, then by grantee and what it may. A grant is visible if who was
+    /// granted is, or whose topic it is.
+    fn list_grants<'a>(&'a self, app: Option<&'a AppId>, visible: &'a Visible) -> Answer<'a, Vec<GrantDoc>>;
 
     fn admin(&self) -> Answer<'_, Option<Admin>>;
 
@@ -278,11 +283,53 @@ pub trait AuthDb: Send + Sync {
         })
     }
 
-    /// Rows of the audit log, the newest first, at most `rows_max`.
-    fn audit<'a>(&'a self, filter: &'a AuditFilter, rows_max: usize) -> Answer<'a, Vec<AuditRow>>;
+    /// A principal with its key, to be shown once. Unseen, as every change of principals. [`AuthDbError::NameTaken`] by an
+    /// app, the admin, or another one; no app and no admin gets its name from then on. [`AuthDbError::BadPrincipal`];
+    /// [`AuthDbError::NoSuchApp`]; [`AuthDbError::TooMany`].
+    fn create_principal(&self, new: NewPrincipal) -> Answer<'_, (Principal, PlainSecret)>;
 
-    /// Writes down that this handle's actor was refused something. Unseen; a row each time.
-    fn record_denial<'a>(&'a self, operation: &'a str, subject: &'a str) -> Answer<'a, ()>;
+    /// By name.
+    fn list_principals(&self) -> Answer<'_, Vec<Principal>>;
+
+    /// [`AuthDbError::NoSuchPrincipal`].
+    fn get_principal<'a>(&'a self, name: &'a PrincipalName) -> Answer<'a, Principal>;
+
+    /// The principal as it is now; another stamp. Apps that a new role has no use for are taken away.
+    /// [`AuthDbError::NoSuchPrincipal`], [`AuthDbError::BadPrincipal`], [`AuthDbError::NoSuchApp`].
+    fn update_principal<'a>(&'a self, name: &'a PrincipalName, update: PrincipalUpdate) -> Answer<'a, Principal>;
+
+    /// The new key, to be shown once; the one so far opens nothing any more. Another stamp.
+    /// [`AuthDbError::NoSuchPrincipal`]. Not to be repeated blindly.
+    fn rotate_principal_key<'a>(&'a self, name: &'a PrincipalName) -> Answer<'a, PlainSecret>;
+
+    /// `false`: there was none.
+    fn delete_principal<'a>(&'a self, name: &'a PrincipalName) -> Answer<'a, bool>;
+
+    /// What somebody who says that this is their name has to prove; `None`: no principal has this name. An app that was
+    /// deleted is nobody's, also when it is made again.
+    fn principal_login<'a>(&'a self, name: &'a str) -> Answer<'a, Option<PrincipalLogin>>;
+
+    /// As [`AuthDb::principal_login`], of an app and its secrets for publishing.
+    fn app_login<'a>(&'a self, id: &'a str) -> Answer<'a, Option<AppLogin>>;
+
+    /// What tokens are signed with, the same for all processes; `None`: none was given out yet.
+    fn token_key(&self) -> Answer<'_, Option<TokenKey>>;
+
+    /// Writes down that this handle's actor gets a token of this id, and says what to sign it with: the key is made with
+    /// the first token. Unseen; a row each time.
+    fn begin_token<'a>(&'a self, jti: &'a str, expires_at_ms: i64) -> Answer<'a, TokenKey>;
+
+    /// Another key from now on, so that all tokens given out so far are void. Unseen.
+    fn renew_token_key(&self) -> Answer<'_, ()>;
+
+    /// Rows of the audit log about visible apps, the newest first, at most `rows_max`. What is about no app is seen by who
+    /// sees all of them.
+    fn audit<'a>(&'a self, filter: &'a AuditFilter, visible: &'a Visible, rows_max: usize)
+    -> Answer<'a, Vec<AuditRow>>;
+
+    /// Writes down that this handle's actor was refused something, about this app or (empty) none. Unseen; a row each
+    /// time.
+    fn record_denial<'a>(&'a self, operation: &'a str, app: &'a str, subject: &'a str) -> Answer<'a, ()>;
 }
 
 fn now_ms() -> i64 {

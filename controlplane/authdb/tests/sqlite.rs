@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use authdb::{AuthDb, CreatedApp, Missing, NewApp, NewTopic, SqliteAuthDb};
 use model::TopicOptions;
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
+use model::principals::Visible;
 
 struct Fixture {
     db: SqliteAuthDb,
@@ -174,7 +175,7 @@ async fn a_handle_survives_its_file_being_away_and_being_replaced() {
         let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
     }
     std::fs::rename(&backup, path).unwrap();
-    assert_eq!(fixture.db.list_apps().await.unwrap()[0].id, "restored");
+    assert_eq!(fixture.db.list_apps(&Visible::All).await.unwrap()[0].id, "restored");
 }
 
 #[tokio::test]

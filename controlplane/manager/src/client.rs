@@ -24,6 +24,8 @@ pub enum ClientError {
     BadUrl { url: String },
     #[error("the admin's app id and key must be visible ASCII, the app id without colon")]
     BadCredentials,
+    #[error("a token must be visible ASCII")]
+    BadToken,
     #[error("manager {address} cannot be reached")]
     Unreachable {
         address: String,
@@ -46,6 +48,7 @@ impl ClientError {
             ClientError::Refused { status, .. } => Some(*status),
             ClientError::BadUrl { .. }
             | ClientError::BadCredentials
+            | ClientError::BadToken
             | ClientError::Unreachable { .. }
             | ClientError::Timeout { .. }
             | ClientError::Garbage { .. } => None,
@@ -53,7 +56,7 @@ impl ClientError {
     }
 }
 
-/// Calls one manager as its admin.
+/// Calls one manager.
 pub struct AdminClient {
     /// `HOST:PORT`.
     address: String,
@@ -62,7 +65,24 @@ pub struct AdminClient {
 }
 
 impl AdminClient {
+    /// As the admin, or as a principal by its name.
     pub fn new(url: &str, appid: &str, key: &str) -> Result<AdminClient, ClientError> {
+        let is_visible = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        if !is_visible(appid) || !is_visible(key) || appid.contains(':') {
+            return Err(ClientError::BadCredentials);
+        }
+        Self::authorized(url, format!("Basic {}", STANDARD.encode(format!("{appid}:{key}"))))
+    }
+
+    /// As whoever the token is of.
+    pub fn with_token(url: &str, token: &str) -> Result<AdminClient, ClientError> {
+        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(ClientError::BadToken);
+        }
+        Self::authorized(url, format!("Bearer {token}"))
+    }
+
+    fn authorized(url: &str, authorization: String) -> Result<AdminClient, ClientError> {
         let bad_url = || ClientError::BadUrl { url: url.to_owned() };
         let address = url.strip_prefix("http://").ok_or_else(bad_url)?.trim_end_matches('/');
         let has_port = address
@@ -71,11 +91,6 @@ impl AdminClient {
         if !has_port || !address.bytes().all(|b| b.is_ascii_graphic()) || address.contains(['/', '@', '?', '#']) {
             return Err(bad_url());
         }
-        let is_visible = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
-        if !is_visible(appid) || !is_visible(key) || appid.contains(':') {
-            return Err(ClientError::BadCredentials);
-        }
-        let authorization = format!("Basic {}", STANDARD.encode(format!("{appid}:{key}")));
         Ok(AdminClient { address: address.to_owned(), authorization, timeout: ANSWER_TIMEOUT })
     }
 

@@ -46,7 +46,11 @@ impl IntoResponse for ApiError {
         let body = Json(json!({"errmsg": self.message, "code": self.code}));
         let mut response = (self.status, body).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(denied::WWW_AUTHENTICATE));
+            let challenge = match self.code {
+                "bad_token" => denied::WWW_AUTHENTICATE_BEARER,
+                _ => denied::WWW_AUTHENTICATE,
+            };
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -87,6 +91,9 @@ impl From<AuthDbError> for ApiError {
             AuthDbError::NoSuchApp(_) => Self::not_found("no_such_app", message),
             AuthDbError::NoSuchTopic { .. } => Self::not_found("no_such_topic", message),
             AuthDbError::NoSuchVersion { .. } => Self::not_found("no_such_version", message),
+            AuthDbError::NoSuchPrincipal(_) => Self::not_found("no_such_principal", message),
+            AuthDbError::NameTaken { .. } => conflict("name_taken"),
+            AuthDbError::BadPrincipal { .. } => Self::bad_request("bad_principal", message),
             AuthDbError::AppExists(_) => conflict("app_exists"),
             AuthDbError::AppHasTopics { .. } => conflict("app_has_topics"),
             AuthDbError::TopicExists { .. } => conflict("topic_exists"),

@@ -1,11 +1,12 @@
 //! From requests to checked values. Unknown parameters and fields are refused: a misspelt one would silently do
 //! nothing.
 
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, Uri};
-use model::ids::{AppId, TopicName, TopicVersion};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use model::ids::{AppId, PrincipalName, TopicName, TopicVersion};
 use model::requests;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -36,7 +37,7 @@ fn raw_pairs(query: Option<&str>) -> Result<Vec<(&str, String)>, ApiError> {
     Ok(raw.zip(decoded.into_iter().map(|(name, _)| name)).collect())
 }
 
-fn decode<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
+pub(crate) fn decode<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
     let uri = format!("/?{query}").parse::<Uri>();
     let uri = uri.map_err(|_| ApiError::bad_request("bad_query", "the query cannot be decoded"))?;
     match axum::extract::Query::<T>::try_from_uri(&uri) {
@@ -98,9 +99,15 @@ pub(crate) async fn refuse_body(request: Request) -> Result<Request, ApiError> {
 }
 
 /// The body; what is not JSON by its `Content-Type` is refused unless it is empty (as `curl -d ''` sends it).
-pub(crate) async fn read_body(request: Request) -> Result<axum::body::Bytes, ApiError> {
-    let kind = request.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default().to_owned());
-    let length = request.headers().get(axum::http::header::CONTENT_LENGTH);
+pub(crate) async fn read_body(request: Request) -> Result<Bytes, ApiError> {
+    let (parts, body) = request.into_parts();
+    read_bytes(&parts.headers, body).await
+}
+
+/// As [`read_body`], of a request in its parts.
+pub(crate) async fn read_bytes(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
+    let length = headers.get(axum::http::header::CONTENT_LENGTH);
     let declared = length.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     let too_large = || {
         let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
@@ -109,11 +116,11 @@ pub(crate) async fn read_body(request: Request) -> Result<axum::body::Bytes, Api
     if declared.is_some_and(|declared| declared > BODY_BYTES_MAX as u64) {
         return Err(too_large());
     }
-    let bytes = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|err| {
+    let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|err| {
         let is_length = std::error::Error::source(&err).is_some_and(|cause| cause.to_string().contains("length limit"));
         if is_length { too_large() } else { ApiError::bad_request("bad_body", "the body could not be read to its end") }
     })?;
-    let essence = kind.as_deref().map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    let essence = kind.map(|kind| kind.split(';').next().unwrap_or_default().trim());
     match essence {
         Some(other) if !bytes.is_empty() && !other.eq_ignore_ascii_case("application/json") => {
             let message = format!("expected application/json, got {other}");
@@ -137,6 +144,18 @@ impl<S: Send + Sync> FromRequestParts<S> for AppPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path(app) = path::<String, S>(parts, state).await?;
         Ok(AppPath(AppId::new(&app)?))
+    }
+}
+
+/// `:name` of a path.
+pub(crate) struct NamePath(pub(crate) PrincipalName);
+
+impl<S: Send + Sync> FromRequestParts<S> for NamePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(name) = path::<String, S>(parts, state).await?;
+        Ok(NamePath(PrincipalName::new(&name)?))
     }
 }
 

@@ -7,18 +7,24 @@
 //! [`endpoints()`] is the list of what is routed. Routing, authentication and OpenAPI are made from it; an endpoint
 //! that is not described cannot be reached.
 //!
-//! Who may call: the admin, except for health, `/openapi.json`, and `/metrics` while the listener is on loopback.
+//! Who may call what stands beside each endpoint's document and is asked by one guard ([`auth`]); `model::principals` has
+//! the roles.
 
+mod about;
 mod auth;
+mod caller;
 pub mod client;
 mod endpoints;
 mod error;
 mod in_force;
 mod input;
+mod jwt_crypto;
 pub mod limits;
+mod oidc;
 mod resume;
 mod serve;
 mod shell;
+pub mod tokens;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -29,12 +35,13 @@ use authdb::AuthDb;
 use axum::Router;
 use axum::routing::MethodRouter;
 use kafka_admin::TopicAdmin;
-use model::api_doc::{Auth, EndpointDoc};
+use model::api_doc::EndpointDoc;
 use model::ids::ClusterName;
 use model::login_limiter::LoginLimiter;
 
-pub use auth::AdminAccount;
+pub use caller::AdminAccount;
 pub use in_force::{Answer, LackingHook, RefreshHook};
+pub use oidc::{JwksError, Oidc, OidcConfig};
 pub use serve::serve;
 
 use error::ApiError;
@@ -44,6 +51,8 @@ pub struct ManagerState {
     pub db: Arc<dyn AuthDb>,
     /// Who may call, as the database said last.
     pub admin: AdminAccount,
+    /// Whose tokens are taken beside our own.
+    pub oidc: Option<Oidc>,
     /// The clusters of the gateway's configuration.
     pub clusters: BTreeMap<ClusterName, Arc<dyn TopicAdmin>>,
     pub refresh: RefreshHook,
@@ -81,6 +90,7 @@ type Shared = Arc<ManagerState>;
 /// The router, to be served with [`serve`] (or with connect info, or all failed logins count as one address), and what
 /// is to run beside it: it goes on with what was left half done.
 pub fn build(state: ManagerState) -> (Router, impl Future<Output = ()> + Send + 'static) {
+    jwt_crypto::install();
     let state: Shared = Arc::new(state);
     (router(Arc::clone(&state)), resume::run(state))
 }
@@ -94,13 +104,9 @@ fn router(state: Shared) -> Router {
             _ => endpoint.route,
         };
         let route = route.route_layer(axum::middleware::from_fn_with_state(known, shell::check_query));
-        let guarded = match endpoint.doc.auth {
-            Auth::None => route,
-            Auth::Admin | Auth::Publisher | Auth::Subscriber => {
-                route.route_layer(axum::middleware::from_fn_with_state(Arc::clone(&state), auth::admin))
-            }
-        };
-        router = router.route(&axum_path(endpoint.doc.path), guarded);
+        let path = axum_path(endpoint.doc.path);
+        let guard = auth::Guard { state: Arc::clone(&state), doc: Arc::new(endpoint.doc) };
+        router = router.route(&path, route.route_layer(axum::middleware::from_fn_with_state(guard, auth::guard)));
     }
     router
         .method_not_allowed_fallback(shell::method_not_allowed)

@@ -64,6 +64,24 @@ pub const ADMIN_REMEMBERED: Duration = Duration::from_secs(1);
 pub const DENIALS_WRITTEN_MAX: u32 = 60;
 pub const DENIALS_WINDOW: Duration = Duration::from_secs(60);
 
+/// For how long a token is good: at least, if nothing is said, and at most.
+pub const TOKEN_TTL_S_MIN: i64 = 60;
+pub const TOKEN_TTL_S_DEFAULT: i64 = 3_600;
+pub const TOKEN_TTL_S_MAX: i64 = 86_400;
+
+/// What clocks of those who give tokens out and those who take them may differ.
+pub const TOKEN_LEEWAY_S: u64 = 30;
+
+/// Longest token that is looked at: one of another issuer has its groups in it.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest subject of another issuer that is let in.
+pub const SUBJECT_BYTES_MAX: usize = 200;
+
+/// Largest file of an issuer's keys, and how often it is looked at.
+pub const JWKS_BYTES_MAX: u64 = 1 << 20;
+pub const JWKS_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+
 /// Rows of one page of the audit log, if nothing is said, and at most.
 pub const AUDIT_PAGE_ROWS_DEFAULT: i64 = 100;
 pub const AUDIT_PAGE_ROWS_MAX: i64 = 1_000;

@@ -16,6 +16,8 @@ async fn with_shop() -> Manager {
     }
     let answer = manager.raw("POST /v1/topics/shop/orders/v1?partitions=4", &[], "").await;
     assert_eq!(answer.status, 200, "{}", answer.body);
+    let team = json!({"name": "team", "role": "owner", "apps": ["shop"]}).to_string();
+    assert_eq!(manager.raw("POST /v1/principals", &[], &team).await.status, 201);
     manager.fake.take_calls();
     manager
 }
@@ -570,7 +572,7 @@ async fn a_byte_order_mark_before_json_is_skipped() {
 /// The request line of an endpoint for what is there.
 fn line_of(doc: &EndpointDoc) -> String {
     let path = doc.path.replace(":appid", "shop").replace(":topic", "orders").replace(":ver", "v1");
-    format!("{} {}", doc.method.as_str(), path.replace(":side", "publish"))
+    format!("{} {}", doc.method.as_str(), path.replace(":side", "publish").replace(":name", "team"))
 }
 
 fn is_refused(answer: &RawAnswer, status: u16, code: &str) -> bool {

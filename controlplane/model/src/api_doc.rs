@@ -2,6 +2,7 @@
 //! from that list: an endpoint that is not described is not routed.
 
 pub use crate::api_schema::{FieldDoc, Schema};
+pub use crate::principals::Resource;
 
 /// A request method we route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,8 +62,23 @@ pub enum Auth {
     Publisher,
     /// `Appid` and `Subkey`, or Basic.
     Subscriber,
-    /// The admin's `Appid` and `Pubkey`, or Basic.
+    /// At the manager, a platform admin.
     Admin,
+    /// At the manager, whoever may see it.
+    Read(Resource),
+    /// At the manager, whoever may change it.
+    Write(Resource),
+    /// At the manager, a principal that shows its key: tokens do not do.
+    Key,
+    /// At the manager, anybody on loopback, and elsewhere who sees every app, or a node.
+    Metrics,
+}
+
+impl Auth {
+    /// Is it one of the manager's, who tells callers apart by their roles?
+    pub fn is_managers(self) -> bool {
+        !matches!(self, Auth::None | Auth::Publisher | Auth::Subscriber)
+    }
 }
 
 /// Where a parameter stands.
@@ -121,25 +137,33 @@ pub struct ParamDoc {
     pub required: bool,
     /// The value in force when it is not given, as text.
     pub default: Option<&'static str>,
+    /// Whoever may call the endpoint may not give it, only a platform admin may.
+    pub for_admins: bool,
     pub what: &'static str,
 }
 
 impl ParamDoc {
     /// An optional query parameter. Add the rest with struct update or [`ParamDoc::or`].
     pub const fn query(name: &'static str, kind: Kind, what: &'static str) -> Self {
-        Self { place: In::Query, name, kind, required: false, default: None, what }
+        Self { place: In::Query, name, kind, required: false, default: None, for_admins: false, what }
     }
 
     pub const fn header(name: &'static str, kind: Kind, what: &'static str) -> Self {
-        Self { place: In::Header, name, kind, required: false, default: None, what }
+        Self { place: In::Header, name, kind, required: false, default: None, for_admins: false, what }
     }
 
     pub const fn path(name: &'static str, kind: Kind, what: &'static str) -> Self {
-        Self { place: In::Path, name, kind, required: true, default: None, what }
+        Self { place: In::Path, name, kind, required: true, default: None, for_admins: false, what }
     }
 
     pub const fn required(mut self) -> Self {
         self.required = true;
+        self
+    }
+
+    /// Only a platform admin may give it.
+    pub const fn for_admins(mut self) -> Self {
+        self.for_admins = true;
         self
     }
 
@@ -253,6 +277,17 @@ pub fn mistakes(endpoints: &[&EndpointDoc]) -> Vec<String> {
         }
         if doc.summary.is_empty() || doc.summary.ends_with('.') {
             found.push(format!("{name}: the summary is one sentence without a full stop"));
+        }
+        let has_app = doc.path_params().any(|param| param == "appid");
+        match doc.auth {
+            Auth::Write(Resource::Grants) => {}
+            Auth::Write(_) if !has_app => {
+                found.push(format!("{name}: whose it is cannot be told, so nobody but an admin may change it"));
+            }
+            Auth::Read(Resource::Platform) | Auth::Key if has_app => {
+                found.push(format!("{name}: names an app and asks for no right to it"));
+            }
+            _ => {}
         }
         if doc.responses.is_empty() {
             found.push(format!("{name}: no response is described"));

@@ -12,6 +12,9 @@ use crate::limits::ECHO_CHARS_MAX;
 /// Value of the `WWW-Authenticate` header that goes with every 401 (RFC 9110 section 11.6.1).
 pub const WWW_AUTHENTICATE: &str = "Basic realm=\"gafka\", charset=\"UTF-8\"";
 
+/// As [`WWW_AUTHENTICATE`], after a token (RFC 6750 section 3).
+pub const WWW_AUTHENTICATE_BEARER: &str = "Bearer realm=\"gafka\", error=\"invalid_token\"";
+
 /// A refusal. Texts are the client's own words, shortened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denied {
@@ -27,8 +30,19 @@ pub enum Denied {
     TooManyFailedLogins {
         retry_after_s: u32,
     },
+    /// A token that opens nothing, in words that do not help to make one that does.
+    BadToken {
+        why: &'static str,
+    },
     AppDisabled {
         app: String,
+    },
+    PrincipalDisabled {
+        name: String,
+    },
+    /// At the manager: neither whether it is there nor who may is said.
+    Forbidden {
+        subject: String,
     },
     /// The app may be used from elsewhere only.
     AddressNotAllowed {
@@ -87,6 +101,9 @@ impl Denied {
                 "too_many_failed_logins",
                 format!("too many failed logins for this app id from this address, try again in {retry_after_s} s"),
             ),
+            Denied::BadToken { why } => (401, "bad_token", format!("the token {why}")),
+            Denied::PrincipalDisabled { name } => (403, "principal_disabled", format!("principal {name} is disabled")),
+            Denied::Forbidden { subject } => (403, "forbidden", format!("this is not for {subject}")),
             Denied::AppDisabled { app } => (403, "app_disabled", format!("app {app} is disabled")),
             Denied::AddressNotAllowed { app, address } => {
                 (403, "address_not_allowed", format!("app {app} may not be used from {address}"))
@@ -117,7 +134,7 @@ impl Denied {
 
     /// Does this count as a failed login?
     pub fn is_failed_login(&self) -> bool {
-        matches!(self, Denied::NotAuthenticated)
+        matches!(self, Denied::NotAuthenticated | Denied::BadToken { .. })
     }
 }
 

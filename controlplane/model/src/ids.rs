@@ -165,6 +165,10 @@ name_type!(
     AppId, "app id", check_name
 );
 name_type!(
+    /// Who may call the manager. No app and no admin has the name of a principal.
+    PrincipalName, "principal", check_name
+);
+name_type!(
     /// A topic as its owner calls it.
     TopicName, "topic", check_name
 );

@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`ids`] (what may be called what), [`naming`] (how a topic is called in Kafka), [`secrets`] and
 //! [`scram`], [`doc`] (a snapshot as stored), [`snapshot`] (a snapshot as looked up), [`authenticate`] and
-//! [`authorize`] (the hot path), [`quota`], [`denied`] (what a refusal looks like to the client).
+//! [`authorize`] (the hot path), [`principals`] (who may do what at the manager), [`denied`] (what a refusal looks like to
+//! the client), [`quota`].
 
 pub mod addresses;
 pub mod api_doc;
@@ -22,6 +23,7 @@ pub mod login_limiter;
 pub mod naming;
 pub mod openapi;
 pub mod presented;
+pub mod principals;
 pub mod quota;
 pub mod requests;
 pub mod scram;
@@ -37,7 +39,8 @@ pub use authorize::{Permit, RawPermit, authorize_publish, authorize_raw, authori
 pub use denied::{Denied, Refusal};
 pub use doc::{AppDoc, AppPart, ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
 pub use ids::{
-    AppId, ClusterName, Generation, GroupName, HistoryId, NameError, PhysicalTopic, TopicName, TopicVersion,
+    AppId, ClusterName, Generation, GroupName, HistoryId, NameError, PhysicalTopic, PrincipalName, TopicName,
+    TopicVersion,
 };
 pub use naming::{physical_group, physical_topic, shadow_topic};
 pub use secrets::{PlainSecret, SecretHash, SecretPair, StoredSecret};

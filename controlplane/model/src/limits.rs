@@ -76,3 +76,7 @@ pub const QUOTA_DEMANDS_MAX: usize = 10_000;
 
 /// Ranges in an app's list of addresses.
 pub const ADDRESS_RANGES_MAX: usize = 100;
+
+/// Principals of the manager, and apps that one of them owns or sees one by one.
+pub const PRINCIPALS_MAX: usize = 10_000;
+pub const PRINCIPAL_APPS_MAX: usize = 1_000;

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api_doc::{
-    Auth, ContentDoc, EndpointDoc, FieldDoc, In, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema,
+    Auth, ContentDoc, EndpointDoc, FieldDoc, In, Kind, Listener, Method, ParamDoc, Resource, ResponseDoc, Schema,
 };
 use crate::requests;
 
@@ -97,6 +97,7 @@ fn description(param: &ParamDoc) -> String {
         Kind::Capped { max, .. } => format!("{}; more than {max} counts as {max}", param.what),
         Kind::Duration { max_s } => format!("{}; more than {max_s}s counts as {max_s}s", param.what),
         Kind::UpTo { bytes } => format!("{}; at most {bytes} bytes", param.what),
+        _ if param.for_admins => format!("{}; only a platform admin may say so", param.what),
         _ => param.what.to_owned(),
     }
 }
@@ -218,23 +219,21 @@ fn responses(doc: &EndpointDoc) -> Value {
     ];
     const OF_TENANTS: [ResponseDoc; 1] = [ResponseDoc::bare(503, "the tenants' database does not answer now")
         .and_headers(&[("Retry-After", "seconds until it is worth trying again")])];
-    const WITH_LOGIN: [ResponseDoc; 3] = [
+    const WITH_LOGIN: [ResponseDoc; 2] = [
         ResponseDoc::bare(401, "not authenticated")
             .and_headers(&[("WWW-Authenticate", "the way to authenticate that browsers know")]),
-        ResponseDoc::bare(403, "not granted, or disabled"),
         ResponseDoc::bare(429, "too many failed logins from this address for this app id")
             .and_headers(&[("Retry-After", "seconds until the count starts afresh")]),
     ];
-    let with_login: &[ResponseDoc] = match doc.auth {
-        Auth::None => &[],
-        Auth::Admin | Auth::Publisher | Auth::Subscriber => &WITH_LOGIN,
-    };
+    let with_login: &[ResponseDoc] = if doc.auth == Auth::None { &[] } else { &WITH_LOGIN };
+    let forbidden = ResponseDoc::bare(403, who_may(doc.auth));
+    let with_login = with_login.iter().chain((doc.auth != Auth::None).then_some(&forbidden));
     let with_body: &[ResponseDoc] = match doc.method {
         Method::Post | Method::Put => &WITH_BODY,
         Method::Get | Method::Delete => &[],
     };
     let with_content: &[ResponseDoc] = if doc.request.is_empty() { &[] } else { &WITH_CONTENT };
-    let of_tenants: &[ResponseDoc] = if doc.auth == Auth::Admin { &OF_TENANTS } else { &[] };
+    let of_tenants: &[ResponseDoc] = if doc.auth.is_managers() { &OF_TENANTS } else { &[] };
     let implied = EVERYWHERE.iter().chain(with_body).chain(with_content).chain(with_login).chain(of_tenants);
     let said = |status: u16| doc.responses.iter().any(|r| r.status == status);
     let mut all: Vec<&ResponseDoc> = doc.responses.iter().collect();
@@ -263,8 +262,25 @@ fn response(doc: &ResponseDoc) -> Value {
 fn security(auth: Auth) -> Value {
     match auth {
         Auth::None => json!([]),
-        Auth::Publisher | Auth::Admin => json!([{"appid": [], "pubkey": []}, {"basic": []}]),
+        Auth::Publisher | Auth::Key => json!([{"appid": [], "pubkey": []}, {"basic": []}]),
+        Auth::Admin | Auth::Read(_) | Auth::Write(_) => {
+            json!([{"appid": [], "pubkey": []}, {"basic": []}, {"bearer": []}])
+        }
+        Auth::Metrics => json!([{}, {"appid": [], "pubkey": []}, {"basic": []}, {"bearer": []}]),
         Auth::Subscriber => json!([{"appid": [], "subkey": []}, {"basic": []}]),
+    }
+}
+
+/// What a 403 says of an endpoint: whom it is for.
+fn who_may(auth: Auth) -> &'static str {
+    match auth {
+        Auth::None | Auth::Publisher | Auth::Subscriber => "not granted, or disabled",
+        Auth::Admin => "disabled, or no platform admin",
+        Auth::Read(Resource::Platform) => "disabled",
+        Auth::Read(_) => "disabled, or neither a platform admin nor an owner or reader of the app, there or not",
+        Auth::Write(_) => "disabled, or neither a platform admin nor an owner of the app, there or not",
+        Auth::Key => "disabled, or without a key of its own: a token, an app",
+        Auth::Metrics => "disabled, or neither a platform admin nor a reader of every app nor a node",
     }
 }
 
@@ -274,7 +290,8 @@ fn security_schemes() -> Value {
         "appid": header("Appid"),
         "pubkey": header("Pubkey"),
         "subkey": header("Subkey"),
-        "basic": {"type": "http", "scheme": "basic", "description": "app id and secret"},
+        "basic": {"type": "http", "scheme": "basic", "description": "app id or principal, and secret"},
+        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "a token of POST /v1/tokens"},
     })
 }
 

@@ -9,6 +9,7 @@
 //! | both kinds (any of the three headers beside Basic) | 400 `two_credentials` |
 //! | one of them twice; Basic that is no base64, no UTF-8, or has no colon | 400 `bad_credentials` |
 //! | none, half of them, another scheme than Basic | 401 |
+//! | at the manager: `Authorization: Bearer …` and neither `Appid` nor key | a token: [`Presented::bearer`] |
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -88,6 +89,14 @@ impl<'h> Presented<'h> {
             return Err(Denied::NotAuthenticated);
         }
         Ok(Credentials { app, key })
+    }
+
+    /// The token, if that is what was sent and nothing else: where headers of an app are, others of the way (a service
+    /// mesh) may have added their own.
+    pub fn bearer(&self) -> Option<&'h [u8]> {
+        let is_alone = self.appid.is_none() && self.key.is_none() && !self.repeated;
+        let (scheme, rest) = self.authorization.filter(|_| is_alone)?.split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then(|| rest.trim_ascii())
     }
 
     /// The app id as far as one was sent in the clear, for counting failures.
@@ -172,6 +181,22 @@ mod tests {
         check(&[("Appid", "app1"), ("Appid", "app2"), ("Pubkey", "s")], "400 bad_credentials");
         check(&[("Authorization", "Basic !!!!")], "400 bad_credentials");
         check(&[("Authorization", &basic(b"nocolon"))], "400 bad_credentials");
+    }
+
+    #[test]
+    fn a_token_is_one_only_where_nothing_else_was_sent() {
+        let rows: [(&[(&str, &str)], Option<&str>); 6] = [
+            (&[("Authorization", "Bearer a.b.c")], Some("a.b.c")),
+            (&[("authorization", "bEARER  a.b.c ")], Some("a.b.c")),
+            (&[("Authorization", "Bearer")], None),
+            (&[("Authorization", "Basic a.b.c")], None),
+            (&[("Authorization", "Bearer a"), ("Authorization", "Bearer b")], None),
+            (&[("Authorization", "Bearer a"), ("Appid", "app1")], None),
+        ];
+        for (headers, expected) in rows {
+            let presented = Presented::from_headers(headers.iter().map(|(n, v)| (*n, v.as_bytes())), Side::Publish);
+            assert_eq!(presented.bearer(), expected.map(str::as_bytes), "{headers:?}");
+        }
     }
 
     #[test]

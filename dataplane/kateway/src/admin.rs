@@ -1,4 +1,4 @@
-//! `kateway admin`: apps, topics, grants and secrets, through the manager's REST API and nothing else.
+//! `kateway admin`: apps, topics, grants, secrets and principals, through the manager's REST API and nothing else.
 
 use crate::credentials::{self, Credentials};
 use crate::table::{self, Format};
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Manage apps, topics, grants and secrets.
+/// Manage apps, topics, grants, secrets, and who may do so.
 #[derive(Debug, Clone, Args)]
 pub struct Admin {
     /// The manager; taken from the credentials file when not given.
@@ -47,6 +47,9 @@ enum Noun {
     /// Secrets of an app.
     #[command(subcommand)]
     Secret(Secret),
+    /// Who may call the manager beside the admin.
+    #[command(subcommand)]
+    Principal(Principal),
     /// Kafka clusters of the gateway.
     Clusters,
     /// Who changed what, and who was refused, the newest first.
@@ -231,6 +234,62 @@ enum Secret {
     RevokePrevious { appid: String, side: String },
 }
 
+#[derive(Debug, Clone, Subcommand)]
+enum Principal {
+    /// Make a principal; its key is shown once.
+    Create {
+        name: String,
+        /// admin, owner, reader or node.
+        #[arg(long)]
+        role: String,
+        #[command(flatten)]
+        apps: Apps,
+    },
+    List,
+    Show {
+        name: String,
+    },
+    /// Change what it may do; its tokens are void from then on.
+    Update {
+        name: String,
+        /// admin, owner, reader or node.
+        #[arg(long)]
+        role: Option<String>,
+        #[command(flatten)]
+        apps: Apps,
+        /// May it log in.
+        #[arg(long)]
+        enabled: Option<bool>,
+    },
+    /// Remove it; its apps stay.
+    Delete {
+        name: String,
+    },
+    /// Make a new key, shown once; the key so far and its tokens are void.
+    Rotate {
+        name: String,
+    },
+    /// A token for whoever asks (the credentials in use), shown once; KATEWAY_ADMIN_TOKEN takes it.
+    Token {
+        /// Seconds that it is good for.
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+        ttl: u32,
+    },
+    /// Make every token that was given out so far void.
+    VoidTokens,
+}
+
+/// Which apps a principal is about.
+#[derive(Debug, Clone, Args)]
+struct Apps {
+    /// An app that an owner owns, or a reader sees; repeatable, and all of them are named.
+    #[arg(long = "app", value_name = "APPID", conflicts_with = "every_app")]
+    apps: Vec<String>,
+    /// A reader sees every app, those to come too.
+    #[arg(long)]
+    every_app: bool,
+}
+
 /// One REST call and how to show its answer.
 struct Call {
     method: &'static str,
@@ -279,6 +338,8 @@ const NEW_APP: &[&str] = &["appid", "cluster", "pubkey", "subkey"];
 const TOPIC: &[&str] = &["appid", "topic", "ver", "cluster", "physical", "state", "partitions"];
 const GRANT: &[&str] = &["kind", "appid", "owner", "topic", "ver", "cluster"];
 const SECRET: &[&str] = &["appid", "side", "secret"];
+const PRINCIPAL: &[&str] = &["name", "role", "apps", "every_app", "enabled"];
+const NEW_PRINCIPAL: &[&str] = &["name", "role", "apps", "every_app", "key"];
 const DONE: &[&str] = &["ok", "existed", "lacking"];
 
 impl Noun {
@@ -292,6 +353,7 @@ impl Noun {
                     .with("outcome", outcome)
                     .with("rows", Some(rows))
             }
+            Noun::Principal(principal) => principal.call(),
             Noun::App(App::Create { appid, cluster, reuse }) => Call::new("POST", "/v1/apps", NEW_APP)
                 .with("reuse", reuse.then_some(1))
                 .body(json!({"appid": appid, "cluster": cluster})),
@@ -371,6 +433,39 @@ impl Noun {
     }
 }
 
+impl Principal {
+    fn call(self) -> Call {
+        match self {
+            Principal::Create { name, role, apps } => {
+                let body = json!({"name": name, "role": role, "apps": apps.apps, "every_app": apps.every_app});
+                Call::new("POST", "/v1/principals", NEW_PRINCIPAL).body(body)
+            }
+            Principal::List => Call::new("GET", "/v1/principals", PRINCIPAL),
+            Principal::Show { name } => Call::new("GET", format!("/v1/principals/{name}"), PRINCIPAL),
+            Principal::Update { name, role, apps: Apps { apps, every_app }, enabled } => {
+                let fields = [
+                    ("role", role.map(Value::from)),
+                    ("apps", (!apps.is_empty()).then(|| apps.clone().into())),
+                    ("every_app", (every_app || !apps.is_empty()).then(|| every_app.into())),
+                    ("enabled", enabled.map(Value::from)),
+                ];
+                let body = fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?)));
+                Call::new("PUT", format!("/v1/principals/{name}"), PRINCIPAL).body(Value::Object(body.collect()))
+            }
+            Principal::Delete { name } => Call::new("DELETE", format!("/v1/principals/{name}"), DONE)
+                .asking(format!("remove principal {name}, its key and its tokens?")),
+            Principal::Rotate { name } => Call::new("POST", format!("/v1/principals/{name}/key"), &["name", "key"])
+                .asking(format!("make the key of principal {name} and its tokens invalid now?")),
+            Principal::Token { ttl } => {
+                Call::new("POST", "/v1/tokens", &["name", "expires_at", "token"]).with("ttl", Some(ttl))
+            }
+            Principal::VoidTokens => {
+                Call::new("DELETE", "/v1/tokens", DONE).asking("make every token of everybody invalid now?".to_owned())
+            }
+        }
+    }
+}
+
 fn subscribe_grant(appid: &str, owner: &str, topic: &str, ver: Option<String>) -> Value {
     json!({"kind": "subscribe", "appid": appid, "owner": owner, "topic": topic, "ver": ver})
 }
@@ -423,7 +518,7 @@ fn say_as_people_do(answer: &mut Value, now: SystemTime) {
         one => std::slice::from_mut(one),
     };
     for row in rows {
-        for name in ["at", "created_at"] {
+        for name in ["at", "created_at", "expires_at"] {
             if let Some(at_ms) = row[name].as_i64() {
                 row[name] = rfc_3339(at_ms).into();
             }
@@ -432,8 +527,10 @@ fn say_as_people_do(answer: &mut Value, now: SystemTime) {
             row["limits"] =
                 limits.iter().map(|(name, limit)| format!("{name}={limit}")).collect::<Vec<_>>().join(" ").into();
         }
-        if let Some(ranges) = row["addresses"].as_array() {
-            row["addresses"] = ranges.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",").into();
+        for name in ["addresses", "apps"] {
+            if let Some(texts) = row[name].as_array() {
+                row[name] = texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",").into();
+            }
         }
         let Some(secrets) = row["secrets"].as_array() else { continue };
         let said = secrets.iter().map(|secret| {
@@ -501,6 +598,12 @@ fn ask(question: &str) -> Result<bool> {
 fn connect(flags: &Admin) -> Result<AdminClient> {
     let path = flags.credentials.clone().unwrap_or_else(|| PathBuf::from(credentials::FILE_NAME));
     let from_env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if let Some(token) = from_env("KATEWAY_ADMIN_TOKEN") {
+        let manager = flags.manager.clone().context(
+            "KATEWAY_ADMIN_TOKEN is sent only to an address given with it: say --manager URL or set KATEWAY_MANAGER",
+        )?;
+        return AdminClient::with_token(&manager, &token).with_context(|| format!("{manager} is no manager URL"));
+    }
     let (manager, appid, key) = match (from_env("KATEWAY_ADMIN_APPID"), from_env("KATEWAY_ADMIN_KEY")) {
         // A key goes to the address it was given with, and to no other: a file that lies about could name anybody's.
         (Some(appid), Some(key)) => {
@@ -529,6 +632,38 @@ fn connect(flags: &Admin) -> Result<AdminClient> {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_principal_is_told_what_is_said_and_no_more() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(subcommand)]
+            principal: Principal,
+        }
+        for (line, expected) in [
+            (
+                "create team --role owner --app shop --app bank",
+                r#"POST /v1/principals {"apps":["shop","bank"],"every_app":false,"name":"team","role":"owner"}"#,
+            ),
+            (
+                "create auditor --role reader --every-app",
+                r#"POST /v1/principals {"apps":[],"every_app":true,"name":"auditor","role":"reader"}"#,
+            ),
+            ("update team --enabled false", r#"PUT /v1/principals/team {"enabled":false}"#),
+            ("update team --app shop", r#"PUT /v1/principals/team {"apps":["shop"],"every_app":false}"#),
+            ("update team --every-app", r#"PUT /v1/principals/team {"every_app":true}"#),
+            ("update team --role reader", r#"PUT /v1/principals/team {"role":"reader"}"#),
+            ("rotate team", "POST /v1/principals/team/key "),
+            ("delete team", "DELETE /v1/principals/team "),
+            ("token --ttl 60", "POST /v1/tokens?ttl=60 "),
+            ("void-tokens", "DELETE /v1/tokens "),
+        ] {
+            let words = ["principal"].into_iter().chain(line.split(' '));
+            let call = <Line as clap::Parser>::try_parse_from(words).unwrap().principal.call();
+            let body = call.body.map(|body| body.to_string()).unwrap_or_default();
+            assert_eq!(format!("{} {}{} {body}", call.method, call.path, shown_query(&call.query)), expected);
+        }
+    }
 
     #[test]
     fn times_are_shown_in_utc() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use daemon::brokers::{Sasl, Tls};
 use daemon::{Bytes, Check, Daemon, HostPort, Listener, Log};
 use gateway::GatewayConfig;
+use manager::{Oidc, OidcConfig};
 use model::ids::ClusterName;
 
 use crate::{node, serve};
@@ -54,6 +55,8 @@ daemon::keys! {
         pub drain_limit as "drain.limit": Duration = default("7s"),
         /// not ready while nobody could say for so long whether a secret or grant was revoked
         pub stale_after as "tenants.stale_after": Duration = default("24h"),
+        /// tokens of an OpenID Connect issuer at the manager
+        pub oidc as "manager.oidc": OidcKeys = group,
         /// log.level, log.format
         pub log: Log = group,
         /// access log file; empty: none
@@ -79,6 +82,22 @@ daemon::keys! {
     }
 }
 
+daemon::keys! {
+    /// Tokens of an OpenID Connect issuer, taken at the manager beside our own. Off unless `issuer` is set.
+    pub struct OidcKeys {
+        /// `iss` of its tokens; empty: no tokens but our own
+        pub issuer: String = default(""),
+        /// `aud` of its tokens for us
+        pub audience: String = default(""),
+        /// file with its keys (JWKS); read again when it changes
+        pub jwks_file: Option<PathBuf> = default(""),
+        /// claim with the role: admin, owner, reader or node
+        pub role_claim: String = default("gafka_role"),
+        /// claim with the apps of an owner or reader; `*` for a reader is every app
+        pub apps_claim: String = default("gafka_apps"),
+    }
+}
+
 daemon::words! {
     /// What moves the bytes.
     pub enum Driver {
@@ -95,7 +114,7 @@ impl Daemon for Settings {
     const NEEDS_FILE: bool = true;
     /// Of `kateway admin`.
     const OTHER_VARIABLES: &'static [&'static str] =
-        &["KATEWAY_MANAGER", "KATEWAY_CREDENTIALS", "KATEWAY_ADMIN_APPID", "KATEWAY_ADMIN_KEY"];
+        &["KATEWAY_MANAGER", "KATEWAY_CREDENTIALS", "KATEWAY_ADMIN_APPID", "KATEWAY_ADMIN_KEY", "KATEWAY_ADMIN_TOKEN"];
 
     fn log(&self) -> &Log {
         &self.log
@@ -112,6 +131,7 @@ impl Daemon for Settings {
             check.appendable("log.access", file);
         }
         self.check_limits(check);
+        self.oidc.check(check);
         if self.clusters.is_empty() {
             check.mistake("clusters", "at least one [clusters.NAME] with `bootstrap` is required");
         }
@@ -159,6 +179,44 @@ impl Settings {
             if timeout.is_zero() {
                 check.mistake(key, "must be at least 1ms");
             }
+        }
+    }
+}
+
+impl OidcKeys {
+    /// What the manager is told; `None`: nobody else's tokens are taken.
+    pub fn config(&self) -> Option<OidcConfig> {
+        let jwks_file = self.jwks_file.clone().filter(|_| !self.issuer.is_empty())?;
+        Some(OidcConfig {
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            jwks_file,
+            role_claim: self.role_claim.clone(),
+            apps_claim: self.apps_claim.clone(),
+        })
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        let needed = [("audience", !self.audience.is_empty()), ("jwks_file", self.jwks_file.is_some())];
+        if self.issuer.is_empty() {
+            if let Some((name, _)) = needed.iter().find(|(_, is_set)| *is_set) {
+                check.mistake("manager.oidc.issuer", format!("is required with manager.oidc.{name}"));
+            }
+            return;
+        }
+        if self.issuer == manager::tokens::ISSUER {
+            check.mistake("manager.oidc.issuer", "is the name under which this manager gives out tokens itself");
+        }
+        for (name, _) in needed.iter().filter(|(_, is_set)| !is_set) {
+            check.mistake(&format!("manager.oidc.{name}"), "is required with manager.oidc.issuer");
+        }
+        for (name, claim) in [("role_claim", &self.role_claim), ("apps_claim", &self.apps_claim)] {
+            if claim.is_empty() {
+                check.mistake(&format!("manager.oidc.{name}"), "must not be empty");
+            }
+        }
+        if let Some(Err(err)) = self.config().map(Oidc::new) {
+            check.mistake("manager.oidc.jwks_file", format!("{:#}", anyhow::Error::from(err)));
         }
     }
 }
@@ -277,6 +335,31 @@ tls.key_file = "/dev/null"
                 kateway.toml:23: `clusters.half.sasl.username`: is required with sasl.mechanism
                 kateway.toml:23: `clusters.half.sasl.password`: sasl.password_file or sasl.password is required
                 kateway.toml:25: `clusters.half.tls.key_file`: tls.cert_file and tls.key_file go together
+            "#]],
+        );
+    }
+
+    #[test]
+    fn an_issuer_of_tokens_is_configured_whole_or_not_at_all() {
+        check(
+            "data_dir = \"d\"\n[clusters.m]\nbootstrap = [\"a:1\"]\n[manager.oidc]\nissuer = \"gafka\"\nrole_claim = \"\"\n",
+            expect![[r#"
+                kateway.toml:4: `manager.oidc.audience`: is required with manager.oidc.issuer
+                kateway.toml:4: `manager.oidc.jwks_file`: is required with manager.oidc.issuer
+                kateway.toml:5: `manager.oidc.issuer`: is the name under which this manager gives out tokens itself
+                kateway.toml:6: `manager.oidc.role_claim`: must not be empty
+            "#]],
+        );
+        check(
+            "data_dir = \"d\"\n[clusters.m]\nbootstrap = [\"a:1\"]\n[manager.oidc]\naudience = \"a\"\n",
+            expect![[r#"
+                kateway.toml:4: `manager.oidc.issuer`: is required with manager.oidc.audience
+            "#]],
+        );
+        check(
+            "data_dir = \"d\"\n[clusters.m]\nbootstrap = [\"a:1\"]\n[manager.oidc]\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"/dev/null\"\n",
+            expect![[r#"
+                kateway.toml:7: `manager.oidc.jwks_file`: the file is no JWKS: EOF while parsing a value at line 1 column 0
             "#]],
         );
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use authdb::{Admin, AuthDb};
 use gateway::{Board, Gateway};
 use kafka_admin::{AdminError, KafkaAdmin, NewTopic, TopicAdmin};
-use manager::{AdminAccount, LackingHook, ManagerState, Readiness, RefreshHook};
+use manager::{AdminAccount, LackingHook, ManagerState, Oidc, OidcConfig, Readiness, RefreshHook};
 use model::ids::{AppId, ClusterName};
 use model::{Generation, HistoryId, SecretHash};
 use registry::{NodeInfo, Registry};
@@ -28,6 +28,7 @@ pub struct Surroundings<'a> {
     pub node: &'a str,
     pub on_loopback: bool,
     pub cors_origins: &'a [String],
+    pub oidc: Option<&'a OidcConfig>,
 }
 
 /// The control plane's hands: one admin client per cluster.
@@ -70,7 +71,8 @@ impl Manage {
         &self,
         surroundings: &Surroundings<'_>,
     ) -> Result<(axum::Router, impl Future<Output = ()> + Send + 'static)> {
-        let Surroundings { db, agent, gateway, credentials, registry, node, on_loopback, cors_origins } = *surroundings;
+        let Surroundings { db, agent, gateway, credentials, registry, node, on_loopback, cors_origins, oidc } =
+            *surroundings;
         let clusters = self
             .admins
             .iter()
@@ -82,6 +84,7 @@ impl Manage {
         let metrics = Arc::clone(&gateway.metrics);
         Ok(manager::build(ManagerState {
             db: Arc::clone(db),
+            oidc: oidc.cloned().map(Oidc::new).transpose().context("manager.oidc.jwks_file")?,
             admin: AdminAccount::new(Admin {
                 appid: AppId::new(&credentials.admin_appid)?,
                 key: SecretHash::of(credentials.admin_key.as_bytes()),

@@ -12,6 +12,7 @@ use authdb::AuthDb;
 use daemon::notify::notify;
 use daemon::{Fault, Signal, Signals, exit, fault};
 use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
+use manager::OidcConfig;
 use model::ids::{AppId, Generation};
 use model::{PlainSecret, Snapshot};
 use registry::node_dir;
@@ -55,6 +56,8 @@ pub struct NodeConfig {
     pub drain_limit: Duration,
     /// Not ready while nobody could say for so long whether the tenants are the newest.
     pub stale_after: Duration,
+    /// Whose tokens the manager takes beside its own.
+    pub oidc: Option<OidcConfig>,
 }
 
 /// A Kafka cluster for both planes: the shards' client and the control plane's.
@@ -187,6 +190,7 @@ async fn live(
         node: &node_id,
         on_loopback: man_addr.ip().is_loopback(),
         cors_origins: &config.gateway.cors_origins,
+        oidc: config.oidc.as_ref(),
     })?;
     let (stop_manager, manager_stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(manager::serve(man_listener, router, async move { drop(manager_stopped.await) }));

@@ -70,6 +70,7 @@ pub fn run(flags: Quickstart) -> Result<ExitCode> {
         drain_delay: Duration::from_secs(1),
         drain_limit: Duration::from_secs(7),
         stale_after: Duration::from_secs(24 * 3600),
+        oidc: None,
     };
     let kafka = bootstrap.join(",");
     node::run(

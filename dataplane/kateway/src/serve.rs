@@ -73,6 +73,7 @@ fn node_config(settings: &Settings) -> Result<NodeConfig> {
         drain_delay: settings.drain_delay,
         drain_limit: settings.drain_limit,
         stale_after: settings.stale_after,
+        oidc: settings.oidc.config(),
     })
 }
 
@@ -202,6 +203,43 @@ mod tests {
         ("drain.limit", "'3s'", "", |built| format!("{:?}", built.node.drain_limit), "3s"),
         ("tenants.stale_after", "'4s'", "", |built| format!("{:?}", built.node.stale_after), "4s"),
         (
+            "manager.oidc.issuer",
+            "'https://login.example'",
+            "manager.oidc.audience = 'a'\nmanager.oidc.jwks_file = 'DIR/jwks.json'",
+            |built| built.node.oidc.as_ref().map_or(String::new(), |oidc| oidc.issuer.clone()),
+            "https://login.example",
+        ),
+        (
+            "manager.oidc.audience",
+            "'gafka'",
+            "manager.oidc.issuer = 'i'\nmanager.oidc.jwks_file = 'DIR/jwks.json'",
+            |built| built.node.oidc.as_ref().map_or(String::new(), |oidc| oidc.audience.clone()),
+            "gafka",
+        ),
+        (
+            "manager.oidc.jwks_file",
+            "'DIR/jwks.json'",
+            "manager.oidc.issuer = 'i'\nmanager.oidc.audience = 'a'",
+            |built| {
+                built.node.oidc.as_ref().map_or(String::new(), |oidc| oidc.jwks_file.ends_with("jwks.json").to_string())
+            },
+            "true",
+        ),
+        (
+            "manager.oidc.role_claim",
+            "'groups'",
+            "manager.oidc.issuer = 'i'\nmanager.oidc.audience = 'a'\nmanager.oidc.jwks_file = 'DIR/jwks.json'",
+            |built| built.node.oidc.as_ref().map_or(String::new(), |oidc| oidc.role_claim.clone()),
+            "groups",
+        ),
+        (
+            "manager.oidc.apps_claim",
+            "'tenants'",
+            "manager.oidc.issuer = 'i'\nmanager.oidc.audience = 'a'\nmanager.oidc.jwks_file = 'DIR/jwks.json'",
+            |built| built.node.oidc.as_ref().map_or(String::new(), |oidc| oidc.apps_claim.clone()),
+            "tenants",
+        ),
+        (
             "log.level",
             "'warn,kateway=debug'",
             "",
@@ -283,6 +321,9 @@ mod tests {
         ),
     ];
 
+    /// Of nobody's key.
+    const JWKS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
     /// Went wrong: `limits.message_bytes` was read, checked, documented, and never reached the Kafka client.
     #[test]
     fn every_configuration_key_reaches_whoever_obeys_it() {
@@ -296,6 +337,7 @@ mod tests {
             ("cert.pem", made.cert.pem()),
             ("key.pem", made.signing_key.serialize_pem()),
             ("password", "from a file\nnot this".to_owned()),
+            ("jwks.json", JWKS.to_owned()),
         ] {
             fs::write(dir.path().join(name), content).expect("written");
         }

@@ -5,6 +5,7 @@ use model::secrets::{PlainSecret, SecretHash};
 use sqlx::Row;
 
 use super::SqliteAuthDb;
+use super::principals::refuse_principals;
 use super::rows::{bad, name};
 use crate::apps::random_secret;
 use crate::audit::Entry;
@@ -28,6 +29,7 @@ impl SqliteAuthDb {
     ) -> Result<Option<PlainSecret>, AuthDbError> {
         let key = chosen.map_or_else(random_secret, Ok)?;
         let mut change = self.change().await?;
+        refuse_principals(change.conn(), appid.as_str()).await?;
         let inserted =
             sqlx::query("INSERT OR IGNORE INTO admin (id, appid, sha256, created_at_ms) VALUES (1, ?, ?, ?)")
                 .bind(appid.as_str())
@@ -46,6 +48,7 @@ impl SqliteAuthDb {
 
     pub(super) async fn reset_admin(&self, appid: &AppId, key: &PlainSecret) -> Result<(), AuthDbError> {
         let mut change = self.change().await?;
+        refuse_principals(change.conn(), appid.as_str()).await?;
         sqlx::query("INSERT OR REPLACE INTO admin (id, appid, sha256, created_at_ms) VALUES (1, ?, ?, ?)")
             .bind(appid.as_str())
             .bind(SecretHash::of(key.expose().as_bytes()).as_bytes().as_slice())

@@ -2,6 +2,7 @@
 
 use model::ids::{AppId, ClusterName};
 use model::limits::{SCRAM_ITERATIONS_DEFAULT, SCRAM_SALT_BYTES, SNAPSHOT_APPS_MAX};
+use model::principals::Visible;
 use model::quota::Limits;
 use model::scram::ScramParams;
 use model::secrets::{PlainSecret, StoredSecret};
@@ -13,6 +14,7 @@ use sqlx::{Row, SqliteConnection};
 use super::SqliteAuthDb;
 use super::errors::is_unique_violation;
 use super::grants::{self, grantees};
+use super::principals::{self, bound, refuse_principals};
 use super::quotas::column;
 use super::rows::{bad, name, unsigned, unsigned_column};
 use super::topics::{note_left, topic_row};
@@ -35,6 +37,7 @@ impl SqliteAuthDb {
 
         let created_at_ms = now_ms();
         let mut change = self.change().await?;
+        refuse_principals(change.conn(), new.id.as_str()).await?;
         let retired = retired(change.conn(), &new.id).await?;
         if let Some(retired) = retired
             && !new.reuse
@@ -78,12 +81,13 @@ impl SqliteAuthDb {
         Ok(CreatedApp { app, publish, subscribe })
     }
 
-    pub(super) async fn list_apps(&self) -> Result<Vec<AppInfo>, AuthDbError> {
+    pub(super) async fn list_apps(&self, visible: &Visible) -> Result<Vec<AppInfo>, AuthDbError> {
         let rows = sqlx::query(
             "SELECT num, id, cluster, enabled, created_at_ms, limits, addresses, (SELECT group_concat(side || ' ' || slot || ' ' ||
                     secret.created_at_ms) FROM secret WHERE app_num = num) AS secrets
-             FROM app ORDER BY id",
+             FROM app WHERE ?1 IS NULL OR id IN (SELECT value FROM json_each(?1)) ORDER BY id",
         )
+        .bind(bound(visible))
         .fetch_all(&self.pool().await?)
         .await?;
         rows.iter().map(app_info).collect()
@@ -149,6 +153,9 @@ impl SqliteAuthDb {
         entry.cascades = topics.iter().map(|row| format!("topic {}", shown(&row.doc))).collect();
         for grant in grants::touching(change.conn(), num).await? {
             entry.cascades.push(format!("grant: {grant}"));
+        }
+        for principal in principals::of_app(change.conn(), num).await? {
+            entry.cascades.push(format!("right of principal {principal}"));
         }
         change.record(entry);
         for topic in &topics {

@@ -1,11 +1,13 @@
 //! Rows of `audit`.
 
 use model::ids::{AppId, Generation};
+use model::principals::Visible;
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::SqliteAuthDb;
+use super::principals::bound;
 use super::rows::{bad, unsigned_column};
 use crate::audit::Entry;
 use crate::{Actor, AuditFilter, AuditRow, AuthDbError, Outcome, limits, now_ms};
@@ -13,11 +15,17 @@ use crate::{Actor, AuditFilter, AuditRow, AuthDbError, Outcome, limits, now_ms};
 const TABLE: &str = "audit";
 
 impl SqliteAuthDb {
-    pub(super) async fn audit(&self, filter: &AuditFilter, rows_max: usize) -> Result<Vec<AuditRow>, AuthDbError> {
+    pub(super) async fn audit(
+        &self,
+        filter: &AuditFilter,
+        visible: &Visible,
+        rows_max: usize,
+    ) -> Result<Vec<AuditRow>, AuthDbError> {
         let rows = sqlx::query(
             "SELECT * FROM audit WHERE (?1 IS NULL OR app = ?1) AND (?2 IS NULL OR actor = ?2)
              AND (?3 IS NULL OR operation = ?3) AND (?4 IS NULL OR outcome = ?4) AND (?5 IS NULL OR at_ms >= ?5)
-             AND (?6 IS NULL OR at_ms < ?6) AND (?7 IS NULL OR num < ?7) ORDER BY num DESC LIMIT ?8",
+             AND (?6 IS NULL OR at_ms < ?6) AND (?7 IS NULL OR num < ?7)
+             AND (?8 IS NULL OR app IN (SELECT value FROM json_each(?8))) ORDER BY num DESC LIMIT ?9",
         )
         .bind(&filter.app)
         .bind(&filter.actor)
@@ -26,15 +34,16 @@ impl SqliteAuthDb {
         .bind(filter.from_ms)
         .bind(filter.to_ms)
         .bind(filter.before.map(|num| num as i64))
+        .bind(bound(visible))
         .bind(rows_max as i64)
         .fetch_all(&self.pool().await?)
         .await?;
         rows.iter().map(audit_row).collect()
     }
 
-    pub(super) async fn record_denial(&self, operation: &str, subject: &str) -> Result<(), AuthDbError> {
+    pub(super) async fn record_denial(&self, operation: &str, app: &str, subject: &str) -> Result<(), AuthDbError> {
         let mut change = self.change().await?;
-        insert(change.conn(), &self.actor, (operation, Outcome::Denied, "", subject), &Entry::nothing(), None).await?;
+        insert(change.conn(), &self.actor, (operation, Outcome::Denied, app, subject), &Entry::nothing(), None).await?;
         change.commit_unseen().await
     }
 }

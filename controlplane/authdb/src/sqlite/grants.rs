@@ -3,11 +3,13 @@
 use model::doc::GrantDoc;
 use model::ids::{AppId, PhysicalTopic, TopicName, TopicVersion};
 use model::limits::SNAPSHOT_GRANTS_MAX;
+use model::principals::Visible;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteAuthDb;
 use super::apps::app_num;
+use super::principals::bound;
 use super::rows::{name, optional_name};
 use super::topics::require;
 use crate::audit::Entry;
@@ -95,9 +97,13 @@ impl SqliteAuthDb {
         Ok(was_there)
     }
 
-    pub(super) async fn list_grants(&self, app: Option<&AppId>) -> Result<Vec<GrantDoc>, AuthDbError> {
+    pub(super) async fn list_grants(
+        &self,
+        app: Option<&AppId>,
+        visible: &Visible,
+    ) -> Result<Vec<GrantDoc>, AuthDbError> {
         let mut conn = self.pool().await?.acquire().await?;
-        select(&mut conn, app).await
+        select(&mut conn, app, visible).await
     }
 }
 
@@ -167,20 +173,30 @@ pub(super) async fn grantees(
     rows.iter().map(|row| name(row, "app", "app")).collect()
 }
 
-pub(super) async fn select(conn: &mut SqliteConnection, app: Option<&AppId>) -> Result<Vec<GrantDoc>, AuthDbError> {
+pub(super) async fn select(
+    conn: &mut SqliteConnection,
+    app: Option<&AppId>,
+    visible: &Visible,
+) -> Result<Vec<GrantDoc>, AuthDbError> {
+    let visible = bound(visible);
     let subscribe = sqlx::query(
         "SELECT app.id AS app, owner.id AS owner, topic, ver FROM subscribe_grant
          JOIN app ON app.num = app_num JOIN app AS owner ON owner.num = owner_num
-         WHERE ?1 IS NULL OR app.id = ?1 ORDER BY app.id, owner.id, topic, length(ver), ver",
+         WHERE (?1 IS NULL OR app.id = ?1) AND (?2 IS NULL OR app.id IN (SELECT value FROM json_each(?2))
+               OR owner.id IN (SELECT value FROM json_each(?2)))
+         ORDER BY app.id, owner.id, topic, length(ver), ver",
     )
     .bind(app.map(AppId::as_str))
+    .bind(&visible)
     .fetch_all(&mut *conn)
     .await?;
     let raw = sqlx::query(
         "SELECT app.id AS app, raw_grant.cluster AS cluster, topic FROM raw_grant JOIN app ON app.num = app_num
-         WHERE ?1 IS NULL OR app.id = ?1 ORDER BY app.id, raw_grant.cluster, topic",
+         WHERE (?1 IS NULL OR app.id = ?1) AND (?2 IS NULL OR app.id IN (SELECT value FROM json_each(?2)))
+         ORDER BY app.id, raw_grant.cluster, topic",
     )
     .bind(app.map(AppId::as_str))
+    .bind(&visible)
     .fetch_all(&mut *conn)
     .await?;
     subscribe.iter().map(subscribe_grant).chain(raw.iter().map(raw_grant)).collect()

@@ -5,6 +5,7 @@ use model::doc::{GrantDoc, SnapshotDoc};
 use model::ids::{Generation, PhysicalTopic, TopicVersion};
 
 use super::apps::insert_secret_at;
+use super::principals::refuse_principals;
 use super::quotas::text;
 use super::{SqliteAuthDb, changes};
 use crate::audit::Entry;
@@ -16,6 +17,7 @@ impl SqliteAuthDb {
         change.touched.insert(changes::EVERYBODY.to_owned());
         let now = now_ms();
         for app in &doc.apps {
+            refuse_principals(change.conn(), app.id.as_str()).await?;
             sqlx::query(
                 "INSERT INTO app (num, id, cluster, enabled, scram_salt, scram_iterations, limits, addresses, created_at_ms)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -7,15 +7,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use model::doc::{ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
-use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
+use model::ids::{AppId, ClusterName, Generation, PrincipalName, TopicName, TopicVersion};
+use model::principals::Visible;
 use model::quota::Measure;
 use model::secrets::PlainSecret;
 use model::{Addresses, Side};
 
 use super::SqliteAuthDb;
 use crate::{
-    Actor, Admin, Answer, AppInfo, AppUpdate, AuditFilter, AuditRow, AuthDb, CreatedApp, NewApp, NewTopic, Retired,
-    Rotation, TopicRow, TopicUpdate,
+    Actor, Admin, Answer, AppInfo, AppLogin, AppUpdate, AuditFilter, AuditRow, AuthDb, CreatedApp, NewApp,
+    NewPrincipal, NewTopic, Principal, PrincipalLogin, PrincipalUpdate, Retired, Rotation, TokenKey, TopicRow,
+    TopicUpdate,
 };
 
 impl AuthDb for SqliteAuthDb {
@@ -51,8 +53,8 @@ impl AuthDb for SqliteAuthDb {
         Box::pin(self.create_app(new))
     }
 
-    fn list_apps(&self) -> Answer<'_, Vec<AppInfo>> {
-        Box::pin(self.list_apps())
+    fn list_apps<'a>(&'a self, visible: &'a Visible) -> Answer<'a, Vec<AppInfo>> {
+        Box::pin(self.list_apps(visible))
     }
 
     fn get_app<'a>(&'a self, id: &'a AppId) -> Answer<'a, AppInfo> {
@@ -137,8 +139,8 @@ impl AuthDb for SqliteAuthDb {
         Box::pin(self.unfinished_topics())
     }
 
-    fn list_topics<'a>(&'a self, owner: Option<&'a AppId>) -> Answer<'a, Vec<TopicRow>> {
-        Box::pin(self.list_topics(owner))
+    fn list_topics<'a>(&'a self, owner: Option<&'a AppId>, visible: &'a Visible) -> Answer<'a, Vec<TopicRow>> {
+        Box::pin(self.list_topics(owner, visible))
     }
 
     fn get_topic<'a>(&'a self, owner: &'a AppId, name: &'a TopicName, ver: &'a TopicVersion) -> Answer<'a, TopicRow> {
@@ -187,8 +189,8 @@ impl AuthDb for SqliteAuthDb {
         Box::pin(self.revoke(grant))
     }
 
-    fn list_grants<'a>(&'a self, app: Option<&'a AppId>) -> Answer<'a, Vec<GrantDoc>> {
-        Box::pin(self.list_grants(app))
+    fn list_grants<'a>(&'a self, app: Option<&'a AppId>, visible: &'a Visible) -> Answer<'a, Vec<GrantDoc>> {
+        Box::pin(self.list_grants(app, visible))
     }
 
     fn admin(&self) -> Answer<'_, Option<Admin>> {
@@ -203,11 +205,60 @@ impl AuthDb for SqliteAuthDb {
         Box::pin(self.reset_admin(appid, key))
     }
 
-    fn audit<'a>(&'a self, filter: &'a AuditFilter, rows_max: usize) -> Answer<'a, Vec<AuditRow>> {
-        Box::pin(self.audit(filter, rows_max))
+    fn create_principal(&self, new: NewPrincipal) -> Answer<'_, (Principal, PlainSecret)> {
+        Box::pin(self.create_principal(new))
     }
 
-    fn record_denial<'a>(&'a self, operation: &'a str, subject: &'a str) -> Answer<'a, ()> {
-        Box::pin(self.record_denial(operation, subject))
+    fn list_principals(&self) -> Answer<'_, Vec<Principal>> {
+        Box::pin(self.list_principals())
+    }
+
+    fn get_principal<'a>(&'a self, name: &'a PrincipalName) -> Answer<'a, Principal> {
+        Box::pin(self.get_principal(name))
+    }
+
+    fn update_principal<'a>(&'a self, name: &'a PrincipalName, update: PrincipalUpdate) -> Answer<'a, Principal> {
+        Box::pin(self.update_principal(name, update))
+    }
+
+    fn rotate_principal_key<'a>(&'a self, name: &'a PrincipalName) -> Answer<'a, PlainSecret> {
+        Box::pin(self.rotate_principal_key(name))
+    }
+
+    fn delete_principal<'a>(&'a self, name: &'a PrincipalName) -> Answer<'a, bool> {
+        Box::pin(self.delete_principal(name))
+    }
+
+    fn principal_login<'a>(&'a self, name: &'a str) -> Answer<'a, Option<PrincipalLogin>> {
+        Box::pin(self.principal_login(name))
+    }
+
+    fn app_login<'a>(&'a self, id: &'a str) -> Answer<'a, Option<AppLogin>> {
+        Box::pin(self.app_login(id))
+    }
+
+    fn token_key(&self) -> Answer<'_, Option<TokenKey>> {
+        Box::pin(self.token_key())
+    }
+
+    fn begin_token<'a>(&'a self, jti: &'a str, expires_at_ms: i64) -> Answer<'a, TokenKey> {
+        Box::pin(self.begin_token(jti, expires_at_ms))
+    }
+
+    fn renew_token_key(&self) -> Answer<'_, ()> {
+        Box::pin(self.renew_token_key())
+    }
+
+    fn audit<'a>(
+        &'a self,
+        filter: &'a AuditFilter,
+        visible: &'a Visible,
+        rows_max: usize,
+    ) -> Answer<'a, Vec<AuditRow>> {
+        Box::pin(self.audit(filter, visible, rows_max))
+    }
+
+    fn record_denial<'a>(&'a self, operation: &'a str, app: &'a str, subject: &'a str) -> Answer<'a, ()> {
+        Box::pin(self.record_denial(operation, app, subject))
     }
 }

@@ -4,6 +4,7 @@ use model::doc::TopicDoc;
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::limits::SNAPSHOT_TOPICS_MAX;
 use model::naming::physical_topic;
+use model::principals::Visible;
 use model::quota::Limits;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -11,6 +12,7 @@ use sqlx::{Row, SqliteConnection};
 use super::SqliteAuthDb;
 use super::apps::app_num;
 use super::grants::{ending_with, grantees};
+use super::principals::bound;
 use super::quotas::column;
 use super::rows::{bad, name, optional_unsigned, topic_options, unsigned, unsigned_column};
 use crate::audit::Entry;
@@ -118,12 +120,18 @@ impl SqliteAuthDb {
         rows.iter().map(topic_row).collect()
     }
 
-    pub(super) async fn list_topics(&self, owner: Option<&AppId>) -> Result<Vec<TopicRow>, AuthDbError> {
+    pub(super) async fn list_topics(
+        &self,
+        owner: Option<&AppId>,
+        visible: &Visible,
+    ) -> Result<Vec<TopicRow>, AuthDbError> {
         let rows = sqlx::query(
             "SELECT topic.*, app.id AS owner FROM topic JOIN app ON app.num = topic.app_num
-             WHERE ?1 IS NULL OR app.id = ?1 ORDER BY app.id, topic.name, length(topic.ver), topic.ver",
+             WHERE (?1 IS NULL OR app.id = ?1) AND (?2 IS NULL OR app.id IN (SELECT value FROM json_each(?2)))
+             ORDER BY app.id, topic.name, length(topic.ver), topic.ver",
         )
         .bind(owner.map(AppId::as_str))
+        .bind(bound(visible))
         .fetch_all(&self.pool().await?)
         .await?;
         rows.iter().map(topic_row).collect()

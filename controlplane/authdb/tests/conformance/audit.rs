@@ -2,6 +2,7 @@
 
 use authdb::{Actor, AppUpdate, AuditFilter, AuditRow, Outcome, Rotation, TopicUpdate};
 use model::Side;
+use model::principals::Visible;
 
 use crate::{Database, Fixture, id, new_app, new_topic, subscribe, topic_name};
 
@@ -16,7 +17,7 @@ pub async fn every_change_is_written_down_as_whose_it_was_and_nothing_else_is(fi
     macro_rules! writes {
         ($expected:expr, $call:expr) => {
             let _ = $call.await;
-            let rows = fixture.db.audit(&AuditFilter::default(), 100).await.unwrap();
+            let rows = fixture.db.audit(&AuditFilter::default(), &Visible::All, 100).await.unwrap();
             let new: Vec<String> = rows[..rows.len() - seen].iter().map(shown).collect();
             let expected: &[&str] = $expected;
             assert_eq!(new, expected, "{}", stringify!($call));
@@ -62,17 +63,17 @@ pub async fn every_change_is_written_down_as_whose_it_was_and_nothing_else_is(fi
     writes!(&["system  app.delete done shop shop"], fixture.db.delete_app(&shop, true));
     writes!(&[], fixture.db.delete_app(&shop, true));
     let generation = fixture.generation().await;
-    writes!(&["bob r2 login denied  GET /v1/apps"], bob.record_denial("login", "GET /v1/apps"));
+    writes!(&["bob r2 login denied  GET /v1/apps"], bob.record_denial("login", "", "GET /v1/apps"));
     assert_eq!(fixture.generation().await, generation);
     writes!(&["system  admin.create done admin admin"], fixture.db.create_admin(&id("admin"), None));
     writes!(&[], fixture.db.create_admin(&id("admin"), None));
     assert!(seen > 0);
 
     let of = AuditFilter { operation: Some("app.delete".to_owned()), ..AuditFilter::default() };
-    let deleted = &fixture.db.audit(&of, 100).await.unwrap()[0];
+    let deleted = &fixture.db.audit(&of, &Visible::All, 100).await.unwrap()[0];
     assert_eq!(deleted.cascades, ["topic shop/orders/v1".to_owned(), format!("grant: {of_grant}")]);
     let of = AuditFilter { operation: Some("app.update".to_owned()), ..AuditFilter::default() };
-    let updated = &fixture.db.audit(&of, 100).await.unwrap()[0];
+    let updated = &fixture.db.audit(&of, &Visible::All, 100).await.unwrap()[0];
     assert_eq!((&updated.before["enabled"], &updated.after["enabled"]), (&true.into(), &false.into()));
 }
 
@@ -80,9 +81,9 @@ pub async fn the_log_is_read_from_its_newest_row_by_what_is_asked_for(fixture: F
     for (actor, app) in [("ann", "a"), ("bob", "b"), ("ann", "c")] {
         let db = fixture.db.acting(Actor { subject: actor.to_owned(), request_id: String::new() });
         db.create_app(new_app(app)).await.unwrap();
-        db.record_denial("login", app).await.unwrap();
+        db.record_denial("login", "", app).await.unwrap();
     }
-    let all = fixture.db.audit(&AuditFilter::default(), 100).await.unwrap();
+    let all = fixture.db.audit(&AuditFilter::default(), &Visible::All, 100).await.unwrap();
     assert!(all.is_sorted_by(|newer, older| newer.num > older.num && newer.at_ms >= older.at_ms));
     let some = |text: &str| Some(text.to_owned());
     let none = AuditFilter::default;
@@ -99,10 +100,10 @@ pub async fn the_log_is_read_from_its_newest_row_by_what_is_asked_for(fixture: F
         (AuditFilter { to_ms: Some(all[5].at_ms), ..none() }, 100, ""),
     ];
     for (filter, rows_max, expected) in rows {
-        let found = fixture.db.audit(&filter, rows_max).await.unwrap();
+        let found = fixture.db.audit(&filter, &Visible::All, rows_max).await.unwrap();
         let subjects: Vec<&str> = found.iter().map(|row| row.subject.as_str()).collect();
         assert_eq!(subjects.join(" "), expected, "{filter:?}");
     }
     let whole = AuditFilter { from_ms: Some(all[5].at_ms), to_ms: Some(all[0].at_ms + 1), ..none() };
-    assert_eq!(fixture.db.audit(&whole, 100).await.unwrap(), all);
+    assert_eq!(fixture.db.audit(&whole, &Visible::All, 100).await.unwrap(), all);
 }

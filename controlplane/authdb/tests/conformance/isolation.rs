@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use authdb::AuthDb;
 use model::doc::{ChangesDoc, SnapshotDoc};
+use model::principals::Visible;
 
 use crate::{Database, Fixture, loaded, new_app, new_topic, subscribe};
 
@@ -21,7 +22,7 @@ pub async fn what_one_process_changed_every_other_one_sees(fixture: Fixture<impl
         assert_eq!(now.number, before.number + 1);
         for db in &dbs {
             assert_eq!(db.generation().await.unwrap(), now);
-            assert_eq!(db.list_apps().await.unwrap().len(), round + 1);
+            assert_eq!(db.list_apps(&Visible::All).await.unwrap().len(), round + 1);
             let parts = db.load_changes(before).await.unwrap().unwrap().parts;
             assert_eq!(parts.len(), 1);
             assert_eq!(parts[0].id, format!("app{round}").as_str());

@@ -9,6 +9,7 @@ mod changes;
 mod generations;
 mod grants;
 mod isolation;
+mod principals;
 mod quotas;
 mod topics;
 
@@ -76,6 +77,14 @@ conformance! {
     grants {
         grants_are_listed_by_kind_and_grantee_and_of_one_app_alone
         grants_of_a_deleted_topic_do_not_come_back_with_a_new_one
+    }
+    principals {
+        a_principal_is_what_it_was_told_to_be_and_proves_it_with_its_key
+        a_name_is_one_callers
+        apps_that_do_not_fit_a_role_are_refused
+        an_app_that_is_made_again_is_nobodys
+        who_does_not_see_everything_is_read_only_what_is_theirs
+        tokens_have_one_key_until_it_is_renewed
     }
     generations {
         every_change_moves_the_generation_by_one_and_nothing_else_moves_it

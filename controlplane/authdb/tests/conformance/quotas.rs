@@ -2,6 +2,7 @@
 
 use authdb::{AuditFilter, AuthDbError};
 use model::Addresses;
+use model::principals::Visible;
 use model::quota::{Limits, Measure};
 
 use crate::{Database, Fixture, id, topic_name};
@@ -27,10 +28,10 @@ pub async fn limits_and_addresses_are_set_one_by_one_seen_by_snapshots_and_writt
     let app = snapshot.app("shop").unwrap();
     assert_eq!((app.limits, &app.addresses), (expected, &ranges));
     assert_eq!(snapshot.topic("shop", "orders", "v1").unwrap().limits, topic.doc.limits);
-    let listed = &db.list_apps().await.unwrap()[0];
+    let listed = &db.list_apps(&Visible::All).await.unwrap()[0];
     assert_eq!((listed.limits, &listed.addresses), (expected, &ranges));
 
-    let rows = db.audit(&AuditFilter::default(), 3).await.unwrap();
+    let rows = db.audit(&AuditFilter::default(), &Visible::All, 3).await.unwrap();
     let shown: Vec<String> = rows.iter().map(|row| format!("{} {} {}", row.operation, row.before, row.after)).collect();
     let expected = [
         r#"app.addresses [] ["10.0.0.0/8","::1"]"#,

@@ -1,6 +1,7 @@
 //! Topic versions and their states.
 
 use authdb::{NewTopic, TopicState, TopicUpdate};
+use model::principals::Visible;
 use model::topic_options::{Compression, Partitioner, TopicOptions};
 
 use crate::{Database, Fixture, id, main_cluster, new_topic, topic_name};
@@ -92,7 +93,7 @@ pub async fn topics_are_listed_by_owner_name_and_the_number_of_their_version(fix
     }
     let listed = async |owner: Option<&str>| {
         let owner = owner.map(id);
-        let rows = db.list_topics(owner.as_ref()).await.unwrap();
+        let rows = db.list_topics(owner.as_ref(), &Visible::All).await.unwrap();
         rows.iter().map(|row| format!("{}/{}/{}", row.doc.owner, row.doc.name, row.doc.ver)).collect::<Vec<_>>()
     };
     let of_shop = ["shop/carts/v1", "shop/orders/v2", "shop/orders/v10"];

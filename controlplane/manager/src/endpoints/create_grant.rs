@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use model::api_doc::{
-    Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, NAME, PHYSICAL, ResponseDoc, Schema, VERSION,
+    Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, NAME, PHYSICAL, Resource, ResponseDoc, Schema,
+    VERSION,
 };
 use model::doc::GrantDoc;
 use model::ids::{AppId, ClusterName, PhysicalTopic, TopicName, TopicVersion};
@@ -48,8 +49,8 @@ const DOC: EndpointDoc = EndpointDoc {
     tag: "grants",
     summary: "Let an app read another app's topic, or publish to a Kafka topic by its physical name",
     details: "An app's own topics need no grant. A raw grant on every topic leaves out those that Kafka keeps for \
-              itself (`__…`).",
-    auth: Auth::Admin,
+              itself (`__…`). An owner grants on its own topics, to any app; raw grants are an admin's.",
+    auth: Auth::Write(Resource::Grants),
     params: &[],
     request: &[BODY],
     responses: &[
@@ -62,7 +63,7 @@ const DOC: EndpointDoc = EndpointDoc {
 /// A grant as clients write it, in a body or a query.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Grant {
+pub(crate) struct Grant {
     kind: Option<String>,
     appid: Option<String>,
     owner: Option<String>,
@@ -72,7 +73,7 @@ pub(super) struct Grant {
 }
 
 impl Grant {
-    pub(super) fn parse(self) -> Result<GrantDoc, ApiError> {
+    pub(crate) fn parse(self) -> Result<GrantDoc, ApiError> {
         let needed = |name: &str, given: Option<String>| {
             given.ok_or_else(|| ApiError::bad_request("bad_grant", format!("this kind of grant needs {name}")))
         };

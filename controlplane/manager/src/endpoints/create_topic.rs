@@ -13,7 +13,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kafka_admin::{AdminError, TopicAdmin};
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, NAME, ParamDoc, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, NAME, ParamDoc, Resource, ResponseDoc};
 use model::doc::TopicDoc;
 use model::ids::ClusterName;
 use model::limits::{MESSAGE_BYTES_MAX_DEFAULT, MESSAGE_BYTES_MAX_LIMIT};
@@ -69,7 +69,7 @@ const DOC: EndpointDoc = EndpointDoc {
     details: "Answered when every broker shows the topic and publishing to it works. A topic that Kafka has already is \
               taken only with `adopt`, as it is; `note` says so. What was interrupted is gone on with by the same call, \
               or by itself.",
-    auth: Auth::Admin,
+    auth: Auth::Write(Resource::Topics),
     params: &[
         P_OWNER,
         P_TOPIC,
@@ -88,7 +88,8 @@ const DOC: EndpointDoc = EndpointDoc {
         P_STRIP_2017_TAGS.or("0"),
         P_MESSAGE_BYTES_MAX.or("1000000"),
         ParamDoc::query("adopt", Kind::Bool, "take the topic of this name that Kafka has already, with its messages")
-            .or("0"),
+            .or("0")
+            .for_admins(),
     ],
     request: &[AS_BODY],
     responses: &[

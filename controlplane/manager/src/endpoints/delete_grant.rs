@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use model::api_doc::{
-    Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, NAME, PHYSICAL, ParamDoc, ResponseDoc, VERSION,
+    Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, NAME, PHYSICAL, ParamDoc, Resource, ResponseDoc, VERSION,
 };
 use serde_json::json;
 
@@ -24,7 +24,7 @@ const DOC: EndpointDoc = EndpointDoc {
     details: "Names exactly the grant that was made, in the body or, for clients that cannot send one, in the query: \
               taking back one version does not touch a grant for every version. Idempotent: 200 too when there is no \
               such grant. Polls that wait on it end.",
-    auth: Auth::Admin,
+    auth: Auth::Write(Resource::Grants),
     params: &[
         ParamDoc::query("kind", Kind::Word(&["subscribe", "raw"]), "which kind of grant"),
         ParamDoc::query("appid", NAME, "who was granted"),

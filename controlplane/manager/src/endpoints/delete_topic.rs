@@ -7,7 +7,7 @@ use authdb::{AuthDbError, TopicState};
 use axum::extract::State;
 use axum::response::Response;
 use kafka_admin::AdminError;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, Resource, ResponseDoc};
 use model::naming::physical_topic;
 use serde::Deserialize;
 use serde_json::json;
@@ -27,7 +27,7 @@ const DOC: EndpointDoc = EndpointDoc {
     summary: "Remove a topic version; its messages stay in Kafka unless delete_data is set",
     details: "Idempotent: 200 too when there is no such version. Grants on this version end; grants on every version \
               end with the last one.",
-    auth: Auth::Admin,
+    auth: Auth::Write(Resource::Topics),
     params: &[
         P_OWNER,
         P_TOPIC,

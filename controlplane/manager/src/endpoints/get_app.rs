@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, Resource, ResponseDoc};
 use serde_json::Value;
 
 use super::{APP, APP_EXAMPLE, P_APPID, app_json, endpoint as tie};
@@ -18,7 +18,7 @@ const DOC: EndpointDoc = EndpointDoc {
     tag: "apps",
     summary: "One app, without its secrets",
     details: "",
-    auth: Auth::Admin,
+    auth: Auth::Read(Resource::Apps),
     params: &[P_APPID],
     request: &[],
     responses: &[

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use model::Generation;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, Resource, ResponseDoc, Schema};
 use serde_json::Value;
 
 use super::{PENDING, endpoint as tie};
@@ -22,7 +22,7 @@ const DOC: EndpointDoc = EndpointDoc {
     details: "A change makes a new generation of the tenants. It is in force when every registered node serves that \
               generation or a later one. A generation is a history and a number; the database begins a new history \
               when it is restored from a backup.",
-    auth: Auth::Admin,
+    auth: Auth::Read(Resource::Platform),
     params: &[ParamDoc::path(
         "generation",
         Kind::Pattern("^[0-9a-f]{16}-[0-9]{1,20}$"),

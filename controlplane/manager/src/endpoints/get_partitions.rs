@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Listener, Method, ResponseDoc, Schema};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Listener, Method, Resource, ResponseDoc, Schema};
 use model::naming::physical_topic;
 use serde_json::{Map, Value, json};
 
@@ -28,7 +28,7 @@ const DOC: EndpointDoc = EndpointDoc {
     tag: "topics",
     summary: "Partitions of a topic version with their oldest and next offset, asked of Kafka now",
     details: "",
-    auth: Auth::Admin,
+    auth: Auth::Read(Resource::Topics),
     params: &[P_OWNER, P_TOPIC, P_VER],
     request: &[],
     responses: &[

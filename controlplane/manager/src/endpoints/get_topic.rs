@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, Resource, ResponseDoc};
 use serde_json::Value;
 
 use super::{P_OWNER, P_TOPIC, P_VER, TOPIC, TOPIC_EXAMPLE, endpoint as tie, topic_json};
@@ -18,7 +18,7 @@ const DOC: EndpointDoc = EndpointDoc {
     tag: "topics",
     summary: "One topic version as it was registered",
     details: "",
-    auth: Auth::Admin,
+    auth: Auth::Read(Resource::Topics),
     params: &[P_OWNER, P_TOPIC, P_VER],
     request: &[],
     responses: &[

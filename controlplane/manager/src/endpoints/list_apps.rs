@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc, Schema};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, Resource, ResponseDoc, Schema};
 use serde_json::Value;
 
 use super::{APP, app_json, endpoint as tie};
+use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::{Endpoint, Shared};
 
@@ -15,9 +16,9 @@ const DOC: EndpointDoc = EndpointDoc {
     path: "/v1/apps",
     operation: "listApps",
     tag: "apps",
-    summary: "All apps, by id",
+    summary: "Apps that the caller sees, by id",
     details: "",
-    auth: Auth::Admin,
+    auth: Auth::Read(Resource::Apps),
     params: &[],
     request: &[],
     responses: &[ResponseDoc::with(
@@ -40,6 +41,6 @@ pub(crate) fn endpoint() -> Endpoint {
     tie(DOC, handle)
 }
 
-async fn handle(State(state): State<Shared>) -> Result<Json<Value>, ApiError> {
-    Ok(Json(state.db.list_apps().await?.iter().map(app_json).collect()))
+async fn handle(State(state): State<Shared>, caller: Caller) -> Result<Json<Value>, ApiError> {
+    Ok(Json(state.db.list_apps(&caller.visible).await?.iter().map(app_json).collect()))
 }

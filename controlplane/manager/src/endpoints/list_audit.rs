@@ -4,12 +4,14 @@ use authdb::{AuditFilter, AuditRow, Outcome};
 use axum::Json;
 use axum::extract::State;
 use model::api_doc::{
-    Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, NAME, ParamDoc, ResponseDoc, Schema,
+    Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, NAME, ParamDoc, Resource, ResponseDoc, Schema,
 };
+use model::ids::AppId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::endpoint as tie;
+use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::input::Query;
 use crate::limits::{AUDIT_PAGE_ROWS_DEFAULT, AUDIT_PAGE_ROWS_MAX};
@@ -42,8 +44,10 @@ const DOC: EndpointDoc = EndpointDoc {
     tag: "audit",
     summary: "Who changed what, and who was refused, the newest first",
     details: "A row is written in the change's own transaction. `before` and `after` hold no secrets and no hashes. The \
-              actor of a refusal is the address it came from; of what a process does by itself, `system`.",
-    auth: Auth::Admin,
+              actor is the principal; `app:` and its id of an app; `oidc:` and the subject of a token of another issuer; the \
+              address of somebody whose login was refused; `system` of what a process does by itself. Who does not see \
+              every app sees what is about theirs.",
+    auth: Auth::Read(Resource::Audit),
     params: &[
         ParamDoc::query("appid", NAME, "only what is about this app"),
         ParamDoc::query("actor", Kind::Text, "only what this one did"),
@@ -88,7 +92,11 @@ pub(crate) fn endpoint() -> Endpoint {
     tie(DOC, handle)
 }
 
-async fn handle(State(state): State<Shared>, Query(params): Query<Params>) -> Result<Json<Value>, ApiError> {
+async fn handle(
+    State(state): State<Shared>,
+    caller: Caller,
+    Query(params): Query<Params>,
+) -> Result<Json<Value>, ApiError> {
     let within = |name: &str, given: Option<i64>, min: i64, max: i64| match given {
         Some(value) if !(min..=max).contains(&value) => {
             Err(ApiError::bad_request("out_of_range", format!("{name} is {value}, allowed are {min} to {max}")))
@@ -101,7 +109,7 @@ async fn handle(State(state): State<Shared>, Query(params): Query<Params>) -> Re
             .ok_or_else(|| ApiError::bad_request("bad_query", format!("outcome is done or denied, not {word:?}")))
     });
     let filter = AuditFilter {
-        app: params.appid,
+        app: params.appid.as_deref().map(AppId::new).transpose()?.map(String::from),
         actor: params.actor,
         operation: params.operation,
         outcome: outcome.transpose()?,
@@ -109,7 +117,7 @@ async fn handle(State(state): State<Shared>, Query(params): Query<Params>) -> Re
         to_ms: within("to", params.to, 0, i64::MAX)?,
         before: within("cursor", params.cursor, 1, i64::MAX)?.map(|num| num as u64),
     };
-    let rows = state.db.audit(&filter, rows_max).await?;
+    let rows = state.db.audit(&filter, &caller.visible, rows_max).await?;
     let mut page = json!({"rows": rows.iter().map(row_json).collect::<Value>()});
     if let Some(last) = rows.last().filter(|_| rows.len() == rows_max) {
         page["cursor"] = last.num.into();

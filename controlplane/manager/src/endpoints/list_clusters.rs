@@ -1,8 +1,8 @@
-//! `GET /v1/clusters`: the shape of 2017, now for the admin only.
+//! `GET /v1/clusters`: the shape of 2017, now with a login.
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Listener, Method, NAME, ResponseDoc, Schema};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Listener, Method, NAME, Resource, ResponseDoc, Schema};
 use serde_json::{Value, json};
 
 use super::endpoint as tie;
@@ -21,7 +21,7 @@ const DOC: EndpointDoc = EndpointDoc {
     tag: "clusters",
     summary: "Kafka clusters that this gateway is configured with",
     details: "Whether they can be reached: `/readyz`.",
-    auth: Auth::Admin,
+    auth: Auth::Read(Resource::Platform),
     params: &[],
     request: &[],
     responses: &[ResponseDoc::with(

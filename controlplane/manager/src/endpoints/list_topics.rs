@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc, Schema};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, Resource, ResponseDoc, Schema};
 use serde_json::Value;
 
 use super::{P_OWNER, TOPIC, endpoint as tie, topic_json};
+use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::input::AppPath;
 use crate::{Endpoint, Shared};
@@ -25,9 +26,9 @@ const OF_ALL: EndpointDoc = EndpointDoc {
     path: "/v1/topics",
     operation: "listTopics",
     tag: "topics",
-    summary: "All topic versions, by owner and name",
+    summary: "Topic versions that the caller sees, by owner and name",
     details: "",
-    auth: Auth::Admin,
+    auth: Auth::Read(Resource::Topics),
     params: &[],
     request: &[],
     responses: &[ResponseDoc::with(200, "the topics", &[LIST])],
@@ -50,11 +51,15 @@ pub(crate) fn of_one() -> Endpoint {
     tie(OF_ONE, handle_one)
 }
 
-async fn handle_all(State(state): State<Shared>) -> Result<Json<Value>, ApiError> {
-    Ok(Json(state.db.list_topics(None).await?.iter().map(topic_json).collect()))
+async fn handle_all(State(state): State<Shared>, caller: Caller) -> Result<Json<Value>, ApiError> {
+    Ok(Json(state.db.list_topics(None, &caller.visible).await?.iter().map(topic_json).collect()))
 }
 
-async fn handle_one(State(state): State<Shared>, AppPath(id): AppPath) -> Result<Json<Value>, ApiError> {
+async fn handle_one(
+    State(state): State<Shared>,
+    caller: Caller,
+    AppPath(id): AppPath,
+) -> Result<Json<Value>, ApiError> {
     state.db.get_app(&id).await?;
-    Ok(Json(state.db.list_topics(Some(&id)).await?.iter().map(topic_json).collect()))
+    Ok(Json(state.db.list_topics(Some(&id), &caller.visible).await?.iter().map(topic_json).collect()))
 }

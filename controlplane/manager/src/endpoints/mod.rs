@@ -17,14 +17,19 @@ macro_rules! accepted {
 }
 
 mod create_app;
-mod create_grant;
+pub(crate) mod create_grant;
+mod create_principal;
+mod create_token;
 pub(crate) mod create_topic;
 mod delete_app;
 mod delete_grant;
+mod delete_principal;
+mod delete_tokens;
 mod delete_topic;
 mod get_app;
 mod get_generation;
 mod get_partitions;
+mod get_principal;
 mod get_topic;
 mod health;
 mod limit_app;
@@ -33,21 +38,27 @@ mod list_apps;
 mod list_audit;
 mod list_clusters;
 mod list_grants;
+mod list_principals;
 mod list_topics;
 mod revoke_secret;
+mod rotate_principal_key;
 mod rotate_secret;
 mod set_addresses;
 mod update_app;
+mod update_principal;
 mod update_topic;
 
-use authdb::{AppInfo, TopicRow, TopicState};
+use authdb::{AppInfo, Principal, TopicRow, TopicState};
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, on};
 use model::api_doc::{ContentDoc, EndpointDoc, FieldDoc, In, Kind, Method, NAME, ParamDoc, Schema, VERSION};
+use model::ids::AppId;
 use model::limits::{MESSAGE_BYTES_MAX_LIMIT, QUOTA_MAX};
 use model::naming::physical_topic;
+use model::principals::Role;
 use serde_json::{Value, json};
 
+use crate::error::ApiError;
 use crate::{Endpoint, Shared};
 
 /// In the order of the documentation.
@@ -73,6 +84,14 @@ pub(crate) fn all() -> Vec<Endpoint> {
         list_grants::endpoint(),
         create_grant::endpoint(),
         delete_grant::endpoint(),
+        list_principals::endpoint(),
+        create_principal::endpoint(),
+        get_principal::endpoint(),
+        update_principal::endpoint(),
+        delete_principal::endpoint(),
+        rotate_principal_key::endpoint(),
+        create_token::endpoint(),
+        delete_tokens::endpoint(),
         get_generation::endpoint(),
         list_audit::endpoint(),
         list_clusters::endpoint(),
@@ -109,8 +128,23 @@ const P_SIDE: ParamDoc = ParamDoc {
     kind: Kind::Word(&["publish", "subscribe"]),
     required: true,
     default: None,
+    for_admins: false,
     what: "which of the app's two secrets",
 };
+
+const P_NAME: ParamDoc = ParamDoc::path("name", NAME, "the principal");
+const ROLE: Schema = Schema::Value(Kind::Word(&["admin", "owner", "reader", "node"]));
+const PRINCIPAL: Schema = Schema::Object(&[
+    FieldDoc::must("name", Schema::Value(NAME), "as it logs in and as the audit log has it"),
+    FieldDoc::must("role", ROLE, "what it is for"),
+    FieldDoc::must("apps", Schema::Array(&Schema::Value(NAME)), "what an owner owns, or a reader sees"),
+    FieldDoc::must("every_app", Schema::FLAG, "does a reader see every app, those to come too"),
+    FieldDoc::must("enabled", Schema::FLAG, "may it log in"),
+    FieldDoc::must("created_at", Schema::COUNT, "epoch ms"),
+    FieldDoc::must("key_at", Schema::COUNT, "since when its key is its key, epoch ms"),
+]);
+const PRINCIPAL_EXAMPLE: &str = r#"{"name":"shop-team","role":"owner","apps":["shop"],"every_app":false,"enabled":true,
+"created_at":1511366400000,"key_at":1511366400000}"#;
 
 const OK: Schema = Schema::Object(&[FieldDoc::must("ok", Schema::Always(1), "")]);
 const SIDE: Schema = Schema::Value(Kind::Word(&["publish", "subscribe"]));
@@ -194,6 +228,30 @@ fn app_json(app: &AppInfo) -> Value {
         "rotating": rotating,
         "secrets": secrets.collect::<Value>(),
     })
+}
+
+/// As clients see a principal.
+fn principal_json(principal: &Principal) -> Value {
+    json!({
+        "name": principal.name,
+        "role": principal.role.as_str(),
+        "apps": principal.apps,
+        "every_app": principal.every_app,
+        "enabled": principal.enabled,
+        "created_at": principal.created_at_ms,
+        "key_at": principal.key_at_ms,
+    })
+}
+
+/// The role of this name.
+fn role(word: &str) -> Result<Role, ApiError> {
+    let unknown = || ApiError::bad_request("bad_principal", format!("{word:?} is none of admin, owner, reader, node"));
+    Role::parse(word).ok_or_else(unknown)
+}
+
+/// Ids of apps that are well formed.
+fn app_ids(apps: &[String]) -> Result<Vec<AppId>, ApiError> {
+    Ok(apps.iter().map(|app| AppId::new(app)).collect::<Result<_, _>>()?)
 }
 
 /// As clients see a topic version. Absent numbers were never said: Kafka's defaults hold.

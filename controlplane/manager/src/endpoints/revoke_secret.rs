@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, Resource, ResponseDoc};
 use serde_json::json;
 
 use super::rotate_secret::SecretPath;
@@ -19,7 +19,7 @@ const DOC: EndpointDoc = EndpointDoc {
     tag: "secrets",
     summary: "End a rotation: only the newest secret works from now on",
     details: "Idempotent: 200 too when no previous secret was live.",
-    auth: Auth::Admin,
+    auth: Auth::Write(Resource::Secrets),
     params: &[P_APPID, P_SIDE],
     request: &[],
     responses: &[

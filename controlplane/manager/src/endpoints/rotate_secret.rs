@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use model::Side;
 use model::api_doc::{
-    Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, NAME, ParamDoc, ResponseDoc, Schema,
+    Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, NAME, ParamDoc, Resource, ResponseDoc, Schema,
 };
 use model::ids::AppId;
 use serde::Deserialize;
@@ -36,7 +36,7 @@ const DOC: EndpointDoc = EndpointDoc {
     summary: "Make a new secret; it is shown in this answer and never again",
     details: "The secret so far goes on working until it is revoked (DELETE on the same path). At most two are live; \
               while they are, a rotation needs to be told which one it replaces. `created_at` of both is in the app.",
-    auth: Auth::Admin,
+    auth: Auth::Write(Resource::Secrets),
     params: &[
         P_APPID,
         P_SIDE,

@@ -6,7 +6,7 @@ use authdb::{AuthDbError, TopicRow, TopicState, TopicUpdate};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, ResponseDoc};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, Kind, Listener, Method, ParamDoc, Resource, ResponseDoc};
 use model::naming::physical_topic;
 use serde::Deserialize;
 
@@ -29,7 +29,7 @@ const DOC: EndpointDoc = EndpointDoc {
     summary: "Change a topic version: more partitions, retention, options, enabled or not",
     details: "What is not given stays. Partitions can only grow; keys then choose among the new number. A disabled \
               topic can be neither published to nor read.",
-    auth: Auth::Admin,
+    auth: Auth::Write(Resource::Topics),
     params: &[
         P_OWNER,
         P_TOPIC,

@@ -2,6 +2,8 @@
 //! embedded broker.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod jwt;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
@@ -32,6 +34,7 @@ pub struct Manager {
     pub in_force: Arc<Mutex<SnapshotDoc>>,
     /// Nodes that have nothing of what comes.
     pub lacking: Arc<Mutex<Vec<String>>>,
+    logins: Arc<Mutex<LoginLimiter>>,
     task: tokio::task::JoinHandle<()>,
     dir: Option<tempfile::TempDir>,
 }
@@ -66,6 +69,7 @@ impl Manager {
         let (hook_db, hook_doc, hook_fake) = (db.clone(), Arc::clone(&in_force), Arc::clone(&fake));
         let mut state = ManagerState {
             db: db.clone(),
+            oidc: None,
             admin: AdminAccount::new(Admin {
                 appid: AppId::new("admin").unwrap(),
                 key: SecretHash::of(KEY.as_bytes()),
@@ -99,6 +103,7 @@ impl Manager {
             cors_origins: vec!["https://console.example.com".to_owned()],
         };
         change(&mut state);
+        let logins = Arc::clone(&state.login_limiter);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (router, chores) = manager::build(state);
@@ -109,7 +114,7 @@ impl Manager {
                 () = chores => {}
             }
         });
-        Self { address, db, fake, in_force, lacking, task, dir: Some(dir) }
+        Self { address, db, fake, in_force, lacking, logins, task, dir: Some(dir) }
     }
 
     pub fn client(&self) -> AdminClient {
@@ -145,6 +150,11 @@ impl Manager {
         let text = String::from_utf8(answer).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").expect("an answer with a head");
         RawAnswer { status: head[9..12].parse().unwrap(), head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    /// As if a minute had passed since the last failed login.
+    pub fn forget_failures(&self) {
+        *self.logins.lock().unwrap() = LoginLimiter::new([7; 16]);
     }
 
     /// The tenants as shards see them after the last change.

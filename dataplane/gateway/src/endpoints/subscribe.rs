@@ -107,6 +107,7 @@ const SUBSCRIBE_PARAMS: &[ParamDoc] = &[
         kind: NAME,
         required: true,
         default: None,
+        for_admins: false,
         what: "consumer group of the calling app",
     },
     ParamDoc::query("batch", Kind::Capped { min: 1, max: BATCH_MAX as i64 }, "most messages in the answer").or("1"),
