@@ -279,14 +279,24 @@ async fn tokens_of_another_issuer_are_taken_as_configured_and_no_others() {
 #[tokio::test]
 async fn tokens_signed_with_rsa_are_verified() {
     let issuer = Issuer::new();
-    let jwk: Value = serde_json::from_str(include_str!("data/rsa.jwk.json")).unwrap();
-    issuer.publish(jwk);
+    let mut jwk: Value = serde_json::from_str(include_str!("data/rsa.jwk.json")).unwrap();
+    issuer.publish(jwk.clone());
     let (manager, _) = with_alice_and(|state| state.oidc = Some(issuer.oidc())).await;
     for token in include_str!("data/rsa.tokens").lines() {
         check(&manager, token, "200").await;
         let (message, signature) = token.rsplit_once('.').unwrap();
         let tampered = signature.replace(['A', 'b', 'Q'], "x");
         check(&manager, &format!("{message}.{tampered}"), "401 bad_token").await;
+    }
+    // A key that says what it signs with has signed with nothing else.
+    for said in ["RS256", "PS256"] {
+        jwk["alg"] = said.into();
+        issuer.publish(jwk.clone());
+        tokio::time::sleep(manager::limits::JWKS_LOOKED_AT_EVERY + Duration::from_millis(50)).await;
+        for token in include_str!("data/rsa.tokens").lines() {
+            let is_said = jwt::head(token)["alg"] == said;
+            check(&manager, token, if is_said { "200" } else { "401 bad_token" }).await;
+        }
     }
 }
 

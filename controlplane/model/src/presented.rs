@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn a_token_is_one_only_where_nothing_else_was_sent() {
-        let rows: [(&[(&str, &str)], Option<&str>); 6] = [
+        type Headers = &'static [(&'static str, &'static str)];
+        let rows: [(Headers, Option<&str>); 6] = [
             (&[("Authorization", "Bearer a.b.c")], Some("a.b.c")),
             (&[("authorization", "bEARER  a.b.c ")], Some("a.b.c")),
             (&[("Authorization", "Bearer")], None),
