@@ -159,13 +159,15 @@ impl AuthDb {
         Ok(CreatedApp { app, publish, subscribe })
     }
 
-    /// By id.
-    pub async fn list_apps(&self) -> Result<Vec<AppInfo>, AuthDbError> {
+    /// By id, those after one, and at most so many.
+    pub async fn list_apps(&self, after: Option<&AppId>, rows_max: usize) -> Result<Vec<AppInfo>, AuthDbError> {
         let rows = sqlx::query(
             "SELECT num, id, cluster, enabled, created_at_ms, (SELECT group_concat(side || ' ' || slot || ' ' ||
                     secret.created_at_ms) FROM secret WHERE app_num = num) AS secrets
-             FROM app ORDER BY id",
+             FROM app WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2",
         )
+        .bind(after.map(AppId::as_str))
+        .bind(rows_max as i64)
         .fetch_all(&self.pool().await?)
         .await?;
         rows.iter().map(app_info).collect()

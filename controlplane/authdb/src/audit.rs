@@ -131,6 +131,19 @@ impl AuthDb {
         rows.iter().map(audit_row).collect()
     }
 
+    /// Writes down what this handle's actor did elsewhere: to nodes.
+    pub async fn record(
+        &self,
+        operation: &'static str,
+        subject: &str,
+        before: Value,
+        after: Value,
+    ) -> Result<(), AuthDbError> {
+        let mut change = self.change().await?;
+        change.record(Entry { operation, subject: subject.to_owned(), before, after, ..Entry::nothing() });
+        change.commit_unseen().await
+    }
+
     /// Writes down that this handle's actor was refused something.
     pub async fn record_denial(&self, operation: &str, subject: &str) -> Result<(), AuthDbError> {
         let mut change = self.change().await?;

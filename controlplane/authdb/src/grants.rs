@@ -97,10 +97,22 @@ impl AuthDb {
         Ok(was_there)
     }
 
-    /// Of one app, if one is given; subscribe grants first.
-    pub async fn list_grants(&self, app: Option<&AppId>) -> Result<Vec<GrantDoc>, AuthDbError> {
+    /// Subscribe grants first, then by app and what was granted; those after one, and at most so many; of one app, if one
+    /// is given.
+    pub async fn list_grants(
+        &self,
+        app: Option<&AppId>,
+        after: Option<&GrantDoc>,
+        rows_max: usize,
+    ) -> Result<Vec<GrantDoc>, AuthDbError> {
         let mut conn = self.pool().await?.acquire().await?;
-        select(&mut conn, app).await
+        let mut grants = match after {
+            Some(GrantDoc::RawPublish { .. }) => Vec::new(),
+            after => subscribe_grants(&mut conn, app, after, rows_max).await?,
+        };
+        let raw_after = after.filter(|after| matches!(after, GrantDoc::RawPublish { .. }));
+        grants.extend(raw_grants(&mut conn, app, raw_after, rows_max - grants.len()).await?);
+        Ok(grants)
     }
 }
 
@@ -187,6 +199,81 @@ pub(crate) async fn select(conn: &mut SqliteConnection, app: Option<&AppId>) -> 
     .fetch_all(&mut *conn)
     .await?;
     subscribe.iter().map(subscribe_grant).chain(raw.iter().map(raw_grant)).collect()
+}
+
+/// In two parts, as `list_topics`; an app's own are sorted for each page.
+async fn subscribe_grants(
+    conn: &mut SqliteConnection,
+    app: Option<&AppId>,
+    after: Option<&GrantDoc>,
+    rows_max: usize,
+) -> Result<Vec<GrantDoc>, AuthDbError> {
+    let mut rows = Vec::new();
+    if let Some(GrantDoc::Subscribe { app: of, owner, topic, ver }) = after {
+        rows = sqlx::query(
+            "SELECT app.id AS app, owner.id AS owner, topic, ver FROM app
+             CROSS JOIN subscribe_grant ON app.num = app_num JOIN app AS owner ON owner.num = owner_num
+             WHERE app.id = ?1 AND (?2 IS NULL OR app.id = ?2)
+               AND (owner.id, topic, length(ver), ver) > (?3, ?4, length(?5), ?5)
+             ORDER BY owner.id, topic, length(ver), ver LIMIT ?6",
+        )
+        .bind(of.as_str())
+        .bind(app.map(AppId::as_str))
+        .bind(owner.as_str())
+        .bind(topic.as_str())
+        .bind(ver.as_ref().map_or("", TopicVersion::as_str))
+        .bind(rows_max as i64)
+        .fetch_all(&mut *conn)
+        .await?;
+    }
+    let others = sqlx::query(
+        "SELECT app.id AS app, owner.id AS owner, topic, ver FROM app
+         CROSS JOIN subscribe_grant ON app.num = app_num JOIN app AS owner ON owner.num = owner_num
+         WHERE (?1 IS NULL OR app.id > ?1) AND (?2 IS NULL OR app.id = ?2)
+         ORDER BY app.id, owner.id, topic, length(ver), ver LIMIT ?3",
+    )
+    .bind(after.map(|after| after.app().as_str()))
+    .bind(app.map(AppId::as_str))
+    .bind((rows_max - rows.len()) as i64)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().chain(&others).map(subscribe_grant).collect()
+}
+
+async fn raw_grants(
+    conn: &mut SqliteConnection,
+    app: Option<&AppId>,
+    after: Option<&GrantDoc>,
+    rows_max: usize,
+) -> Result<Vec<GrantDoc>, AuthDbError> {
+    let mut rows = Vec::new();
+    if let Some(GrantDoc::RawPublish { app: of, cluster, topic }) = after {
+        rows = sqlx::query(
+            "SELECT app.id AS app, raw_grant.cluster AS cluster, topic FROM app
+             CROSS JOIN raw_grant ON app.num = app_num
+             WHERE app.id = ?1 AND (?2 IS NULL OR app.id = ?2) AND (raw_grant.cluster, topic) > (?3, ?4)
+             ORDER BY raw_grant.cluster, topic LIMIT ?5",
+        )
+        .bind(of.as_str())
+        .bind(app.map(AppId::as_str))
+        .bind(cluster.as_str())
+        .bind(topic.as_ref().map_or("", |topic| topic.as_str()))
+        .bind(rows_max as i64)
+        .fetch_all(&mut *conn)
+        .await?;
+    }
+    let others = sqlx::query(
+        "SELECT app.id AS app, raw_grant.cluster AS cluster, topic FROM app
+         CROSS JOIN raw_grant ON app.num = app_num
+         WHERE (?1 IS NULL OR app.id > ?1) AND (?2 IS NULL OR app.id = ?2)
+         ORDER BY app.id, raw_grant.cluster, topic LIMIT ?3",
+    )
+    .bind(after.map(|after| after.app().as_str()))
+    .bind(app.map(AppId::as_str))
+    .bind((rows_max - rows.len()) as i64)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().chain(&others).map(raw_grant).collect()
 }
 
 fn subscribe_grant(row: &SqliteRow) -> Result<GrantDoc, AuthDbError> {

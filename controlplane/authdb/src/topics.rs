@@ -208,16 +208,42 @@ impl AuthDb {
         rows.iter().map(topic_row).collect()
     }
 
-    /// By owner, name and version; of one owner, if one is given.
-    pub async fn list_topics(&self, owner: Option<&AppId>) -> Result<Vec<TopicRow>, AuthDbError> {
-        let rows = sqlx::query(
-            "SELECT topic.*, app.id AS owner FROM topic JOIN app ON app.num = topic.app_num
-             WHERE ?1 IS NULL OR app.id = ?1 ORDER BY app.id, topic.name, length(topic.ver), topic.ver",
+    /// By owner, name and version, those after one, and at most so many; of one owner, if one is given.
+    pub async fn list_topics(
+        &self,
+        owner: Option<&AppId>,
+        after: Option<(&AppId, &TopicName, &TopicVersion)>,
+        rows_max: usize,
+    ) -> Result<Vec<TopicRow>, AuthDbError> {
+        let pool = self.pool().await?;
+        let mut rows = Vec::new();
+        // In two parts, each of which SQLite begins in the middle of an index: the rest of the owner, and the others.
+        if let Some((of, name, ver)) = after {
+            rows = sqlx::query(
+                "SELECT topic.*, app.id AS owner FROM app CROSS JOIN topic ON topic.app_num = app.num
+                 WHERE app.id = ?1 AND (?2 IS NULL OR app.id = ?2) AND topic.name >= ?3
+                   AND (topic.name, length(topic.ver), topic.ver) > (?3, length(?4), ?4)
+                 ORDER BY topic.name, length(topic.ver), topic.ver LIMIT ?5",
+            )
+            .bind(of.as_str())
+            .bind(owner.map(AppId::as_str))
+            .bind(name.as_str())
+            .bind(ver.as_str())
+            .bind(rows_max as i64)
+            .fetch_all(&pool)
+            .await?;
+        }
+        let others = sqlx::query(
+            "SELECT topic.*, app.id AS owner FROM app CROSS JOIN topic ON topic.app_num = app.num
+             WHERE (?1 IS NULL OR app.id > ?1) AND (?2 IS NULL OR app.id = ?2)
+             ORDER BY app.id, topic.name, length(topic.ver), topic.ver LIMIT ?3",
         )
+        .bind(after.map(|(of, ..)| of.as_str()))
         .bind(owner.map(AppId::as_str))
-        .fetch_all(&self.pool().await?)
+        .bind((rows_max - rows.len()) as i64)
+        .fetch_all(&pool)
         .await?;
-        rows.iter().map(topic_row).collect()
+        rows.iter().chain(&others).map(topic_row).collect()
     }
 
     pub async fn get_topic(

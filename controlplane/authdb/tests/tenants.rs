@@ -178,7 +178,7 @@ async fn every_change_moves_the_generation_by_one_and_nothing_else_moves_it() {
             before = after;
         };
     }
-    moves_by!(0, db.list_apps());
+    moves_by!(0, db.list_apps(None, 10));
     moves_by!(0, db.create_app(new_app("shop")));
     moves_by!(1, db.create_app(new_app("new")));
     moves_by!(1, db.update_app(&id("new"), AppUpdate { enabled: Some(false), cluster: None }));
@@ -288,9 +288,9 @@ async fn grants_of_a_deleted_topic_do_not_come_back_with_a_new_one() {
     let (owner, name, v1) = topic_name("shop", "orders", "v1");
     assert!(db.delete_topic(&owner, &name, &v1, false).await.unwrap());
     let left = [subscribe("audit", "shop", "orders", None), subscribe("audit", "shop", "orders", Some("v2"))];
-    assert_eq!(db.list_grants(Some(&id("audit"))).await.unwrap(), left);
+    assert_eq!(db.list_grants(Some(&id("audit")), None, 10).await.unwrap(), left);
     assert!(db.delete_topic(&owner, &name, &TopicVersion::new("v2").unwrap(), true).await.unwrap());
-    assert_eq!(db.list_grants(None).await.unwrap(), []);
+    assert_eq!(db.list_grants(None, None, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -308,9 +308,9 @@ async fn a_deleted_app_leaves_no_secret_grant_or_number_behind() {
     for grant in [subscribe("audit", "shop", "orders", None), raw(None), raw(Some("legacy.events"))] {
         assert!(db.grant(&grant).await.unwrap());
     }
-    assert_eq!(db.list_grants(None).await.unwrap().len(), 3);
+    assert_eq!(db.list_grants(None, None, 10).await.unwrap().len(), 3);
     assert_eq!(db.delete_app(&id("audit"), false).await.unwrap(), Some(vec![]));
-    assert_eq!(db.list_grants(None).await.unwrap(), []);
+    assert_eq!(db.list_grants(None, None, 10).await.unwrap(), []);
 
     let new = db.create_app(NewApp { reuse: true, ..new_app("audit") }).await.unwrap();
     assert!(new.app.index > old.app.index, "a number was given twice");
@@ -434,7 +434,7 @@ async fn a_handle_survives_its_file_being_away_and_being_replaced() {
         let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
     }
     std::fs::rename(&backup, path).unwrap();
-    assert_eq!(fixture.db.list_apps().await.unwrap()[0].id, "restored");
+    assert_eq!(fixture.db.list_apps(None, 10).await.unwrap()[0].id, "restored");
 }
 
 #[tokio::test]
@@ -479,7 +479,7 @@ async fn an_id_whose_app_left_things_in_kafka_is_given_again_only_on_purpose() {
     let went: Vec<_> = db.delete_app(&shop, true).await.unwrap().unwrap().into_iter().map(|row| row.doc.name).collect();
     assert_eq!(went, ["orders"]);
     assert_eq!(db.delete_app(&shop, true).await.unwrap(), None);
-    assert_eq!(db.list_topics(None).await.unwrap(), []);
+    assert_eq!(db.list_topics(None, None, 10).await.unwrap(), []);
 
     let main = ClusterName::new("main").unwrap();
     assert_eq!(left(&shop).await, Some(vec![(main, "shop.orders.v1".to_owned())]));

@@ -64,6 +64,9 @@ pub const ADMIN_REMEMBERED: Duration = Duration::from_secs(1);
 pub const DENIALS_WRITTEN_MAX: u32 = 60;
 pub const DENIALS_WINDOW: Duration = Duration::from_secs(60);
 
-/// Rows of one page of the audit log, if nothing is said, and at most.
-pub const AUDIT_PAGE_ROWS_DEFAULT: i64 = 100;
-pub const AUDIT_PAGE_ROWS_MAX: i64 = 1_000;
+/// Rows of one page of a list, if nothing is said, and at most.
+pub const PAGE_ROWS_DEFAULT: i64 = 100;
+pub const PAGE_ROWS_MAX: i64 = 1_000;
+
+/// Rows of a list that is asked for as a whole.
+pub const LIST_ROWS_MAX: usize = 10_000;

@@ -25,8 +25,10 @@ mod delete_topic;
 mod get_app;
 mod get_generation;
 mod get_partitions;
+mod get_status;
 mod get_topic;
 mod health;
+mod instances;
 mod list_apps;
 mod list_audit;
 mod list_clusters;
@@ -36,6 +38,7 @@ mod revoke_secret;
 mod rotate_secret;
 mod update_app;
 mod update_topic;
+mod wish;
 
 use authdb::{AppInfo, TopicRow, TopicState};
 use axum::handler::Handler;
@@ -70,6 +73,15 @@ pub(crate) fn all() -> Vec<Endpoint> {
         get_generation::endpoint(),
         list_audit::endpoint(),
         list_clusters::endpoint(),
+        instances::of_all(),
+        instances::of_one(),
+        wish::drain(),
+        wish::undrain(),
+        wish::options(),
+        wish::log(),
+        wish::option_2017(),
+        wish::log_2017(),
+        get_status::endpoint(),
         health::alive(),
         health::healthz(),
         health::readyz(),
