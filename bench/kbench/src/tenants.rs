@@ -14,7 +14,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use authdb::AuthDb;
 use model::doc::{AppDoc, GrantDoc, SnapshotDoc, TopicDoc};
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::limits::{SCRAM_ITERATIONS_DEFAULT, SCRAM_SALT_BYTES};
@@ -119,7 +118,7 @@ fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
 
 /// Apps with as many topics and grants each; the grants of an app are on topics of those that follow it.
 async fn fill(path: &Path, tenants: &Tenants) -> Result<()> {
-    let db = AuthDb::open(path.to_str().context("a path of text")?).await?;
+    let db = authdb::open(path.to_str().context("a path of text")?).await?;
     let (apps, topics, grants) = (tenants.apps, tenants.topics / tenants.apps, tenants.grants / tenants.apps);
     let scram = ScramParams { salt: vec![7; SCRAM_SALT_BYTES], iterations: SCRAM_ITERATIONS_DEFAULT };
     let secret = PlainSecret::from_text(SECRET).context("a secret")?;

@@ -40,7 +40,7 @@ use worker::Worker;
 /// What an agent works with.
 pub struct AgentConfig {
     /// `None`: there is only what another process pushes.
-    pub db: Option<AuthDb>,
+    pub db: Option<Arc<dyn AuthDb>>,
     /// Where the last good snapshot is kept.
     pub snapshot_path: PathBuf,
     /// Where processes of the same data directory meet. `None`: there are no others.
@@ -53,7 +53,7 @@ pub struct AgentConfig {
 }
 
 impl AgentConfig {
-    pub fn new(db: AuthDb, snapshot_path: PathBuf) -> Self {
+    pub fn new(db: Arc<dyn AuthDb>, snapshot_path: PathBuf) -> Self {
         Self {
             db: Some(db),
             snapshot_path,

@@ -17,6 +17,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use authdb::{AuthDb, AuthDbError, Missing};
 use model::ids::Generation;
@@ -29,9 +30,9 @@ use crate::limits::CHANGES_BYTES_MIN;
 ///
 /// A missing file is made only where there never was one: if a snapshot says that tenants existed, an empty database
 /// would delete them all, so the file is waited for instead.
-pub fn open_db(location: &str, snapshot_path: &Path) -> Result<AuthDb, AuthDbError> {
+pub fn open_db(location: &str, snapshot_path: &Path) -> Result<Arc<dyn AuthDb>, AuthDbError> {
     let missing = if snapshot_path.exists() { Missing::IsAnError } else { Missing::Create };
-    AuthDb::at(location, missing)
+    authdb::at(location, missing)
 }
 
 /// What an earlier run left.

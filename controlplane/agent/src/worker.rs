@@ -425,7 +425,7 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
         if !is_due || !store.wants_base(in_force) || lock(&self.state).trouble.is_some() {
             return;
         }
-        let (db, path) = (db.clone(), store.begin_rotation());
+        let (db, path) = (Arc::clone(db), store.begin_rotation());
         let handle = tokio::runtime::Handle::current();
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let doc = handle.block_on(db.load()).map_err(|err| io::Error::other(with_causes(&err)))?;
@@ -480,7 +480,7 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
     }
 }
 
-async fn load(db: AuthDb, before: Arc<Snapshot>) -> Result<(Snapshot, Delta), RefreshError> {
+async fn load(db: Arc<dyn AuthDb>, before: Arc<Snapshot>) -> Result<(Snapshot, Delta), RefreshError> {
     if before.generation.number > 0
         && let Some(changes) = db.load_changes(before.generation).await?
     {

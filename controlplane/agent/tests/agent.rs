@@ -29,8 +29,8 @@ impl Fixture {
         self.dir.path().join("snapshot.json")
     }
 
-    fn db(&self) -> AuthDb {
-        AuthDb::at(self.db_path().to_str().unwrap(), Missing::Create).unwrap()
+    fn db(&self) -> Arc<dyn AuthDb> {
+        authdb::at(self.db_path().to_str().unwrap(), Missing::Create).unwrap()
     }
 
     fn config(&self) -> AgentConfig {
@@ -141,7 +141,7 @@ async fn a_damaged_snapshot_on_disk_is_as_good_as_none() {
     file[last] ^= 1;
     std::fs::write(fixture.snapshot_path(), file).unwrap();
     {
-        let unreachable = AuthDb::at("/nonexistent/tenants.db", Missing::Create).unwrap();
+        let unreachable = authdb::at("/nonexistent/tenants.db", Missing::Create).unwrap();
         let (agent, mut published) = start(AgentConfig { db: Some(unreachable), ..fixture.config() }).await;
         assert_eq!(agent.status().source, Source::Nothing);
         assert_eq!(published.recv().await.unwrap().app_count(), 0);
@@ -187,7 +187,7 @@ async fn served_without_database(dir: &Path) -> Vec<String> {
             std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
         }
     }
-    let away = AuthDb::at("/nonexistent/tenants.db", Missing::Create).unwrap();
+    let away = authdb::at("/nonexistent/tenants.db", Missing::Create).unwrap();
     let (agent, _published) = start(AgentConfig::new(away, copy.path().join("snapshot.json"))).await;
     let mut apps: Vec<String> = agent.snapshot().apps().map(|app| app.id.as_str().to_owned()).collect();
     apps.sort();
@@ -291,7 +291,7 @@ async fn many_changes_end_in_a_new_snapshot_and_none_is_lost_on_the_way() {
     }
     assert!(is_rotated(), "{count} changes and still the same snapshot");
     agent.refresh().await.unwrap();
-    let away = AuthDb::at("/nonexistent/tenants.db", Missing::Create).unwrap();
+    let away = authdb::at("/nonexistent/tenants.db", Missing::Create).unwrap();
     agent.stop().await;
     let (agent, _published) = start(AgentConfig::new(away, fixture.snapshot_path())).await;
     assert_eq!(agent.snapshot().topic_count(), count);

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use agent::{Agent, AgentConfig, Source};
-use authdb::{AuthDb, Missing};
+use authdb::Missing;
 
 const FILE: &str = "snapshot.json";
 /// Set: write a new directory there.
@@ -20,10 +20,10 @@ const WRITE_TO: &str = "AGENT_WRITE_DATA";
 
 async fn write_to(dir: &Path) {
     let scratch = tempfile::tempdir().unwrap();
-    let db = AuthDb::open(scratch.path().join("tenants.db").to_str().unwrap()).await.unwrap();
+    let db = authdb::open(scratch.path().join("tenants.db").to_str().unwrap()).await.unwrap();
     let agent = Agent::start(AgentConfig::new(db.clone(), dir.join(FILE)), |_| {}).await;
     // Into the changes, not into the snapshot.
-    old_tenants::fill(&db).await;
+    old_tenants::fill(&*db).await;
     agent.refresh().await.unwrap();
     assert_eq!(agent.status().source, Source::Database);
     agent.stop().await;
@@ -42,7 +42,7 @@ async fn a_snapshot_of_every_older_version_serves_while_the_database_is_away() {
             let entry = entry.unwrap();
             fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
         }
-        let away = AuthDb::at(dir.path().join("none.db").to_str().unwrap(), Missing::IsAnError).unwrap();
+        let away = authdb::at(dir.path().join("none.db").to_str().unwrap(), Missing::IsAnError).unwrap();
         let agent = Agent::start(AgentConfig::new(away, snapshot), |_| {}).await;
         assert_eq!(agent.status().source, Source::Disk, "{old:?}");
         old_tenants::check(&agent.snapshot(), &format!("{old:?}"));

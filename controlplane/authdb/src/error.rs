@@ -1,7 +1,5 @@
 //! What the tenants' database can answer instead of a result.
 
-use std::path::PathBuf;
-
 use model::Side;
 use model::ids::{AppId, TopicName, TopicVersion};
 
@@ -17,6 +15,9 @@ fn left(topics: &[String]) -> String {
         _ => format!("topics {}", topics.join(", ")),
     }
 }
+
+/// What the database, the operating system or a library said.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// The first group is the caller's to mend, the second one the operator's.
 #[derive(Debug, thiserror::Error)]
@@ -46,17 +47,17 @@ pub enum AuthDbError {
 
     #[error("cannot use {location:?} as a database, expected a path or sqlite:PATH")]
     BadLocation { location: String },
-    #[error("cannot open database file {path:?}")]
+    #[error("cannot open database {database}")]
     Open {
-        path: PathBuf,
+        database: String,
         #[source]
-        err: std::io::Error,
+        err: Cause,
     },
-    #[error("cannot bring the schema of {path:?} up to date (is it from a newer version?)")]
+    #[error("cannot bring the schema of {database} up to date (is it from a newer version?)")]
     Migrate {
-        path: PathBuf,
+        database: String,
         #[source]
-        err: sqlx::migrate::MigrateError,
+        err: Cause,
     },
     #[error("row in table {table} cannot be understood: {why}")]
     BadRow { table: &'static str, why: String },
@@ -69,29 +70,5 @@ pub enum AuthDbError {
     #[error("the database cannot be written: its file or file system is read-only")]
     ReadOnly,
     #[error("database does not answer")]
-    Database(#[source] sqlx::Error),
-}
-
-impl From<sqlx::Error> for AuthDbError {
-    fn from(err: sqlx::Error) -> Self {
-        // Extended codes, whose low byte is the primary one: https://www.sqlite.org/rescode.html
-        const IOERR_WRITE: u32 = 778;
-        const IOERR_FSYNC: u32 = 1034;
-        const IOERR_SHMSIZE: u32 = 4874;
-        let code = err.as_database_error().and_then(|e| e.code()).and_then(|code| code.parse::<u32>().ok());
-        match code {
-            // BUSY, LOCKED
-            Some(code) if matches!(code & 0xff, 5 | 6) => AuthDbError::Busy,
-            // FULL; and what a file system says that finds out late, or has no room for the index of the WAL.
-            Some(IOERR_WRITE | IOERR_FSYNC | IOERR_SHMSIZE) => AuthDbError::DiskFull,
-            Some(code) if code & 0xff == 13 => AuthDbError::DiskFull,
-            Some(code) if code & 0xff == 8 => AuthDbError::ReadOnly,
-            _ => AuthDbError::Database(err),
-        }
-    }
-}
-
-/// Did the statement fail because the row is there already?
-pub(crate) fn is_unique_violation(err: &sqlx::Error) -> bool {
-    err.as_database_error().is_some_and(|e| e.is_unique_violation())
+    Database(#[source] Cause),
 }

@@ -13,11 +13,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::ids::{Generation, HistoryId};
-use sqlx::{Row, SqliteConnection};
 
 use crate::limits::HISTORIES_REMEMBERED;
-use crate::rows::{bad, unsigned};
-use crate::{AuthDb, AuthDbError, random};
 
 /// What this process knows of the database's past.
 #[derive(Default)]
@@ -67,43 +64,11 @@ impl Seen {
     pub(crate) fn note(&self, generation: Generation) {
         self.lock().note(generation);
     }
-}
 
-impl AuthDb {
-    /// What an earlier process has seen of this database: its snapshot on disk.
-    pub fn has_seen(&self, generation: Generation) {
+    /// What an earlier process says.
+    pub(crate) fn note_earlier(&self, generation: Generation) {
         if generation.history != HistoryId::default() {
-            self.inner.seen.note(generation);
+            self.note(generation);
         }
     }
-}
-
-pub(crate) async fn read(conn: &mut SqliteConnection) -> Result<Generation, AuthDbError> {
-    const TABLE: &str = "generation";
-    let row = sqlx::query("SELECT history, value FROM generation").fetch_one(conn).await?;
-    let history: Vec<u8> = row.try_get("history")?;
-    let history = history.try_into().map_err(|_| bad(TABLE, "history is not 8 bytes long"))?;
-    Ok(Generation {
-        history: HistoryId::new(u64::from_be_bytes(history)),
-        number: unsigned(TABLE, row.try_get("value")?)?,
-    })
-}
-
-/// To the next generation, under the write lock; of a new history, if the database was restored.
-pub(crate) async fn advance(conn: &mut SqliteConnection, seen: &Seen) -> Result<Generation, AuthDbError> {
-    let found = read(conn).await?;
-    let number = found.number + 1;
-    if seen.is_fine(found) {
-        sqlx::query("UPDATE generation SET value = ?").bind(number as i64).execute(conn).await?;
-        return Ok(Generation { number, ..found });
-    }
-    let history: [u8; 8] = random()?;
-    let next = Generation { history: HistoryId::new(u64::from_be_bytes(history)), number };
-    tracing::warn!(%found, %next, "database is older than it was seen (restored?), it goes on in a new history");
-    sqlx::query("UPDATE generation SET history = ?, value = ?")
-        .bind(history.as_slice())
-        .bind(number as i64)
-        .execute(conn)
-        .await?;
-    Ok(next)
 }

@@ -1,312 +1,284 @@
-//! The tenants' database: who exists, with which secrets, topics and grants. Every query text of the project is here.
+//! The tenants' database: who exists, with which secrets, topics and grants, and who changed what.
 //!
-//! SQLite in one file, through sqlx. Several processes of one machine may have it open: the journal is a WAL, so
-//! readers never wait, and writers wait for each other at most [`limits::BUSY_TIMEOUT`].
+//! [`AuthDb`] is what agents, managers and tools ask, an operation each. [`SqliteAuthDb`] keeps it in one file, for the
+//! processes of one machine; everything that is only of SQLite (paths, the SQL, its codes) is in [`sqlite`]. Another
+//! database is another folder beside it, a line in [`at`], and the tests in `tests/conformance/`, which all of them pass.
 //!
-//! Every mutation bumps the generation's number in its own transaction, and only if it changed something; agents poll it
-//! and load what changed when it moved. Numbers mean nothing across a restored backup, so a database that is found older
-//! than it was seen, or in a file that took another one's place, begins a new history: [`history`].
-//!
-//! A file per kind of row: [`apps`] (with secrets), [`topics`], [`grants`], [`admin`]; [`load`] reads them all,
-//! [`changes`] what changed since a generation.
-//!
-//! A connection on which a change did not come to its end is closed, whatever went wrong: after a full disk SQLite's
-//! state and the pool's idea of it differ, and the next user of the connection would be refused for ever.
+//! ```text
+//! agent ──generation, load_changes, load──► AuthDb ◄──acting(somebody), changes, lists── manager
+//! ```
+//! What is the same in every database is here: what goes in and comes out ([`apps`], [`topics`], [`admin`], [`audit`]), and
+//! what a process remembers to tell a restored backup ([`history`]).
 
 mod admin;
 mod apps;
 mod audit;
-mod changes;
 mod error;
-mod grants;
 mod history;
-mod import;
 pub mod limits;
-mod load;
-mod rows;
+mod sqlite;
 mod topics;
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use audit::Entry;
-use model::ids::{AppId, Generation};
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqlSafeStr};
-use sqlx::{Sqlite, SqliteConnection};
-use tokio::sync::Mutex;
+use model::Side;
+use model::doc::{ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
+use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
+use model::secrets::{PlainSecret, SecretHash};
+use serde_json::Value;
 
 pub use admin::Admin;
 pub use apps::{AppInfo, AppUpdate, CreatedApp, NewApp, Retired, Rotation, SecretInfo};
 pub use audit::{Actor, AuditFilter, AuditRow, Outcome};
 pub use error::AuthDbError;
+pub use sqlite::SqliteAuthDb;
 pub use topics::{NewTopic, TopicRow, TopicState, TopicUpdate};
 
-/// By number; a file that is released never changes. Not by sqlx's macro: that compiles SQLite a second time, for itself.
-const MIGRATIONS: &[(i64, &str, &str)] = &[
-    (1, "tenants", include_str!("../migrations/0001_tenants.sql")),
-    (2, "in_force", include_str!("../migrations/0002_in_force.sql")),
-];
+/// What a call of [`AuthDb`] returns: boxed, so that the trait can be an object.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, AuthDbError>> + Send + 'a>>;
 
-fn migrator() -> Migrator {
-    let migration = |(version, description, sql): &(i64, &'static str, &'static str)| {
-        Migration::new(*version, Cow::Borrowed(*description), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect())
-}
-
-/// A handle to the database. Clones share its connections.
-///
-/// The handle outlives the file's troubles: if the file cannot be opened now, each call tries again, and if it was
-/// replaced (restored from a backup), the next call opens the new one.
-#[derive(Clone)]
-pub struct AuthDb {
-    inner: Arc<Inner>,
-    actor: Arc<Actor>,
-}
-
-struct Inner {
-    path: PathBuf,
-    /// What to do if there is no file at the first opening. Later a missing file is always an error: an empty
-    /// database in its place would look as if every tenant had been deleted.
-    missing: Missing,
-    state: Mutex<State>,
-    seen: history::Seen,
-}
-
-#[derive(Default)]
-struct State {
-    open: Option<Open>,
-    /// The file that was open last, also after a close.
-    last_file: Option<FileId>,
-}
-
-/// Device, inode and birth: numbers of inodes are given again, soon.
-type FileId = (u64, u64, Option<SystemTime>);
-
-/// What to do about a file that is not there.
+/// What to do about a database that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     Create,
     IsAnError,
 }
 
-struct Open {
-    pool: SqlitePool,
-    file: FileId,
+/// The database at a path or `sqlite:PATH`, opened when it is first asked for something. Fails only if `location` is no
+/// location.
+pub fn at(location: &str, missing: Missing) -> Result<Arc<dyn AuthDb>, AuthDbError> {
+    Ok(Arc::new(SqliteAuthDb::at(location, missing)?))
 }
 
-impl AuthDb {
-    /// Opens the file, makes it (private to this user) if there is none, and brings its schema up to date.
-    /// `location` is a path or `sqlite:PATH`.
-    pub async fn open(location: &str) -> Result<AuthDb, AuthDbError> {
-        let db = Self::at(location, Missing::Create)?;
-        db.pool().await?;
-        Ok(db)
-    }
+/// As [`at`], made if there is none, and open.
+pub async fn open(location: &str) -> Result<Arc<dyn AuthDb>, AuthDbError> {
+    Ok(Arc::new(SqliteAuthDb::open(location).await?))
+}
 
-    /// A handle that opens the file when it is first asked for something. Fails only if `location` is no location.
-    pub fn at(location: &str, missing: Missing) -> Result<AuthDb, AuthDbError> {
-        let path = parse_location(location)?;
-        Ok(AuthDb {
-            actor: Arc::default(),
-            inner: Arc::new(Inner { path, missing, state: Mutex::default(), seen: history::Seen::default() }),
+/// The tenants, an operation each.
+///
+/// **A change** is one transaction: its rows, its generation, the apps that it touched and its row in the audit log,
+/// together or not at all. Changes are serial, whichever processes make them: each decides on what all before it left.
+/// One that changes what a snapshot shows takes the next generation, never more than one; the others say below that they
+/// are unseen. Where an answer says that there was nothing to do, and after an error, nothing was changed and the
+/// generation stands. A call that is dropped on its way was done as a whole or not at all, and holds nobody up.
+///
+/// **A read** sees every change that was answered before it began, through whichever handle, and nothing of one that is
+/// under way. Each is of one moment. [`AuthDb::load`] says more.
+///
+/// **Repeating** is harmless unless a call says otherwise: what is there already is an error or an answer of its own
+/// kind, and what is gone is `false` or `None`.
+///
+/// **Errors** that the caller can mend are named below; any call may fail with one of the second group of
+/// [`AuthDbError`], too: busy, full, away, damaged. A handle outlives them: the next call tries again.
+///
+/// Calls are made in a tokio runtime.
+pub trait AuthDb: Send + Sync {
+    /// This database for somebody: what is changed through the handle is written down as theirs. Without it, it is the
+    /// process itself ([`Actor::default`]).
+    fn acting(&self, actor: Actor) -> Arc<dyn AuthDb>;
+
+    /// What an earlier process has seen of this database: its snapshot on disk. A database found older than that was
+    /// restored from a backup, and goes on in a new history.
+    fn has_seen(&self, generation: Generation);
+
+    /// Ends its connections after the statements in flight, for all handles of this one. A later call opens new ones.
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// What moves with every change. Cheap enough to ask five times a second.
+    ///
+    /// Never goes back within a history. Found older than it was seen (restored), it begins a new history, which is a
+    /// change of no rows: two generations are equal only if everything that a snapshot shows is.
+    fn generation(&self) -> Answer<'_, Generation>;
+
+    /// Everything that a snapshot shows, at one generation: all changes up to it, no other.
+    ///
+    /// Isolation: all of it is read in one read-only transaction under snapshot isolation (what PostgreSQL and InnoDB
+    /// call repeatable read; SQLite's read transactions have it). Read committed is too little: each of the statements
+    /// would see another moment, and a generation that is in force with rows of the one before would say that a
+    /// revocation is done which is not. Serializable adds nothing for who only reads, as changes are serial among
+    /// themselves. It waits for no change, and no change waits for it.
+    fn load(&self) -> Answer<'_, SnapshotDoc>;
+
+    /// What is needed to get from `since` to the generation of now: the apps that changes touched, whole. `None`: too
+    /// much, or nobody knows any more (another history, too long ago); then [`AuthDb::load`] has all.
+    ///
+    /// Isolation: as [`AuthDb::load`]. Applied to the snapshot of `since` it makes the one that `load` would make.
+    fn load_changes(&self, since: Generation) -> Answer<'_, Option<ChangesDoc>>;
+
+    /// Adds what the document has, with its hashes and numbers, as one change; the generation of it. The document's own
+    /// is not taken over. What it names must not be there yet: otherwise it is an error, and nothing is added.
+    fn import<'a>(&'a self, doc: &'a SnapshotDoc) -> Answer<'a, Generation>;
+
+    /// [`AuthDbError::AppExists`]; [`AuthDbError::AppReserved`] unless [`NewApp::reuse`]; [`AuthDbError::TooMany`]. A
+    /// number is never given to a second app.
+    fn create_app(&self, new: NewApp) -> Answer<'_, CreatedApp>;
+
+    /// A page: by id, those behind one, whether or not it is there any more, and at most so many. Of pages one after the
+    /// other no row comes twice, and none that stays is missed; so for all lists.
+    fn list_apps<'a>(&'a self, after: Option<&'a AppId>, rows_max: usize) -> Answer<'a, Vec<AppInfo>>;
+
+    /// [`AuthDbError::NoSuchApp`].
+    fn get_app<'a>(&'a self, id: &'a AppId) -> Answer<'a, AppInfo>;
+
+    /// The app as it is now. Topics stay where they are: the cluster is the one for topics to come.
+    /// [`AuthDbError::NoSuchApp`]. Takes a generation even if nothing is different.
+    fn update_app<'a>(&'a self, id: &'a AppId, update: AppUpdate) -> Answer<'a, AppInfo>;
+
+    /// With its secrets and all grants to it and on it, in one step. Not while it owns topics, which would be nobody's
+    /// ([`AuthDbError::AppHasTopics`]), unless `cascade` takes their registration along. Its id stays reserved: an app of
+    /// the same name would own what this one leaves in Kafka. `None`: there was no such app; otherwise the topics that
+    /// went along.
+    fn delete_app<'a>(&'a self, id: &'a AppId, cascade: bool) -> Answer<'a, Option<Vec<TopicRow>>>;
+
+    /// What a deleted app of this id left behind; `None`: there never was one, or its id was given out again.
+    fn retired_app<'a>(&'a self, id: &'a AppId) -> Answer<'a, Option<Retired>>;
+
+    /// Makes a new secret, the chosen one or a random one; which others live on is said by `how`.
+    /// [`AuthDbError::NoSuchApp`], [`AuthDbError::TwoSecretsLive`]. Not to be repeated blindly: each time is a rotation.
+    fn rotate_secret<'a>(
+        &'a self,
+        id: &'a AppId,
+        side: Side,
+        chosen: Option<PlainSecret>,
+        how: Rotation,
+    ) -> Answer<'a, PlainSecret>;
+
+    /// Replaces all secrets of an app, for whoever lost them and may write the database. [`AuthDbError::NoSuchApp`].
+    fn reset_secrets<'a>(
+        &'a self,
+        id: &'a AppId,
+        publish: &'a PlainSecret,
+        subscribe: &'a PlainSecret,
+    ) -> Answer<'a, ()>;
+
+    /// Ends a rotation: only the current secret works from now on. `false`: no previous one was live.
+    /// [`AuthDbError::NoSuchApp`].
+    fn revoke_previous<'a>(&'a self, id: &'a AppId, side: Side) -> Answer<'a, bool>;
+
+    /// Writes down that a topic is to be made: `creating`. Unseen. One that is creating already takes the new values and
+    /// goes on, under another number. [`AuthDbError::TopicExists`]; [`AuthDbError::TopicBusy`] while it is deleting;
+    /// [`AuthDbError::NoSuchApp`]; [`AuthDbError::TooMany`].
+    fn begin_topic(&self, new: NewTopic) -> Answer<'_, TopicRow>;
+
+    /// Kafka has said that no topic of this name is there, and is about to be told to make it. Unseen.
+    fn topic_is_free<'a>(&'a self, topic: &'a TopicDoc) -> Answer<'a, ()>;
+
+    /// Kafka has it: clients may come. `false`: the row is not creating any more. The numbers are Kafka's.
+    fn activate_topic<'a>(
+        &'a self,
+        topic: &'a TopicDoc,
+        partitions: Option<u32>,
+        replicas: Option<u32>,
+    ) -> Answer<'a, bool>;
+
+    /// Takes back [`AuthDb::begin_topic`]: nothing was made. Unseen; nothing happens to one that is not creating.
+    fn abandon_topic<'a>(&'a self, topic: &'a TopicDoc) -> Answer<'a, ()>;
+
+    /// A topic that Kafka has, begun and activated at once: for a demo, an import and tests. Two changes, of which the
+    /// first is unseen and can be repeated.
+    fn create_topic(&self, new: NewTopic) -> Answer<'_, TopicDoc> {
+        Box::pin(async move {
+            let (partitions, replicas) = (new.partitions, new.replicas);
+            let row = self.begin_topic(new).await?;
+            self.activate_topic(&row.doc, partitions, replicas).await?;
+            Ok(row.doc)
         })
     }
 
-    /// This database for somebody: what is changed through the handle is written down as theirs.
-    pub fn acting(&self, actor: Actor) -> AuthDb {
-        AuthDb { inner: Arc::clone(&self.inner), actor: Arc::new(actor) }
+    /// Topic versions of a cluster whose names could be taken for this one's where `.` and `_` are the same: the caller
+    /// compares the names that Kafka has.
+    fn similar_topics<'a>(
+        &'a self,
+        cluster: &'a ClusterName,
+        owner: &'a AppId,
+        name: &'a TopicName,
+        ver: &'a TopicVersion,
+    ) -> Answer<'a, Vec<TopicRow>>;
+
+    /// What a process that died, or a Kafka that was away, left creating or deleting.
+    fn unfinished_topics(&self) -> Answer<'_, Vec<TopicRow>>;
+
+    /// A page, by owner, name and version (v2 before v10); of one owner, if one is given.
+    fn list_topics<'a>(
+        &'a self,
+        owner: Option<&'a AppId>,
+        after: Option<(&'a AppId, &'a TopicName, &'a TopicVersion)>,
+        rows_max: usize,
+    ) -> Answer<'a, Vec<TopicRow>>;
+
+    /// [`AuthDbError::NoSuchApp`], [`AuthDbError::NoSuchTopic`], [`AuthDbError::NoSuchVersion`].
+    fn get_topic<'a>(&'a self, owner: &'a AppId, name: &'a TopicName, ver: &'a TopicVersion) -> Answer<'a, TopicRow>;
+
+    /// The row as it is now. Errors of [`AuthDb::get_topic`]; [`AuthDbError::TopicBusy`] while it is creating or
+    /// deleting. Takes no generation if nothing is different.
+    fn update_topic<'a>(
+        &'a self,
+        owner: &'a AppId,
+        name: &'a TopicName,
+        ver: &'a TopicVersion,
+        update: TopicUpdate,
+    ) -> Answer<'a, TopicRow>;
+
+    /// From now on no client finds it; Kafka has still to be told.
+    fn begin_delete_topic<'a>(&'a self, topic: &'a TopicDoc) -> Answer<'a, ()>;
+
+    /// With the grants on this version; with those on every version too when it was the last one, so that a later
+    /// topic of the same name starts without readers. `data_is_gone`: Kafka has it no more; otherwise it is noted as
+    /// left behind. `false`: there was no such version.
+    fn delete_topic<'a>(
+        &'a self,
+        owner: &'a AppId,
+        name: &'a TopicName,
+        ver: &'a TopicVersion,
+        data_is_gone: bool,
+    ) -> Answer<'a, bool>;
+
+    /// `false`: it was granted already. A topic must exist to be granted: a typing mistake would never be noticed.
+    /// Errors of [`AuthDb::get_topic`]; [`AuthDbError::GrantToOwner`]; [`AuthDbError::TooMany`].
+    fn grant<'a>(&'a self, grant: &'a GrantDoc) -> Answer<'a, bool>;
+
+    /// Takes back exactly this grant: revoking one version does not touch a grant for every version. `false`: there
+    /// was none.
+    fn revoke<'a>(&'a self, grant: &'a GrantDoc) -> Answer<'a, bool>;
+
+    /// A page, subscribe grants first, then by grantee and what it may; of one app, if one is given.
+    fn list_grants<'a>(
+        &'a self,
+        app: Option<&'a AppId>,
+        after: Option<&'a GrantDoc>,
+        rows_max: usize,
+    ) -> Answer<'a, Vec<GrantDoc>>;
+
+    fn admin(&self) -> Answer<'_, Option<Admin>>;
+
+    /// Makes the account unless there is one; its key (the chosen one or a random one), to be shown once. `None`: the
+    /// account exists, made earlier or by another process this very moment.
+    fn create_admin<'a>(&'a self, appid: &'a AppId, chosen: Option<PlainSecret>) -> Answer<'a, Option<PlainSecret>>;
+
+    /// Replaces the account, for an operator who lost the key and may write the database.
+    fn reset_admin<'a>(&'a self, appid: &'a AppId, key: &'a PlainSecret) -> Answer<'a, ()>;
+
+    /// Is this the admin? Constant time in the key.
+    fn is_admin<'a>(&'a self, appid: &'a str, key: &'a [u8]) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let presented = SecretHash::of(key);
+            let admin = self.admin().await?;
+            Ok(admin.is_some_and(|admin| admin.key.matches(&presented) && admin.appid == appid))
+        })
     }
 
-    pub fn path(&self) -> &Path {
-        &self.inner.path
-    }
+    /// Rows of the audit log, the newest first, at most `rows_max`.
+    fn audit<'a>(&'a self, filter: &'a AuditFilter, rows_max: usize) -> Answer<'a, Vec<AuditRow>>;
 
-    /// Ends its connections after the statements in flight. A later call opens new ones.
-    pub async fn close(&self) {
-        if let Some(open) = self.inner.state.lock().await.open.take() {
-            open.pool.close().await;
-        }
-    }
+    /// Writes down what this handle's actor did elsewhere: to nodes. Unseen; a row each time.
+    fn record<'a>(&'a self, operation: &'static str, subject: &'a str, before: Value, after: Value) -> Answer<'a, ()>;
 
-    /// The open database, opened if it was not or is another file now. Costs one `stat` when all is well.
-    async fn pool(&self) -> Result<SqlitePool, AuthDbError> {
-        let Inner { path, missing, state, seen } = &*self.inner;
-        let mut state = state.lock().await;
-        if let Some(open) = &state.open {
-            let file = file_id(path)?;
-            if file == open.file {
-                return Ok(open.pool.clone());
-            }
-            tracing::warn!(path = %path.display(), "database file was replaced, opening the new one");
-            let old = state.open.take().expect("it is open").pool;
-            tokio::spawn(async move { old.close().await });
-        }
-        let open = open(path, *missing).await?;
-        let pool = open.pool.clone();
-        if state.last_file.replace(open.file).is_some_and(|last| last != open.file) {
-            seen.file_was_replaced();
-        }
-        state.open = Some(open);
-        Ok(pool)
-    }
-
-    /// What moves with every change. One row of one page: cheap enough to ask five times a second.
-    pub async fn generation(&self) -> Result<Generation, AuthDbError> {
-        let mut conn = self.pool().await?.acquire().await?;
-        let found = history::read(&mut conn).await?;
-        drop(conn);
-        if self.inner.seen.is_fine(found) {
-            return Ok(found);
-        }
-        // Restored: a change of no rows, which begins the history anew.
-        self.change().await?.commit().await
-    }
-
-    /// Begins a change. Takes the write lock at once: a transaction that reads first and writes later could not wait
-    /// for it (SQLite answers busy to spare it a stale read).
-    async fn change(&self) -> Result<Change, AuthDbError> {
-        let conn = self.pool().await?.acquire().await?;
-        let mut change =
-            Change { db: self.clone(), conn, touched: BTreeSet::new(), entries: Vec::new(), is_ended: false };
-        sqlx::query("BEGIN IMMEDIATE").execute(change.conn()).await?;
-        Ok(change)
-    }
-}
-
-impl std::fmt::Debug for AuthDb {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AuthDb").field("path", &self.inner.path).finish_non_exhaustive()
-    }
-}
-
-/// A change under way. Dropped without `commit`, it never happened.
-struct Change {
-    db: AuthDb,
-    conn: PoolConnection<Sqlite>,
-    /// Apps whose part of a snapshot is another one now.
-    touched: BTreeSet<String>,
-    /// What of it is written down.
-    entries: Vec<Entry>,
-    is_ended: bool,
-}
-
-impl Change {
-    /// This app's secrets, topics or grants change, or it comes or goes.
-    fn touch(&mut self, app: &AppId) {
-        self.touched.insert(app.as_str().to_owned());
-    }
-
-    /// Writes down with the change what it did.
-    fn record(&mut self, entry: Entry) {
-        self.entries.push(entry);
-    }
-
-    fn conn(&mut self) -> &mut SqliteConnection {
-        &mut self.conn
-    }
-
-    /// Everything or nothing, as the next generation.
-    async fn commit(mut self) -> Result<Generation, AuthDbError> {
-        let seen = &self.db.inner.seen;
-        let generation = history::advance(&mut self.conn, seen).await?;
-        changes::log(&mut self.conn, generation, &self.touched).await?;
-        audit::write(&mut self.conn, &self.db.actor, &self.entries, Some(generation)).await?;
-        self.end().await?;
-        self.db.inner.seen.note(generation);
-        Ok(generation)
-    }
-
-    /// As [`Change::commit`], of rows that no snapshot shows: nobody needs to load anything.
-    async fn commit_unseen(mut self) -> Result<(), AuthDbError> {
-        audit::write(&mut self.conn, &self.db.actor, &self.entries, None).await?;
-        self.end().await
-    }
-
-    async fn end(&mut self) -> Result<(), AuthDbError> {
-        sqlx::query("COMMIT").execute(&mut *self.conn).await?;
-        self.is_ended = true;
-        Ok(())
-    }
-}
-
-impl Drop for Change {
-    fn drop(&mut self) {
-        if !self.is_ended {
-            // Closing rolls back, and takes along whatever state a failed statement left.
-            self.conn.close_on_drop();
-        }
-    }
-}
-
-fn parse_location(location: &str) -> Result<PathBuf, AuthDbError> {
-    let path = location.strip_prefix("sqlite://").or_else(|| location.strip_prefix("sqlite:")).unwrap_or(location);
-    if path.is_empty() || path.contains("://") || path.starts_with(":memory:") {
-        return Err(AuthDbError::BadLocation { location: location.to_owned() });
-    }
-    Ok(PathBuf::from(path))
-}
-
-async fn open(path: &Path, missing: Missing) -> Result<Open, AuthDbError> {
-    let owned = path.to_owned();
-    let prepared = tokio::task::spawn_blocking(move || prepare_file(&owned, missing)).await;
-    let guard = prepared.expect("prepare_file does not panic")?;
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(limits::BUSY_TIMEOUT)
-        .journal_mode(SqliteJournalMode::Wal)
-        // A secret that was shown must not be gone after a power cut.
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        // A million rows take longer than what sqlx warns of.
-        .disable_statement_logging();
-    let pool = SqlitePoolOptions::new()
-        .max_connections(limits::CONNECTIONS_MAX)
-        .acquire_timeout(limits::ACQUIRE_TIMEOUT)
-        .connect_with(options)
-        .await?;
-    migrator().run(&pool).await.map_err(|err| AuthDbError::Migrate { path: path.to_owned(), err })?;
-    drop(guard);
-    Ok(Open { pool, file: file_id(path)? })
-}
-
-fn file_id(path: &Path) -> Result<FileId, AuthDbError> {
-    let metadata = std::fs::metadata(path).map_err(|err| AuthDbError::Open { path: path.to_owned(), err })?;
-    Ok((metadata.dev(), metadata.ino(), metadata.created().ok()))
-}
-
-/// Makes sure that the file exists and is private (SQLite gives its journal the same mode), and holds a lock while
-/// this process opens it: switching to WAL and migrating are not safe to do twice at the same time.
-fn prepare_file(path: &Path, missing: Missing) -> Result<File, AuthDbError> {
-    if missing == Missing::IsAnError {
-        file_id(path)?;
-    }
-    let open = |path: &Path| {
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
-        file.map_err(|err| AuthDbError::Open { path: path.to_owned(), err })
-    };
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock = open(Path::new(&lock_path))?;
-    let give_up = Instant::now() + limits::OPEN_LOCK_TIMEOUT;
-    loop {
-        match lock.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) if Instant::now() < give_up => std::thread::sleep(limits::OPEN_LOCK_STEP),
-            Err(TryLockError::WouldBlock) => return Err(AuthDbError::Busy),
-            Err(TryLockError::Error(err)) => return Err(AuthDbError::Open { path: lock_path.into(), err }),
-        }
-    }
-    open(path)?;
-    Ok(lock)
+    /// Writes down that this handle's actor was refused something. Unseen; a row each time.
+    fn record_denial<'a>(&'a self, operation: &'a str, subject: &'a str) -> Answer<'a, ()>;
 }
 
 fn now_ms() -> i64 {
@@ -317,40 +289,4 @@ fn random<const N: usize>() -> Result<[u8; N], AuthDbError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(AuthDbError::Random)?;
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_location_is_a_path_with_or_without_scheme() {
-        let rows = [
-            ("tenants.db", Some("tenants.db")),
-            ("/var/lib/gafka/tenants.db", Some("/var/lib/gafka/tenants.db")),
-            ("sqlite:tenants.db", Some("tenants.db")),
-            ("sqlite:///var/lib/tenants.db", Some("/var/lib/tenants.db")),
-            ("mysql://host/db", None),
-            ("sqlite::memory:", None),
-            ("", None),
-        ];
-        for (location, expected) in rows {
-            assert_eq!(parse_location(location).ok().as_deref(), expected.map(Path::new), "{location}");
-        }
-    }
-
-    #[test]
-    fn a_released_migration_never_changes_for_databases_remember_its_checksum() {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let found: Vec<(i64, String)> =
-            migrator().iter().map(|migration| (migration.version, hex(&migration.checksum))).collect();
-        assert_eq!(
-            found,
-            [
-                (1, "563affe6986cd6c2545ef54f3d56aa4c0ce64f83efe27e2f29218bda46d8f061fdc580fde9720e4eecfc17d1781e73f3"),
-                (2, "5d7fa4c7e3376b2bd0cb5b7ab3e32386e97de923aafc1cdcbaa4074f09841c29eb138e90b7529e56ec7175c56c022166")
-            ]
-            .map(|(version, checksum)| (version, checksum.to_owned()))
-        );
-    }
 }

@@ -1,20 +1,5 @@
-//! Limits of the tenants' database. How many rows there may be is the snapshot's business: `model::limits`.
-
-use std::time::Duration;
-
-/// How long a statement waits for another process that is writing. Writers hold the lock for milliseconds.
-pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Connections of one process: each is a thread. Writers queue anyway, so this is about readers.
-pub const CONNECTIONS_MAX: u32 = 4;
-
-/// How long a caller waits for one of them.
-pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-const _: () = assert!(ACQUIRE_TIMEOUT.as_millis() > BUSY_TIMEOUT.as_millis());
-
-/// How long opening waits for another process that is opening (and migrating) the same file, looking every step.
-pub const OPEN_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-pub const OPEN_LOCK_STEP: Duration = Duration::from_millis(20);
+//! Limits of the tenants' database, whichever it is. How many rows there may be is the snapshot's business:
+//! `model::limits`.
 
 /// Histories of which a process remembers how far they went. A new one begins with a restored backup.
 pub const HISTORIES_REMEMBERED: usize = 16;
@@ -32,6 +17,3 @@ pub const AUDIT_SWEEP_ROWS: i64 = 1_000;
 
 /// Things of one kind that a row names as gone along.
 pub const AUDIT_CASCADES_MAX: i64 = 1_000;
-
-/// Rows of a large table that are in memory as rows at the same time.
-pub const LOAD_ROWS: i64 = 10_000;

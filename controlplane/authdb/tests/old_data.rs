@@ -8,7 +8,7 @@ mod old_tenants;
 use std::fs;
 use std::path::Path;
 
-use authdb::{AuthDb, Missing};
+use authdb::Missing;
 use model::Snapshot;
 use model::ids::AppId;
 
@@ -17,8 +17,8 @@ const FILE: &str = "tenants.db";
 const WRITE_TO: &str = "AUTHDB_WRITE_DATA";
 
 async fn write_to(dir: &Path) {
-    let db = AuthDb::open(dir.join(FILE).to_str().unwrap()).await.unwrap();
-    old_tenants::fill(&db).await;
+    let db = authdb::open(dir.join(FILE).to_str().unwrap()).await.unwrap();
+    old_tenants::fill(&*db).await;
     // The last connection moves the journal into the file.
     db.close().await;
 }
@@ -35,7 +35,7 @@ async fn a_database_of_every_older_version_opens_with_all_its_apps_topics_grants
         // The second opening reads what the first one made of it.
         for round in 0..2 {
             let at = format!("{old:?}, opening {round}");
-            let db = AuthDb::at(file.to_str().unwrap(), Missing::IsAnError).unwrap();
+            let db = authdb::at(file.to_str().unwrap(), Missing::IsAnError).unwrap();
             old_tenants::check(&Snapshot::build(db.load().await.unwrap()).unwrap(), &at);
             let (admin, key) = old_tenants::ADMIN;
             assert!(db.is_admin(admin, key.as_bytes()).await.unwrap(), "{at}");

@@ -4,7 +4,7 @@
 //! others a second later.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use authdb::{Actor, Admin, AuthDb};
@@ -49,7 +49,7 @@ impl AdminAccount {
     }
 
     /// Asks the database if it was not asked lately. While it is away the last answer holds.
-    pub(crate) async fn bring_up_to_date(&self, db: &AuthDb, now: Instant) {
+    pub(crate) async fn bring_up_to_date(&self, db: &dyn AuthDb, now: Instant) {
         if self.lock().1.is_some_and(|at| now.saturating_duration_since(at) < ADMIN_REMEMBERED) {
             return;
         }
@@ -60,7 +60,7 @@ impl AdminAccount {
 }
 
 pub(crate) async fn admin(State(state): State<Shared>, mut request: Request, next: Next) -> Response {
-    state.admin.bring_up_to_date(&state.db, Instant::now()).await;
+    state.admin.bring_up_to_date(&*state.db, Instant::now()).await;
     match check(&state, &request, Instant::now()) {
         Ok(()) => {
             let actor = Actor { subject: state.admin.appid().to_string(), request_id: request_id(&request) };
@@ -80,7 +80,7 @@ fn request_id(request: &Request) -> String {
 
 /// The database as whoever asked: what is changed through it is written down as theirs.
 #[derive(Clone)]
-pub(crate) struct Acting(pub(crate) AuthDb);
+pub(crate) struct Acting(pub(crate) Arc<dyn AuthDb>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Acting {
     type Rejection = ApiError;

@@ -84,7 +84,7 @@ impl Fleet {
     }
 
     /// Changes what is wished of a node, writes that down in `db`, and waits for the node.
-    pub(crate) async fn wish(&self, db: &AuthDb, id: &str, change: Change) -> Result<Response, ApiError> {
+    pub(crate) async fn wish(&self, db: &dyn AuthDb, id: &str, change: Change) -> Result<Response, ApiError> {
         let node = self.node(id).await?;
         let Some(obeyed) = node.obeys.clone() else {
             let message = format!("{} {id} is of version {}, which obeys no wishes", node.kind, node.version);

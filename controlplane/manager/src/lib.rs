@@ -46,7 +46,7 @@ use error::ApiError;
 
 /// What the manager works with. Made by the binary; shared by all requests.
 pub struct ManagerState {
-    pub db: AuthDb,
+    pub db: Arc<dyn AuthDb>,
     /// Who may call, as the database said last.
     pub admin: AdminAccount,
     /// The clusters of the gateway's configuration.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::{Manager, info};
-use registry::{AppliedGeneration, NodeInfo, NodeKind, NodeState, NodeWish, RefusedWish, Registration, Registry};
+use registry::{AppliedGeneration, NodeInfo, NodeKind, NodeState, RefusedWish, Registration, Registry};
 use serde_json::{Value, json};
 
 /// A node that obeys, after a while, whatever does not name `limit`.

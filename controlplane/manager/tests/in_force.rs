@@ -124,7 +124,8 @@ async fn what_was_left_half_done_is_gone_on_with_by_itself() {
     assert_eq!(state("lost/v1").await, json!("creating"));
     *manager.fake.loses_answers.lock().unwrap() = false;
     eventually("made", async || state("lost/v1").await == json!("active")).await;
-    assert!(manager.snapshot().topic("shop", "lost", "v1").is_some());
+    // The database has it a moment earlier.
+    eventually("in force", async || manager.snapshot().topic("shop", "lost", "v1").is_some()).await;
 }
 
 #[tokio::test]

@@ -322,7 +322,7 @@ async fn kafkas_refusals_reach_the_client_and_leave_no_topic_behind() {
 #[tokio::test]
 async fn without_its_database_the_manager_says_try_again() {
     let manager = with_shop().await;
-    std::fs::remove_file(manager.db.path()).unwrap();
+    manager.remove_database();
     let answer = manager.raw("GET /v1/apps", &[], "").await;
     assert_eq!((answer.status, text(&answer.json(), "code")), (503, "database_unavailable"));
     assert_eq!(answer.header("retry-after"), Some("1"));

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 
 /// What the manager is told about the gateway it runs beside.
 pub struct Surroundings<'a> {
-    pub db: &'a AuthDb,
+    pub db: &'a Arc<dyn AuthDb>,
     pub agent: &'a Agent,
     pub gateway: &'a Arc<Gateway>,
     pub credentials: &'a Credentials,
@@ -86,7 +86,7 @@ impl Manage {
             .collect::<Result<_>>()?;
         let metrics = Arc::clone(&gateway.metrics);
         Ok(manager::build(ManagerState {
-            db: db.clone(),
+            db: Arc::clone(db),
             admin: AdminAccount::new(Admin {
                 appid: AppId::new(&credentials.admin_appid)?,
                 key: SecretHash::of(credentials.admin_key.as_bytes()),

@@ -74,7 +74,7 @@ pub struct Ready {
 
 /// What a caller may do before the shards start: the demo app of quickstart.
 pub struct Seed<'a> {
-    pub db: &'a AuthDb,
+    pub db: &'a dyn AuthDb,
     pub manage: &'a Manage,
     pub credentials: &'a mut Credentials,
 }
@@ -136,8 +136,8 @@ async fn live(
         // Processes that start together on one directory make one admin, one demo app and one file.
         let _alone = credentials::lock(&config.data_dir).await;
         let path = Credentials::path(&config.data_dir);
-        let (mut credentials, before) = admin_credentials(&db, &path).await?;
-        seed(Seed { db: &db, manage: &manage, credentials: &mut credentials }).await?;
+        let (mut credentials, before) = admin_credentials(&*db, &path).await?;
+        seed(Seed { db: &*db, manage: &manage, credentials: &mut credentials }).await?;
         if !is_address_of_a_living_node(registry.as_deref(), &credentials.man).await {
             credentials.man = format!("http://{man_addr}");
         }
@@ -158,7 +158,7 @@ async fn live(
             applied: Some(applied_seen),
             socket_path: Some(agent::socket_path(&config.data_dir)),
             node: node_id.clone(),
-            ..AgentConfig::new(db.clone(), snapshot_path)
+            ..AgentConfig::new(Arc::clone(&db), snapshot_path)
         },
         feed.publisher(),
     )
@@ -329,7 +329,7 @@ async fn wait_for_a_cluster(gateway: &Gateway) {
 /// The admin's credentials, and the file as it was: from the file, or made up now, in the file before the DB. The
 /// database has the last word on who the admin is; whoever may write this directory may set it, so a file that was
 /// removed makes a new key, as its error advises.
-async fn admin_credentials(db: &AuthDb, path: &Path) -> Result<(Credentials, Option<Credentials>)> {
+async fn admin_credentials(db: &dyn AuthDb, path: &Path) -> Result<(Credentials, Option<Credentials>)> {
     let before = Credentials::load(path)?;
     let mut credentials = before.clone().unwrap_or_default();
     let is_new = credentials.admin_key.is_empty();

@@ -49,7 +49,7 @@ fn topic(owner: &str, name: &str, ver: &str) -> NewTopic {
 }
 
 /// Three apps, one of them disabled, a rotation under way, a topic of two versions, one disabled, and grants of each kind.
-pub async fn fill(db: &AuthDb) {
+pub async fn fill(db: &dyn AuthDb) {
     for (app, at, publish, subscribe) in [
         ("shop", "main", SHOP_PUBLISH_OLD, SHOP_SUBSCRIBE),
         ("audit", "payments", AUDIT_PUBLISH, AUDIT_SUBSCRIBE),

@@ -181,7 +181,7 @@ async fn handle(
         retention_bytes,
     };
     let row = db.begin_topic(new).await?;
-    let made = make(&db, admin.as_ref(), &row, params.adopt == Some(Flag(true))).await?;
+    let made = make(&*db, admin.as_ref(), &row, params.adopt == Some(Flag(true))).await?;
     let doc = &row.doc;
     if !db.activate_topic(doc, Some(made.partitions), Some(made.replicas)).await? {
         tracing::info!(topic = physical, "topic was made by two calls at once");
@@ -235,7 +235,7 @@ pub(crate) fn kafka_topic(doc: &TopicDoc, replicas: u32) -> kafka_admin::NewTopi
 }
 
 /// From `creating` to a topic in Kafka. What is refused for good is forgotten; what Kafka may have done is gone on with.
-async fn make(db: &AuthDb, admin: &dyn TopicAdmin, row: &TopicRow, adopt: bool) -> Result<Made, ApiError> {
+async fn make(db: &dyn AuthDb, admin: &dyn TopicAdmin, row: &TopicRow, adopt: bool) -> Result<Made, ApiError> {
     let topic = kafka_topic(&row.doc, row.doc.replicas.unwrap_or(1));
     if !row.was_free {
         match admin.check_topic(&topic).await {

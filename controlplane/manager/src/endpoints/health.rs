@@ -130,7 +130,7 @@ pub(crate) fn readyz() -> Endpoint {
 pub(crate) fn metrics() -> Endpoint {
     tie(METRICS, |State(state): State<Shared>, request: Request| async move {
         if !state.on_loopback {
-            state.admin.bring_up_to_date(&state.db, Instant::now()).await;
+            state.admin.bring_up_to_date(&*state.db, Instant::now()).await;
         }
         if !state.on_loopback
             && let Err(denied) = auth::check(&state, &request, Instant::now())

@@ -176,7 +176,7 @@ fn one(key: &str, value: &str) -> Change {
 }
 
 async fn wish(state: &Shared, db: &Acting, id: &str, change: Change) -> Result<Response, ApiError> {
-    state.fleet.wish(&db.0, id, change).await
+    state.fleet.wish(&*db.0, id, change).await
 }
 
 /// `:id` of a path. Looked for among those that are registered, so any text will do.

@@ -26,7 +26,7 @@ pub const KEY: &str = "admin-key";
 
 pub struct Manager {
     pub address: SocketAddr,
-    pub db: AuthDb,
+    pub db: Arc<dyn AuthDb>,
     pub fake: Arc<FakeKafka>,
     /// What the refresh hook loaded last: what shards would have.
     pub in_force: Arc<Mutex<SnapshotDoc>>,
@@ -35,7 +35,7 @@ pub struct Manager {
     /// Where nodes are registered.
     pub ensemble: MemoryEnsemble,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Manager {
@@ -43,9 +43,14 @@ impl Manager {
         Self::start_with(|_| {}).await
     }
 
+    /// Takes the database away.
+    pub fn remove_database(&self) {
+        std::fs::remove_file(self.dir.path().join("tenants.db")).unwrap();
+    }
+
     pub async fn start_with(change: impl FnOnce(&mut ManagerState)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let db = AuthDb::open(dir.path().join("tenants.db").to_str().unwrap()).await.unwrap();
+        let db = authdb::open(dir.path().join("tenants.db").to_str().unwrap()).await.unwrap();
         let fake = Arc::new(FakeKafka::default());
         let in_force = Arc::new(Mutex::new(SnapshotDoc::default()));
         let lacking: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -111,7 +116,7 @@ impl Manager {
                 () = chores => {}
             }
         });
-        Self { address, db, fake, in_force, lacking, ensemble, stop: Some(stop), _dir: dir }
+        Self { address, db, fake, in_force, lacking, ensemble, stop: Some(stop), dir }
     }
 
     pub fn client(&self) -> AdminClient {

@@ -1,4 +1,4 @@
-//! Grants: what an app may do beyond its own topics.
+//! Rows of `subscribe_grant` and `raw_grant`: what an app may do beyond its own topics.
 
 use model::doc::GrantDoc;
 use model::ids::{AppId, PhysicalTopic, TopicName, TopicVersion};
@@ -6,16 +6,16 @@ use model::limits::SNAPSHOT_GRANTS_MAX;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use crate::apps::app_num;
+use super::SqliteAuthDb;
+use super::apps::app_num;
+use super::rows::{name, optional_name};
+use super::topics::require;
 use crate::audit::Entry;
 use crate::limits::AUDIT_CASCADES_MAX;
-use crate::rows::{name, optional_name};
-use crate::topics::require;
-use crate::{AuthDb, AuthDbError, now_ms};
+use crate::{AuthDbError, now_ms};
 
-impl AuthDb {
-    /// `false`: it was granted already. A topic must exist to be granted: a typing mistake would never be noticed.
-    pub async fn grant(&self, grant: &GrantDoc) -> Result<bool, AuthDbError> {
+impl SqliteAuthDb {
+    pub(super) async fn grant(&self, grant: &GrantDoc) -> Result<bool, AuthDbError> {
         let mut change = self.change().await?;
         let app = app_num(change.conn(), grant.app()).await?;
         let count: i64 =
@@ -59,9 +59,7 @@ impl AuthDb {
         Ok(is_new)
     }
 
-    /// Takes back exactly this grant: revoking one version does not touch a grant for every version. `false`: there
-    /// was none.
-    pub async fn revoke(&self, grant: &GrantDoc) -> Result<bool, AuthDbError> {
+    pub(super) async fn revoke(&self, grant: &GrantDoc) -> Result<bool, AuthDbError> {
         let mut change = self.change().await?;
         let done = match grant {
             GrantDoc::Subscribe { app, owner, topic, ver } => {
@@ -97,9 +95,7 @@ impl AuthDb {
         Ok(was_there)
     }
 
-    /// Subscribe grants first, then by app and what was granted; those after one, and at most so many; of one app, if one
-    /// is given.
-    pub async fn list_grants(
+    pub(super) async fn list_grants(
         &self,
         app: Option<&AppId>,
         after: Option<&GrantDoc>,
@@ -121,7 +117,7 @@ fn json(grant: &GrantDoc) -> serde_json::Value {
 }
 
 /// What an app was granted and what others were granted of its topics; the first so many, for people.
-pub(crate) async fn touching(conn: &mut SqliteConnection, app_num: i64) -> Result<Vec<GrantDoc>, AuthDbError> {
+pub(super) async fn touching(conn: &mut SqliteConnection, app_num: i64) -> Result<Vec<GrantDoc>, AuthDbError> {
     let subscribe = sqlx::query(
         "SELECT app.id AS app, owner.id AS owner, topic, ver FROM subscribe_grant
          JOIN app ON app.num = app_num JOIN app AS owner ON owner.num = owner_num
@@ -143,7 +139,7 @@ pub(crate) async fn touching(conn: &mut SqliteConnection, app_num: i64) -> Resul
 }
 
 /// The grants that end with a topic version, as [`touching`].
-pub(crate) async fn ending_with(
+pub(super) async fn ending_with(
     conn: &mut SqliteConnection,
     owner_num: i64,
     name: &TopicName,
@@ -166,7 +162,7 @@ pub(crate) async fn ending_with(
 }
 
 /// Who may read topics of this owner, or one of them.
-pub(crate) async fn grantees(
+pub(super) async fn grantees(
     conn: &mut SqliteConnection,
     owner_num: i64,
     topic: Option<&TopicName>,
@@ -182,7 +178,7 @@ pub(crate) async fn grantees(
     rows.iter().map(|row| name(row, "app", "app")).collect()
 }
 
-pub(crate) async fn select(conn: &mut SqliteConnection, app: Option<&AppId>) -> Result<Vec<GrantDoc>, AuthDbError> {
+pub(super) async fn select(conn: &mut SqliteConnection, app: Option<&AppId>) -> Result<Vec<GrantDoc>, AuthDbError> {
     let subscribe = sqlx::query(
         "SELECT app.id AS app, owner.id AS owner, topic, ver FROM subscribe_grant
          JOIN app ON app.num = app_num JOIN app AS owner ON owner.num = owner_num

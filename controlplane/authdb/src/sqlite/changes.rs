@@ -1,4 +1,4 @@
-//! What changed since a generation: the apps that were touched, whole.
+//! Rows of `change_log`: the apps that each generation touched.
 //!
 //! A change says which apps it touched (its owner, and whoever was granted what it takes away); a reader reads those
 //! apps' rows as they are now, in one transaction with the generation. Cost: the size of these apps, however many others
@@ -10,20 +10,17 @@ use model::doc::{AppPart, ChangesDoc};
 use model::ids::{AppId, Generation};
 use sqlx::{Connection, Row, SqliteConnection};
 
+use super::rows::{bad, unsigned};
+use super::topics::topic_row;
+use super::{SqliteAuthDb, grants, history, load};
 use crate::limits::{CHANGED_APPS_MAX, CHANGES_KEPT};
-use crate::rows::{bad, unsigned};
-use crate::topics::topic_row;
-use crate::{AuthDb, AuthDbError, grants, history, load, now_ms};
+use crate::{AuthDbError, now_ms};
 
 /// In place of apps: too many to name. No app has this name.
-pub(crate) const EVERYBODY: &str = "*";
+pub(super) const EVERYBODY: &str = "*";
 
-impl AuthDb {
-    /// What is needed to get from `since` to the generation of now. `None`: too much, or nobody knows any more; then
-    /// [`AuthDb::load`] has all.
-    ///
-    /// Isolation: one read transaction, so what it answers is the state of one generation.
-    pub async fn load_changes(&self, since: Generation) -> Result<Option<ChangesDoc>, AuthDbError> {
+impl SqliteAuthDb {
+    pub(super) async fn load_changes(&self, since: Generation) -> Result<Option<ChangesDoc>, AuthDbError> {
         let mut conn = self.pool().await?.acquire().await?;
         let mut tx = conn.begin().await?;
         let now = history::read(&mut tx).await?;
@@ -85,7 +82,7 @@ async fn part(conn: &mut SqliteConnection, id: AppId) -> Result<AppPart, AuthDbE
 }
 
 /// Writes down what a generation touched, and forgets what nobody will ask about.
-pub(crate) async fn log(
+pub(super) async fn log(
     conn: &mut SqliteConnection,
     generation: Generation,
     touched: &BTreeSet<String>,

@@ -4,14 +4,13 @@ use model::Side;
 use model::doc::{GrantDoc, SnapshotDoc};
 use model::ids::{Generation, PhysicalTopic, TopicVersion};
 
-use crate::apps::insert_secret_at;
+use super::apps::insert_secret_at;
+use super::{SqliteAuthDb, changes};
 use crate::audit::Entry;
-use crate::{AuthDb, AuthDbError, changes, now_ms};
+use crate::{AuthDbError, now_ms};
 
-impl AuthDb {
-    /// Adds what the document has, with its hashes and numbers. What it names must not be there yet; its generation is
-    /// not taken over.
-    pub async fn import(&self, doc: &SnapshotDoc) -> Result<Generation, AuthDbError> {
+impl SqliteAuthDb {
+    pub(super) async fn import(&self, doc: &SnapshotDoc) -> Result<Generation, AuthDbError> {
         let mut change = self.change().await?;
         change.touched.insert(changes::EVERYBODY.to_owned());
         let now = now_ms();

@@ -9,15 +9,15 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::AuthDbError;
 
-pub(crate) fn bad(table: &'static str, why: impl std::fmt::Display) -> AuthDbError {
+pub(super) fn bad(table: &'static str, why: impl std::fmt::Display) -> AuthDbError {
     AuthDbError::BadRow { table, why: why.to_string() }
 }
 
-pub(crate) fn unsigned<T: TryFrom<i64>>(table: &'static str, value: i64) -> Result<T, AuthDbError> {
+pub(super) fn unsigned<T: TryFrom<i64>>(table: &'static str, value: i64) -> Result<T, AuthDbError> {
     T::try_from(value).map_err(|_| bad(table, format_args!("{value} is out of range")))
 }
 
-pub(crate) fn unsigned_column<T: TryFrom<i64>>(
+pub(super) fn unsigned_column<T: TryFrom<i64>>(
     row: &SqliteRow,
     table: &'static str,
     column: &'static str,
@@ -25,7 +25,7 @@ pub(crate) fn unsigned_column<T: TryFrom<i64>>(
     unsigned(table, row.try_get(column)?)
 }
 
-pub(crate) fn optional_unsigned(
+pub(super) fn optional_unsigned(
     row: &SqliteRow,
     table: &'static str,
     column: &'static str,
@@ -34,7 +34,7 @@ pub(crate) fn optional_unsigned(
 }
 
 /// A text column as one of the checked names.
-pub(crate) fn name<T: TryFrom<String>>(
+pub(super) fn name<T: TryFrom<String>>(
     row: &SqliteRow,
     table: &'static str,
     column: &'static str,
@@ -46,7 +46,7 @@ where
 }
 
 /// As [`name`], the empty text standing for "every one".
-pub(crate) fn optional_name<T: TryFrom<String>>(
+pub(super) fn optional_name<T: TryFrom<String>>(
     row: &SqliteRow,
     table: &'static str,
     column: &'static str,
@@ -58,7 +58,7 @@ where
     if text.is_empty() { Ok(None) } else { T::try_from(text).map(Some).map_err(|err| bad(table, err)) }
 }
 
-pub(crate) fn stored_secret(row: &SqliteRow) -> Result<StoredSecret, AuthDbError> {
+pub(super) fn stored_secret(row: &SqliteRow) -> Result<StoredSecret, AuthDbError> {
     let sha256: Vec<u8> = row.try_get("sha256")?;
     let sha256 = sha256.try_into().map_err(|_| bad("secret", "sha256 is not 32 bytes long"))?;
     let verifier = |stored, server| -> Result<ScramVerifier, AuthDbError> {
@@ -71,7 +71,7 @@ pub(crate) fn stored_secret(row: &SqliteRow) -> Result<StoredSecret, AuthDbError
     })
 }
 
-pub(crate) fn topic_options(row: &SqliteRow) -> Result<TopicOptions, AuthDbError> {
+pub(super) fn topic_options(row: &SqliteRow) -> Result<TopicOptions, AuthDbError> {
     let word = |column| row.try_get::<String, _>(column);
     let (partitioner, compression) = (word("partitioner")?, word("compression")?);
     Ok(TopicOptions {

@@ -1,4 +1,7 @@
 //! Everything at one generation, for the agent.
+//!
+//! One read transaction: SQLite shows it the database as it was at its first statement, whatever is committed meanwhile,
+//! and the journal being a WAL, nobody waits for it.
 
 use std::collections::HashMap;
 
@@ -9,15 +12,15 @@ use model::secrets::{SecretPair, StoredSecret};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use crate::apps::scram_params;
-use crate::limits::LOAD_ROWS;
-use crate::rows::{bad, name, optional_name, stored_secret, unsigned_column};
-use crate::topics::topic_row;
-use crate::{AuthDb, AuthDbError, history, now_ms};
+use super::apps::scram_params;
+use super::limits::LOAD_ROWS;
+use super::rows::{bad, name, optional_name, stored_secret, unsigned_column};
+use super::topics::topic_row;
+use super::{SqliteAuthDb, history};
+use crate::{AuthDbError, now_ms};
 
-impl AuthDb {
-    /// Reads in one transaction, so generation and rows belong together whatever others write meanwhile.
-    pub async fn load(&self) -> Result<SnapshotDoc, AuthDbError> {
+impl SqliteAuthDb {
+    pub(super) async fn load(&self) -> Result<SnapshotDoc, AuthDbError> {
         let mut tx = self.pool().await?.begin().await?;
         let generation = history::read(&mut tx).await?;
         let apps = load_apps(&mut tx).await?;
@@ -103,7 +106,7 @@ async fn load_apps(conn: &mut SqliteConnection) -> Result<Vec<AppDoc>, AuthDbErr
 }
 
 /// One app; `None`: it is gone.
-pub(crate) async fn app(conn: &mut SqliteConnection, id: &AppId) -> Result<Option<AppDoc>, AuthDbError> {
+pub(super) async fn app(conn: &mut SqliteConnection, id: &AppId) -> Result<Option<AppDoc>, AuthDbError> {
     let row = sqlx::query("SELECT * FROM app WHERE id = ?").bind(id.as_str()).fetch_optional(&mut *conn).await?;
     let Some(row) = row else { return Ok(None) };
     let secrets = sqlx::query("SELECT * FROM secret WHERE app_num = ?")

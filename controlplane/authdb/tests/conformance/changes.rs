@@ -5,6 +5,8 @@ use model::doc::GrantDoc;
 use model::ids::{AppId, ClusterName, PhysicalTopic, TopicName, TopicVersion};
 use model::{PlainSecret, Side, Snapshot, TopicOptions, authorize_raw, authorize_subscribe};
 
+use crate::{Database, Fixture, loaded, new_app, new_topic, subscribe};
+
 const APPS: [&str; 3] = ["a", "b", "c"];
 const TOPICS: [&str; 1] = ["x"];
 const VERSIONS: [&str; 2] = ["v1", "v2"];
@@ -62,7 +64,7 @@ fn names() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     })
 }
 
-async fn change(db: &AuthDb, rng: &mut Rng) -> Result<(), AuthDbError> {
+async fn change(db: &dyn AuthDb, rng: &mut Rng) -> Result<(), AuthDbError> {
     let (one, other) = (app(rng.of(&APPS)), app(rng.of(&APPS)));
     let (topic, ver) = (TopicName::new(rng.of(&TOPICS)).unwrap(), TopicVersion::new(rng.of(&VERSIONS)).unwrap());
     let main = ClusterName::new("main").unwrap();
@@ -113,20 +115,18 @@ async fn change(db: &AuthDb, rng: &mut Rng) -> Result<(), AuthDbError> {
     }
 }
 
-#[tokio::test]
-async fn changes_applied_to_what_was_are_what_is() {
+pub async fn changes_applied_to_what_was_are_what_is(fixture: Fixture<impl Database>) {
     let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1
     });
     println!("SEED={seed}");
-    let dir = tempfile::tempdir().unwrap();
-    let db = AuthDb::open(dir.path().join("tenants.db").to_str().unwrap()).await.unwrap();
+    let db = &fixture.db;
     let (mut rng, mut held) = (Rng(seed), Snapshot::build(db.load().await.unwrap()).unwrap());
     let (mut applied, mut changed_something) = (0, 0);
     for step in 0..400 {
         // Several at once, as when a reader was away.
         for _ in 0..=rng.below(3) {
-            changed_something += usize::from(change(&db, &mut rng).await.is_ok());
+            changed_something += usize::from(change(&**db, &mut rng).await.is_ok());
         }
         let changes = db.load_changes(held.generation).await.unwrap().expect("few changes are known");
         applied += changes.parts.len();
@@ -137,10 +137,8 @@ async fn changes_applied_to_what_was_are_what_is() {
     assert!(applied > 100 && changed_something > 100, "{applied} parts, {changed_something} changes");
 }
 
-#[tokio::test]
-async fn changes_that_are_too_many_or_of_another_history_are_not_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let db = AuthDb::open(dir.path().join("tenants.db").to_str().unwrap()).await.unwrap();
+pub async fn changes_that_are_too_many_or_of_another_history_are_not_told(fixture: Fixture<impl Database>) {
+    let db = &fixture.db;
     let start = db.generation().await.unwrap();
     let new = |id: &str| NewApp {
         id: app(id),
@@ -171,10 +169,8 @@ async fn changes_that_are_too_many_or_of_another_history_are_not_told() {
 }
 
 /// A grant ends with what it was on, for whoever had it; what is made again under the same name is nobody's to read.
-#[tokio::test]
-async fn what_a_change_takes_from_another_app_is_among_the_changes() {
-    let dir = tempfile::tempdir().unwrap();
-    let db = AuthDb::open(dir.path().join("tenants.db").to_str().unwrap()).await.unwrap();
+pub async fn what_a_change_takes_from_another_app_is_among_the_changes(fixture: Fixture<impl Database>) {
+    let db = &fixture.db;
     let main = || ClusterName::new("main").unwrap();
     let (x, v1) = (TopicName::new("x").unwrap(), TopicVersion::new("v1").unwrap());
     let make = async |id: &str| {
@@ -216,4 +212,48 @@ async fn what_a_change_takes_from_another_app_is_among_the_changes() {
         assert!(!may(&held.apply(changes).unwrap()), "takes the app: {takes_the_app}");
         db.delete_topic(&app("a"), &x, &v1, true).await.unwrap();
     }
+}
+
+pub async fn an_import_is_one_change_with_everything_in_it<D: Database>(fixture: Fixture<D>) {
+    for id in ["shop", "audit", "gone"] {
+        fixture.app(id).await;
+    }
+    // Numbers with a gap, a secret of two, a topic that is disabled, a grant of each kind.
+    fixture.db.delete_app(&app("gone"), false).await.unwrap();
+    fixture.app("news").await;
+    fixture.db.rotate_secret(&app("shop"), Side::Publish, None, Rotation::Ordinary).await.unwrap();
+    fixture.db.update_app(&app("news"), AppUpdate { cluster: None, enabled: Some(false) }).await.unwrap();
+    for ver in ["v1", "v2"] {
+        fixture.topic("shop", "orders", ver).await;
+    }
+    let new = new_topic("shop", "orders", "v2");
+    let disabled = TopicUpdate { enabled: Some(false), ..TopicUpdate::default() };
+    fixture.db.update_topic(&new.owner, &new.name, &new.ver, disabled).await.unwrap();
+    fixture.db.begin_topic(new_topic("shop", "unborn", "v1")).await.unwrap();
+    fixture.db.grant(&subscribe("audit", "shop", "orders", Some("v2"))).await.unwrap();
+    fixture.db.grant(&subscribe("news", "shop", "orders", None)).await.unwrap();
+    let raw = GrantDoc::RawPublish { app: app("news"), cluster: new.cluster, topic: None };
+    fixture.db.grant(&raw).await.unwrap();
+    let doc = fixture.db.load().await.unwrap();
+
+    let other = Fixture::<D>::new().await;
+    let before = other.db.generation().await.unwrap();
+    let after = other.db.import(&doc).await.unwrap();
+    assert_eq!(after, model::Generation { number: before.number + 1, ..before });
+    assert_eq!(other.db.generation().await.unwrap(), after);
+    let there = other.db.load().await.unwrap();
+    assert_eq!((&there.apps, &there.topics, &there.grants), (&doc.apps, &doc.topics, &doc.grants));
+    // Numbers go on after the largest one.
+    assert!(other.app("more").await.app.index > doc.apps.iter().map(|app| app.index).max().unwrap());
+
+    // One that is there already keeps all of it out.
+    let mut more = doc.clone();
+    more.apps.retain(|one| one.id == "shop");
+    let mut first = more.apps[0].clone();
+    (first.id, first.index) = (app("first"), 1_000);
+    more.apps.insert(0, first);
+    let before = loaded(&*other.db).await;
+    other.db.import(&more).await.unwrap_err();
+    assert_eq!(loaded(&*other.db).await, before);
+    other.db.create_app(new_app("first")).await.unwrap();
 }

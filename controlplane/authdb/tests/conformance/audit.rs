@@ -1,0 +1,115 @@
+//! Who changed what, and what was refused.
+
+use authdb::{Actor, AppUpdate, AuditFilter, AuditRow, Outcome, Rotation, TopicUpdate};
+use model::Side;
+
+use crate::{Database, Fixture, id, new_app, new_topic, subscribe, topic_name};
+
+fn shown(row: &AuditRow) -> String {
+    format!("{} {} {} {} {} {}", row.actor, row.request_id, row.operation, row.outcome.as_str(), row.app, row.subject)
+}
+
+pub async fn every_change_is_written_down_as_whose_it_was_and_nothing_else_is(fixture: Fixture<impl Database>) {
+    let ann = fixture.db.acting(Actor { subject: "ann".to_owned(), request_id: "r1".to_owned() });
+    let bob = fixture.db.acting(Actor { subject: "bob".to_owned(), request_id: "r2".to_owned() });
+    let mut seen = 0;
+    macro_rules! writes {
+        ($expected:expr, $call:expr) => {
+            let _ = $call.await;
+            let rows = fixture.db.audit(&AuditFilter::default(), 100).await.unwrap();
+            let new: Vec<String> = rows[..rows.len() - seen].iter().map(shown).collect();
+            let expected: &[&str] = $expected;
+            assert_eq!(new, expected, "{}", stringify!($call));
+            seen = rows.len();
+            if let [of_call] = &rows[..new.len()]
+                && of_call.generation.is_some()
+            {
+                assert_eq!(of_call.generation, fixture.db.generation().await.ok(), "where it is in force, it is done");
+            }
+        };
+    }
+    let (shop, orders, v1) = topic_name("shop", "orders", "v1");
+    let audit = id("audit");
+    writes!(&["ann r1 app.create done shop shop"], ann.create_app(new_app("shop")));
+    writes!(&[], bob.create_app(new_app("shop")));
+    writes!(&["bob r2 app.create done audit audit"], bob.create_app(new_app("audit")));
+    let off = AppUpdate { cluster: None, enabled: Some(false) };
+    writes!(&["bob r2 app.update done audit audit"], bob.update_app(&audit, off));
+    writes!(
+        &["ann r1 secret.rotate done shop publish secret of shop"],
+        ann.rotate_secret(&shop, Side::Publish, None, Rotation::Ordinary)
+    );
+    writes!(&[], ann.rotate_secret(&shop, Side::Publish, None, Rotation::Ordinary));
+    writes!(
+        &["ann r1 secret.revoke done shop previous publish secret of shop"],
+        ann.revoke_previous(&shop, Side::Publish)
+    );
+    writes!(&[], ann.revoke_previous(&shop, Side::Publish));
+    writes!(&["ann r1 topic.create done shop shop/orders/v1"], ann.create_topic(new_topic("shop", "orders", "v1")));
+    writes!(&[], ann.create_topic(new_topic("shop", "orders", "v1")));
+    let disabled = || TopicUpdate { enabled: Some(false), ..TopicUpdate::default() };
+    writes!(&["ann r1 topic.update done shop shop/orders/v1"], ann.update_topic(&shop, &orders, &v1, disabled()));
+    writes!(&[], ann.update_topic(&shop, &orders, &v1, disabled()));
+    let grant = subscribe("audit", "shop", "orders", None);
+    let of_grant = grant.to_string();
+    writes!(&[&format!("ann r1 grant.create done audit {of_grant}")], ann.grant(&grant));
+    writes!(&[], ann.grant(&grant));
+    writes!(&[&format!("bob r2 grant.delete done audit {of_grant}")], bob.revoke(&grant));
+    writes!(&[], bob.revoke(&grant));
+    ann.grant(&grant).await.unwrap();
+    seen += 1;
+    // Without anybody it is the process itself; a refusal changes nothing, and is there all the same.
+    writes!(&["system  app.delete done shop shop"], fixture.db.delete_app(&shop, true));
+    writes!(&[], fixture.db.delete_app(&shop, true));
+    let generation = fixture.generation().await;
+    writes!(&["bob r2 login denied  GET /v1/apps"], bob.record_denial("login", "GET /v1/apps"));
+    let told = |drain: bool| serde_json::json!({"drain": drain});
+    writes!(
+        &["bob r2 instance.drain done  kateway gw-1"],
+        bob.record("instance.drain", "kateway gw-1", told(false), told(true))
+    );
+    let drained = &fixture.db.audit(&AuditFilter::default(), 1).await.unwrap()[0];
+    assert_eq!((&drained.before, &drained.after), (&told(false), &told(true)));
+    assert_eq!(fixture.generation().await, generation);
+    writes!(&["system  admin.create done admin admin"], fixture.db.create_admin(&id("admin"), None));
+    writes!(&[], fixture.db.create_admin(&id("admin"), None));
+    assert!(seen > 0);
+
+    let of = AuditFilter { operation: Some("app.delete".to_owned()), ..AuditFilter::default() };
+    let deleted = &fixture.db.audit(&of, 100).await.unwrap()[0];
+    assert_eq!(deleted.cascades, ["topic shop/orders/v1".to_owned(), format!("grant: {of_grant}")]);
+    let of = AuditFilter { operation: Some("app.update".to_owned()), ..AuditFilter::default() };
+    let updated = &fixture.db.audit(&of, 100).await.unwrap()[0];
+    assert_eq!((&updated.before["enabled"], &updated.after["enabled"]), (&true.into(), &false.into()));
+}
+
+pub async fn the_log_is_read_from_its_newest_row_by_what_is_asked_for(fixture: Fixture<impl Database>) {
+    for (actor, app) in [("ann", "a"), ("bob", "b"), ("ann", "c")] {
+        let db = fixture.db.acting(Actor { subject: actor.to_owned(), request_id: String::new() });
+        db.create_app(new_app(app)).await.unwrap();
+        db.record_denial("login", app).await.unwrap();
+    }
+    let all = fixture.db.audit(&AuditFilter::default(), 100).await.unwrap();
+    assert!(all.is_sorted_by(|newer, older| newer.num > older.num && newer.at_ms >= older.at_ms));
+    let some = |text: &str| Some(text.to_owned());
+    let none = AuditFilter::default;
+    let rows: [(AuditFilter, usize, &str); 10] = [
+        (none(), 100, "c c b b a a"),
+        (none(), 2, "c c"),
+        (AuditFilter { before: Some(all[2].num), ..none() }, 2, "b a"),
+        (AuditFilter { before: Some(all[5].num), ..none() }, 2, ""),
+        (AuditFilter { actor: some("ann"), ..none() }, 100, "c c a a"),
+        (AuditFilter { app: some("b"), ..none() }, 100, "b"),
+        (AuditFilter { operation: some("login"), actor: some("ann"), ..none() }, 100, "c a"),
+        (AuditFilter { outcome: Some(Outcome::Done), ..none() }, 100, "c b a"),
+        (AuditFilter { from_ms: Some(all[0].at_ms + 1), ..none() }, 100, ""),
+        (AuditFilter { to_ms: Some(all[5].at_ms), ..none() }, 100, ""),
+    ];
+    for (filter, rows_max, expected) in rows {
+        let found = fixture.db.audit(&filter, rows_max).await.unwrap();
+        let subjects: Vec<&str> = found.iter().map(|row| row.subject.as_str()).collect();
+        assert_eq!(subjects.join(" "), expected, "{filter:?}");
+    }
+    let whole = AuditFilter { from_ms: Some(all[5].at_ms), to_ms: Some(all[0].at_ms + 1), ..none() };
+    assert_eq!(fixture.db.audit(&whole, 100).await.unwrap(), all);
+}
