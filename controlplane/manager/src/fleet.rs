@@ -20,14 +20,16 @@ use crate::limits::{RETRY_AFTER_BUSY_S, REVOKED_WITHIN};
 /// Options by key.
 pub type Options = BTreeMap<String, String>;
 
+/// Whether options could be obeyed; its error is a sentence.
+pub type CheckHook = Arc<dyn Fn(&Options) -> Result<(), String> + Send + Sync>;
+
 /// What the manager knows of the fleet and of the node that it is part of.
 pub struct Fleet {
     /// `None`: this node could not use it, and knows of nobody.
     pub registry: Option<Arc<dyn Registry>>,
     /// This node's id.
     pub this: String,
-    /// Whether these options could be obeyed; its error is a sentence.
-    pub check: Arc<dyn Fn(&Options) -> Result<(), String> + Send + Sync>,
+    pub check: CheckHook,
     /// `/v1/status`.
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
 }

@@ -38,7 +38,7 @@ use model::ids::ClusterName;
 use model::login_limiter::LoginLimiter;
 
 pub use auth::AdminAccount;
-pub use fleet::{Fleet, Options};
+pub use fleet::{CheckHook, Fleet, Options};
 pub use in_force::{Answer, LackingHook, RefreshHook};
 pub use serve::serve;
 
