@@ -128,6 +128,8 @@ async fn fill(path: &Path, tenants: &Tenants) -> Result<()> {
     for app in 0..apps {
         let id = app_id(app)?;
         doc.apps.push(AppDoc {
+            limits: model::quota::Limits::default(),
+            addresses: model::Addresses::default(),
             index: app as u32 + 1,
             id: id.clone(),
             cluster: cluster.clone(),
@@ -138,6 +140,7 @@ async fn fill(path: &Path, tenants: &Tenants) -> Result<()> {
         });
         for topic in 0..topics {
             doc.topics.push(TopicDoc {
+                limits: model::quota::Limits::default(),
                 index: (app * topics + topic) as u32 + 1,
                 owner: id.clone(),
                 name: topic_name(topic)?,

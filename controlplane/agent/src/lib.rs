@@ -18,6 +18,7 @@
 mod follow;
 pub mod limits;
 mod server;
+pub mod shares;
 mod store;
 pub mod wire;
 mod worker;

@@ -52,3 +52,10 @@ pub const CONSUMERS_MAX: usize = 256;
 
 /// Largest frame: a snapshot file and its kind.
 pub const FRAME_BYTES_MAX: usize = model::limits::SNAPSHOT_FILE_BYTES_MAX as usize + 1;
+
+/// How often a process tells what is wanted of the limits, and learns its shares.
+pub const SHARES_PERIOD: Duration = Duration::from_millis(250);
+
+/// How long the answer to that may take.
+pub const SHARES_WITHIN: Duration = Duration::from_secs(1);
+const _: () = assert!(SHARES_PERIOD.as_millis() * 4 <= model::quota::lease::VALID_MS as u128);

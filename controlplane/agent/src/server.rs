@@ -65,14 +65,7 @@ impl Shared {
 impl Server {
     /// Listens at `path`, where a process that died may have left a socket. The caller holds the agent's lock.
     pub(crate) fn listen(path: &Path, beat: watch::Receiver<Beat>, ask: mpsc::Sender<AskForAll>) -> io::Result<Self> {
-        let short = Short::of(path)?;
-        match std::fs::remove_file(path) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-            _ => {}
-        }
-        let listener = UnixListener::bind(short.path())?;
-        // Its directory is private already; a file that says who may connect does not hurt.
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        let listener = listen(path)?;
         let shared = Arc::new(Shared { consumers: Mutex::default(), beat, ask, places: Semaphore::new(CONSUMERS_MAX) });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self { shared, path: path.to_owned(), accepting })
@@ -100,6 +93,19 @@ impl Drop for Server {
         // Best effort: the next one to listen removes it.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// A private socket, in place of whatever was there: only who holds a lock listens.
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+    let short = Short::of(path)?;
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+        _ => {}
+    }
+    let listener = UnixListener::bind(short.path())?;
+    // Its directory is private already; a file that says who may connect does not hurt.
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(listener)
 }
 
 async fn accept(listener: UnixListener, shared: Arc<Shared>) {

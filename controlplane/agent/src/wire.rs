@@ -5,6 +5,7 @@
 use std::io;
 
 use model::ids::Generation;
+use model::quota::{Report, Shares};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -14,7 +15,7 @@ use crate::limits::FRAME_BYTES_MAX;
 pub const VERSION: u32 = 1;
 
 /// A frame: `length u32` (of what follows), `kind u8`, payload; big endian.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
     /// `h`, the consumer's first.
     Hello(Hello),
@@ -30,6 +31,10 @@ pub enum Frame {
     Applied(Generation),
     /// `f`: the consumer could make nothing of what it was sent; a snapshot is next.
     Failed(Failed),
+    /// `d`, to whoever splits limits: what is wanted here.
+    Report(Report),
+    /// `l`, its answer.
+    Shares(Shares),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +79,8 @@ impl Frame {
             Frame::Alive(alive) => (b'a', json(serde_json::to_vec(alive))),
             Frame::Applied(generation) => (b'k', json(serde_json::to_vec(generation))),
             Frame::Failed(failed) => (b'f', json(serde_json::to_vec(failed))),
+            Frame::Report(report) => (b'd', json(serde_json::to_vec(report))),
+            Frame::Shares(shares) => (b'l', json(serde_json::to_vec(shares))),
         };
         let mut bytes = Vec::with_capacity(5 + payload.len());
         bytes.extend_from_slice(&(1 + payload.len() as u32).to_be_bytes());
@@ -99,6 +106,8 @@ impl Frame {
             b'a' => Frame::Alive(serde_json::from_slice(&payload).map_err(bad)?),
             b'k' => Frame::Applied(serde_json::from_slice(&payload).map_err(bad)?),
             b'f' => Frame::Failed(serde_json::from_slice(&payload).map_err(bad)?),
+            b'd' => Frame::Report(serde_json::from_slice(&payload).map_err(bad)?),
+            b'l' => Frame::Shares(serde_json::from_slice(&payload).map_err(bad)?),
             _ => return Ok(None),
         }))
     }

@@ -2,10 +2,11 @@
 //!
 //! A secret leaves the database in plain exactly once, in the answer to the call that made it.
 
-use model::Side;
 use model::ids::{AppId, ClusterName};
+use model::quota::Limits;
 use model::scram::ScramParams;
 use model::secrets::{PlainSecret, StoredSecret};
+use model::{Addresses, Side};
 
 use crate::{AuthDbError, random};
 
@@ -38,6 +39,9 @@ pub struct AppInfo {
     pub cluster: ClusterName,
     pub enabled: bool,
     pub created_at_ms: i64,
+    pub limits: Limits,
+    /// From where it may be used.
+    pub addresses: Addresses,
     /// Those that work, of each side the older one first.
     pub secrets: Vec<SecretInfo>,
 }

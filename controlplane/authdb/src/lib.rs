@@ -24,10 +24,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::Side;
 use model::doc::{ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
 use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
+use model::quota::Measure;
 use model::secrets::{PlainSecret, SecretHash};
+use model::{Addresses, Side};
 use serde_json::Value;
 
 pub use admin::Admin;
@@ -64,7 +65,8 @@ pub async fn open(location: &str) -> Result<Arc<dyn AuthDb>, AuthDbError> {
 /// together or not at all. Changes are serial, whichever processes make them: each decides on what all before it left.
 /// One that changes what a snapshot shows takes the next generation, never more than one; the others say below that they
 /// are unseen. Where an answer says that there was nothing to do, and after an error, nothing was changed and the
-/// generation stands. A call that is dropped on its way was done as a whole or not at all, and holds nobody up.
+/// generation stands. A call that is dropped on its way is done as a whole or not at all, and before the next change,
+/// which it does not hold up.
 ///
 /// **A read** sees every change that was answered before it began, through whichever handle, and nothing of one that is
 /// under way. Each is of one moment. [`AuthDb::load`] says more.
@@ -127,6 +129,14 @@ pub trait AuthDb: Send + Sync {
     /// The app as it is now. Topics stay where they are: the cluster is the one for topics to come.
     /// [`AuthDbError::NoSuchApp`]. Takes a generation even if nothing is different.
     fn update_app<'a>(&'a self, id: &'a AppId, update: AppUpdate) -> Answer<'a, AppInfo>;
+
+    /// Sets these limits, and leaves the others; 0: no limit. The app as it is now. Takes no generation if nothing is
+    /// different. [`AuthDbError::NoSuchApp`].
+    fn limit_app<'a>(&'a self, id: &'a AppId, limits: &'a [(Measure, u64)]) -> Answer<'a, AppInfo>;
+
+    /// From where the app may be used from now on. Takes no generation if nothing is different.
+    /// [`AuthDbError::NoSuchApp`].
+    fn set_addresses<'a>(&'a self, id: &'a AppId, addresses: &'a Addresses) -> Answer<'a, AppInfo>;
 
     /// With its secrets and all grants to it and on it, in one step. Not while it owns topics, which would be nobody's
     /// ([`AuthDbError::AppHasTopics`]), unless `cascade` takes their registration along. Its id stays reserved: an app of
@@ -221,6 +231,15 @@ pub trait AuthDb: Send + Sync {
         name: &'a TopicName,
         ver: &'a TopicVersion,
         update: TopicUpdate,
+    ) -> Answer<'a, TopicRow>;
+
+    /// As [`AuthDb::limit_app`]. Errors of [`AuthDb::update_topic`].
+    fn limit_topic<'a>(
+        &'a self,
+        owner: &'a AppId,
+        name: &'a TopicName,
+        ver: &'a TopicVersion,
+        limits: &'a [(Measure, u64)],
     ) -> Answer<'a, TopicRow>;
 
     /// From now on no client finds it; Kafka has still to be told.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use authdb::NewApp;
 use harness::Manager;
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
+use model::quota::Limits;
 use model::{GrantDoc, SnapshotDoc, TopicDoc, TopicOptions};
 use serde_json::Value;
 
@@ -44,6 +45,7 @@ async fn crowded() -> Manager {
             replicas: None,
             retention_ms: None,
             retention_bytes: None,
+            limits: Limits::default(),
         });
         let topic_of_kafka = Some(format!("raw-{topic}").parse().unwrap()).filter(|_| topic != 3);
         doc.grants.push(match topic % 4 {

@@ -74,7 +74,7 @@ async fn a_topic_is_made_in_kafka_and_then_for_clients() {
         .check(
             line,
             "",
-            "200 {\"appid\":\"shop\",\"cluster\":\"main\",\"compression\":\"lz4\",\"enabled\":true,\
+            "200 {\"appid\":\"shop\",\"cluster\":\"main\",\"compression\":\"lz4\",\"enabled\":true,\"limits\":{},\
              \"message_bytes_max\":2000000,\"ok\":1,\"partitioner\":\"fnv1a\",\"partitions\":3,\
              \"physical\":\"shop.returns.v10.470\",\"replicas\":2,\"retention_bytes\":1000,\
              \"retention_ms\":5400000,\"state\":\"active\",\"strip_2017_tags\":true,\"topic\":\"returns\",\"ver\":\"v10\"}",
@@ -622,6 +622,34 @@ async fn a_body_that_nobody_reads_is_refused_and_an_empty_one_is_none() {
     // Nobody who is not logged in learns what is read where.
     assert_eq!(manager.send("GET /v1/apps", &[], "x").await.status, 401);
     assert!(manager.fake.take_calls().iter().all(|call| call.starts_with("offsets")), "nothing was changed");
+}
+
+#[tokio::test]
+async fn limits_and_addresses_are_set_shown_and_refused_when_they_are_none() {
+    let manager = with_shop().await;
+    let rows = [
+        ("PUT /v1/apps/shop/limits?publish_messages=100&connections=7", "", "200"),
+        ("PUT /v1/apps/shop/limits", r#"{"connections":0,"subscribe_bytes":1000}"#, "200"),
+        ("PUT /v1/topics/shop/orders/v1/limits", r#"{"publish_bytes":5}"#, "200"),
+        ("PUT /v1/apps/shop/addresses", r#"{"addresses":["10.1.0.0/16","::1"]}"#, "200"),
+        ("PUT /v1/apps/shop/limits", "", "400 nothing_updated"),
+        ("PUT /v1/topics/shop/orders/v1/limits?connections=1", "", "400 unknown_parameter"),
+        ("PUT /v1/topics/shop/orders/v1/limits", r#"{"connections":1}"#, "400 bad_json"),
+        ("PUT /v1/apps/nobody/limits?connections=1", "", "404 no_such_app"),
+        ("PUT /v1/topics/shop/orders/v9/limits?publish_bytes=1", "", "404 no_such_version"),
+        ("PUT /v1/apps/shop/addresses", r#"{"addresses":["10.1.2.3/16"]}"#, "400 bad_address"),
+        ("PUT /v1/apps/nobody/addresses", r#"{"addresses":[]}"#, "404 no_such_app"),
+    ];
+    for (line, body, expected) in rows {
+        let answer = manager.raw(line, &[], body).await;
+        let code = answer.json()["code"].as_str().map(|code| format!(" {code}")).unwrap_or_default();
+        assert_eq!(format!("{}{code}", answer.status), expected, "{line} {body}: {}", answer.body);
+    }
+    let app = manager.raw("GET /v1/apps/shop", &[], "").await.json();
+    assert_eq!(app["limits"], json!({"publish_messages": 100, "subscribe_bytes": 1000}));
+    assert_eq!(app["addresses"], json!(["10.1.0.0/16", "::1"]));
+    let topic = manager.raw("GET /v1/topics/shop/orders/v1", &[], "").await.json();
+    assert_eq!(topic["limits"], json!({"publish_bytes": 5}));
 }
 
 #[tokio::test]

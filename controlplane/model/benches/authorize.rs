@@ -36,6 +36,8 @@ fn world() -> (Snapshot, Vec<Request>) {
         let key = format!("{app:08x}0123456789abcdef0123456789abcdef");
         let secret = StoredSecret { sha256: SecretHash::of(key.as_bytes()), ..stored.clone() };
         doc.apps.push(AppDoc {
+            limits: model::quota::Limits::default(),
+            addresses: model::Addresses::default(),
             index: app as u32,
             id: id.clone(),
             cluster: cluster.clone(),
@@ -47,6 +49,7 @@ fn world() -> (Snapshot, Vec<Request>) {
         for topic in 0..TOPICS_EACH {
             let name = format!("orders-{topic}");
             doc.topics.push(TopicDoc {
+                limits: model::quota::Limits::default(),
                 index: (app * TOPICS_EACH + topic) as u32,
                 owner: id.clone(),
                 name: TopicName::new(&name).expect("a name"),

@@ -6,7 +6,6 @@
 use subtle::ConstantTimeEq;
 
 use crate::denied::Denied;
-use crate::ids::Generation;
 use crate::limits::{CREDENTIAL_CACHE_ENTRIES, SECRET_BYTES_MAX};
 use crate::secrets::{SecretHash, SecretPair};
 use crate::siphash::SipKey;
@@ -81,7 +80,7 @@ pub fn authenticate<'s>(snapshot: &'s Snapshot, credentials: &Credentials<'_>, s
     enabled(app)
 }
 
-/// As [`authenticate`], without hashing when the same credentials passed before in the same generation.
+/// As [`authenticate`], without hashing when the same credentials passed before and the app's secrets are the same.
 pub fn authenticate_cached<'s>(
     snapshot: &'s Snapshot,
     cache: &mut CredentialCache,
@@ -89,13 +88,13 @@ pub fn authenticate_cached<'s>(
     side: Side,
 ) -> Result<&'s App, Denied> {
     let tag = cache.tag(credentials, side);
-    if cache.knows(tag, snapshot.generation)
-        && let Some(app) = snapshot.app(credentials.app)
+    if let Some(app) = snapshot.app(credentials.app)
+        && cache.knows(tag, app.secrets(side).stamp())
     {
         return enabled(app);
     }
     let app = authenticate(snapshot, credentials, side)?;
-    cache.remember(tag, snapshot.generation);
+    cache.remember(tag, app.secrets(side).stamp());
     Ok(app)
 }
 
@@ -108,8 +107,9 @@ fn enabled(app: &App) -> Result<&App, Denied> {
 /// What is kept is a 128-bit SipHash of side, app id and secret under a key drawn at start: it finds the same
 /// credentials again in ~30 ns, and is of no use to whoever reads this memory without the key, or to whoever can
 /// choose credentials but not read memory (one in 2^128 guesses matches). Plain secrets are never kept. An entry holds
-/// for one generation, so a rotated secret, a revoked one or a deleted app is asked about again. Only successes are
-/// remembered: failures cannot push them out other than by guessing right.
+/// while the app's secrets of that side are what they were, whatever else changes: limits, grants, other apps; a rotated
+/// secret or a revoked one is asked about again. Only successes are remembered: failures cannot push them out other than
+/// by guessing right.
 pub struct CredentialCache {
     key: SipKey,
     entries: Box<[Entry]>,
@@ -118,8 +118,8 @@ pub struct CredentialCache {
 #[derive(Clone, Copy, Default)]
 struct Entry {
     tag: u128,
-    /// Number 0 in an empty entry; a snapshot of number 0 knows no app and so never gets here.
-    generation: Generation,
+    /// [`SecretPair::stamp`].
+    stamp: u128,
 }
 
 impl CredentialCache {
@@ -137,13 +137,14 @@ impl CredentialCache {
         (tag as usize) & (CREDENTIAL_CACHE_ENTRIES - 1)
     }
 
-    fn knows(&self, tag: u128, generation: Generation) -> bool {
+    fn knows(&self, tag: u128, stamp: u128) -> bool {
         let entry = &self.entries[Self::slot(tag)];
-        entry.generation == generation && generation.number != 0 && bool::from(entry.tag.ct_eq(&tag))
+        // An empty entry is of no tag and no secrets: one in 2^256.
+        entry.stamp == stamp && bool::from(entry.tag.ct_eq(&tag))
     }
 
-    fn remember(&mut self, tag: u128, generation: Generation) {
-        self.entries[Self::slot(tag)] = Entry { tag, generation };
+    fn remember(&mut self, tag: u128, stamp: u128) {
+        self.entries[Self::slot(tag)] = Entry { tag, stamp };
     }
 }
 

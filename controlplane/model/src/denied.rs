@@ -5,6 +5,7 @@
 //! typing mistake should not look like a missing grant.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::limits::ECHO_CHARS_MAX;
 
@@ -28,6 +29,11 @@ pub enum Denied {
     },
     AppDisabled {
         app: String,
+    },
+    /// The app may be used from elsewhere only.
+    AddressNotAllowed {
+        app: String,
+        address: IpAddr,
     },
     NotGranted {
         app: String,
@@ -82,6 +88,9 @@ impl Denied {
                 format!("too many failed logins for this app id from this address, try again in {retry_after_s} s"),
             ),
             Denied::AppDisabled { app } => (403, "app_disabled", format!("app {app} is disabled")),
+            Denied::AddressNotAllowed { app, address } => {
+                (403, "address_not_allowed", format!("app {app} may not be used from {address}"))
+            }
             Denied::NotGranted { app, what } => (403, "not_granted", format!("app {app} has no grant to {what}")),
             Denied::NoSuchApp { app } => (404, "no_such_app", format!("there is no app {app}")),
             Denied::NoSuchTopic { owner, topic } => (404, "no_such_topic", format!("app {owner} has no topic {topic}")),

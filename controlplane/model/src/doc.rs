@@ -7,7 +7,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::addresses::Addresses;
 use crate::ids::{AppId, ClusterName, Generation, HistoryId, PhysicalTopic, TopicName, TopicVersion};
+use crate::quota::Limits;
 use crate::scram::ScramParams;
 use crate::secrets::SecretPair;
 use crate::topic_options::TopicOptions;
@@ -65,6 +67,11 @@ pub struct AppDoc {
     pub scram: ScramParams,
     pub publish: SecretPair,
     pub subscribe: SecretPair,
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
+    /// From where it may be used.
+    #[serde(default, skip_serializing_if = "Addresses::is_any")]
+    pub addresses: Addresses,
 }
 
 /// One version of one topic.
@@ -78,6 +85,8 @@ pub struct TopicDoc {
     pub cluster: ClusterName,
     pub enabled: bool,
     pub options: TopicOptions,
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
     /// As asked for when the topic was made; Kafka has the last word. `None`: never said (an adopted topic).
     #[serde(default)]
     pub partitions: Option<u32>,

@@ -6,8 +6,9 @@
 //!
 //! Reading order: [`ids`] (what may be called what), [`naming`] (how a topic is called in Kafka), [`secrets`] and
 //! [`scram`], [`doc`] (a snapshot as stored), [`snapshot`] (a snapshot as looked up), [`authenticate`] and
-//! [`authorize`] (the hot path), [`denied`] (what a refusal looks like to the client).
+//! [`authorize`] (the hot path), [`quota`], [`denied`] (what a refusal looks like to the client).
 
+pub mod addresses;
 pub mod api_doc;
 pub mod api_schema;
 pub mod authenticate;
@@ -21,6 +22,7 @@ pub mod login_limiter;
 pub mod naming;
 pub mod openapi;
 pub mod presented;
+pub mod quota;
 pub mod requests;
 pub mod scram;
 pub mod secrets;
@@ -29,6 +31,7 @@ pub mod snapshot;
 pub mod snapshot_file;
 pub mod topic_options;
 
+pub use addresses::{AddressRange, Addresses};
 pub use authenticate::{CredentialCache, Credentials, Side, authenticate, authenticate_cached};
 pub use authorize::{Permit, RawPermit, authorize_publish, authorize_raw, authorize_subscribe};
 pub use denied::{Denied, Refusal};

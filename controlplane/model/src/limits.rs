@@ -1,5 +1,7 @@
 //! Every limit of this crate, where they can be compared.
 
+use std::time::Duration;
+
 /// Longest app id, topic, group and cluster name. All are `[A-Za-z0-9_-]{1,64}`, as in 2017.
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -64,3 +66,13 @@ const _: () = assert!((FAILED_LOGIN_ENTRIES / FAILED_LOGIN_WAYS).is_power_of_two
 
 /// Characters of a client's own text that an error message repeats.
 pub const ECHO_CHARS_MAX: usize = 80;
+
+/// Largest limit that can be set: 10^12 messages or bytes a second.
+pub const QUOTA_MAX: u64 = 1_000_000_000_000;
+/// A limit that nobody asked about for so long is forgotten by its node, and begins anew.
+pub const QUOTA_IDLE: Duration = Duration::from_secs(10);
+/// Most that one node tells the lessor at once.
+pub const QUOTA_DEMANDS_MAX: usize = 10_000;
+
+/// Ranges in an app's list of addresses.
+pub const ADDRESS_RANGES_MAX: usize = 100;

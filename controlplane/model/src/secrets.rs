@@ -144,6 +144,14 @@ impl SecretPair {
         (current | previous).into()
     }
 
+    /// Another one for other secrets. Made of the hashes, which nobody can choose.
+    pub(crate) fn stamp(&self) -> u128 {
+        let half =
+            |hash: &SecretHash, at: usize| u128::from_be_bytes(hash.0[at..at + 16].try_into().expect("16 of 32 bytes"));
+        let previous = self.previous.as_ref().map_or(0, |previous| half(&previous.sha256, 16));
+        half(&self.current.sha256, 0) ^ previous
+    }
+
     /// Both live secrets, the current one first.
     pub fn live(&self) -> impl Iterator<Item = &StoredSecret> {
         std::iter::once(&self.current).chain(self.previous.as_ref())

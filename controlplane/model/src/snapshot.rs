@@ -16,10 +16,12 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::addresses::Addresses;
 use crate::doc::{AppDoc, ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
 use crate::ids::{AppId, ClusterName, Generation, PhysicalTopic, TopicName, TopicVersion};
 use crate::limits::{SNAPSHOT_APPS_MAX, SNAPSHOT_GRANTS_MAX, SNAPSHOT_TOPICS_MAX};
 use crate::naming::physical_topic;
+use crate::quota::Limits;
 use crate::scram::ScramParams;
 use crate::secrets::SecretPair;
 use crate::topic_options::TopicOptions;
@@ -66,6 +68,10 @@ pub struct App {
     pub cluster: ClusterName,
     pub enabled: bool,
     pub scram: ScramParams,
+    /// Of everything the app does, whatever the topic.
+    pub limits: Limits,
+    /// From where it may be used.
+    pub addresses: Addresses,
     pub(crate) publish: SecretPair,
     pub(crate) subscribe: SecretPair,
     topics: Map<TopicName, Vec<Topic>>,
@@ -89,6 +95,8 @@ pub struct Topic {
     /// A disabled topic can be neither published to nor read, by anybody.
     pub enabled: bool,
     pub options: TopicOptions,
+    /// Of everybody who uses it together.
+    pub limits: Limits,
 }
 
 /// Versions a grant speaks of.
@@ -243,6 +251,8 @@ impl App {
             cluster: row.cluster,
             enabled: row.enabled,
             scram: row.scram,
+            limits: row.limits,
+            addresses: row.addresses,
             publish: row.publish,
             subscribe: row.subscribe,
             topics: Map::default(),
@@ -268,6 +278,7 @@ impl App {
             cluster: row.cluster,
             enabled: row.enabled,
             options: row.options,
+            limits: row.limits,
         });
         Ok(())
     }

@@ -43,7 +43,7 @@ fn a_secret_opens_its_own_side_of_its_own_app() {
 }
 
 #[test]
-fn a_new_generation_is_asked_again_even_about_remembered_credentials() {
+fn remembered_credentials_are_asked_about_again_when_the_apps_secrets_are_others() {
     let mut cache = CredentialCache::new([3; 16]);
     assert_eq!(both(&fixture::snapshot(), &mut cache, "shop", "shop-pub", Side::Publish), "ok shop");
 

@@ -69,6 +69,7 @@ codes! {
     ZSTD_WINDOW_TOO_LARGE = 413 "zstd_window_too_large";
     UNSUPPORTED_CONTENT_ENCODING = 415 "unsupported_content_encoding";
     UNSUPPORTED_CONTENT_TYPE = 415 "unsupported_content_type";
+    OVER_QUOTA = 429 "over_quota";
     NOT_SUPPORTED_YET = 501 "not_supported_yet";
     CLUSTER_NOT_CONFIGURED = 503 "cluster_not_configured";
     DRAINING = 503 "draining";
@@ -118,7 +119,7 @@ pub const PASSED_ON: &[(u16, &[&str])] = &[
         ],
     ),
     (401, &["not_authenticated"]),
-    (403, &["app_disabled", "not_granted", "topic_disabled"]),
+    (403, &["address_not_allowed", "app_disabled", "not_granted", "topic_disabled"]),
     (404, &["no_such_app", "no_such_version"]),
     (411, &["length_required"]),
     (414, &["uri_too_long"]),

@@ -216,6 +216,7 @@ fn a_dead_cluster_takes_half_of_the_memory_at_most_and_a_tenant_a_quarter() {
             let id = format!("app{number}");
             doc.apps.push(app(10 + number, &id, &format!("publish-secret-{id}"), &format!("subscribe-secret-{id}")));
             let topic = TopicDoc {
+                limits: model::quota::Limits::default(),
                 index: 10 + number,
                 owner: AppId::new(&id).expect("valid"),
                 cluster: ClusterName::new("dead").expect("valid"),

@@ -38,6 +38,11 @@ const CHANGES: &[(&str, Change, &str)] = &[
         "401 not_authenticated",
     ),
     (
+        "the app may be used from elsewhere only",
+        |doc| doc.apps[0].addresses = model::Addresses::parse("192.0.2.0/24").expect("a range"),
+        "403 address_not_allowed",
+    ),
+    (
         "the app is removed",
         |doc| {
             doc.topics.clear();
@@ -52,6 +57,9 @@ const CHANGES: &[(&str, Change, &str)] = &[
 const HARMLESS: &[(&str, Change)] = &[
     ("another app is disabled", |doc| doc.apps[1].enabled = false),
     ("another topic is removed", |doc| drop(doc.topics.pop())),
+    ("a limit that is not spent", |doc| {
+        doc.apps[0].limits = model::quota::Limits::default().with(model::quota::Measure::PublishMessages, 1_000_000);
+    }),
     ("the secrets are rotated, the old ones still live", |doc| {
         pair(&mut doc.apps[0].publish, true);
         pair(&mut doc.apps[0].subscribe, true);

@@ -106,6 +106,20 @@ enum App {
     Show {
         appid: String,
     },
+    /// Set how much an app may publish and read, over all gateways. What is not given stays; 0 takes a limit away.
+    Limit {
+        appid: String,
+        #[command(flatten)]
+        rates: Rates,
+        /// Client connections at one time.
+        #[arg(long, value_name = "N")]
+        connections: Option<u64>,
+    },
+    /// Set from where an app may be used: 192.0.2.7, 10.1.0.0/16, 2001:db8::/32; none: from everywhere.
+    Addresses {
+        appid: String,
+        ranges: Vec<String>,
+    },
     /// Remove an app and its grants; Kafka topics stay.
     Delete {
         appid: String,
@@ -113,6 +127,22 @@ enum App {
         #[arg(long)]
         cascade: bool,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+struct Rates {
+    /// Messages a second.
+    #[arg(long, value_name = "N")]
+    publish_messages: Option<u64>,
+    /// Bytes a second of values, keys and headers.
+    #[arg(long, value_name = "N")]
+    publish_bytes: Option<u64>,
+    /// Messages a second.
+    #[arg(long, value_name = "N")]
+    subscribe_messages: Option<u64>,
+    /// Bytes a second of answers to polls.
+    #[arg(long, value_name = "N")]
+    subscribe_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -148,6 +178,14 @@ enum Topic {
         appid: String,
         topic: String,
         ver: String,
+    },
+    /// Set how much may be published to a topic version and read from it, by everybody together.
+    Limit {
+        appid: String,
+        topic: String,
+        ver: String,
+        #[command(flatten)]
+        rates: Rates,
     },
     /// Partitions with their oldest and newest offsets.
     Partitions {
@@ -251,6 +289,13 @@ impl Call {
         self
     }
 
+    fn with_rates(self, rates: Rates) -> Call {
+        self.with("publish_messages", rates.publish_messages)
+            .with("publish_bytes", rates.publish_bytes)
+            .with("subscribe_messages", rates.subscribe_messages)
+            .with("subscribe_bytes", rates.subscribe_bytes)
+    }
+
     fn body(mut self, body: Value) -> Call {
         self.body = Some(body);
         self
@@ -258,7 +303,10 @@ impl Call {
 }
 
 const APP: &[&str] = &["appid", "cluster", "enabled"];
-const ONE_APP: &[&str] = &["appid", "cluster", "enabled", "created_at", "secrets"];
+const ONE_APP: &[&str] = &["appid", "cluster", "enabled", "created_at", "limits", "addresses", "secrets"];
+const ONE_TOPIC: &[&str] = &["appid", "topic", "ver", "cluster", "physical", "state", "partitions", "limits"];
+const APP_LIMITS: &[&str] = &["appid", "limits"];
+const TOPIC_LIMITS: &[&str] = &["appid", "topic", "ver", "limits"];
 const NEW_APP: &[&str] = &["appid", "cluster", "pubkey", "subkey"];
 const TOPIC: &[&str] = &["appid", "topic", "ver", "cluster", "physical", "state", "partitions"];
 const GRANT: &[&str] = &["kind", "appid", "owner", "topic", "ver", "cluster"];
@@ -294,6 +342,15 @@ impl Noun {
                 .body(json!({"appid": appid, "cluster": cluster})),
             Noun::App(App::List) => Call::list("/v1/apps", APP),
             Noun::App(App::Show { appid }) => Call::new("GET", format!("/v1/apps/{appid}"), ONE_APP),
+            Noun::App(App::Limit { appid, rates, connections }) => {
+                Call::new("PUT", format!("/v1/apps/{appid}/limits"), APP_LIMITS)
+                    .with_rates(rates)
+                    .with("connections", connections)
+            }
+            Noun::App(App::Addresses { appid, ranges }) => {
+                Call::new("PUT", format!("/v1/apps/{appid}/addresses"), &["appid", "addresses", "lacking"])
+                    .body(json!({"addresses": ranges}))
+            }
             Noun::App(App::Delete { appid, cascade }) => Call::new("DELETE", format!("/v1/apps/{appid}"), DONE)
                 .with("cascade", cascade.then_some(1))
                 .asking(format!("remove app {appid}, its topics' registration and its grants?")),
@@ -319,7 +376,10 @@ impl Noun {
             Noun::Topic(Topic::List { appid: None }) => Call::list("/v1/topics", TOPIC),
             Noun::Topic(Topic::List { appid: Some(appid) }) => Call::list(format!("/v1/topics/{appid}"), TOPIC),
             Noun::Topic(Topic::Show { appid, topic, ver }) => {
-                Call::new("GET", format!("/v1/topics/{appid}/{topic}/{ver}"), TOPIC)
+                Call::new("GET", format!("/v1/topics/{appid}/{topic}/{ver}"), ONE_TOPIC)
+            }
+            Noun::Topic(Topic::Limit { appid, topic, ver, rates }) => {
+                Call::new("PUT", format!("/v1/topics/{appid}/{topic}/{ver}/limits"), TOPIC_LIMITS).with_rates(rates)
             }
             Noun::Topic(Topic::Partitions { appid, topic, ver }) => {
                 Call::new("GET", format!("/v1/partitions/{appid}/{topic}/{ver}"), &["num", "offsets"])
@@ -387,7 +447,7 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
                 answer = rows.take();
             }
             if !matches!(flags.output, Some(Format::Json | Format::Jsonl)) {
-                say_ages(&mut answer, SystemTime::now());
+                say_as_people_do(&mut answer, SystemTime::now());
             }
             table::print(&answer, call.columns, flags.output);
             Ok(ExitCode::SUCCESS)
@@ -424,18 +484,25 @@ fn option_change(text: &str) -> Result<(String, Option<String>), String> {
     Ok((key.to_owned(), Some(value.to_owned()).filter(|value| !value.is_empty())))
 }
 
-/// Secrets as people ask for them: which side, which of two, how old.
-fn say_ages(answer: &mut Value, now: SystemTime) {
+/// Times as dates, limits as `name=number`, secrets as people ask for them: which side, which of two, how old.
+fn say_as_people_do(answer: &mut Value, now: SystemTime) {
     let now_ms = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     let rows = match answer {
         Value::Array(rows) => rows.as_mut_slice(),
         one => std::slice::from_mut(one),
     };
     for row in rows {
-        for field in ["at", "started_at"] {
-            if let Some(at_ms) = row[field].as_i64() {
-                row[field] = rfc_3339(at_ms).into();
+        for name in ["at", "created_at", "started_at"] {
+            if let Some(at_ms) = row[name].as_i64() {
+                row[name] = rfc_3339(at_ms).into();
             }
+        }
+        if let Some(limits) = row["limits"].as_object() {
+            row["limits"] =
+                limits.iter().map(|(name, limit)| format!("{name}={limit}")).collect::<Vec<_>>().join(" ").into();
+        }
+        if let Some(ranges) = row["addresses"].as_array() {
+            row["addresses"] = ranges.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",").into();
         }
         let Some(secrets) = row["secrets"].as_array() else { continue };
         let said = secrets.iter().map(|secret| {
@@ -553,7 +620,7 @@ mod tests {
         let secret = |which: &str, ago_s: i64| json!({"side": "publish", "which": which, "created_at": (1_000_000 - ago_s) * 1000});
         let mut app =
             json!([{"appid": "shop", "secrets": [secret("previous", 400_000), secret("current", 90)]}, {"appid": "x"}]);
-        say_ages(&mut app, now);
+        say_as_people_do(&mut app, now);
         assert_eq!(app[0]["secrets"], "publish previous 4d, publish current 90s");
         assert_eq!([119, 120, 7_199, 7_200, 172_799, 172_800].map(age), ["119s", "2m", "119m", "2h", "47h", "2d"]);
     }

@@ -199,6 +199,13 @@ async fn live(
     let server = tokio::spawn(manager::serve(man_listener, router, async move { drop(manager_stopped.await) }));
     let chores = tokio::spawn(chores);
     tokio::spawn(tenants::watch(agent.clone(), Arc::clone(&gateway.board), Arc::clone(&controls)));
+    tokio::spawn(tenants::share_limits(
+        agent.clone(),
+        Arc::clone(&gateway.board),
+        config.data_dir.clone(),
+        node_id.clone(),
+        registry.clone(),
+    ));
 
     wait_for_a_cluster(&gateway).await;
     if let Some(registration) = &registration {

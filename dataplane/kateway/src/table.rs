@@ -55,6 +55,7 @@ fn table(rows: &[Value], columns: &[&str]) -> String {
 fn cell(row: &Value, column: &str) -> String {
     match row.get(column) {
         None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     }

@@ -3,8 +3,11 @@
 use crate::live::Controls;
 use agent::{Agent, Part, Status};
 use gateway::Board;
+use model::quota::Shares;
+use registry::{NodeKind, Registry};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +28,40 @@ pub async fn watch(agent: Agent, board: Arc<Board>, controls: Arc<Controls>) {
             )
         }));
         tokio::time::sleep(LOOK_EVERY.min(stale_after)).await;
+    }
+}
+
+/// Learns this node's share of the limits of apps and topics. Runs until it is dropped.
+pub async fn share_limits(
+    agent: Agent,
+    board: Arc<Board>,
+    data_dir: PathBuf,
+    node: String,
+    registry: Option<Arc<dyn Registry>>,
+) {
+    let counted = count_nodes(Arc::clone(&board), registry);
+    let given = Arc::clone(&board);
+    let report = move || {
+        let connections = |app: u32| board.by_app.count(&app);
+        board.quotas.report(&node, &agent.snapshot(), connections, board.nanos(Instant::now()))
+    };
+    let take = move |shares: &Shares| given.quotas.take(shares, given.nanos(Instant::now()));
+    tokio::join!(counted, agent::shares::keep(data_dir, report, take));
+}
+
+/// Tells how many nodes a limit is split among while nobody leases it. While the registry is away the last word stands.
+async fn count_nodes(board: Arc<Board>, registry: Option<Arc<dyn Registry>>) {
+    let Some(registry) = registry else { return };
+    loop {
+        if let Ok(mut nodes) = registry.watch(Some(NodeKind::Kateway)).await {
+            loop {
+                board.quotas.set_registered(u32::try_from(nodes.borrow_and_update().len()).unwrap_or(u32::MAX));
+                if nodes.changed().await.is_err() {
+                    break;
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -17,9 +17,16 @@ DEADLINE_S = 30
 DAY_MS = 86_400_000
 
 
-# One in three consumers of kafka-python 3.0.12 that subscribe to a pattern never gets a record of a topic that is made
-# later, at Apache Kafka itself as elsewhere: what counts is what it finds when it does.
-TRIES = {("kafka-python", "pattern"): 6}
+# What counts is what a client finds when it gets to it; these do not always, at Apache Kafka itself as elsewhere.
+TRIES = {
+    # One in three consumers that subscribe to a pattern never gets a record of a topic that is made later (3.0.12).
+    ("kafka-python", "pattern"): 6,
+    # A member of a group sometimes never gets a record (3.0.12).
+    ("kafka-python", "group"): 3,
+    # A flush may begin while records move to their partition one by one: then they are two batches.
+    ("confluent", "keyless_in_a_compacted_topic"): 6,
+    ("confluent-2.3", "keyless_in_a_compacted_topic"): 6,
+}
 DEADLINE_OF_A_TRY_S = 12
 
 
@@ -179,10 +186,12 @@ class Foreign:
     def keyless_in_a_compacted_topic(self):
         topic = self.topic("compacted", cleanup_policy="compact")
         sent = [Record(0, n, 0, None if n == 2 else b"k", b"%d" % n, []) for n in range(4)]
-        refused = [str(one) for one in self.client.produce(topic, sent) if isinstance(one, Refused)]
-        assert len(refused) == 4, f"only {refused} were refused: the batch goes with its record"
+        outcomes = self.client.produce(topic, sent)
+        assert isinstance(outcomes[2], Refused), f"the record without a key was taken: {outcomes}"
+        if not all(isinstance(one, Refused) for one in outcomes):
+            raise InVain(f"not one batch, which would go with its record: {outcomes}")
         # Some clients have no word for it.
-        return refused[2]
+        return str(outcomes[2])
 
     def transaction(self):
         topic = self.topic("transaction")

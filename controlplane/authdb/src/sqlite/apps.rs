@@ -1,10 +1,11 @@
 //! Rows of `app` and `secret`, and of `retired_app`, what a deleted one left.
 
-use model::Side;
 use model::ids::{AppId, ClusterName};
 use model::limits::{SCRAM_ITERATIONS_DEFAULT, SCRAM_SALT_BYTES, SNAPSHOT_APPS_MAX};
+use model::quota::Limits;
 use model::scram::ScramParams;
 use model::secrets::{PlainSecret, StoredSecret};
+use model::{Addresses, Side};
 use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -12,6 +13,7 @@ use sqlx::{Row, SqliteConnection};
 use super::SqliteAuthDb;
 use super::errors::is_unique_violation;
 use super::grants::{self, grantees};
+use super::quotas::column;
 use super::rows::{bad, name, unsigned, unsigned_column};
 use super::topics::{note_left, topic_row};
 use crate::apps::{derive, random_secret};
@@ -71,13 +73,14 @@ impl SqliteAuthDb {
         let index = unsigned(TABLE, num)?;
         let secrets =
             [Side::Publish, Side::Subscribe].map(|side| SecretInfo { side, is_previous: false, created_at_ms }).into();
-        let app = AppInfo { index, id: new.id, cluster: new.cluster, enabled: true, created_at_ms, secrets };
+        let (id, cluster, limits, addresses) = (new.id, new.cluster, Limits::default(), Addresses::default());
+        let app = AppInfo { index, id, cluster, enabled: true, created_at_ms, limits, addresses, secrets };
         Ok(CreatedApp { app, publish, subscribe })
     }
 
     pub(super) async fn list_apps(&self, after: Option<&AppId>, rows_max: usize) -> Result<Vec<AppInfo>, AuthDbError> {
         let rows = sqlx::query(
-            "SELECT num, id, cluster, enabled, created_at_ms, (SELECT group_concat(side || ' ' || slot || ' ' ||
+            "SELECT num, id, cluster, enabled, created_at_ms, limits, addresses, (SELECT group_concat(side || ' ' || slot || ' ' ||
                     secret.created_at_ms) FROM secret WHERE app_num = num) AS secrets
              FROM app WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2",
         )
@@ -90,7 +93,7 @@ impl SqliteAuthDb {
 
     pub(super) async fn get_app(&self, id: &AppId) -> Result<AppInfo, AuthDbError> {
         let row = sqlx::query(
-            "SELECT num, id, cluster, enabled, created_at_ms, (SELECT group_concat(side || ' ' || slot || ' ' ||
+            "SELECT num, id, cluster, enabled, created_at_ms, limits, addresses, (SELECT group_concat(side || ' ' || slot || ' ' ||
                     secret.created_at_ms) FROM secret WHERE app_num = num) AS secrets
              FROM app WHERE id = ?",
         )
@@ -295,6 +298,8 @@ fn app_info(row: &SqliteRow) -> Result<AppInfo, AuthDbError> {
         cluster: name(row, TABLE, "cluster")?,
         enabled: row.try_get("enabled")?,
         created_at_ms: row.try_get("created_at_ms")?,
+        limits: column(row, TABLE, "limits")?,
+        addresses: column(row, TABLE, "addresses")?,
         secrets,
     })
 }

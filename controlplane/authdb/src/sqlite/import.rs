@@ -5,6 +5,7 @@ use model::doc::{GrantDoc, SnapshotDoc};
 use model::ids::{Generation, PhysicalTopic, TopicVersion};
 
 use super::apps::insert_secret_at;
+use super::quotas::text;
 use super::{SqliteAuthDb, changes};
 use crate::audit::Entry;
 use crate::{AuthDbError, now_ms};
@@ -16,8 +17,8 @@ impl SqliteAuthDb {
         let now = now_ms();
         for app in &doc.apps {
             sqlx::query(
-                "INSERT INTO app (num, id, cluster, enabled, scram_salt, scram_iterations, created_at_ms)
-                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO app (num, id, cluster, enabled, scram_salt, scram_iterations, limits, addresses, created_at_ms)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(app.index)
             .bind(app.id.as_str())
@@ -25,6 +26,8 @@ impl SqliteAuthDb {
             .bind(app.enabled)
             .bind(&app.scram.salt)
             .bind(app.scram.iterations)
+            .bind(text(&app.limits, app.limits.is_none()))
+            .bind(text(&app.addresses, app.addresses.is_any()))
             .bind(now)
             .execute(change.conn())
             .await?;
@@ -39,8 +42,9 @@ impl SqliteAuthDb {
         for topic in &doc.topics {
             sqlx::query(
                 "INSERT INTO topic (num, app_num, name, ver, cluster, state, partitioner, compression, strip_2017_tags,
-                                    message_bytes_max, partitions, replicas, retention_ms, retention_bytes, created_at_ms)
-                 VALUES (?, (SELECT num FROM app WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                                    message_bytes_max, partitions, replicas, retention_ms, retention_bytes, limits,
+                                    created_at_ms)
+                 VALUES (?, (SELECT num FROM app WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(topic.index)
             .bind(topic.owner.as_str())
@@ -56,6 +60,7 @@ impl SqliteAuthDb {
             .bind(topic.replicas)
             .bind(topic.retention_ms)
             .bind(topic.retention_bytes)
+            .bind(text(&topic.limits, topic.limits.is_none()))
             .bind(now)
             .execute(change.conn())
             .await?;

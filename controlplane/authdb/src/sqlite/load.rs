@@ -14,6 +14,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::apps::scram_params;
 use super::limits::LOAD_ROWS;
+use super::quotas::column;
 use super::rows::{bad, name, optional_name, stored_secret, unsigned_column};
 use super::topics::topic_row;
 use super::{SqliteAuthDb, history};
@@ -148,5 +149,7 @@ fn app_doc(row: &SqliteRow, secrets: &mut Secrets) -> Result<AppDoc, AuthDbError
         scram: scram_params(row)?,
         publish: secrets.pair(num, Side::Publish)?,
         subscribe: secrets.pair(num, Side::Subscribe)?,
+        limits: column(row, "app", "limits")?,
+        addresses: column(row, "app", "addresses")?,
     })
 }

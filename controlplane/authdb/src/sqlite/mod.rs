@@ -7,7 +7,7 @@
 //! and load what changed when it moved. Numbers mean nothing across a restored backup, so a database that is found older
 //! than it was seen, or in a file that took another one's place, begins a new history: [`crate::history`].
 //!
-//! A file per kind of row: [`apps`] (with secrets), [`topics`], [`grants`], [`admin`], [`audit`]; [`load`] reads them all,
+//! A file per kind of row: [`apps`] (with secrets), [`topics`], [`grants`], [`quotas`], [`admin`], [`audit`]; [`load`] reads them all,
 //! [`changes`] what changed since a generation. [`operations`] is the trait.
 //!
 //! A connection on which a change did not come to its end is closed, whatever went wrong: after a full disk SQLite's
@@ -24,6 +24,7 @@ mod import;
 mod limits;
 mod load;
 mod operations;
+mod quotas;
 mod rows;
 mod topics;
 
@@ -52,6 +53,7 @@ use crate::{Actor, AuthDbError, Missing};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "tenants", include_str!("migrations/0001_tenants.sql")),
     (2, "in_force", include_str!("migrations/0002_in_force.sql")),
+    (4, "limits", include_str!("migrations/0004_limits.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -342,7 +344,8 @@ mod tests {
             found,
             [
                 (1, "563affe6986cd6c2545ef54f3d56aa4c0ce64f83efe27e2f29218bda46d8f061fdc580fde9720e4eecfc17d1781e73f3"),
-                (2, "5d7fa4c7e3376b2bd0cb5b7ab3e32386e97de923aafc1cdcbaa4074f09841c29eb138e90b7529e56ec7175c56c022166")
+                (2, "5d7fa4c7e3376b2bd0cb5b7ab3e32386e97de923aafc1cdcbaa4074f09841c29eb138e90b7529e56ec7175c56c022166"),
+                (4, "14c55538d6bcc74a7c628e7a94f3dfd5e898c081b45999d283ffcf6d28980f698edf7266ac3050247810937765a3e4c6"),
             ]
             .map(|(version, checksum)| (version, checksum.to_owned()))
         );

@@ -6,10 +6,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use model::Side;
 use model::doc::{ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
 use model::ids::{AppId, ClusterName, Generation, TopicName, TopicVersion};
+use model::quota::Measure;
 use model::secrets::PlainSecret;
+use model::{Addresses, Side};
 use serde_json::Value;
 
 use super::SqliteAuthDb;
@@ -61,6 +62,14 @@ impl AuthDb for SqliteAuthDb {
 
     fn update_app<'a>(&'a self, id: &'a AppId, update: AppUpdate) -> Answer<'a, AppInfo> {
         Box::pin(self.update_app(id, update))
+    }
+
+    fn limit_app<'a>(&'a self, id: &'a AppId, limits: &'a [(Measure, u64)]) -> Answer<'a, AppInfo> {
+        Box::pin(self.limit_app(id, limits))
+    }
+
+    fn set_addresses<'a>(&'a self, id: &'a AppId, addresses: &'a Addresses) -> Answer<'a, AppInfo> {
+        Box::pin(self.set_addresses(id, addresses))
     }
 
     fn delete_app<'a>(&'a self, id: &'a AppId, cascade: bool) -> Answer<'a, Option<Vec<TopicRow>>> {
@@ -150,6 +159,16 @@ impl AuthDb for SqliteAuthDb {
         update: TopicUpdate,
     ) -> Answer<'a, TopicRow> {
         Box::pin(self.update_topic(owner, name, ver, update))
+    }
+
+    fn limit_topic<'a>(
+        &'a self,
+        owner: &'a AppId,
+        name: &'a TopicName,
+        ver: &'a TopicVersion,
+        limits: &'a [(Measure, u64)],
+    ) -> Answer<'a, TopicRow> {
+        Box::pin(self.limit_topic(owner, name, ver, limits))
     }
 
     fn begin_delete_topic<'a>(&'a self, topic: &'a TopicDoc) -> Answer<'a, ()> {

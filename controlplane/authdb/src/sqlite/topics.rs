@@ -4,12 +4,14 @@ use model::doc::TopicDoc;
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::limits::SNAPSHOT_TOPICS_MAX;
 use model::naming::physical_topic;
+use model::quota::Limits;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::SqliteAuthDb;
 use super::apps::app_num;
 use super::grants::{ending_with, grantees};
+use super::quotas::column;
 use super::rows::{bad, name, optional_unsigned, topic_options, unsigned, unsigned_column};
 use crate::audit::Entry;
 use crate::topics::{json, shown};
@@ -346,6 +348,7 @@ async fn insert(
         cluster: new.cluster,
         enabled: true,
         options: new.options,
+        limits: Limits::default(),
         partitions: new.partitions,
         replicas: new.replicas,
         retention_ms: new.retention_ms,
@@ -355,7 +358,7 @@ async fn insert(
 }
 
 /// The version, or which part of its name does not exist.
-async fn find(
+pub(super) async fn find(
     conn: &mut SqliteConnection,
     owner: &AppId,
     name: &TopicName,
@@ -413,6 +416,7 @@ pub(super) fn topic_row(row: &SqliteRow) -> Result<TopicRow, AuthDbError> {
         cluster: name(row, TABLE, "cluster")?,
         enabled: state != TopicState::Disabled,
         options: topic_options(row)?,
+        limits: column(row, TABLE, "limits")?,
         partitions: optional_unsigned(row, TABLE, "partitions")?,
         replicas: optional_unsigned(row, TABLE, "replicas")?,
         retention_ms: row.try_get("retention_ms")?,

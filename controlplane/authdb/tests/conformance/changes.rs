@@ -3,6 +3,7 @@
 use authdb::{AppUpdate, AuthDb, AuthDbError, NewApp, NewTopic, Rotation, TopicUpdate};
 use model::doc::GrantDoc;
 use model::ids::{AppId, ClusterName, PhysicalTopic, TopicName, TopicVersion};
+use model::quota::Measure;
 use model::{PlainSecret, Side, Snapshot, TopicOptions, authorize_raw, authorize_subscribe};
 
 use crate::{Database, Fixture, loaded, new_app, new_topic, subscribe};
@@ -38,7 +39,7 @@ fn answers(snapshot: &Snapshot) -> Vec<String> {
     let mut all = vec![format!("{} {} {}", snapshot.generation, snapshot.app_count(), snapshot.topic_count())];
     for id in APPS {
         let Some(found) = snapshot.app(id) else { continue };
-        all.push(format!("{id} {} {} {}", found.index, found.enabled, found.cluster));
+        all.push(format!("{id} {} {} {} {:?}", found.index, found.enabled, found.cluster, found.limits));
         for secret in SECRETS {
             for side in [Side::Publish, Side::Subscribe] {
                 let credentials = model::Credentials { app: id, key: secret.as_bytes() };
@@ -50,7 +51,9 @@ fn answers(snapshot: &Snapshot) -> Vec<String> {
         }
         all.push(format!("{id} raw {}", authorize_raw(snapshot, found, "main", "legacy").is_ok()));
         for (owner, topic, ver) in names() {
-            let topic_of = snapshot.topic(owner, topic, ver).map(|topic| (topic.index, topic.enabled, &topic.options));
+            let topic_of = snapshot
+                .topic(owner, topic, ver)
+                .map(|topic| (topic.index, topic.enabled, &topic.options, topic.limits));
             let may = authorize_subscribe(snapshot, found, owner, topic, ver).map(drop).map_err(|denied| denied.code());
             all.push(format!("{id} {owner}/{topic}/{ver} {topic_of:?} {may:?}"));
         }
@@ -74,7 +77,7 @@ async fn change(db: &dyn AuthDb, rng: &mut Rng) -> Result<(), AuthDbError> {
     let subscribe = GrantDoc::Subscribe { app: one.clone(), owner: other, topic: topic.clone(), ver: which };
     let legacy = (rng.below(2) == 0).then(|| PhysicalTopic::new("legacy").unwrap());
     let raw = GrantDoc::RawPublish { app: one.clone(), cluster: main.clone(), topic: legacy };
-    match rng.below(12) {
+    match rng.below(14) {
         0 | 1 => {
             let (publish, subscribe) = (Some(secret.clone()), Some(secret));
             db.create_app(NewApp { id: one, cluster: main, publish, subscribe, reuse: true }).await.map(drop)
@@ -111,6 +114,8 @@ async fn change(db: &dyn AuthDb, rng: &mut Rng) -> Result<(), AuthDbError> {
             db.delete_topic(&one, &topic, &ver, rng.below(2) == 0).await.map(drop)
         }
         10 => db.grant(if rng.below(3) == 0 { &raw } else { &subscribe }).await.map(drop),
+        11 => db.limit_app(&one, &[(Measure::PublishBytes, rng.below(3) as u64)]).await.map(drop),
+        12 => db.limit_topic(&one, &topic, &ver, &[(Measure::PublishMessages, rng.below(3) as u64)]).await.map(drop),
         _ => db.revoke(if rng.below(3) == 0 { &raw } else { &subscribe }).await.map(drop),
     }
 }

@@ -116,7 +116,7 @@ pub async fn a_snapshot_loaded_in_a_storm_of_changes_is_exactly_one_generation(f
                     break;
                 }
             }
-            assert!(moves > 5, "read {moves} generations only");
+            assert!(moves > 1, "nothing was read while it was written");
         });
     }
     tasks.join_all().await;

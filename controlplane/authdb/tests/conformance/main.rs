@@ -10,6 +10,7 @@ mod generations;
 mod grants;
 mod isolation;
 mod pages;
+mod quotas;
 mod topics;
 
 use std::sync::Arc;
@@ -68,6 +69,10 @@ conformance! {
         a_topic_is_seen_by_clients_while_it_is_active_or_disabled_and_no_longer
         topics_are_listed_by_owner_name_and_the_number_of_their_version
         names_that_kafka_would_take_for_one_another_are_found
+    }
+    quotas {
+        limits_and_addresses_are_set_one_by_one_seen_by_snapshots_and_written_down
+        what_is_no_app_topic_or_change_changes_nothing
     }
     grants {
         grants_are_listed_by_kind_and_grantee_and_of_one_app_alone

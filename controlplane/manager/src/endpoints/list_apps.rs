@@ -32,7 +32,8 @@ const DOC: EndpointDoc = EndpointDoc {
                 "an array of apps, or a page of it; `rotating` names the sides whose previous secret still works",
                 Some(concat!(
                     "[",
-                    r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1,"rotating":[],"secrets":[]}"#,
+                    r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1,"limits":{},"addresses":[],
+"rotating":[],"secrets":[]}"#,
                     "]"
                 )),
             )],

@@ -29,6 +29,8 @@ mod get_status;
 mod get_topic;
 mod health;
 mod instances;
+mod limit_app;
+mod limit_topic;
 mod list_apps;
 mod list_audit;
 mod list_clusters;
@@ -36,6 +38,7 @@ mod list_grants;
 mod list_topics;
 mod revoke_secret;
 mod rotate_secret;
+mod set_addresses;
 mod update_app;
 mod update_topic;
 mod wish;
@@ -44,7 +47,7 @@ use authdb::{AppInfo, TopicRow, TopicState};
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, on};
 use model::api_doc::{ContentDoc, EndpointDoc, FieldDoc, In, Kind, Method, NAME, ParamDoc, Schema, VERSION};
-use model::limits::MESSAGE_BYTES_MAX_LIMIT;
+use model::limits::{MESSAGE_BYTES_MAX_LIMIT, QUOTA_MAX};
 use model::naming::physical_topic;
 use serde_json::{Value, json};
 
@@ -58,6 +61,8 @@ pub(crate) fn all() -> Vec<Endpoint> {
         get_app::endpoint(),
         update_app::endpoint(),
         delete_app::endpoint(),
+        limit_app::endpoint(),
+        set_addresses::endpoint(),
         rotate_secret::endpoint(),
         revoke_secret::endpoint(),
         list_topics::of_all(),
@@ -65,6 +70,7 @@ pub(crate) fn all() -> Vec<Endpoint> {
         get_topic::endpoint(),
         create_topic::endpoint(),
         update_topic::endpoint(),
+        limit_topic::endpoint(),
         delete_topic::endpoint(),
         get_partitions::endpoint(),
         list_grants::endpoint(),
@@ -127,6 +133,8 @@ const APP: Schema = Schema::Object(&[
     FieldDoc::must("cluster", Schema::Value(NAME), "where its topics are made"),
     FieldDoc::must("enabled", Schema::FLAG, "may it be used"),
     FieldDoc::must("created_at", Schema::COUNT, "epoch ms"),
+    FieldDoc::must("limits", LIMITS, "those that are set"),
+    FieldDoc::must("addresses", Schema::Array(&Schema::TEXT), "from where it may be used; none: from everywhere"),
     FieldDoc::must("rotating", Schema::Array(&SIDE), "sides whose previous secret still works"),
     FieldDoc::must("secrets", Schema::Array(&LIVE_SECRET), "those that work, of each side the older one first"),
 ]);
@@ -134,6 +142,14 @@ const LIVE_SECRET: Schema = Schema::Object(&[
     FieldDoc::must("side", SIDE, "what it is for"),
     FieldDoc::must("which", Schema::Value(Kind::Word(&["previous", "current"])), "the older or the younger of two"),
     FieldDoc::must("created_at", Schema::COUNT, "epoch ms"),
+]);
+const LIMIT: Schema = Schema::Value(Kind::Integer { min: 1, max: QUOTA_MAX as i64 });
+const LIMITS: Schema = Schema::Object(&[
+    FieldDoc::may("publish_messages", LIMIT, "a second"),
+    FieldDoc::may("publish_bytes", LIMIT, "a second"),
+    FieldDoc::may("subscribe_messages", LIMIT, "a second"),
+    FieldDoc::may("subscribe_bytes", LIMIT, "a second"),
+    FieldDoc::may("connections", LIMIT, "at one time; of apps only"),
 ]);
 /// Of a delete.
 const GONE: Schema = Schema::With(&OK, &[FieldDoc::must("existed", Schema::FLAG, "was there anything")]);
@@ -147,6 +163,7 @@ const TOPIC: Schema = Schema::Object(&[
     FieldDoc::must("physical", Schema::Value(model::api_doc::PHYSICAL), "its name in Kafka"),
     FieldDoc::must("enabled", Schema::FLAG, "may it be used"),
     FieldDoc::must("state", STATE, "how far it has come; only an active one can be used"),
+    FieldDoc::must("limits", LIMITS, "those that are set"),
     FieldDoc::must("partitioner", Schema::Value(create_topic::P_PARTITIONER.kind), ""),
     FieldDoc::must("compression", Schema::Value(create_topic::P_COMPRESSION.kind), ""),
     FieldDoc::must("strip_2017_tags", Schema::FLAG, ""),
@@ -184,6 +201,8 @@ fn app_json(app: &AppInfo) -> Value {
         "cluster": app.cluster,
         "enabled": app.enabled,
         "created_at": app.created_at_ms,
+        "limits": app.limits,
+        "addresses": app.addresses,
         "rotating": rotating,
         "secrets": secrets.collect::<Value>(),
     })
@@ -200,6 +219,7 @@ fn topic_json(row: &TopicRow) -> Value {
         "physical": physical_topic(&topic.owner, &topic.name, &topic.ver),
         "enabled": row.state == TopicState::Active,
         "state": row.state.as_str(),
+        "limits": topic.limits,
         "partitioner": topic.options.partitioner.as_str(),
         "compression": topic.options.compression.as_str(),
         "strip_2017_tags": topic.options.strip_2017_tags,
@@ -219,13 +239,13 @@ fn topic_json(row: &TopicRow) -> Value {
     value
 }
 
-const APP_EXAMPLE: &str = r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1511366400000,"rotating":[],
+const APP_EXAMPLE: &str = r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1511366400000,"limits":{},"addresses":[],"rotating":[],
 "secrets":[{"side":"publish","which":"current","created_at":1511366400000}]}"#;
 const TOPIC_EXAMPLE: &str = r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main",
-"physical":"shop.orders.v1","enabled":true,"state":"active","partitions":4,"replicas":3,"partitioner":"murmur2",
+"physical":"shop.orders.v1","enabled":true,"state":"active","limits":{},"partitions":4,"replicas":3,"partitioner":"murmur2",
 "compression":"none","strip_2017_tags":false,"message_bytes_max":1000000}"#;
 const TOPIC_CHANGED_EXAMPLE: &str = r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main",
-"physical":"shop.orders.v1","enabled":true,"state":"active","partitions":4,"replicas":3,"partitioner":"murmur2",
+"physical":"shop.orders.v1","enabled":true,"state":"active","limits":{},"partitions":4,"replicas":3,"partitioner":"murmur2",
 "compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,"ok":1}"#;
 const OK_EXAMPLE: &str = r#"{"ok":1}"#;
 const GONE_EXAMPLE: &str = r#"{"ok":1,"existed":true}"#;

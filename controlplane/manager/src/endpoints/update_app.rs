@@ -39,7 +39,7 @@ const DOC: EndpointDoc = EndpointDoc {
         ResponseDoc::with(200, "changed", &[ContentDoc::json(APP, "the app as it is now", Some(APP_EXAMPLE))]),
         accepted!(
             APP,
-            r#"{"appid":"shop","cluster":"main","enabled":false,"created_at":1511366400000,"rotating":[],"secrets":[],
+            r#"{"appid":"shop","cluster":"main","enabled":false,"created_at":1511366400000,"limits":{},"addresses":[],"rotating":[],"secrets":[],
 "generation":"3f2a000000000001-17","in_force":false,"lacking":["kateway 7d1e"]}"#
         ),
         ResponseDoc::bare(404, "no such app or cluster"),

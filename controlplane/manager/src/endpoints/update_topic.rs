@@ -57,7 +57,7 @@ const DOC: EndpointDoc = EndpointDoc {
         accepted!(
             TOPIC_CHANGED,
             r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main","physical":"shop.orders.v1","enabled":false,
-"state":"disabled","partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,
+"state":"disabled","limits":{},"partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,
 "ok":1,"generation":"3f2a000000000001-17","in_force":false,"lacking":["kateway 7d1e"]}"#
         ),
         ResponseDoc::bare(400, "nothing to change, a value out of range, or fewer partitions than there are"),

@@ -1,17 +1,21 @@
 //! Who is calling, and what they may: the snapshot in force and the credentials seen under it.
 
+pub mod quota;
 pub mod standing;
 
+use crate::access::quota::{Meters, ShardQuotas};
 use crate::codes;
 use crate::env::Env;
+use crate::env::board::Full;
 use crate::exchange::conn::Conn;
 use crate::refusal::Refusal;
 use gafka_http::Head;
 use model::ids::PhysicalTopic;
 use model::presented::{BasicBuffer, Presented};
+use model::quota::Measure;
 use model::{
-    App, CredentialCache, Permit, RawPermit, SecretHash, Side, Snapshot, authenticate_cached, authorize_publish,
-    authorize_raw, authorize_subscribe,
+    App, CredentialCache, Denied, Permit, RawPermit, SecretHash, Side, Snapshot, authenticate_cached,
+    authorize_publish, authorize_raw, authorize_subscribe,
 };
 use std::borrow::Cow;
 use std::cell::{Ref, RefCell};
@@ -41,6 +45,7 @@ pub enum Grant<'s> {
 pub struct Access {
     snapshot: RefCell<Arc<Snapshot>>,
     credentials: RefCell<CredentialCache>,
+    pub quotas: ShardQuotas,
 }
 
 impl Access {
@@ -48,7 +53,8 @@ impl Access {
         let mut key = [0; 16];
         key[..8].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
         key[8..].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
-        Access { snapshot: RefCell::new(snapshot), credentials: RefCell::new(CredentialCache::new(key)) }
+        let credentials = RefCell::new(CredentialCache::new(key));
+        Access { snapshot: RefCell::new(snapshot), credentials, quotas: ShardQuotas::default() }
     }
 
     /// The snapshot in force, for the length of one synchronous call: no shared counter is touched.
@@ -63,6 +69,7 @@ impl Access {
 
     /// Puts a snapshot in force; the one before.
     pub fn replace(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        self.quotas.forget();
         self.snapshot.replace(snapshot)
     }
 
@@ -109,8 +116,21 @@ impl Access {
             let mut logins = env.board.logins.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             Refusal::from(logins.failed(conn.peer.ip(), credentials.app, env.now()))
         })?;
+        if !app.addresses.allow(conn.peer.ip()) {
+            let address = conn.peer.ip().to_canonical();
+            return Err(Denied::AddressNotAllowed { app: app.id.to_string(), address }.into());
+        }
         count_for(env, conn, app)?;
         Ok(app)
+    }
+
+    /// What a request that was granted this draws from.
+    pub fn meters(&self, env: &Env, grant: &Grant<'_>) -> Meters {
+        match grant {
+            Grant::Nothing => Meters::default(),
+            Grant::Topic(permit) => self.quotas.meters(env, permit.app(), Some(permit.topic())),
+            Grant::Raw(permit) => self.quotas.meters(env, permit.app(), None),
+        }
     }
 }
 
@@ -120,7 +140,15 @@ fn count_for(env: &Env, conn: &Conn, app: &App) -> Result<(), Refusal> {
     if counted == Some(app.index) {
         return Ok(());
     }
-    if !env.board.by_app.try_add(app.index) {
+    let limited = app
+        .limits
+        .get(Measure::Connections)
+        .map(|_| env.board.quotas.meter(quota::of_app(app), &app.limits, env.board.nanos(env.now())));
+    let most = limited.as_ref().map(|meter| meter.connections_max());
+    if let Err(Full { of_its_own }) = env.board.by_app.try_add_below(app.index, most) {
+        if let Some(meter) = limited.filter(|_| of_its_own) {
+            return Err(quota::refuse(env, &meter.refuse_connection()).closing());
+        }
         env.metrics.connections_full("connections_of_app");
         let message = format!("app {} has as many connections as it may; use those it has", app.id.as_str());
         return Err(Refusal::new(codes::TOO_MANY_CONNECTIONS, message).closing());

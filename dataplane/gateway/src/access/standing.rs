@@ -2,14 +2,17 @@
 //! batches. Every new snapshot asks them again, so that a revoked grant, secret, topic or app ends them.
 
 use crate::access::{Grant, presented_secret};
+use crate::exchange::conn::Conn;
 use crate::refusal::Refusal;
 use gafka_http::Head;
 use model::{App, Denied, SecretHash, Side, Snapshot, authorize_publish, authorize_raw, authorize_subscribe};
+use std::net::IpAddr;
 
 /// The caller of an admitted request, and what it wants.
 #[derive(Debug)]
 pub struct Standing {
     app: Box<str>,
+    address: IpAddr,
     secret: SecretHash,
     side: Side,
     wanted: Wanted,
@@ -27,7 +30,8 @@ impl Standing {
     ///
     /// # Panics
     /// When nothing was asked for: whoever has no credentials has no standing.
-    pub fn of(side: Side, head: &Head<'_>, grant: &Grant<'_>) -> Result<Standing, Refusal> {
+    pub fn of(conn: &Conn, head: &Head<'_>, grant: &Grant<'_>) -> Result<Standing, Refusal> {
+        let (side, address) = (conn.side, conn.peer.ip());
         let (app, wanted) = match grant {
             Grant::Topic(permit) => {
                 let topic = permit.topic();
@@ -44,7 +48,7 @@ impl Standing {
             }
             Grant::Nothing => unreachable!("only what was granted something stands"),
         };
-        Ok(Standing { app: app.id.as_str().into(), secret: presented_secret(side, head)?, side, wanted })
+        Ok(Standing { app: app.id.as_str().into(), address, secret: presented_secret(side, head)?, side, wanted })
     }
 
     /// The same under another snapshot, or why not any more.
@@ -64,6 +68,9 @@ impl Standing {
         match snapshot.app(&self.app) {
             Some(app) if !app.secrets(self.side).verify(&self.secret) => Err(Denied::NotAuthenticated),
             Some(app) if !app.enabled => Err(Denied::AppDisabled { app: app.id.as_str().to_owned() }),
+            Some(app) if !app.addresses.allow(self.address) => {
+                Err(Denied::AddressNotAllowed { app: app.id.to_string(), address: self.address.to_canonical() })
+            }
             Some(app) => Ok(app),
             None => Err(Denied::NotAuthenticated),
         }

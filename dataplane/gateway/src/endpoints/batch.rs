@@ -19,6 +19,7 @@ use crate::publish::format::{BatchLimits, BatchParser, ReceiptFormat};
 use crate::refusal::Refusal;
 use gafka_http::{Head, query};
 use kafka_client::Acks;
+use model::Side;
 use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -47,7 +48,9 @@ pub fn open(
 ) -> Result<(Feed, Option<Decoder>), Refusal> {
     let env = &services.env;
     let destination = publish::destination(&services.clusters, grant, begun)?;
-    let standing = Standing::of(conn.side, head, grant)?;
+    let meters = services.access.meters(env, grant);
+    meters.admit(env, Side::Publish, 0, env.now())?;
+    let standing = Standing::of(conn, head, grant)?;
     let window = Window::within(env.budget.limits().tenant_bytes_max);
     let coding = Coding::of(head.known.content_encoding)?;
     let decoder_bytes = coding.map_or(0, |coding| window.decoder_bytes(coding));
@@ -77,7 +80,7 @@ pub fn open(
     let flow = if params.streams { Receiving::WhileSending } else { Receiving::AtTheEnd };
     let session = Session::open(&services.publishing, exchange, destination, format, flow, reservation);
     let generation = services.access.borrow_snapshot().generation;
-    Ok((Feed::new(session, parser, standing, generation, params.acks, params.timeout), decoder))
+    Ok((Feed::new(session, parser, standing, meters, generation, params.acks, params.timeout), decoder))
 }
 
 pub(super) const PARAMETERS: [&str; 5] = ["ack", "async", "timeout", "receipts", "stream"];

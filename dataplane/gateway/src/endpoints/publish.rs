@@ -1,6 +1,7 @@
 //! `POST /v1/msgs/:topic/:ver` and `POST /v1/raw/msgs/:cluster/:topic`: one message, one record ([`crate::publish::single`]).
 
 use crate::access::Grant;
+use crate::access::quota::Meters;
 use crate::codes;
 use crate::endpoints::docs::{CLUSTER, CODING, PHYSICAL, REQUEST_ID, TIMEOUT, TOPIC, VER};
 use crate::endpoints::params::{self, bad_parameter, parse_acks, parse_timeout};
@@ -16,12 +17,14 @@ use crate::publish::single::{Message, Wishes};
 use crate::refusal::Refusal;
 use gafka_http::{Head, query};
 use kafka_client::Acks;
+use model::Side;
 use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
 use std::time::{Duration, Instant};
 
 /// What may come as the body, and who pays for it.
 pub fn admit(services: &Services, grant: &Grant<'_>) -> Result<Admission, Refusal> {
     let destination = publish::destination(&services.clusters, grant, services.env.now())?;
+    services.access.meters(&services.env, grant).admit(&services.env, Side::Publish, 0, services.env.now())?;
     Ok(Admission {
         body_bytes_max: destination.message_bytes_max,
         tenant: destination.tenant,
@@ -38,7 +41,8 @@ pub fn start(
     body: RequestBody<'_>,
     now: Instant,
 ) -> Option<Destination> {
-    let prepared = prepare(services, &mut exchange, head, grant, body, now);
+    let meters = services.access.meters(&services.env, grant);
+    let prepared = prepare(services, &mut exchange, head, grant, &meters, body, now);
     let (destination, headers, body) = match prepared {
         Ok(prepared) => prepared,
         Err(refusal) => {
@@ -46,7 +50,7 @@ pub fn start(
             return None;
         }
     };
-    hand_over(services, exchange, head.query, &headers, body, &destination, now).then_some(destination)
+    hand_over(services, exchange, head.query, &headers, body, &destination, &meters, now).then_some(destination)
 }
 
 /// A publish whose head was admitted before.
@@ -58,10 +62,14 @@ pub fn start_again(
     destination: &Destination,
     now: Instant,
 ) {
-    match take_whole(services, &mut exchange, destination, body.len()) {
+    let meters = match destination.is_metered {
+        true => services.access.quotas.known(destination.tenant, destination.label),
+        false => Meters::default(),
+    };
+    match take_whole(services, &mut exchange, destination, &meters, body.len(), now) {
         Ok(()) => {
             let body = RequestBody::Slice(body);
-            hand_over(services, exchange, query, &RecordHeaders::default(), body, destination, now);
+            hand_over(services, exchange, query, &RecordHeaders::default(), body, destination, &meters, now);
         }
         Err(refusal) => exchange.refuse(&services.env, &refusal, now),
     }
@@ -74,13 +82,18 @@ fn hand_over(
     headers: &RecordHeaders,
     body: RequestBody<'_>,
     destination: &Destination,
+    meters: &Meters,
     now: Instant,
 ) -> bool {
     let Services { env, clusters, publishing, .. } = services;
     match parse_query(query, env.config.publish_timeout) {
         Ok(wishes) => {
             let message = Message { wishes, headers, body };
-            publishing.start_single(env, clusters, exchange, &message, destination, now)
+            let accepted = publishing.start_single(env, clusters, exchange, &message, destination, now);
+            if accepted {
+                meters.charge(env, Side::Publish, 1, message.bytes(), now);
+            }
+            accepted
         }
         Err(refusal) => {
             exchange.refuse(env, &refusal, now);
@@ -94,11 +107,12 @@ fn prepare<'b>(
     exchange: &mut Exchange,
     head: &Head<'_>,
     grant: &Grant<'_>,
+    meters: &Meters,
     body: RequestBody<'b>,
     now: Instant,
 ) -> Result<(Destination, RecordHeaders, RequestBody<'b>), Refusal> {
     let destination = publish::destination(&services.clusters, grant, now)?;
-    take_whole(services, exchange, &destination, body.len())?;
+    take_whole(services, exchange, &destination, meters, body.len(), now)?;
     let body = decoded(services, exchange, &destination, head, body)?;
     Ok((destination, RecordHeaders::of(head)?, body))
 }
@@ -108,8 +122,11 @@ fn take_whole(
     services: &Services,
     exchange: &mut Exchange,
     destination: &Destination,
+    meters: &Meters,
     body_bytes: usize,
+    now: Instant,
 ) -> Result<(), Refusal> {
+    meters.admit(&services.env, Side::Publish, body_bytes, now)?;
     if body_bytes > destination.message_bytes_max {
         return Err(Refusal::too_large(destination.message_bytes_max));
     }

@@ -15,13 +15,14 @@ use crate::refusal::Refusal;
 use crate::subscribe::framing::Form;
 use crate::subscribe::limits::{BATCH_MAX, RESPONSE_BYTES_MAX, WAIT_MAX};
 use crate::subscribe::mail::PollRequest;
+use crate::subscribe::origin::Caller;
 use crate::subscribe::query::SubscribeQuery;
 use crate::tags::TagFilter;
 use gafka_http::Head;
 use model::api_doc::{
     Auth, ContentDoc, EndpointDoc, FieldDoc, In, Kind, Listener, Method, NAME, ParamDoc, ResponseDoc, Schema,
 };
-use model::physical_group;
+use model::{Side, physical_group};
 use std::time::Instant;
 
 pub fn start(
@@ -34,7 +35,7 @@ pub fn start(
 ) -> Option<Destination> {
     let Services { env, clusters, subscriptions, .. } = services;
     match read(services, &exchange, head, grant, now) {
-        Ok((request, standing)) => subscriptions.begin(env, clusters, exchange, request, standing, now),
+        Ok((request, caller)) => subscriptions.begin(env, clusters, exchange, request, caller, now),
         Err(refusal) => exchange.refuse(env, &refusal, now),
     }
     None
@@ -46,7 +47,7 @@ fn read(
     head: &Head<'_>,
     grant: &Grant<'_>,
     now: Instant,
-) -> Result<(PollRequest, Standing), Refusal> {
+) -> Result<(PollRequest, Caller), Refusal> {
     let Services { env, clusters, subscriptions, .. } = services;
     let Grant::Topic(permit) = grant else { unreachable!("a poll is granted a topic") };
     let query = SubscribeQuery::parse(head.query.unwrap_or_default())?;
@@ -57,6 +58,8 @@ fn read(
     if env.is_draining() {
         return Err(Refusal::new(codes::DRAINING, "this gateway is shutting down; poll another one"));
     }
+    let meters = services.access.meters(env, grant);
+    meters.admit(env, Side::Subscribe, 0, now)?;
     let topic = permit.topic();
     let request = PollRequest {
         poll: subscriptions.next_poll_id(env),
@@ -74,7 +77,7 @@ fn read(
         form: Form::choose(head.known.accept, query.framed),
         strip_2017_tags: topic.options.strip_2017_tags,
     };
-    Ok((request, Standing::of(exchange.conn.side, head, grant)?))
+    Ok((request, Caller { standing: Standing::of(&exchange.conn, head, grant)?, meters, topic: topic.index }))
 }
 
 pub const DOCS: &[EndpointDoc] = &[EndpointDoc {

@@ -47,6 +47,7 @@ fn snapshot(grants: Vec<GrantDoc>) -> Snapshot {
     };
     let (app, cluster) = (AppId::new("demo").expect("valid"), ClusterName::new("main").expect("valid"));
     let topic = |index, name: &str, message_bytes_max| TopicDoc {
+        limits: model::quota::Limits::default(),
         index,
         owner: app.clone(),
         name: TopicName::new(name).expect("valid"),
@@ -64,6 +65,8 @@ fn snapshot(grants: Vec<GrantDoc>) -> Snapshot {
         history: model::HistoryId::new(1),
         made_at_ms: 0,
         apps: vec![AppDoc {
+            limits: model::quota::Limits::default(),
+            addresses: model::Addresses::default(),
             index: 1,
             id: app.clone(),
             cluster: cluster.clone(),

@@ -3,8 +3,10 @@
 
 use crate::codes;
 use crate::config::GatewayConfig;
+use crate::env::traffic::Traffic;
 use crossbeam_queue::ArrayQueue;
 use model::login_limiter::LoginLimiter;
+use model::quota::Quotas;
 use model::{Generation, Snapshot};
 use runtime::crew::Roll;
 use runtime::server::Crowd;
@@ -43,6 +45,12 @@ pub struct Board {
     pub by_address: Counted<IpAddr>,
     /// And by whose credentials they use: [`model::App::index`].
     pub by_app: Counted<u32>,
+    /// What is left of the limits of apps and topics here.
+    pub quotas: Arc<Quotas>,
+    /// What went through each topic.
+    pub traffic: Arc<Traffic>,
+    /// Since when [`Board::nanos`] counts.
+    began: Instant,
 }
 
 /// A snapshot and which one of this process it is, counted from 1.
@@ -71,19 +79,36 @@ impl<K: Eq + Hash> Counted<K> {
         self.max.store(max, Ordering::Relaxed);
     }
 
+    fn counts(&self) -> MutexGuard<'_, HashMap<K, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One more; false: there are as many as may be.
     pub fn try_add(&self, key: K) -> bool {
+        self.try_add_below(key, None).is_ok()
+    }
+
+    /// One more, if there are fewer than may be of any and than `most`, its own limit.
+    pub fn try_add_below(&self, key: K, most: Option<u64>) -> Result<(), Full> {
         let max = self.max.load(Ordering::Relaxed);
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key).or_default();
-        let fits = max == 0 || *count < max;
-        *count += usize::from(fits);
-        fits
+        let mut counts = self.counts();
+        let count = counts.get(&key).copied().unwrap_or(0);
+        let of_its_own = most.is_some_and(|most| count as u64 >= most);
+        if of_its_own || (max > 0 && count >= max) {
+            return Err(Full { of_its_own });
+        }
+        counts.insert(key, count + 1);
+        Ok(())
+    }
+
+    /// How many there are of one.
+    pub fn count(&self, key: &K) -> usize {
+        self.counts().get(key).copied().unwrap_or(0)
     }
 
     /// One that was added is gone.
     pub fn remove(&self, key: &K) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts();
         if let Some(count) = counts.get_mut(key) {
             *count -= 1;
             if *count == 0 {
@@ -91,6 +116,13 @@ impl<K: Eq + Hash> Counted<K> {
             }
         }
     }
+}
+
+/// There are as many as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// By its own limit, not that of all.
+    pub of_its_own: bool,
 }
 
 /// What the last probe of a cluster found.
@@ -136,6 +168,9 @@ impl Board {
             graveyard: ArrayQueue::new(GRAVEYARD_DEPTH),
             by_address: Counted::new(config.connections_per_address),
             by_app: Counted::new(config.connections_per_app),
+            quotas: Arc::default(),
+            traffic: Arc::new(Traffic::new(shard_count)),
+            began: Instant::now(),
         }
     }
 
@@ -149,8 +184,14 @@ impl Board {
         (laid_out.edition, Arc::clone(&laid_out.snapshot))
     }
 
+    /// The clock of the quotas.
+    pub fn nanos(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Lays a snapshot out for the shards to take; its edition.
     pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) -> u64 {
+        self.quotas.refresh(&snapshot, self.nanos(Instant::now()));
         let mut laid_out = self.laid_out();
         laid_out.edition += 1;
         laid_out.snapshot = snapshot;

@@ -4,6 +4,7 @@
 //! Labels never carry a client's address, id, raw path or group. Topics are capped: beyond the cap they are `other`.
 
 use foldhash::{HashMap, HashMapExt};
+use model::quota::Measure;
 use model::{Generation, Side};
 use runtime::budget::Scope;
 use std::cell::{Cell, RefCell};
@@ -270,6 +271,17 @@ impl ShardMetrics {
             Scope::Shard => "memory_shard",
             Scope::Tenant => "memory_tenant",
             Scope::Cluster => "memory_cluster",
+        });
+    }
+
+    /// A request or a connection beyond what was set for its app or topic.
+    pub fn quota_refused(&self, measure: Measure) {
+        self.refuse(match measure {
+            Measure::PublishMessages => "quota_publish_messages",
+            Measure::PublishBytes => "quota_publish_bytes",
+            Measure::SubscribeMessages => "quota_subscribe_messages",
+            Measure::SubscribeBytes => "quota_subscribe_bytes",
+            Measure::Connections => "quota_connections",
         });
     }
 

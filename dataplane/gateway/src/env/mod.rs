@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod board;
 pub mod metrics;
+pub mod traffic;
 pub mod turns;
 
 use crate::config::GatewayConfig;
@@ -19,6 +20,7 @@ use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
+use traffic::ShardTraffic;
 use turns::Turns;
 
 /// One per shard.
@@ -31,6 +33,7 @@ pub struct Env {
     pub budget: Budget,
     pub metrics: ShardMetrics,
     pub access_log: AccessLog,
+    pub traffic: ShardTraffic,
     pub turns: Turns,
     /// The block answers are written into.
     pub answers: RefCell<BytesMut>,
@@ -56,6 +59,7 @@ impl Env {
             shard,
             budget: Budget::new(config.budget()),
             config,
+            traffic: board.traffic.shard(shard),
             board,
             pool,
             metrics,

@@ -37,6 +37,8 @@ pub struct Destination {
     /// Names the topic in the shard's metrics.
     pub label: u32,
     pub message_bytes_max: usize,
+    /// Its app or its topic has limits.
+    pub is_metered: bool,
 }
 
 /// Routes found so far. One per shard.
@@ -90,6 +92,7 @@ impl Clusters {
             tenant: permit.app().index,
             label: topic.index,
             message_bytes_max: (topic.options.message_bytes_max as usize).min(self.message_bytes_max),
+            is_metered: permit.app().limits.has_rates() || topic.limits.has_rates(),
         })
     }
 
@@ -123,6 +126,7 @@ impl Clusters {
             tenant: permit.app().index,
             label: raw.label,
             message_bytes_max: self.message_bytes_max,
+            is_metered: permit.app().limits.has_rates(),
         })
     }
 

@@ -21,6 +21,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kafka_client::{Acks, Outcome, TopicIdx};
 use kafka_wire::record_batch::RecordRef;
+use model::Side;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -44,6 +45,13 @@ pub struct Message<'m> {
     pub wishes: Wishes<'m>,
     pub headers: &'m RecordHeaders,
     pub body: RequestBody<'m>,
+}
+
+impl Message<'_> {
+    /// Value, key and headers.
+    pub fn bytes(&self) -> usize {
+        self.body.len() + self.wishes.key.as_ref().map_or(0, |key| key.len()) + self.headers.weight()
+    }
 }
 
 /// A publish that waits for Kafka.
@@ -126,6 +134,7 @@ impl Single {
                 let client = cluster.client.borrow();
                 let name = client.topic_name(self.topic);
                 env.metrics.published(self.topic_label, name, self.bytes, now - self.exchange.begun);
+                env.traffic.count(Side::Publish, self.topic_label, 1, self.bytes);
                 Reply::stored(Stored {
                     id: message_id(&cluster.name, name, stored.partition, stored.offset),
                     partition: stored.partition,

@@ -85,6 +85,7 @@ impl Shard {
         let (edition, snapshot) = board.snapshot();
         let old = access.replace(snapshot);
         clusters.routes.forget_topics();
+        env.traffic.forget();
         board.set_applied(env.shard, edition);
         subscriptions.reauthorize(env, access, clusters, now);
         publishing.wake_batches();

@@ -105,6 +105,7 @@ pub struct Framed {
     pub content_type: &'static str,
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: Bytes,
+    pub messages: usize,
 }
 
 /// An answer on its way to its bytes, record by record: one of 32 MiB leaves turns to others.
@@ -167,7 +168,8 @@ impl Framing {
             self.out.put_u8(b']');
         }
         let body = if self.form == Form::One { self.body } else { self.out.freeze() };
-        Framed { content_type: self.form.content_type(), headers: self.headers, body }
+        let messages = if self.form == Form::One { 1 } else { self.records.len() };
+        Framed { content_type: self.form.content_type(), headers: self.headers, body, messages }
     }
 }
 

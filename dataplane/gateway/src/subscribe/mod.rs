@@ -22,7 +22,7 @@ pub mod framing;
 pub mod limits;
 pub mod mail;
 pub mod memory;
-mod origin;
+pub mod origin;
 mod owner;
 pub mod poll_queue;
 pub mod query;

@@ -2,6 +2,7 @@
 //!
 //! A poll that waits keeps the names it was authorized for, and is asked about again with every new snapshot.
 
+use crate::access::quota::Meters;
 use crate::access::standing::Standing;
 use crate::env::Env;
 use crate::exchange::Exchange;
@@ -26,7 +27,15 @@ pub struct Pending {
     pub owner: usize,
     pub deadline: Instant,
     pub tenant: u32,
+    pub caller: Caller,
+}
+
+/// Who polls, and what the messages are taken from.
+pub struct Caller {
     pub standing: Standing,
+    pub meters: Meters,
+    /// [`model::Topic::index`].
+    pub topic: u32,
 }
 
 /// One per shard.
@@ -56,7 +65,8 @@ impl Origin {
     /// Polls that the snapshot does not allow any more: the app, its secret, its grant, the topic.
     pub fn denied(&self, snapshot: &Snapshot) -> Vec<(u64, Refusal)> {
         let pending = self.pending.borrow();
-        let denied = |(poll, pending): (&u64, &Pending)| Some((*poll, pending.standing.check(snapshot).err()?.into()));
+        let denied =
+            |(poll, pending): (&u64, &Pending)| Some((*poll, pending.caller.standing.check(snapshot).err()?.into()));
         pending.iter().filter_map(denied).collect()
     }
 
@@ -78,7 +88,7 @@ impl Origin {
 /// What the owner says, as an answer. Its body is the tenant's until it is written.
 pub fn reply(env: &Env, tenant: u32, answer: PollAnswer) -> Reply {
     match answer.outcome {
-        PollOutcome::Records(Framed { content_type, headers, body }, delivery) => {
+        PollOutcome::Records(Framed { content_type, headers, body, .. }, delivery) => {
             let held = memory::charge(env, tenant, body.len());
             let mut reply = Reply::new(200, Body::Large(content_type, body)).with(no_store());
             reply.held = Some(held);

@@ -12,7 +12,6 @@
 //! shard the same calls are made without the mailbox.
 
 use crate::access::Access;
-use crate::access::standing::Standing;
 use crate::codes;
 use crate::env::Env;
 use crate::exchange::Exchange;
@@ -21,9 +20,10 @@ use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;
 use crate::refusal::Refusal;
 use crate::subscribe::mail::{Mail, PollAnswer, PollOutcome, PollRequest, Post, Written};
-use crate::subscribe::origin::{self, Origin, Pending};
+use crate::subscribe::origin::{self, Caller, Origin, Pending};
 use crate::subscribe::owner::Owner;
 use kafka_client::{RequestError, RequestToken, Response};
+use model::Side;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::time::Instant;
@@ -65,13 +65,13 @@ impl Subscriptions {
         clusters: &Clusters,
         mut exchange: Exchange,
         request: PollRequest,
-        standing: Standing,
+        caller: Caller,
         now: Instant,
     ) {
         let (poll, deadline, tenant) = (request.poll, request.deadline, request.tenant);
         let owner = owner_of(self.post.shard_count(), &request);
         exchange.endpoint = ENDPOINT;
-        self.origin.add(poll, Pending { exchange, owner, deadline, tenant, standing });
+        self.origin.add(poll, Pending { exchange, owner, deadline, tenant, caller });
         if owner == env.shard {
             return self.enqueue(env, clusters, request, now);
         }
@@ -102,15 +102,21 @@ impl Subscriptions {
 
     /// The owner's answer: to the client, or back if that is gone.
     fn answered(&self, env: &Env, clusters: &Clusters, answer: PollAnswer, now: Instant) {
-        let delivery = match &answer.outcome {
+        let (delivery, messages, bytes) = match &answer.outcome {
             PollOutcome::Records(framed, delivery) => {
                 env.metrics.delivered(framed.body.len());
-                Some(*delivery)
+                (Some(*delivery), framed.messages, framed.body.len())
             }
-            PollOutcome::Empty { .. } | PollOutcome::Refused(_) => None,
+            PollOutcome::Empty { .. } | PollOutcome::Refused(_) => (None, 0, 0),
         };
         let taken = match self.origin.take(answer.poll) {
-            Some(pending) => pending.exchange.answer(env, origin::reply(env, pending.tenant, answer), now),
+            Some(Pending { exchange, tenant, caller, .. }) => {
+                if messages > 0 {
+                    caller.meters.charge(env, Side::Subscribe, messages, bytes, now);
+                    env.traffic.count(Side::Subscribe, caller.topic, messages, bytes);
+                }
+                exchange.answer(env, origin::reply(env, tenant, answer), now)
+            }
             None => false,
         };
         if let Some(delivery) = delivery.filter(|_| !taken) {

@@ -159,6 +159,7 @@ pub fn create_topic(kafka: SocketAddr, name: &str, configs: &[(&str, &str)]) {
 fn doc() -> SnapshotDoc {
     let name = |text: &str| TopicName::new(text).expect("valid");
     let topic = |index: u32, topic: &str, ver: &str| TopicDoc {
+        limits: model::quota::Limits::default(),
         index,
         owner: AppId::new(APP).expect("valid"),
         name: name(topic),
@@ -181,6 +182,7 @@ fn doc() -> SnapshotDoc {
             topic(2, "orders", "v2"),
             topic(3, "secret", "v1"),
             TopicDoc {
+                limits: model::quota::Limits::default(),
                 options: TopicOptions { message_bytes_max: 64, ..TopicOptions::default() },
                 ..topic(4, "small", "v1")
             },
@@ -201,6 +203,8 @@ pub fn app(index: u32, id: &str, publish: &str, subscribe: &str) -> AppDoc {
         previous: None,
     };
     AppDoc {
+        limits: model::quota::Limits::default(),
+        addresses: model::Addresses::default(),
         index,
         id: AppId::new(id).expect("valid"),
         cluster: ClusterName::new("main").expect("valid"),
@@ -243,6 +247,7 @@ impl Scene {
         create_topic(kafka.addr(), &format!("{owner}.{name}.v1"), configs);
         self.change(|doc| {
             let mut topic = TopicDoc {
+                limits: model::quota::Limits::default(),
                 index: 100 + doc.topics.len() as u32,
                 owner: AppId::new(owner).expect("valid"),
                 name: TopicName::new(name).expect("valid"),

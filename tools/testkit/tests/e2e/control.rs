@@ -3,13 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 use testkit::gateway::{Gateway, Quickstart, Tenant};
-use testkit::http::{Request, Response, call};
+use testkit::http::{Connection, Request, Response, call};
 use testkit::kafka::disk::Disk;
 use testkit::process::{run, scratch_dir, tethered};
 use testkit::wait;
@@ -29,6 +30,8 @@ pub const CASES: &[Case] = &[
     case("a_full_disk_is_named_and_nothing_is_broken_when_there_is_room_again", &["bin:kateway"], full_disk),
     case("a_disk_that_cannot_be_written_does_not_stop_a_start", &["bin:kateway"], read_only_disk),
     case("a_gateway_that_nobody_can_tell_of_revocations_is_not_ready_beyond_the_limit", &["bin:kateway"], stale),
+    case("two_gateways_pass_one_number_together_and_the_one_that_is_left_all_of_it", &["bin:kateway"], one_number),
+    case("an_app_may_be_used_from_the_addresses_that_were_set", &["bin:kateway"], addresses),
     case("everything_below_the_data_directory_is_private", &["bin:kateway"], private_files),
     case("an_app_made_again_does_not_get_the_old_ones_messages", &["bin:kateway"], made_again),
 ];
@@ -207,6 +210,76 @@ fn removed_credentials() -> Result<()> {
     let key = old_admin["admin_key"].as_str().context("admin_key")?;
     let request = Request::get("/v1/apps").header("Appid", "admin").header("Pubkey", key);
     same("the old admin", &call(&quickstart.manager, &request)?.status, &401)
+}
+
+/// Publishes as fast as it goes until it is told to stop; how many were stored. Whatever is not 201 or 429 is an error.
+fn flood(gateway: &Gateway, tenant: &Tenant, stored: &AtomicU64, stop: &AtomicBool) -> Result<()> {
+    let mut connection = Connection::open(&gateway.publish)?;
+    let request = tenant.publish("").body("x");
+    while !stop.load(Ordering::Relaxed) {
+        match connection.call(&request)?.status {
+            201 => drop(stored.fetch_add(1, Ordering::Relaxed)),
+            429 => std::thread::sleep(Duration::from_millis(1)),
+            other => bail!("{other}"),
+        }
+    }
+    Ok(())
+}
+
+/// How many messages a second these gateways store together, once their shares are settled.
+fn stored_per_second(gateways: &[&Gateway], tenant: &Tenant) -> Result<f64> {
+    let (stored, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let floods: Vec<_> =
+            gateways.iter().map(|gateway| scope.spawn(|| flood(gateway, tenant, &stored, &stop))).collect();
+        std::thread::sleep(Duration::from_secs(4));
+        let (before, since) = (stored.load(Ordering::Relaxed), Instant::now());
+        std::thread::sleep(Duration::from_secs(10));
+        let (after, elapsed) = (stored.load(Ordering::Relaxed), since.elapsed());
+        stop.store(true, Ordering::Relaxed);
+        for flood in floods {
+            flood.join().map_err(|_| anyhow::anyhow!("panicked"))??;
+        }
+        Ok((after - before) as f64 / elapsed.as_secs_f64())
+    })
+}
+
+fn one_number() -> Result<()> {
+    let fleet = Fleet::new()?;
+    let data = fleet.dir.path().join("data");
+    let (first, mut second) = (fleet.start("first", &data)?, fleet.start("second", &data)?);
+    let tenant = tenant_in_force(&first, "shop", "main")?;
+    first.admin(&["app", "limit", "shop", "--publish-messages", "100"])?;
+    let together = stored_per_second(&[&first, &second], &tenant)?;
+    ensure!((90.0..=110.0).contains(&together), "{together} a second together, the limit is 100");
+    // The lessor may be either.
+    second.kill9();
+    let alone = stored_per_second(&[&first], &tenant)?;
+    ensure!((90.0..=110.0).contains(&alone), "{alone} a second alone, the limit is 100");
+    let refused = wait::until("a refusal", Duration::from_secs(10), || {
+        let answer = first.post(&tenant, "", "x")?;
+        ensure!(answer.status == 429, "{}", answer.status);
+        Ok(answer)
+    })?;
+    same("code", &refused.code().as_deref(), &Some("over_quota"))?;
+    ensure!(refused.header("retry-after").is_some(), "no Retry-After");
+    first.admin(&["app", "limit", "shop", "--publish-messages", "0"])?;
+    wait::until("no limit any more", Duration::from_secs(5), || {
+        let mut connection = Connection::open(&first.publish)?;
+        let request = tenant.publish("").body("x");
+        (0..300).try_for_each(|_| connection.call(&request)?.expect(201).map(drop))
+    })
+}
+
+fn addresses() -> Result<()> {
+    let dir = scratch_dir("control")?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
+    let demo = &quickstart.demo;
+    for (ranges, status) in [(&["192.0.2.0/24"][..], 403), (&["192.0.2.0/24", "127.0.0.0/8"], 201), (&[], 201)] {
+        quickstart.admin(&[&["app", "addresses", &demo.appid], ranges].concat())?;
+        same(&format!("{ranges:?}"), &publishes(&quickstart, demo, &demo.pubkey)?, &status)?;
+    }
+    Ok(())
 }
 
 /// Went wrong: after a full disk one of the pool's connections was refused for ever.

@@ -6,6 +6,7 @@
 //! [`Session::retry_soon`] does. A wait ends after the request's timeout; from then on records are refused with 503
 //! until one gets through.
 
+use crate::access::quota::{self, Meters};
 use crate::access::standing::Standing;
 use crate::codes;
 use crate::env::Env;
@@ -17,6 +18,7 @@ use crate::refusal::Refusal;
 use crate::timestamp;
 use kafka_client::{Acks, Client, ProduceError, TopicIdx};
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
+use model::Side;
 use model::ids::Generation;
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -35,6 +37,7 @@ pub struct Feed {
     session: Rc<Session>,
     parser: BatchParser,
     standing: Standing,
+    meters: Meters,
     /// Of the snapshot the request was last admitted under.
     generation: Generation,
     acks: Acks,
@@ -80,6 +83,7 @@ struct Burst<'a> {
     client: &'a mut Client,
     state: &'a mut State,
     topic: TopicIdx,
+    meters: &'a Meters,
     acks: Acks,
     tag: u64,
     deadline: Instant,
@@ -90,6 +94,12 @@ struct Burst<'a> {
     accepted: u64,
 }
 
+/// Value, key and headers of a record, in bytes.
+fn weight(record: &RecordRef<'_>) -> usize {
+    let headers = record.headers.iter().map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len));
+    record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len) + headers.sum::<usize>()
+}
+
 impl Burst<'_> {
     /// Hands a record over that has its receipt; false when the queue is full and it should wait.
     fn give(&mut self, record: &RecordRef<'_>, partition: Option<i32>, index: (u64, u32)) -> bool {
@@ -98,6 +108,7 @@ impl Burst<'_> {
             Ok(()) => {
                 self.state.unanswered += 1;
                 self.accepted += 1;
+                self.meters.charge(self.env, Side::Publish, 1, weight(record), self.now);
                 true
             }
             Err(ProduceError::QueueFull) if !self.given_up => false,
@@ -153,6 +164,7 @@ impl Feed {
         session: Rc<Session>,
         parser: BatchParser,
         standing: Standing,
+        meters: Meters,
         generation: Generation,
         acks: Acks,
         timeout: Duration,
@@ -161,6 +173,7 @@ impl Feed {
             session,
             parser,
             standing,
+            meters,
             generation,
             acks,
             timeout,
@@ -202,8 +215,12 @@ impl Feed {
             return false;
         }
         let granted = self.standing.check(&snapshot).map_err(Refusal::from);
-        let refusal = match granted.and_then(|grant| destination(clusters, &grant, now)) {
-            Ok(destination) if destination.route == self.session.destination.route => return false,
+        let found = granted.and_then(|grant| Ok((destination(clusters, &grant, now)?, access.meters(env, &grant))));
+        let refusal = match found {
+            Ok((destination, meters)) if destination.route == self.session.destination.route => {
+                self.meters = meters;
+                return false;
+            }
             Ok(_) => Refusal::new(codes::TOPIC_MOVED, "the topic moved to another cluster meanwhile"),
             Err(refusal) => refusal,
         };
@@ -295,14 +312,16 @@ impl Feed {
         let route = session.destination.route;
         let cluster = clusters.at(route.cluster);
         let mut client = cluster.client.borrow_mut();
+        let deadline = self.deadline(now);
         let mut burst = Burst {
             env,
             client: &mut client,
             state,
             topic: route.topic,
+            meters: &self.meters,
             acks: self.acks,
             tag: session.tag(),
-            deadline: self.deadline(now),
+            deadline,
             now,
             now_ms: env.wall_clock_ms(),
             given_up,
@@ -313,7 +332,12 @@ impl Feed {
         {
             self.held = Some(held);
         }
+        let mut spent = None;
         while self.held.is_none() && burst.state.unanswered < BATCH_UNANSWERED_RECORDS_MAX {
+            if let Err(exhausted) = burst.meters.check(env, Side::Publish, 0, now) {
+                spent = (!input.is_empty()).then_some(exhausted);
+                break;
+            }
             let Some(parsed) = self.parser.next(input) else { break };
             self.held = burst.take(parsed);
         }
@@ -331,8 +355,11 @@ impl Feed {
             cluster.wake();
         }
         self.settle_burst(&session, state, now);
-        if self.held.is_some() {
+        if self.held.is_some() || (spent.is_some() && !given_up) {
             return self.stall(&session, state, now);
+        }
+        if let Some(exhausted) = spent {
+            return self.refuse_all(env, &session, state, input, quota::refuse(env, &exhausted), now);
         }
         state.starved = !input.is_empty();
         if state.starved { Flow::Blocked } else { Flow::Open }

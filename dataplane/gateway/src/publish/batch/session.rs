@@ -23,6 +23,7 @@ use crate::publish::{Publishing, record_error};
 use crate::refusal::Refusal;
 use bytes::BytesMut;
 use kafka_client::Outcome;
+use model::Side;
 use runtime::budget::Reservation;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -141,6 +142,7 @@ impl Session {
             Ok(stored) => {
                 state.receipts.stored_run(first, count, stored.partition, stored.offset);
                 env.metrics.batch_stored(count, bytes);
+                env.traffic.count(Side::Publish, self.destination.label, count as usize, bytes);
             }
             Err(err) => {
                 state.receipts.failed_run(first, count, &record_error(&err));
