@@ -32,6 +32,7 @@ use model::principals::Visible;
 use model::quota::Measure;
 use model::secrets::{PlainSecret, SecretHash};
 use model::{Addresses, Side};
+use serde_json::Value;
 
 pub use admin::Admin;
 pub use apps::{AppInfo, AppUpdate, CreatedApp, NewApp, Retired, Rotation, SecretInfo};
@@ -122,8 +123,14 @@ pub trait AuthDb: Send + Sync {
     /// number is never given to a second app.
     fn create_app(&self, new: NewApp) -> Answer<'_, CreatedApp>;
 
-    /// Those that are visible, by id.
-    fn list_apps<'a>(&'a self, visible: &'a Visible) -> Answer<'a, Vec<AppInfo>>;
+    /// A page of those that are visible: by id, those behind one, whether or not it is there any more, and at most so many.
+    /// Of pages one after the other no row comes twice, and none that stays is missed; so for all lists.
+    fn list_apps<'a>(
+        &'a self,
+        visible: &'a Visible,
+        after: Option<&'a AppId>,
+        rows_max: usize,
+    ) -> Answer<'a, Vec<AppInfo>>;
 
     /// [`AuthDbError::NoSuchApp`].
     fn get_app<'a>(&'a self, id: &'a AppId) -> Answer<'a, AppInfo>;
@@ -214,8 +221,14 @@ pub trait AuthDb: Send + Sync {
     /// What a process that died, or a Kafka that was away, left creating or deleting.
     fn unfinished_topics(&self) -> Answer<'_, Vec<TopicRow>>;
 
-    /// Those of visible apps, by owner, name and version (v2 before v10); of one owner, if one is given.
-    fn list_topics<'a>(&'a self, owner: Option<&'a AppId>, visible: &'a Visible) -> Answer<'a, Vec<TopicRow>>;
+    /// A page of those of visible apps, by owner, name and version (v2 before v10); of one owner, if one is given.
+    fn list_topics<'a>(
+        &'a self,
+        owner: Option<&'a AppId>,
+        visible: &'a Visible,
+        after: Option<(&'a AppId, &'a TopicName, &'a TopicVersion)>,
+        rows_max: usize,
+    ) -> Answer<'a, Vec<TopicRow>>;
 
     /// [`AuthDbError::NoSuchApp`], [`AuthDbError::NoSuchTopic`], [`AuthDbError::NoSuchVersion`].
     fn get_topic<'a>(&'a self, owner: &'a AppId, name: &'a TopicName, ver: &'a TopicVersion) -> Answer<'a, TopicRow>;
@@ -261,9 +274,15 @@ pub trait AuthDb: Send + Sync {
     /// was none.
     fn revoke<'a>(&'a self, grant: &'a GrantDoc) -> Answer<'a, bool>;
 
-    /// Of one app, if one is given; subscribe grants first, then by grantee and what it may. A grant is visible if who was
-    /// granted is, or whose topic it is.
-    fn list_grants<'a>(&'a self, app: Option<&'a AppId>, visible: &'a Visible) -> Answer<'a, Vec<GrantDoc>>;
+    /// A page, subscribe grants first, then by grantee and what it may; of one app, if one is given. A grant is visible if
+    /// who was granted is, or whose topic it is.
+    fn list_grants<'a>(
+        &'a self,
+        app: Option<&'a AppId>,
+        visible: &'a Visible,
+        after: Option<&'a GrantDoc>,
+        rows_max: usize,
+    ) -> Answer<'a, Vec<GrantDoc>>;
 
     fn admin(&self) -> Answer<'_, Option<Admin>>;
 
@@ -326,6 +345,9 @@ pub trait AuthDb: Send + Sync {
     /// sees all of them.
     fn audit<'a>(&'a self, filter: &'a AuditFilter, visible: &'a Visible, rows_max: usize)
     -> Answer<'a, Vec<AuditRow>>;
+
+    /// Writes down what this handle's actor did elsewhere: to nodes. Unseen; a row each time.
+    fn record<'a>(&'a self, operation: &'static str, subject: &'a str, before: Value, after: Value) -> Answer<'a, ()>;
 
     /// Writes down that this handle's actor was refused something, about this app or (empty) none. Unseen; a row each
     /// time.

@@ -46,7 +46,7 @@ async fn a_database_of_every_older_version_opens_with_all_its_apps_topics_grants
             // And goes on: what it is given now is there beside the old.
             let trail = |row: &authdb::TopicRow| row.doc.name.as_str() == "trail";
             assert_eq!(
-                db.list_topics(None, &Visible::All).await.unwrap().iter().filter(|row| trail(row)).count(),
+                db.list_topics(None, &Visible::All, None, 100).await.unwrap().iter().filter(|row| trail(row)).count(),
                 1,
                 "{at}"
             );

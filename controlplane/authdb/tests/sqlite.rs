@@ -175,7 +175,7 @@ async fn a_handle_survives_its_file_being_away_and_being_replaced() {
         let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
     }
     std::fs::rename(&backup, path).unwrap();
-    assert_eq!(fixture.db.list_apps(&Visible::All).await.unwrap()[0].id, "restored");
+    assert_eq!(fixture.db.list_apps(&Visible::All, None, 100).await.unwrap()[0].id, "restored");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Structured logs, one line per event, on stderr: stdout belongs to results.
 
+use std::sync::Arc;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::keys::{Kind, Value, nearest};
@@ -50,9 +52,10 @@ impl Value for LogFilter {
     }
 }
 
-/// The running log; its level can be changed.
+/// The running log; its level can be changed. Clones are the same log.
+#[derive(Clone)]
 pub struct LogHandle {
-    replace: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+    replace: Arc<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
 }
 
 impl std::fmt::Debug for LogHandle {
@@ -79,13 +82,13 @@ pub fn init(level: &LogFilter, format: LogFormat) -> LogHandle {
             let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();
             let _ = builder.try_init();
-            LogHandle { replace: Box::new(move |filter| handle.reload(filter).map_err(|err| err.to_string())) }
+            LogHandle { replace: Arc::new(move |filter| handle.reload(filter).map_err(|err| err.to_string())) }
         }
         LogFormat::Json => {
             let builder = builder.json().with_filter_reloading();
             let handle = builder.reload_handle();
             let _ = builder.try_init();
-            LogHandle { replace: Box::new(move |filter| handle.reload(filter).map_err(|err| err.to_string())) }
+            LogHandle { replace: Arc::new(move |filter| handle.reload(filter).map_err(|err| err.to_string())) }
         }
     }
 }

@@ -47,6 +47,10 @@ impl<D: Daemon> Process<D> {
         &self.loaded.settings
     }
 
+    pub fn log(&self) -> LogHandle {
+        self.log.clone()
+    }
+
     /// Tells whoever started us that traffic can come: systemd, and with `--json` one line on stdout, in which each
     /// listener has its name and its address; without, a line in the log.
     pub fn ready(&self, listeners: &[(&str, String)]) {

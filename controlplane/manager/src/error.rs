@@ -9,8 +9,10 @@ use kafka_admin::AdminError;
 use model::denied::{self, Denied};
 use model::ids::NameError;
 use model::naming::PhysicalNameTooLong;
+use registry::RegistryError;
 use serde_json::json;
 
+use crate::fleet;
 use crate::limits::{RETRY_AFTER_BUSY_S, RETRY_AFTER_KAFKA_S};
 
 /// An answer other than success: `{"errmsg":…,"code":…}`.
@@ -35,7 +37,7 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, code, message)
     }
 
-    fn retry_after(mut self, seconds: u32) -> Self {
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }
@@ -125,6 +127,18 @@ impl From<AuthDbError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", message)
                     .retry_after(RETRY_AFTER_BUSY_S)
             }
+        }
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(err: RegistryError) -> Self {
+        let message = err.to_string();
+        match err {
+            RegistryError::NoSuchNode { .. } => Self::not_found("no_such_instance", message),
+            RegistryError::Overtaken { .. } => Self::new(StatusCode::CONFLICT, "overtaken", message + "; look again"),
+            RegistryError::WishTooLarge { .. } => Self::bad_request("too_many_options", message),
+            _ => fleet::away(&message),
         }
     }
 }

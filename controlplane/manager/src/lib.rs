@@ -1,5 +1,7 @@
 //! The management REST API on port 9193, as an axum router that a binary puts on a socket.
 //!
+//! What is wished of nodes goes through here, too ([`Fleet`]).
+//!
 //! Everything about tenants goes through here: apps, secrets, topics, grants. A change is made in Kafka first where
 //! Kafka is concerned, then in the database, then it is brought into force ([`ManagerState::refresh`]), and only then
 //! answered; so whoever is told that a topic exists can publish to it.
@@ -16,11 +18,13 @@ mod caller;
 pub mod client;
 mod endpoints;
 mod error;
+mod fleet;
 mod in_force;
 mod input;
 mod jwt_crypto;
 pub mod limits;
 mod oidc;
+mod page;
 mod resume;
 mod serve;
 mod shell;
@@ -40,6 +44,7 @@ use model::ids::ClusterName;
 use model::login_limiter::LoginLimiter;
 
 pub use caller::AdminAccount;
+pub use fleet::{CheckHook, Fleet, Options};
 pub use in_force::{Answer, LackingHook, RefreshHook};
 pub use oidc::{JwksError, Oidc, OidcConfig};
 pub use serve::serve;
@@ -57,6 +62,7 @@ pub struct ManagerState {
     pub clusters: BTreeMap<ClusterName, Arc<dyn TopicAdmin>>,
     pub refresh: RefreshHook,
     pub lacking: LackingHook,
+    pub fleet: Fleet,
     /// A topic that is creating for so long is gone on with by itself: [`limits::CREATING_FOR`].
     pub resume_after: Duration,
     /// `/metrics`: Prometheus text exposition.

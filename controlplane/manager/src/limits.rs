@@ -82,6 +82,9 @@ pub const SUBJECT_BYTES_MAX: usize = 200;
 pub const JWKS_BYTES_MAX: u64 = 1 << 20;
 pub const JWKS_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
-/// Rows of one page of the audit log, if nothing is said, and at most.
-pub const AUDIT_PAGE_ROWS_DEFAULT: i64 = 100;
-pub const AUDIT_PAGE_ROWS_MAX: i64 = 1_000;
+/// Rows of one page of a list, if nothing is said, and at most.
+pub const PAGE_ROWS_DEFAULT: i64 = 100;
+pub const PAGE_ROWS_MAX: i64 = 1_000;
+
+/// Rows of a list that is asked for as a whole.
+pub const LIST_ROWS_MAX: usize = 10_000;

@@ -2,10 +2,11 @@
 
 mod harness;
 
-use harness::{KEY, Manager, RawAnswer};
+use harness::{KEY, Manager, RawAnswer, info};
 use kafka_admin::AdminError;
 use model::api_doc::{EndpointDoc, In, Kind, Method, Schema};
 use model::{Credentials, Side, authenticate, authorize_publish, authorize_raw, authorize_subscribe};
+use registry::Registry;
 use serde_json::{Value, json};
 
 async fn with_shop() -> Manager {
@@ -471,7 +472,7 @@ async fn the_client_tells_refused_from_unreachable() {
 #[tokio::test]
 async fn clusters_have_the_shape_of_2017() {
     let manager = Manager::start().await;
-    manager.check("GET /v1/clusters", "", r#"200 [{"name":"main","nickname":"main"}]"#).await;
+    manager.check("GET /v1/clusters", "", r#"200 [{"name":"main","nickname":"main","up":true}]"#).await;
 }
 
 /// One row: a request as sent, `|` for CR LF and `{auth}` for the admin's headers, and "status code" of the answer.
@@ -604,8 +605,10 @@ async fn a_body_that_nobody_reads_is_refused_and_an_empty_one_is_none() {
     let manager = with_shop().await;
     let auth = format!("Appid: admin\r\nPubkey: {KEY}\r\nHost: m\r\nConnection: close\r\n");
     let now = manager.db.generation().await.unwrap().to_string();
+    let registry = manager.ensemble.open();
+    registry.register(&info("gw-1")).await.unwrap();
     for doc in manager::endpoints().iter().filter(|doc| doc.request.is_empty()) {
-        let line = line_of(doc).replace(":generation", &now);
+        let line = line_of(doc).replace(":generation", &now).replace(":id", "gw-1");
         let answer = manager.raw(&line, &[], "{\"appid\":\"shop\"}").await;
         assert!(is_refused(&answer, 400, "unexpected_body"), "{line}: {} {}", answer.status, answer.body);
         let chunked =

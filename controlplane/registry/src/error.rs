@@ -15,6 +15,12 @@ pub enum RegistryError {
     BadElection { election: String },
     #[error("node {id} announces {found} bytes, at most {limit} are allowed")]
     TooLarge { id: String, found: usize, limit: usize },
+    #[error("of node {id} {found} bytes are wished, at most {limit} are allowed")]
+    WishTooLarge { id: String, found: usize, limit: usize },
+    #[error("there is no {kind} {id}, or another one by now")]
+    NoSuchNode { kind: NodeKind, id: String },
+    #[error("somebody else wished something of {kind} {id}: its revision is {revision} by now")]
+    Overtaken { kind: NodeKind, id: String, revision: u64 },
     #[error("{found} nodes are registered already, at most {limit} are supported")]
     TooMany { found: usize, limit: usize },
     #[error("the registry cannot be reached: {why}")]
@@ -36,7 +42,13 @@ impl RegistryError {
     pub fn can_retry(&self) -> bool {
         match self {
             Self::Taken { .. } | Self::TooMany { .. } | Self::Away { .. } | Self::Io { .. } => true,
-            Self::BadId { .. } | Self::BadElection { .. } | Self::TooLarge { .. } | Self::EpochUnknown { .. } => false,
+            Self::BadId { .. }
+            | Self::BadElection { .. }
+            | Self::TooLarge { .. }
+            | Self::WishTooLarge { .. }
+            | Self::NoSuchNode { .. }
+            | Self::Overtaken { .. }
+            | Self::EpochUnknown { .. } => false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which nodes are up, where they listen, and who leads.
+//! Which nodes are up, where they listen, what is wished of them, and who leads.
 //!
 //! [`Registry`] is what gateways, proxies, balancers and guards ask. [`LocalRegistry`] answers for the processes of one
 //! machine from a directory; the ZooKeeper ensemble of a zone will answer the same questions for many machines;
@@ -10,6 +10,7 @@
 //!
 //! ```text
 //! Registration ──register, again after a lost session──► Registry ◄──nodes, watch── manager, balancer
+//!       ▲ what it obeys          watch_wish ◄── NodeWish ──┤ ◄──set_wish── manager
 //!   node_dir: the id it registers under                     └──campaign──► Leadership { epoch }
 //! ```
 
@@ -21,6 +22,7 @@ pub mod memory;
 mod node;
 pub mod node_dir;
 mod registration;
+mod wish;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,8 +32,9 @@ use tokio::sync::watch;
 pub use election::{Keeper, Leader, Leadership};
 pub use error::RegistryError;
 pub use local::LocalRegistry;
-pub use node::{AppliedGeneration, NodeInfo, NodeKind};
+pub use node::{AppliedGeneration, NodeInfo, NodeKind, NodeState, RefusedWish};
 pub use registration::Registration;
+pub use wish::NodeWish;
 
 /// What a call of [`Registry`] returns: boxed, so that the trait can be an object.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'a>>;
@@ -56,6 +59,17 @@ pub trait Registry: Send + Sync {
     /// order. While the registry is away the last known list stands, which never means that those nodes are gone. Ends
     /// with the registry.
     fn watch(&self, kind: Option<NodeKind>) -> Answer<'_, watch::Receiver<Vec<NodeInfo>>>;
+
+    /// Wishes something of a node that is up: of the incarnation that the wish names, and with a greater revision than
+    /// what is wished now. Can be repeated. Gone with the node's registration.
+    fn set_wish<'a>(&'a self, kind: NodeKind, id: &'a str, wish: &'a NodeWish) -> Answer<'a, ()>;
+
+    /// What is wished of a node that is up.
+    fn wish<'a>(&'a self, kind: NodeKind, id: &'a str) -> Answer<'a, Option<NodeWish>>;
+
+    /// What is wished of this incarnation of a node, as [`Registry::watch`] tells of nodes. `None`, also after there was
+    /// something: nothing new.
+    fn watch_wish<'a>(&'a self, node: &'a NodeInfo) -> Answer<'a, watch::Receiver<Option<NodeWish>>>;
 
     /// The state of the session, now and whenever it changes.
     fn connection(&self) -> watch::Receiver<ConnectionState>;

@@ -8,6 +8,10 @@ pub const NODE_ID_BYTES_MAX: usize = 64;
 /// Largest announcement, as JSON.
 pub const NODE_BYTES_MAX: usize = 16 * 1024;
 
+/// Largest wish, as JSON. A node announces the one that it obeys.
+pub const WISH_BYTES_MAX: usize = 4 * 1024;
+const _: () = assert!(2 * WISH_BYTES_MAX < NODE_BYTES_MAX);
+
 /// Most nodes on one machine.
 pub const NODES_MAX: usize = 1000;
 

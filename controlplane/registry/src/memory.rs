@@ -12,7 +12,10 @@ use tokio::sync::watch;
 
 use crate::limits::NODES_MAX;
 use crate::node::{check_election, check_id, encode};
-use crate::{Answer, ConnectionState, Keeper, Leader, Leadership, NodeInfo, NodeKind, Registry, RegistryError};
+use crate::wish::{check_next, encode_wish};
+use crate::{
+    Answer, ConnectionState, Keeper, Leader, Leadership, NodeInfo, NodeKind, NodeWish, Registry, RegistryError,
+};
 
 /// A session that is suspended for so long is lost.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +32,8 @@ pub struct MemoryEnsemble {
 struct State {
     last_session: u64,
     nodes: BTreeMap<(NodeKind, String), Owned<NodeInfo>>,
+    /// Of nodes that are registered, and no others.
+    wishes: BTreeMap<(NodeKind, String), NodeWish>,
     elections: BTreeMap<String, Election>,
 }
 
@@ -78,6 +83,7 @@ impl State {
 
     fn end_session(&mut self, session: u64) {
         self.nodes.retain(|_, node| node.session != session);
+        self.wishes.retain(|key, _| self.nodes.contains_key(key));
         for election in self.elections.values_mut() {
             election.leader.take_if(|leader| leader.session == session);
         }
@@ -101,6 +107,24 @@ impl State {
         }
         self.nodes.insert(key, Owned { session, value: node.clone() });
         Ok(())
+    }
+
+    fn set_wish(&mut self, kind: NodeKind, id: &str, wish: &NodeWish) -> Result<(), RegistryError> {
+        let key = (kind, id.to_owned());
+        let node = self.nodes.get(&key).ok_or_else(|| RegistryError::NoSuchNode { kind, id: id.to_owned() })?;
+        if check_next(&node.value, self.wishes.get(&key), wish)? {
+            self.wishes.insert(key, wish.clone());
+        }
+        Ok(())
+    }
+
+    fn wish(&self, key: &(NodeKind, String)) -> Option<NodeWish> {
+        let node = self.nodes.get(key)?;
+        self.wishes.get(key).filter(|wish| wish.is_for(&node.value)).cloned()
+    }
+
+    fn wish_of(&self, node: &NodeInfo) -> Option<NodeWish> {
+        self.wishes.get(&(node.kind, node.id.clone())).filter(|wish| wish.is_for(node)).cloned()
     }
 
     fn try_lead(&mut self, session: u64, election: &str, candidate: &str) -> Option<Leader> {
@@ -282,6 +306,19 @@ impl Session {
     }
 }
 
+impl MemoryRegistry {
+    /// Tells one watch what it sees, whenever that changes.
+    fn tell<T: PartialEq + Send + Sync + 'static>(
+        &self,
+        watch: watch::Sender<T>,
+        changes: watch::Receiver<u64>,
+        look: impl Fn(&State) -> T + Send + Sync + 'static,
+    ) {
+        let (ensemble, connection) = (self.session.ensemble.clone(), self.session.connection.subscribe());
+        tokio::spawn(tell(look, watch, ensemble, changes, connection, self.alive.subscribe()));
+    }
+}
+
 impl Registry for MemoryRegistry {
     fn register<'a>(&'a self, node: &'a NodeInfo) -> Answer<'a, ()> {
         Box::pin(async move {
@@ -297,6 +334,7 @@ impl Registry for MemoryRegistry {
             ensemble.change(|state| {
                 if state.nodes.get(&key).is_some_and(|node| node.session == session) {
                     state.nodes.remove(&key);
+                    state.wishes.remove(&key);
                 }
             });
             Ok(())
@@ -312,8 +350,36 @@ impl Registry for MemoryRegistry {
             let changes = self.session.ensemble.changes.subscribe();
             let first = self.session.call(|ensemble, _| Ok(ensemble.lock().nodes(kind))).await?;
             let (nodes, seen) = watch::channel(first);
-            let connection = self.session.connection.subscribe();
-            tokio::spawn(tell(kind, nodes, self.session.ensemble.clone(), changes, connection, self.alive.subscribe()));
+            self.tell(nodes, changes, move |state| state.nodes(kind));
+            Ok(seen)
+        })
+    }
+
+    fn set_wish<'a>(&'a self, kind: NodeKind, id: &'a str, wish: &'a NodeWish) -> Answer<'a, ()> {
+        Box::pin(async move {
+            check_id(id)?;
+            encode_wish(id, wish)?;
+            let effect = |ensemble: &MemoryEnsemble, _| ensemble.change(|state| state.set_wish(kind, id, wish));
+            self.session.call(effect).await
+        })
+    }
+
+    fn wish<'a>(&'a self, kind: NodeKind, id: &'a str) -> Answer<'a, Option<NodeWish>> {
+        Box::pin(async move {
+            check_id(id)?;
+            let key = (kind, id.to_owned());
+            self.session.call(|ensemble, _| Ok(ensemble.lock().wish(&key))).await
+        })
+    }
+
+    fn watch_wish<'a>(&'a self, node: &'a NodeInfo) -> Answer<'a, watch::Receiver<Option<NodeWish>>> {
+        Box::pin(async move {
+            check_id(&node.id)?;
+            let changes = self.session.ensemble.changes.subscribe();
+            let first = self.session.call(|ensemble, _| Ok(ensemble.lock().wish_of(node))).await?;
+            let (wish, seen) = watch::channel(first);
+            let node = node.clone();
+            self.tell(wish, changes, move |state| state.wish_of(&node));
             Ok(seen)
         })
     }
@@ -353,9 +419,9 @@ async fn pass(time: Duration) {
 }
 
 /// One per watch.
-async fn tell(
-    kind: Option<NodeKind>,
-    nodes: watch::Sender<Vec<NodeInfo>>,
+async fn tell<T: PartialEq>(
+    look: impl Fn(&State) -> T,
+    watch: watch::Sender<T>,
     ensemble: MemoryEnsemble,
     mut changes: watch::Receiver<u64>,
     connection: watch::Receiver<ConnectionState>,
@@ -365,13 +431,13 @@ async fn tell(
         tokio::select! {
             _ = changes.changed() => {}
             _ = alive.changed() => return,
-            () = nodes.closed() => return,
+            () = watch.closed() => return,
         }
         if !matches!(*connection.borrow(), ConnectionState::Connected { .. }) {
             continue;
         }
-        let now = ensemble.lock().nodes(kind);
-        nodes.send_if_modified(|known| {
+        let now = look(&ensemble.lock());
+        watch.send_if_modified(|known| {
             let is_news = *known != now;
             *known = now;
             is_news

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::RegistryError;
 use crate::limits::{NODE_BYTES_MAX, NODE_ID_BYTES_MAX};
+use crate::{NodeWish, RegistryError};
 
 /// Which program runs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,6 +52,41 @@ pub struct NodeInfo {
     /// say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedGeneration>,
+    /// Whether new traffic is welcome. Older versions are always serving, as long as they are registered.
+    #[serde(default)]
+    pub state: NodeState,
+    /// The wish that it obeys, of revision 0 as long as there was none. `None`: it obeys nobody, as older versions do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obeys: Option<NodeWish>,
+    /// The last wish that it could not obey, if nothing came of it; it goes on with the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<RefusedWish>,
+}
+
+/// A wish that a node could not obey.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedWish {
+    pub revision: u64,
+    pub why: String,
+}
+
+/// For balancers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    #[default]
+    Serving,
+    /// It serves what comes, and wants nothing new.
+    Draining,
+}
+
+impl NodeState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NodeState::Serving => "serving",
+            NodeState::Draining => "draining",
+        }
+    }
 }
 
 /// A generation of the tenants, as a node announces it. Numbers of different histories cannot be compared.

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{gateway, node, soon};
-use registry::limits::{ANNOUNCE_PERIOD_MIN, NODE_BYTES_MAX, NODE_ID_BYTES_MAX, NODES_MAX};
+use registry::limits::{ANNOUNCE_PERIOD_MIN, NODE_BYTES_MAX, NODE_ID_BYTES_MAX, NODES_MAX, WISH_BYTES_MAX};
 use registry::memory::{Faults, MemoryEnsemble};
 use registry::{
-    AppliedGeneration, ConnectionState, LocalRegistry, NodeInfo, NodeKind, Registration, Registry, RegistryError,
+    AppliedGeneration, ConnectionState, LocalRegistry, NodeInfo, NodeKind, NodeWish, Registration, Registry,
+    RegistryError,
 };
 
 type Shared = Arc<dyn Registry>;
@@ -152,6 +153,12 @@ contract! {
     a_registration_announces_the_generation_in_force
     an_ended_registration_is_gone_and_stays_gone
     a_dropped_registration_is_taken_back
+    a_wish_reaches_its_node_and_whoever_asks
+    a_wish_is_for_one_incarnation_that_is_up
+    a_wish_goes_with_the_registration
+    of_two_who_wish_at_the_same_time_one_is_refused_and_a_repeated_wish_is_none
+    a_wish_that_is_too_large_or_of_a_bad_name_is_refused
+    a_watch_of_a_wish_ends_with_its_registry
     one_candidate_leads_and_the_next_follows_when_it_resigns
     a_dropped_leadership_and_a_dropped_registry_free_the_place
     elections_do_not_know_of_each_other
@@ -403,6 +410,111 @@ async fn a_dropped_registration_is_taken_back(mut store: impl Store) {
     soon(registration.registered()).await;
     drop(registration);
     until_nodes(&other, <[NodeInfo]>::is_empty).await;
+}
+
+fn wish(revision: u64, options: &[(&str, &str)]) -> NodeWish {
+    let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    NodeWish { revision, started_at_ms: gateway("").started_at_ms, drain: false, options }
+}
+
+async fn a_wish_reaches_its_node_and_whoever_asks(mut store: impl Store) {
+    let (of_node, of_manager) = (store.open(), store.open());
+    // A node may look before it is registered.
+    let mut wished = of_node.watch_wish(&gateway("gw-1")).await.unwrap();
+    assert_eq!(*wished.borrow(), None);
+    of_node.register(&gateway("gw-1")).await.unwrap();
+    of_node.register(&gateway("gw-2")).await.unwrap();
+    let mut other = of_node.watch_wish(&gateway("gw-2")).await.unwrap();
+    assert_eq!(of_manager.wish(NodeKind::Kateway, "gw-1").await.unwrap(), None);
+
+    for revision in [1, 2, 7] {
+        let drained = NodeWish { drain: revision == 2, ..wish(revision, &[("log.level", "debug")]) };
+        of_manager.set_wish(NodeKind::Kateway, "gw-1", &drained).await.unwrap();
+        soon(wished.wait_for(|wished| *wished == Some(drained.clone()))).await.unwrap();
+        for registry in [&of_node, &of_manager] {
+            assert_eq!(registry.wish(NodeKind::Kateway, "gw-1").await.unwrap(), Some(drained.clone()));
+        }
+        assert_eq!(*of_node.watch_wish(&gateway("gw-1")).await.unwrap().borrow(), Some(drained));
+    }
+    assert!(!other.has_changed().unwrap() && other.borrow_and_update().is_none(), "of one node only");
+    // And nobody takes it for a node.
+    assert_eq!(ids(&of_manager, None).await, ["gw-1", "gw-2"]);
+}
+
+async fn a_wish_is_for_one_incarnation_that_is_up(mut store: impl Store) {
+    let (of_node, of_manager) = (store.open(), store.open());
+    let set = async |wish: NodeWish| of_manager.set_wish(NodeKind::Kateway, "gw-1", &wish).await;
+    assert!(matches!(set(wish(1, &[])).await, Err(RegistryError::NoSuchNode { .. })), "nobody is up");
+    of_node.register(&gateway("gw-1")).await.unwrap();
+    set(wish(1, &[])).await.unwrap();
+
+    let reborn = NodeInfo { started_at_ms: gateway("gw-1").started_at_ms + 1, ..gateway("gw-1") };
+    of_node.register(&reborn).await.unwrap();
+    assert_eq!(of_manager.wish(NodeKind::Kateway, "gw-1").await.unwrap(), None);
+    assert_eq!(*of_node.watch_wish(&reborn).await.unwrap().borrow(), None);
+    assert!(matches!(set(wish(2, &[])).await, Err(RegistryError::NoSuchNode { .. })), "of the one before");
+    // Its revisions begin anew.
+    set(NodeWish { started_at_ms: reborn.started_at_ms, ..wish(1, &[]) }).await.unwrap();
+}
+
+async fn a_wish_goes_with_the_registration(mut store: impl Store) {
+    let (of_node, of_manager) = (store.open(), store.open());
+    let set = async |revision| of_manager.set_wish(NodeKind::Kateway, "gw-1", &wish(revision, &[])).await.unwrap();
+    let wished = async || of_manager.wish(NodeKind::Kateway, "gw-1").await.unwrap().map(|wish| wish.revision);
+    of_node.register(&gateway("gw-1")).await.unwrap();
+    set(1).await;
+    // Announcing something does not end it.
+    of_node.register(&NodeInfo { applied: Some(applied(1)), ..gateway("gw-1") }).await.unwrap();
+    assert_eq!(wished().await, Some(1));
+    of_node.unregister(NodeKind::Kateway, "gw-1").await.unwrap();
+    of_node.register(&gateway("gw-1")).await.unwrap();
+    assert_eq!(wished().await, None);
+    set(1).await;
+    drop(of_node);
+    let of_node = store.open();
+    of_node.register(&gateway("gw-1")).await.unwrap();
+    assert_eq!(wished().await, None);
+}
+
+async fn of_two_who_wish_at_the_same_time_one_is_refused_and_a_repeated_wish_is_none(mut store: impl Store) {
+    let (one, two) = (store.open(), store.open());
+    one.register(&gateway("gw-1")).await.unwrap();
+    let (debug, trace) = (wish(3, &[("log.level", "debug")]), wish(3, &[("log.level", "trace")]));
+    let set = async |registry: &Shared, wish: NodeWish| registry.set_wish(NodeKind::Kateway, "gw-1", &wish).await;
+    let (first, second) = tokio::join!(set(&one, debug), set(&two, trace));
+    let refused = match (first, second) {
+        (Ok(()), Err(err)) | (Err(err), Ok(())) => err,
+        both => panic!("one of them, not {both:?}"),
+    };
+    assert!(matches!(refused, RegistryError::Overtaken { revision: 3, .. }), "{refused}");
+    let stands = one.wish(NodeKind::Kateway, "gw-1").await.unwrap().unwrap();
+    set(&two, stands).await.unwrap();
+    for earlier in 0..3 {
+        assert!(matches!(set(&one, wish(earlier, &[])).await, Err(RegistryError::Overtaken { .. })), "{earlier}");
+    }
+    set(&one, wish(4, &[])).await.unwrap();
+}
+
+async fn a_wish_that_is_too_large_or_of_a_bad_name_is_refused(mut store: impl Store) {
+    let registry = store.open();
+    registry.register(&gateway("gw-1")).await.unwrap();
+    let large = wish(1, &[("log.level", &"x".repeat(WISH_BYTES_MAX))]);
+    let refused = registry.set_wish(NodeKind::Kateway, "gw-1", &large).await;
+    assert!(matches!(refused, Err(RegistryError::WishTooLarge { limit: WISH_BYTES_MAX, .. })), "{refused:?}");
+    for name in ["../gw", "", ".gw-1"] {
+        let refused = registry.set_wish(NodeKind::Kateway, name, &wish(1, &[])).await;
+        assert!(matches!(refused, Err(RegistryError::BadId { .. })), "{name:?}");
+        assert!(matches!(registry.wish(NodeKind::Kateway, name).await, Err(RegistryError::BadId { .. })), "{name:?}");
+        let refused = registry.watch_wish(&gateway(name)).await;
+        assert!(matches!(refused, Err(RegistryError::BadId { .. })), "{name:?}");
+    }
+}
+
+async fn a_watch_of_a_wish_ends_with_its_registry(mut store: impl Store) {
+    let registry = store.open();
+    let mut wished = registry.watch_wish(&gateway("gw-1")).await.unwrap();
+    drop(registry);
+    assert!(soon(wished.changed()).await.is_err());
 }
 
 async fn one_candidate_leads_and_the_next_follows_when_it_resigns(mut store: impl Store) {

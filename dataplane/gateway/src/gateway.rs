@@ -135,6 +135,10 @@ impl Gateway {
         }
     }
 
+    pub fn shard_count(&self) -> usize {
+        self.control.len()
+    }
+
     /// `/readyz` and `/alive` say no from now on; traffic is still served.
     pub fn announce_drain(&self) {
         self.board.set_draining();

@@ -1,10 +1,11 @@
-//! `kateway admin`: apps, topics, grants, secrets and principals, through the manager's REST API and nothing else.
+//! `kateway admin`: apps, topics, grants, secrets, principals and nodes, through the manager's REST API and nothing else.
 
 use crate::credentials::{self, Credentials};
 use crate::table::{self, Format};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use manager::client::{AdminClient, ClientError};
+use manager::limits::PAGE_ROWS_MAX;
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -52,6 +53,30 @@ enum Noun {
     Principal(Principal),
     /// Kafka clusters of the gateway.
     Clusters,
+    /// Nodes that are up.
+    Instances,
+    /// Keep new traffic from a node; it goes on, and serves what comes.
+    Drain {
+        /// Of `instances`.
+        id: String,
+    },
+    /// Let new traffic come to a drained node again.
+    Undrain { id: String },
+    /// Change what a node logs, until it starts again.
+    Log {
+        id: String,
+        /// A filter like info,kateway=debug.
+        level: String,
+    },
+    /// Change options of a node, until it starts again.
+    Options {
+        id: String,
+        /// A configuration key that is live; without a value: as it is configured.
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = option_change)]
+        changes: Vec<(String, Option<String>)>,
+    },
+    /// How the node is whose manager answers.
+    Status,
     /// Who changed what, and who was refused, the newest first.
     Audit {
         /// Only what is about this app.
@@ -299,16 +324,23 @@ struct Call {
     columns: &'static [&'static str],
     /// What a person is asked before it is done.
     question: Option<String>,
+    /// A list, to be asked for page by page.
+    is_list: bool,
 }
 
 impl Call {
     fn new(method: &'static str, path: impl Into<String>, columns: &'static [&'static str]) -> Call {
-        Call { method, path: path.into(), query: Vec::new(), body: None, columns, question: None }
+        Call { method, path: path.into(), query: Vec::new(), body: None, columns, question: None, is_list: false }
     }
 
     fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Call {
         self.query.extend(value.map(|value| (name, value.to_string())));
         self
+    }
+
+    /// Every row, however many there are.
+    fn list(path: impl Into<String>, columns: &'static [&'static str]) -> Call {
+        Call { is_list: true, ..Call::new("GET", path, columns) }.with("rows", Some(PAGE_ROWS_MAX))
     }
 
     fn asking(mut self, question: String) -> Call {
@@ -340,12 +372,25 @@ const GRANT: &[&str] = &["kind", "appid", "owner", "topic", "ver", "cluster"];
 const SECRET: &[&str] = &["appid", "side", "secret"];
 const PRINCIPAL: &[&str] = &["name", "role", "apps", "every_app", "enabled"];
 const NEW_PRINCIPAL: &[&str] = &["name", "role", "apps", "every_app", "key"];
+const INSTANCE: &[&str] = &["kind", "id", "zone", "version", "state", "started_at", "generation", "addresses"];
+const OBEYED: &[&str] = &["id", "revision", "state", "lacking"];
+const STATUS: &[&str] =
+    &["id", "version", "uptime_s", "state", "shards", "connections", "registry", "loglevel", "options", "readiness"];
 const DONE: &[&str] = &["ok", "existed", "lacking"];
 
 impl Noun {
     fn call(self) -> Call {
         match self {
-            Noun::Clusters => Call::new("GET", "/v1/clusters", &["name"]),
+            Noun::Clusters => Call::new("GET", "/v1/clusters", &["name", "up", "detail"]),
+            Noun::Instances => Call::new("GET", "/v1/instances", INSTANCE),
+            Noun::Drain { id } => Call::new("PUT", format!("/v1/instances/{id}/drain"), OBEYED),
+            Noun::Undrain { id } => Call::new("PUT", format!("/v1/instances/{id}/undrain"), OBEYED),
+            Noun::Log { id, level } => {
+                Call::new("PUT", format!("/v1/instances/{id}/log"), OBEYED).body(json!({"level": level}))
+            }
+            Noun::Options { id, changes } => Call::new("PUT", format!("/v1/instances/{id}/options"), OBEYED)
+                .body(changes.into_iter().map(|(key, value)| (key, Value::from(value))).collect()),
+            Noun::Status => Call::new("GET", "/v1/status", STATUS),
             Noun::Audit { appid, operation, outcome, rows } => {
                 Call::new("GET", "/v1/audit", &["num", "at", "actor", "operation", "outcome", "subject"])
                     .with("appid", appid)
@@ -357,7 +402,7 @@ impl Noun {
             Noun::App(App::Create { appid, cluster, reuse }) => Call::new("POST", "/v1/apps", NEW_APP)
                 .with("reuse", reuse.then_some(1))
                 .body(json!({"appid": appid, "cluster": cluster})),
-            Noun::App(App::List) => Call::new("GET", "/v1/apps", APP),
+            Noun::App(App::List) => Call::list("/v1/apps", APP),
             Noun::App(App::Show { appid }) => Call::new("GET", format!("/v1/apps/{appid}"), ONE_APP),
             Noun::App(App::Limit { appid, rates, connections }) => {
                 Call::new("PUT", format!("/v1/apps/{appid}/limits"), APP_LIMITS)
@@ -390,8 +435,8 @@ impl Noun {
                 .with("partitioner", partitioner)
                 .with("compression", compression)
                 .with("adopt", adopt.then_some(1)),
-            Noun::Topic(Topic::List { appid: None }) => Call::new("GET", "/v1/topics", TOPIC),
-            Noun::Topic(Topic::List { appid: Some(appid) }) => Call::new("GET", format!("/v1/topics/{appid}"), TOPIC),
+            Noun::Topic(Topic::List { appid: None }) => Call::list("/v1/topics", TOPIC),
+            Noun::Topic(Topic::List { appid: Some(appid) }) => Call::list(format!("/v1/topics/{appid}"), TOPIC),
             Noun::Topic(Topic::Show { appid, topic, ver }) => {
                 Call::new("GET", format!("/v1/topics/{appid}/{topic}/{ver}"), ONE_TOPIC)
             }
@@ -413,7 +458,7 @@ impl Noun {
             Noun::Grant(Grant::Raw { appid, cluster, topic }) => {
                 Call::new("POST", "/v1/grants", GRANT).body(raw_grant(&appid, &cluster, topic))
             }
-            Noun::Grant(Grant::List { appid }) => Call::new("GET", "/v1/grants", GRANT).with("appid", appid),
+            Noun::Grant(Grant::List { appid }) => Call::list("/v1/grants", GRANT).with("appid", appid),
             Noun::Grant(Grant::RevokeSubscribe { appid, owner, topic, ver }) => Call::new("DELETE", "/v1/grants", DONE)
                 .asking(format!("take from {appid} the right to read {owner}/{topic}?"))
                 .body(subscribe_grant(&appid, &owner, &topic, ver)),
@@ -490,9 +535,8 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
         bail!("nothing was done");
     }
     let client = connect(&flags)?;
-    let query: Vec<(&str, &str)> = call.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(client.request(call.method, &call.path, &query, call.body.as_ref())) {
+    match runtime.block_on(send(&client, &call)) {
         Ok(mut answer) => {
             if let Some(rows) = answer.get_mut("rows").filter(|rows| rows.is_array()) {
                 answer = rows.take();
@@ -510,6 +554,31 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
     }
 }
 
+/// The answer; of a list, all pages in one.
+async fn send(client: &AdminClient, call: &Call) -> Result<Value, ClientError> {
+    let (mut rows, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let mut query: Vec<(&str, &str)> = call.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+        let mut answer = client.request(call.method, &call.path, &query, call.body.as_ref()).await?;
+        if !call.is_list {
+            return Ok(answer);
+        }
+        if let Some(Value::Array(page)) = answer.get_mut("rows").map(Value::take) {
+            rows.extend(page);
+        }
+        cursor = answer["cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            return Ok(rows.into());
+        }
+    }
+}
+
+fn option_change(text: &str) -> Result<(String, Option<String>), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, or KEY= to take it back")?;
+    Ok((key.to_owned(), Some(value.to_owned()).filter(|value| !value.is_empty())))
+}
+
 /// Times as dates, limits as `name=number`, secrets as people ask for them: which side, which of two, how old.
 fn say_as_people_do(answer: &mut Value, now: SystemTime) {
     let now_ms = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
@@ -518,7 +587,7 @@ fn say_as_people_do(answer: &mut Value, now: SystemTime) {
         one => std::slice::from_mut(one),
     };
     for row in rows {
-        for name in ["at", "created_at", "expires_at"] {
+        for name in ["at", "created_at", "expires_at", "started_at"] {
             if let Some(at_ms) = row[name].as_i64() {
                 row[name] = rfc_3339(at_ms).into();
             }

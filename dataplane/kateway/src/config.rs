@@ -46,15 +46,15 @@ daemon::keys! {
         /// a client that does not take its answer for so long is cut off
         pub write_timeout as "limits.write_timeout": Duration = default("30s"),
         /// client connections of one address; 0: any number (behind a balancer all clients have one address)
-        pub connections_per_address as "limits.connections_per_address": usize = default("0"),
+        pub connections_per_address as "limits.connections_per_address": usize = live("0"),
         /// client connections that use one app's credentials; 0: any
-        pub connections_per_app as "limits.connections_per_app": usize = default("20000"),
+        pub connections_per_app as "limits.connections_per_app": usize = live("20000"),
         /// from SIGTERM, while /readyz already fails, to the end of accepting
-        pub drain_delay as "drain.delay": Duration = default("1s"),
+        pub drain_delay as "drain.delay": Duration = live("1s"),
         /// from SIGTERM until publishes still in flight are answered 503 or 504
-        pub drain_limit as "drain.limit": Duration = default("7s"),
+        pub drain_limit as "drain.limit": Duration = live("7s"),
         /// not ready while nobody could say for so long whether a secret or grant was revoked
-        pub stale_after as "tenants.stale_after": Duration = default("24h"),
+        pub stale_after as "tenants.stale_after": Duration = live("24h"),
         /// tokens of an OpenID Connect issuer at the manager
         pub oidc as "manager.oidc": OidcKeys = group,
         /// log.level, log.format

@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod config;
 mod credentials;
+mod live;
 mod manage;
 mod node;
 mod quickstart;

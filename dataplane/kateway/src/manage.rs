@@ -1,6 +1,7 @@
 //! The manager beside the shards: its listener, its Kafka admin clients, what it is told about the gateway.
 
 use crate::credentials::Credentials;
+use crate::live::Controls;
 use crate::node::Cluster;
 use crate::tenants;
 use agent::Agent;
@@ -8,13 +9,15 @@ use anyhow::{Context, Result, anyhow};
 use authdb::{Admin, AuthDb};
 use gateway::{Board, Gateway};
 use kafka_admin::{AdminError, KafkaAdmin, NewTopic, TopicAdmin};
-use manager::{AdminAccount, LackingHook, ManagerState, Oidc, OidcConfig, Readiness, RefreshHook};
+use manager::{AdminAccount, Fleet, LackingHook, ManagerState, Oidc, OidcConfig, Readiness, RefreshHook};
 use model::ids::{AppId, ClusterName};
 use model::{Generation, HistoryId, SecretHash};
-use registry::{NodeInfo, Registry};
+use registry::{ConnectionState, NodeInfo, NodeState, Registry};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::net::TcpListener;
 
 /// What the manager is told about the gateway it runs beside.
@@ -24,8 +27,9 @@ pub struct Surroundings<'a> {
     pub gateway: &'a Arc<Gateway>,
     pub credentials: &'a Credentials,
     pub registry: Option<&'a Arc<dyn Registry>>,
-    /// This node's id there.
-    pub node: &'a str,
+    pub controls: &'a Arc<Controls>,
+    /// As this node announced itself there.
+    pub node: &'a NodeInfo,
     pub on_loopback: bool,
     pub cors_origins: &'a [String],
     pub oidc: Option<&'a OidcConfig>,
@@ -71,7 +75,7 @@ impl Manage {
         &self,
         surroundings: &Surroundings<'_>,
     ) -> Result<(axum::Router, impl Future<Output = ()> + Send + 'static)> {
-        let Surroundings { db, agent, gateway, credentials, registry, node, on_loopback, cors_origins, oidc } =
+        let Surroundings { db, agent, gateway, credentials, registry, node, on_loopback, cors_origins, oidc, .. } =
             *surroundings;
         let clusters = self
             .admins
@@ -91,7 +95,8 @@ impl Manage {
             }),
             clusters,
             refresh: refresh(agent.clone()),
-            lacking: lacking(registry.cloned(), node.to_owned()),
+            lacking: lacking(registry.cloned(), node.id.clone()),
+            fleet: fleet(surroundings),
             resume_after: manager::limits::CREATING_FOR,
             metrics: {
                 let agent = agent.clone();
@@ -131,6 +136,39 @@ fn lacking(registry: Option<Arc<dyn Registry>>, this: String) -> LackingHook {
             Ok(lacking.map(|node| format!("{} {}", node.kind, node.id)).collect())
         })
     })
+}
+
+fn fleet(surroundings: &Surroundings<'_>) -> Fleet {
+    let Surroundings { gateway, registry, controls, node, .. } = *surroundings;
+    let (registry, checked) = (registry.cloned(), Arc::clone(controls));
+    Fleet {
+        registry: registry.clone(),
+        this: node.id.clone(),
+        check: Arc::new(move |options| checked.check(options)),
+        status: {
+            let (gateway, controls, node) = (Arc::clone(gateway), Arc::clone(controls), node.clone());
+            let listening_since = Instant::now();
+            Arc::new(move || {
+                let live = controls.in_force();
+                let draining = gateway.board.is_draining();
+                json!({
+                    "id": node.id,
+                    "version": node.version,
+                    "uptime_s": listening_since.elapsed().as_secs(),
+                    "shards": gateway.shard_count(),
+                    "connections": gateway.board.connections.total(),
+                    "state": if draining { NodeState::Draining } else { NodeState::Serving }.as_str(),
+                    "loglevel": live.log_level.as_str(),
+                    "options": live.shown(),
+                    "registry": registry.as_deref().map_or("none", |registry| match *registry.connection().borrow() {
+                        ConnectionState::Connected { .. } => "connected",
+                        ConnectionState::Suspended => "suspended",
+                        ConnectionState::SessionLost => "lost",
+                    }),
+                })
+            })
+        },
+    }
 }
 
 fn readiness(board: Arc<Board>, agent: Agent) -> Arc<dyn Fn() -> Readiness + Send + Sync> {

@@ -4,11 +4,13 @@
 //! shards do waits for it.
 
 use crate::credentials::{self, Credentials};
+use crate::live::{self, Controls, Live};
 use crate::manage::{self, Manage, Surroundings};
 use crate::tenants;
 use agent::{Agent, AgentConfig};
 use anyhow::{Context, Result, anyhow};
 use authdb::AuthDb;
+use daemon::logging::LogHandle;
 use daemon::notify::notify;
 use daemon::{Fault, Signal, Signals, exit, fault};
 use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
@@ -16,7 +18,7 @@ use manager::OidcConfig;
 use model::ids::{AppId, Generation};
 use model::{PlainSecret, Snapshot};
 use registry::node_dir;
-use registry::{AppliedGeneration, LocalRegistry, NodeInfo, NodeKind, Registration, Registry};
+use registry::{AppliedGeneration, LocalRegistry, NodeInfo, NodeKind, NodeState, NodeWish, Registration, Registry};
 use runtime::crew::Fallen;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -52,10 +54,9 @@ pub struct NodeConfig {
     pub gateway: GatewayConfig,
     pub clusters: Vec<Cluster>,
     pub access_log: Option<PathBuf>,
-    pub drain_delay: Duration,
-    pub drain_limit: Duration,
-    /// Not ready while nobody could say for so long whether the tenants are the newest.
-    pub stale_after: Duration,
+    /// What can be told otherwise while it runs, as configured.
+    pub live: Live,
+    pub log: LogHandle,
     /// Whose tokens the manager takes beside its own.
     pub oidc: Option<OidcConfig>,
 }
@@ -92,7 +93,7 @@ pub fn run(
     config: NodeConfig,
     seed: impl AsyncFnOnce(Seed<'_>) -> Result<()>,
     ready: impl FnOnce(&Ready, &Credentials),
-    hangup: impl FnMut(&Gateway) -> ControlFlow<()>,
+    hangup: impl FnMut(&Gateway, &Controls) -> ControlFlow<()>,
 ) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -109,7 +110,7 @@ async fn live(
     config: NodeConfig,
     seed: impl AsyncFnOnce(Seed<'_>) -> Result<()>,
     ready: impl FnOnce(&Ready, &Credentials),
-    mut hangup: impl FnMut(&Gateway) -> ControlFlow<()>,
+    mut hangup: impl FnMut(&Gateway, &Controls) -> ControlFlow<()>,
 ) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let fault = Fault::of_environment(config.gateway.shard_count)?;
@@ -177,8 +178,13 @@ async fn live(
         })
         .context("cannot start the shards")?,
     );
+    let controls = Arc::new(Controls::new(Arc::clone(&gateway), config.log, config.live));
     let info = node_info(&node_id, publish_addr, subscribe_addr, man_addr);
-    let registration = registry.clone().map(|registry| Arc::new(Registration::keep(registry, info)));
+    let registration = registry.clone().map(|registry| {
+        let registration = Arc::new(Registration::keep(Arc::clone(&registry), info.clone()));
+        tokio::spawn(live::follow(Arc::clone(&controls), registry, Arc::clone(&registration), info.clone()));
+        registration
+    });
     feed.connect(&gateway, registration.as_ref());
 
     let (router, chores) = manage.router(&Surroundings {
@@ -187,7 +193,8 @@ async fn live(
         gateway: &gateway,
         credentials: &credentials,
         registry: registry.as_ref(),
-        node: &node_id,
+        controls: &controls,
+        node: &info,
         on_loopback: man_addr.ip().is_loopback(),
         cors_origins: &config.gateway.cors_origins,
         oidc: config.oidc.as_ref(),
@@ -195,7 +202,7 @@ async fn live(
     let (stop_manager, manager_stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(manager::serve(man_listener, router, async move { drop(manager_stopped.await) }));
     let chores = tokio::spawn(chores);
-    tokio::spawn(tenants::watch(agent.clone(), Arc::clone(&gateway.board), config.stale_after));
+    tokio::spawn(tenants::watch(agent.clone(), Arc::clone(&gateway.board), Arc::clone(&controls)));
     tokio::spawn(tenants::share_limits(
         agent.clone(),
         Arc::clone(&gateway.board),
@@ -223,7 +230,7 @@ async fn live(
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Signal::Reload if hangup(&gateway).is_continue() => {}
+                Signal::Reload if hangup(&gateway, &controls).is_continue() => {}
                 Signal::Reload | Signal::Stop => break,
             },
             () = &mut fallen => break,
@@ -234,7 +241,8 @@ async fn live(
     let told = tell_fallen(&gateway, 0);
     notify("STOPPING=1");
     tracing::info!("draining");
-    drain(&gateway, registration, begun, config.drain_delay, config.drain_limit).await;
+    let Live { drain_delay, drain_limit, .. } = controls.in_force();
+    drain(&gateway, registration, begun, drain_delay, drain_limit).await;
     agent.stop().await;
     chores.abort();
     drop(stop_manager);
@@ -390,6 +398,8 @@ pub fn new_secret() -> Result<String> {
 
 /// What is announced of this node.
 fn node_info(node_id: &str, publish_addr: SocketAddr, subscribe_addr: SocketAddr, man_addr: SocketAddr) -> NodeInfo {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let started_at_ms = since_epoch.map_or(0, |since| since.as_millis() as i64);
     let addresses = [("pub", publish_addr), ("sub", subscribe_addr), ("man", man_addr)];
     NodeInfo {
         kind: NodeKind::Kateway,
@@ -398,14 +408,15 @@ fn node_info(node_id: &str, publish_addr: SocketAddr, subscribe_addr: SocketAddr
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: man_addr.ip().to_string(),
         pid: std::process::id(),
-        started_at_ms: SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as i64),
+        started_at_ms,
         addresses: addresses
             .map(|(name, addr)| (name.to_owned(), addr.to_string()))
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
         applied: None,
+        state: NodeState::Serving,
+        obeys: Some(NodeWish { started_at_ms, ..NodeWish::default() }),
+        refuses: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cli::Quickstart;
 use crate::credentials::Credentials;
+use crate::live::Live;
 use crate::node::{self, Cluster, NodeConfig, Ready, Seed};
 use anyhow::{Context, Result, anyhow};
 use authdb::{AuthDbError, NewApp, NewTopic};
@@ -17,7 +18,6 @@ use model::{PlainSecret, TopicOptions, physical_topic};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 const CLUSTER: &str = "main";
 const APP: &str = "demo";
@@ -28,7 +28,7 @@ const REPLICAS_MAX: usize = 3;
 
 pub fn run(flags: Quickstart) -> Result<ExitCode> {
     let level = LogFilter::parse(if flags.json { "warn" } else { "warn,kateway=info" }).expect("a filter");
-    logging::init(&level, LogFormat::Text);
+    let log = logging::init(&level, LogFormat::Text);
     let (data_dir, _temporary) = data_dir(flags.data_dir.as_deref())?;
     // Started before the gateway, stopped after it: a publish in flight at Ctrl-C still finds its broker.
     let (bootstrap, _broker) = if flags.bootstrap.is_empty() {
@@ -67,9 +67,8 @@ pub fn run(flags: Quickstart) -> Result<ExitCode> {
             admin_tls: None,
         }],
         access_log: flags.access_log.clone(),
-        drain_delay: Duration::from_secs(1),
-        drain_limit: Duration::from_secs(7),
-        stale_after: Duration::from_secs(24 * 3600),
+        live: Live::default_with(level),
+        log,
         oidc: None,
     };
     let kafka = bootstrap.join(",");
@@ -85,7 +84,7 @@ pub fn run(flags: Quickstart) -> Result<ExitCode> {
             notify("READY=1");
         },
         // A closed terminal: there is no file to read again.
-        |_| ControlFlow::Break(()),
+        |_, _| ControlFlow::Break(()),
     )
 }
 

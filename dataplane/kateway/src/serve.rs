@@ -1,10 +1,12 @@
 //! `kateway serve --config FILE`: a gateway in front of real clusters.
 
 use crate::config::{ClusterKeys, Driver, Settings};
+use crate::live::Live;
 use crate::node::{self, Cluster, NodeConfig};
 use anyhow::{Context, Result};
 use daemon::brokers::{self, Tls};
 use daemon::files;
+use daemon::logging::LogHandle;
 use gateway::{ClusterSpec, GatewayConfig};
 use kafka_admin::AdminTls;
 use kafka_client::{ClientConfig, Mechanism, Sasl, Security};
@@ -20,7 +22,7 @@ pub fn run(flags: daemon::Serve<Settings>) -> Result<ExitCode> {
         Ok(process) => process,
         Err(code) => return Ok(code),
     };
-    let config = node_config(process.settings())?;
+    let config = node_config(process.settings(), process.log())?;
     let process = RefCell::new(process); // told ready, then reloaded; never both at once
     node::run(
         config,
@@ -29,15 +31,15 @@ pub fn run(flags: daemon::Serve<Settings>) -> Result<ExitCode> {
             let listeners = [("pub", &ready.publish), ("sub", &ready.subscribe), ("man", &ready.manager)];
             process.borrow().ready(&listeners.map(|(name, at)| (name, at.clone())));
         },
-        |gateway| {
+        |gateway, controls| {
             gateway.reopen_access_log();
-            process.borrow_mut().reload(|_| {});
+            process.borrow_mut().reload(|settings| controls.reload(Live::of(settings)));
             ControlFlow::Continue(())
         },
     )
 }
 
-fn node_config(settings: &Settings) -> Result<NodeConfig> {
+fn node_config(settings: &Settings, log: LogHandle) -> Result<NodeConfig> {
     files::make_private_dir(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
     let clusters = settings
@@ -64,15 +66,14 @@ fn node_config(settings: &Settings) -> Result<NodeConfig> {
             idle_timeout: settings.idle_timeout,
             head_timeout: settings.head_timeout,
             write_timeout: settings.write_timeout,
-            connections_per_address: settings.connections_per_address,
-            connections_per_app: settings.connections_per_app,
             cors_origins: settings.cors_origins.clone(),
+            // What is live comes from there.
+            ..GatewayConfig::default()
         },
         clusters: clusters.collect::<Result<_>>()?,
         access_log: settings.access_log.clone(),
-        drain_delay: settings.drain_delay,
-        drain_limit: settings.drain_limit,
-        stale_after: settings.stale_after,
+        live: Live::of(settings),
+        log,
         oidc: settings.oidc.config(),
     })
 }
@@ -125,6 +126,7 @@ fn read_pem(files: &Tls) -> Result<AdminTls> {
 mod tests {
     use super::*;
     use daemon::keys::Declare;
+    use daemon::logging;
     use daemon::{Loaded, Sources};
     use std::collections::BTreeSet;
 
@@ -151,7 +153,8 @@ mod tests {
     fn build(text: &str) -> Result<Built, String> {
         let loaded = Loaded::<Settings>::parse("test.toml", text, &Sources::default());
         let settings = loaded.map_err(|mistakes| mistakes.to_string())?.settings;
-        let node = node_config(&settings).map_err(|err| format!("{err:#}"))?;
+        let node = node_config(&settings, logging::init(&settings.log.level, settings.log.format))
+            .map_err(|err| format!("{err:#}"))?;
         Ok(Built { settings, node })
     }
 
@@ -191,17 +194,11 @@ mod tests {
         ("limits.idle_timeout", "'8s'", "", |built| format!("{:?}", built.node.gateway.idle_timeout), "8s"),
         ("limits.head_timeout", "'9s'", "", |built| format!("{:?}", built.node.gateway.head_timeout), "9s"),
         ("limits.write_timeout", "'11s'", "", |built| format!("{:?}", built.node.gateway.write_timeout), "11s"),
-        (
-            "limits.connections_per_address",
-            "12",
-            "",
-            |built| built.node.gateway.connections_per_address.to_string(),
-            "12",
-        ),
-        ("limits.connections_per_app", "13", "", |built| built.node.gateway.connections_per_app.to_string(), "13"),
-        ("drain.delay", "'2s'", "", |built| format!("{:?}", built.node.drain_delay), "2s"),
-        ("drain.limit", "'3s'", "", |built| format!("{:?}", built.node.drain_limit), "3s"),
-        ("tenants.stale_after", "'4s'", "", |built| format!("{:?}", built.node.stale_after), "4s"),
+        ("limits.connections_per_address", "12", "", |built| built.node.live.connections_per_address.to_string(), "12"),
+        ("limits.connections_per_app", "13", "", |built| built.node.live.connections_per_app.to_string(), "13"),
+        ("drain.delay", "'2s'", "", |built| format!("{:?}", built.node.live.drain_delay), "2s"),
+        ("drain.limit", "'3s'", "", |built| format!("{:?}", built.node.live.drain_limit), "3s"),
+        ("tenants.stale_after", "'4s'", "", |built| format!("{:?}", built.node.live.stale_after), "4s"),
         (
             "manager.oidc.issuer",
             "'https://login.example'",
@@ -243,7 +240,7 @@ mod tests {
             "log.level",
             "'warn,kateway=debug'",
             "",
-            |built| built.settings.log.level.as_str().to_owned(),
+            |built| built.node.live.log_level.as_str().to_owned(),
             "warn,kateway=debug",
         ),
         ("log.format", "'json'", "", |built| format!("{:?}", built.settings.log.format), "Json"),

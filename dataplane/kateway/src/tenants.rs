@@ -1,5 +1,6 @@
 //! How this node stands to its tenants' database, for `/readyz` and `/metrics`.
 
+use crate::live::Controls;
 use agent::{Agent, Part, Status};
 use gateway::Board;
 use model::quota::Shares;
@@ -15,8 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A node that nobody could tell of revocations for longer than `stale_after` is not ready, on every listener. Runs until it
 /// is dropped.
-pub async fn watch(agent: Agent, board: Arc<Board>, stale_after: Duration) {
+pub async fn watch(agent: Agent, board: Arc<Board>, controls: Arc<Controls>) {
     loop {
+        let stale_after = controls.in_force().stale_after;
         let stale = agent.staleness(Instant::now());
         board.withhold((stale > stale_after).then(|| {
             format!(

@@ -24,6 +24,8 @@ METHODS = ["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE"]
 EACH_LINE = "x-each-line"
 # Names the file in which the hooks note each answer.
 SEEN = "OPENAPI_SEEN"
+# And names the node that answers.
+NODE = "OPENAPI_NODE"
 
 
 def fetch(url):
@@ -93,7 +95,7 @@ def run(given):
         for header in given["headers"]:
             command += ["--header", header]
         seen = os.path.join(directory, "seen")
-        hooks = {**os.environ, "SCHEMATHESIS_HOOKS": os.path.abspath(__file__), SEEN: seen, "NO_COLOR": "1"}
+        hooks = {**os.environ, "SCHEMATHESIS_HOOKS": os.path.abspath(__file__), SEEN: seen, NODE: given["node"], "NO_COLOR": "1"}
         ended = subprocess.run(command, cwd=directory, env=hooks, capture_output=True, text=True, check=False)
         if ended.returncode != 0:
             said = ended.stdout[-20000:] + ended.stderr[-5000:]
@@ -112,7 +114,7 @@ DEMO = {"appid": ["demo"], "topic": ["hello"], "ver": ["v1"], "group": ["g1"], "
 RAW = {"topic": ["demo.hello.v1"], "cluster": ["main"]}
 TENANTS = {"appid": ["st1", "st2"], "owner": ["st1"], "topic": ["t1", "t2"], "ver": ["v1"], "cluster": ["main"]}
 DELETED = {**TENANTS, "appid": ["st2"]}
-FITS = {"ver": "v[0-9]{1,9}", "topic": "[A-Za-z0-9._-]{1,249}"}
+FITS = {"ver": "v[0-9]{1,9}", "topic": "[A-Za-z0-9._-]{1,249}", "id": ".*", "option": ".*", "value": ".*"}
 # Apps that were to be made so far.
 MADE = itertools.count()
 # Of these a record, or a request, has at most one.
@@ -128,7 +130,7 @@ def move(world, given):
         if isinstance(value, str) and re.fullmatch(FITS.get(name, "[A-Za-z0-9_-]{1,64}"), value):
             luck = zlib.crc32(value.encode())
             # schemathesis learns names from answers; what the other listeners work with is left alone.
-            if luck % 4 or "group" not in world and value in DEMO.get(name, ()):
+            if luck % 4 or world.get(name) == ["nobody"] or "group" not in world and value in DEMO.get(name, ()):
                 given[name] = choices[luck // 4 % len(choices)]
 
 
@@ -176,7 +178,12 @@ def hooks():
     @schemathesis.hook
     def before_call(context, case, kwargs):
         del context, kwargs
-        if "/raw/" in case.path:
+        if case.path.endswith("/drain"):
+            # Not the node that answers: it would not be ready for what follows.
+            world = {"id": ["nobody"]}
+        elif "/instances/" in case.path or "/options/" in case.path:
+            world = {"id": [os.environ[NODE]], "option": ["limits.connections_per_app"], "value": ["500", "many"]}
+        elif "/raw/" in case.path:
             world = {**DEMO, **RAW}
         elif "/msgs/" in case.path:
             world = DEMO

@@ -81,13 +81,23 @@ impl SqliteAuthDb {
         Ok(CreatedApp { app, publish, subscribe })
     }
 
-    pub(super) async fn list_apps(&self, visible: &Visible) -> Result<Vec<AppInfo>, AuthDbError> {
+    pub(super) async fn list_apps(
+        &self,
+        visible: &Visible,
+        after: Option<&AppId>,
+        rows_max: usize,
+    ) -> Result<Vec<AppInfo>, AuthDbError> {
         let rows = sqlx::query(
-            "SELECT num, id, cluster, enabled, created_at_ms, limits, addresses, (SELECT group_concat(side || ' ' || slot || ' ' ||
-                    secret.created_at_ms) FROM secret WHERE app_num = num) AS secrets
-             FROM app WHERE ?1 IS NULL OR id IN (SELECT value FROM json_each(?1)) ORDER BY id",
+            "SELECT num, id, cluster, enabled, created_at_ms, limits, addresses,
+                    (SELECT group_concat(side || ' ' || slot || ' ' || secret.created_at_ms)
+                     FROM secret WHERE app_num = num) AS secrets
+             FROM app
+             WHERE (?1 IS NULL OR id IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR id > ?2)
+             ORDER BY id LIMIT ?3",
         )
         .bind(bound(visible))
+        .bind(after.map(AppId::as_str))
+        .bind(rows_max as i64)
         .fetch_all(&self.pool().await?)
         .await?;
         rows.iter().map(app_info).collect()

@@ -41,6 +41,18 @@ impl SqliteAuthDb {
         rows.iter().map(audit_row).collect()
     }
 
+    pub(super) async fn record(
+        &self,
+        operation: &'static str,
+        subject: &str,
+        before: Value,
+        after: Value,
+    ) -> Result<(), AuthDbError> {
+        let mut change = self.change().await?;
+        change.record(Entry { operation, subject: subject.to_owned(), before, after, ..Entry::nothing() });
+        change.commit_unseen().await
+    }
+
     pub(super) async fn record_denial(&self, operation: &str, app: &str, subject: &str) -> Result<(), AuthDbError> {
         let mut change = self.change().await?;
         insert(change.conn(), &self.actor, (operation, Outcome::Denied, app, subject), &Entry::nothing(), None).await?;

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 
 use model::doc::{AppPart, ChangesDoc};
 use model::ids::{AppId, Generation};
-use model::principals::Visible;
 use sqlx::{Connection, Row, SqliteConnection};
 
 use super::rows::{bad, unsigned};
@@ -77,7 +76,7 @@ async fn part(conn: &mut SqliteConnection, id: AppId) -> Result<AppPart, AuthDbE
         .fetch_all(&mut *conn)
         .await?;
         topics = rows.iter().map(|row| topic_row(row).map(|row| row.doc)).collect::<Result<_, _>>()?;
-        grants = grants::select(conn, Some(&id), &Visible::All).await?;
+        grants = grants::of_app(conn, &id).await?;
     }
     Ok(AppPart { id, app, topics, grants })
 }

@@ -101,9 +101,17 @@ impl SqliteAuthDb {
         &self,
         app: Option<&AppId>,
         visible: &Visible,
+        after: Option<&GrantDoc>,
+        rows_max: usize,
     ) -> Result<Vec<GrantDoc>, AuthDbError> {
         let mut conn = self.pool().await?.acquire().await?;
-        select(&mut conn, app, visible).await
+        let mut grants = match after {
+            Some(GrantDoc::RawPublish { .. }) => Vec::new(),
+            after => subscribe_grants(&mut conn, app, visible, after, rows_max).await?,
+        };
+        let raw_after = after.filter(|after| matches!(after, GrantDoc::RawPublish { .. }));
+        grants.extend(raw_grants(&mut conn, app, visible, raw_after, rows_max - grants.len()).await?);
+        Ok(grants)
     }
 }
 
@@ -173,33 +181,102 @@ pub(super) async fn grantees(
     rows.iter().map(|row| name(row, "app", "app")).collect()
 }
 
-pub(super) async fn select(
+/// All that one app was granted.
+pub(super) async fn of_app(conn: &mut SqliteConnection, app: &AppId) -> Result<Vec<GrantDoc>, AuthDbError> {
+    const ALL: usize = i64::MAX as usize;
+    let mut grants = subscribe_grants(conn, Some(app), &Visible::All, None, ALL).await?;
+    grants.extend(raw_grants(conn, Some(app), &Visible::All, None, ALL).await?);
+    Ok(grants)
+}
+
+/// In two parts, as `list_topics`; an app's own are sorted for each page.
+async fn subscribe_grants(
     conn: &mut SqliteConnection,
     app: Option<&AppId>,
     visible: &Visible,
+    after: Option<&GrantDoc>,
+    rows_max: usize,
 ) -> Result<Vec<GrantDoc>, AuthDbError> {
     let visible = bound(visible);
-    let subscribe = sqlx::query(
-        "SELECT app.id AS app, owner.id AS owner, topic, ver FROM subscribe_grant
-         JOIN app ON app.num = app_num JOIN app AS owner ON owner.num = owner_num
-         WHERE (?1 IS NULL OR app.id = ?1) AND (?2 IS NULL OR app.id IN (SELECT value FROM json_each(?2))
-               OR owner.id IN (SELECT value FROM json_each(?2)))
-         ORDER BY app.id, owner.id, topic, length(ver), ver",
+    let mut rows = Vec::new();
+    if let Some(GrantDoc::Subscribe { app: of, owner, topic, ver }) = after {
+        rows = sqlx::query(
+            "SELECT app.id AS app, owner.id AS owner, topic, ver FROM app
+             CROSS JOIN subscribe_grant ON app.num = app_num JOIN app AS owner ON owner.num = owner_num
+             WHERE app.id = ?1 AND (?2 IS NULL OR app.id = ?2)
+               AND (?7 IS NULL OR app.id IN (SELECT value FROM json_each(?7))
+                    OR owner.id IN (SELECT value FROM json_each(?7)))
+               AND (owner.id, topic, length(ver), ver) > (?3, ?4, length(?5), ?5)
+             ORDER BY owner.id, topic, length(ver), ver LIMIT ?6",
+        )
+        .bind(of.as_str())
+        .bind(app.map(AppId::as_str))
+        .bind(owner.as_str())
+        .bind(topic.as_str())
+        .bind(ver.as_ref().map_or("", TopicVersion::as_str))
+        .bind(rows_max as i64)
+        .bind(&visible)
+        .fetch_all(&mut *conn)
+        .await?;
+    }
+    let others = sqlx::query(
+        "SELECT app.id AS app, owner.id AS owner, topic, ver FROM app
+         CROSS JOIN subscribe_grant ON app.num = app_num JOIN app AS owner ON owner.num = owner_num
+         WHERE (?1 IS NULL OR app.id > ?1) AND (?2 IS NULL OR app.id = ?2)
+           AND (?4 IS NULL OR app.id IN (SELECT value FROM json_each(?4))
+                OR owner.id IN (SELECT value FROM json_each(?4)))
+         ORDER BY app.id, owner.id, topic, length(ver), ver LIMIT ?3",
     )
+    .bind(after.map(|after| after.app().as_str()))
     .bind(app.map(AppId::as_str))
+    .bind((rows_max - rows.len()) as i64)
     .bind(&visible)
-    .fetch_all(&mut *conn)
+    .fetch_all(conn)
     .await?;
-    let raw = sqlx::query(
-        "SELECT app.id AS app, raw_grant.cluster AS cluster, topic FROM raw_grant JOIN app ON app.num = app_num
-         WHERE (?1 IS NULL OR app.id = ?1) AND (?2 IS NULL OR app.id IN (SELECT value FROM json_each(?2)))
-         ORDER BY app.id, raw_grant.cluster, topic",
+    rows.iter().chain(&others).map(subscribe_grant).collect()
+}
+
+async fn raw_grants(
+    conn: &mut SqliteConnection,
+    app: Option<&AppId>,
+    visible: &Visible,
+    after: Option<&GrantDoc>,
+    rows_max: usize,
+) -> Result<Vec<GrantDoc>, AuthDbError> {
+    let visible = bound(visible);
+    let mut rows = Vec::new();
+    if let Some(GrantDoc::RawPublish { app: of, cluster, topic }) = after {
+        rows = sqlx::query(
+            "SELECT app.id AS app, raw_grant.cluster AS cluster, topic FROM app
+             CROSS JOIN raw_grant ON app.num = app_num
+             WHERE app.id = ?1 AND (?2 IS NULL OR app.id = ?2)
+               AND (?6 IS NULL OR app.id IN (SELECT value FROM json_each(?6)))
+               AND (raw_grant.cluster, topic) > (?3, ?4)
+             ORDER BY raw_grant.cluster, topic LIMIT ?5",
+        )
+        .bind(of.as_str())
+        .bind(app.map(AppId::as_str))
+        .bind(cluster.as_str())
+        .bind(topic.as_ref().map_or("", |topic| topic.as_str()))
+        .bind(rows_max as i64)
+        .bind(&visible)
+        .fetch_all(&mut *conn)
+        .await?;
+    }
+    let others = sqlx::query(
+        "SELECT app.id AS app, raw_grant.cluster AS cluster, topic FROM app
+         CROSS JOIN raw_grant ON app.num = app_num
+         WHERE (?1 IS NULL OR app.id > ?1) AND (?2 IS NULL OR app.id = ?2)
+           AND (?4 IS NULL OR app.id IN (SELECT value FROM json_each(?4)))
+         ORDER BY app.id, raw_grant.cluster, topic LIMIT ?3",
     )
+    .bind(after.map(|after| after.app().as_str()))
     .bind(app.map(AppId::as_str))
+    .bind((rows_max - rows.len()) as i64)
     .bind(&visible)
-    .fetch_all(&mut *conn)
+    .fetch_all(conn)
     .await?;
-    subscribe.iter().map(subscribe_grant).chain(raw.iter().map(raw_grant)).collect()
+    rows.iter().chain(&others).map(raw_grant).collect()
 }
 
 fn subscribe_grant(row: &SqliteRow) -> Result<GrantDoc, AuthDbError> {

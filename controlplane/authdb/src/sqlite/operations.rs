@@ -12,6 +12,7 @@ use model::principals::Visible;
 use model::quota::Measure;
 use model::secrets::PlainSecret;
 use model::{Addresses, Side};
+use serde_json::Value;
 
 use super::SqliteAuthDb;
 use crate::{
@@ -53,8 +54,13 @@ impl AuthDb for SqliteAuthDb {
         Box::pin(self.create_app(new))
     }
 
-    fn list_apps<'a>(&'a self, visible: &'a Visible) -> Answer<'a, Vec<AppInfo>> {
-        Box::pin(self.list_apps(visible))
+    fn list_apps<'a>(
+        &'a self,
+        visible: &'a Visible,
+        after: Option<&'a AppId>,
+        rows_max: usize,
+    ) -> Answer<'a, Vec<AppInfo>> {
+        Box::pin(self.list_apps(visible, after, rows_max))
     }
 
     fn get_app<'a>(&'a self, id: &'a AppId) -> Answer<'a, AppInfo> {
@@ -139,8 +145,14 @@ impl AuthDb for SqliteAuthDb {
         Box::pin(self.unfinished_topics())
     }
 
-    fn list_topics<'a>(&'a self, owner: Option<&'a AppId>, visible: &'a Visible) -> Answer<'a, Vec<TopicRow>> {
-        Box::pin(self.list_topics(owner, visible))
+    fn list_topics<'a>(
+        &'a self,
+        owner: Option<&'a AppId>,
+        visible: &'a Visible,
+        after: Option<(&'a AppId, &'a TopicName, &'a TopicVersion)>,
+        rows_max: usize,
+    ) -> Answer<'a, Vec<TopicRow>> {
+        Box::pin(self.list_topics(owner, visible, after, rows_max))
     }
 
     fn get_topic<'a>(&'a self, owner: &'a AppId, name: &'a TopicName, ver: &'a TopicVersion) -> Answer<'a, TopicRow> {
@@ -189,8 +201,14 @@ impl AuthDb for SqliteAuthDb {
         Box::pin(self.revoke(grant))
     }
 
-    fn list_grants<'a>(&'a self, app: Option<&'a AppId>, visible: &'a Visible) -> Answer<'a, Vec<GrantDoc>> {
-        Box::pin(self.list_grants(app, visible))
+    fn list_grants<'a>(
+        &'a self,
+        app: Option<&'a AppId>,
+        visible: &'a Visible,
+        after: Option<&'a GrantDoc>,
+        rows_max: usize,
+    ) -> Answer<'a, Vec<GrantDoc>> {
+        Box::pin(self.list_grants(app, visible, after, rows_max))
     }
 
     fn admin(&self) -> Answer<'_, Option<Admin>> {
@@ -256,6 +274,10 @@ impl AuthDb for SqliteAuthDb {
         rows_max: usize,
     ) -> Answer<'a, Vec<AuditRow>> {
         Box::pin(self.audit(filter, visible, rows_max))
+    }
+
+    fn record<'a>(&'a self, operation: &'static str, subject: &'a str, before: Value, after: Value) -> Answer<'a, ()> {
+        Box::pin(self.record(operation, subject, before, after))
     }
 
     fn record_denial<'a>(&'a self, operation: &'a str, app: &'a str, subject: &'a str) -> Answer<'a, ()> {

@@ -86,9 +86,9 @@ pub async fn a_deleted_app_leaves_no_secret_grant_or_number_behind(fixture: Fixt
     for grant in [subscribe("audit", "shop", "orders", None), raw(None), raw(Some("legacy.events"))] {
         assert!(db.grant(&grant).await.unwrap());
     }
-    assert_eq!(db.list_grants(None, &Visible::All).await.unwrap().len(), 3);
+    assert_eq!(db.list_grants(None, &Visible::All, None, 100).await.unwrap().len(), 3);
     assert_eq!(db.delete_app(&id("audit"), false).await.unwrap(), Some(vec![]));
-    assert_eq!(db.list_grants(None, &Visible::All).await.unwrap(), []);
+    assert_eq!(db.list_grants(None, &Visible::All, None, 100).await.unwrap(), []);
 
     let new = db.create_app(NewApp { reuse: true, ..new_app("audit") }).await.unwrap();
     assert!(new.app.index > old.app.index, "a number was given twice");
@@ -111,7 +111,7 @@ pub async fn an_id_whose_app_left_things_in_kafka_is_given_again_only_on_purpose
     let went: Vec<_> = db.delete_app(&shop, true).await.unwrap().unwrap().into_iter().map(|row| row.doc.name).collect();
     assert_eq!(went, ["orders"]);
     assert_eq!(db.delete_app(&shop, true).await.unwrap(), None);
-    assert_eq!(db.list_topics(None, &Visible::All).await.unwrap(), []);
+    assert_eq!(db.list_topics(None, &Visible::All, None, 100).await.unwrap(), []);
 
     let main = ClusterName::new("main").unwrap();
     assert_eq!(left(&shop).await, Some(vec![(main, "shop.orders.v1".to_owned())]));
@@ -135,7 +135,7 @@ pub async fn apps_are_listed_by_id_and_are_what_they_were_told_to_be(fixture: Fi
     for id in ["shop", "audit", "news"] {
         fixture.app(id).await;
     }
-    let listed = db.list_apps(&Visible::All).await.unwrap();
+    let listed = db.list_apps(&Visible::All, None, 100).await.unwrap();
     assert_eq!(listed.iter().map(|app| app.id.as_str()).collect::<Vec<_>>(), ["audit", "news", "shop"]);
     for app in &listed {
         assert_eq!(db.get_app(&app.id).await.unwrap(), *app);
@@ -155,5 +155,9 @@ pub async fn apps_are_listed_by_id_and_are_what_they_were_told_to_be(fixture: Fi
         let seen = snapshot.app("shop").unwrap();
         assert_eq!((seen.cluster.as_str(), seen.enabled), expected);
     }
-    assert_eq!(db.list_apps(&Visible::All).await.unwrap()[..2], listed[..2], "of others nothing is different");
+    assert_eq!(
+        db.list_apps(&Visible::All, None, 100).await.unwrap()[..2],
+        listed[..2],
+        "of others nothing is different"
+    );
 }

@@ -16,8 +16,10 @@ type Everything = (SnapshotDoc, Vec<AppInfo>, Vec<TopicRow>, Vec<AuditRow>, Opti
 
 /// All that can be asked.
 async fn everything(db: &dyn AuthDb) -> Everything {
-    let (apps, topics) =
-        (db.list_apps(&Visible::All).await.unwrap(), db.list_topics(None, &Visible::All).await.unwrap());
+    let (apps, topics) = (
+        db.list_apps(&Visible::All, None, 100).await.unwrap(),
+        db.list_topics(None, &Visible::All, None, 100).await.unwrap(),
+    );
     let audit = db.audit(&AuditFilter::default(), &Visible::All, 1_000).await.unwrap();
     (loaded(db).await, apps, topics, audit, db.admin().await.unwrap())
 }
@@ -133,7 +135,7 @@ pub async fn a_call_that_is_dropped_on_its_way_was_done_whole_or_not_at_all_and_
         assert!(is_done || answered.is_none());
         // One step further each time, and again from the beginning.
         polls_max = if answered.is_some() { 1 } else { polls_max + 1 };
-        for row in other.list_topics(None, &Visible::All).await.unwrap() {
+        for row in other.list_topics(None, &Visible::All, None, 100).await.unwrap() {
             other.delete_topic(&row.doc.owner, &row.doc.name, &row.doc.ver, true).await.unwrap();
         }
     }

@@ -64,6 +64,13 @@ pub async fn every_change_is_written_down_as_whose_it_was_and_nothing_else_is(fi
     writes!(&[], fixture.db.delete_app(&shop, true));
     let generation = fixture.generation().await;
     writes!(&["bob r2 login denied  GET /v1/apps"], bob.record_denial("login", "", "GET /v1/apps"));
+    let told = |drain: bool| serde_json::json!({"drain": drain});
+    writes!(
+        &["bob r2 instance.drain done  kateway gw-1"],
+        bob.record("instance.drain", "kateway gw-1", told(false), told(true))
+    );
+    let drained = &fixture.db.audit(&AuditFilter::default(), &Visible::All, 1).await.unwrap()[0];
+    assert_eq!((&drained.before, &drained.after), (&told(false), &told(true)));
     assert_eq!(fixture.generation().await, generation);
     writes!(&["system  admin.create done admin admin"], fixture.db.create_admin(&id("admin"), None));
     writes!(&[], fixture.db.create_admin(&id("admin"), None));

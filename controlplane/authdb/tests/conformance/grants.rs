@@ -32,15 +32,15 @@ pub async fn grants_are_listed_by_kind_and_grantee_and_of_one_app_alone(fixture:
         assert!(db.grant(grant).await.unwrap(), "{grant}");
         assert!(!db.grant(grant).await.unwrap(), "{grant} again");
     }
-    assert_eq!(db.list_grants(None, &Visible::All).await.unwrap(), in_order);
+    assert_eq!(db.list_grants(None, &Visible::All, None, 100).await.unwrap(), in_order);
     for app in ["audit", "news", "shop", "nobody"] {
         let of_it: Vec<GrantDoc> = in_order.iter().filter(|grant| *grant.app() == id(app)).cloned().collect();
-        assert_eq!(db.list_grants(Some(&id(app)), &Visible::All).await.unwrap(), of_it, "{app}");
+        assert_eq!(db.list_grants(Some(&id(app)), &Visible::All, None, 100).await.unwrap(), of_it, "{app}");
     }
     // Each by itself: one version is not every version, one topic not every topic.
     for (gone, grant) in in_order.iter().enumerate() {
         assert!(db.revoke(grant).await.unwrap(), "{grant}");
-        assert_eq!(db.list_grants(None, &Visible::All).await.unwrap(), in_order[gone + 1..]);
+        assert_eq!(db.list_grants(None, &Visible::All, None, 100).await.unwrap(), in_order[gone + 1..]);
         assert!(!db.revoke(grant).await.unwrap(), "{grant} again");
     }
 }
@@ -57,7 +57,7 @@ pub async fn grants_of_a_deleted_topic_do_not_come_back_with_a_new_one(fixture: 
     let (owner, name, v1) = topic_name("shop", "orders", "v1");
     assert!(db.delete_topic(&owner, &name, &v1, false).await.unwrap());
     let left = [subscribe("audit", "shop", "orders", None), subscribe("audit", "shop", "orders", Some("v2"))];
-    assert_eq!(db.list_grants(Some(&id("audit")), &Visible::All).await.unwrap(), left);
+    assert_eq!(db.list_grants(Some(&id("audit")), &Visible::All, None, 100).await.unwrap(), left);
     assert!(db.delete_topic(&owner, &name, &TopicVersion::new("v2").unwrap(), true).await.unwrap());
-    assert_eq!(db.list_grants(None, &Visible::All).await.unwrap(), []);
+    assert_eq!(db.list_grants(None, &Visible::All, None, 100).await.unwrap(), []);
 }

@@ -22,7 +22,7 @@ pub async fn what_one_process_changed_every_other_one_sees(fixture: Fixture<impl
         assert_eq!(now.number, before.number + 1);
         for db in &dbs {
             assert_eq!(db.generation().await.unwrap(), now);
-            assert_eq!(db.list_apps(&Visible::All).await.unwrap().len(), round + 1);
+            assert_eq!(db.list_apps(&Visible::All, None, 100).await.unwrap().len(), round + 1);
             let parts = db.load_changes(before).await.unwrap().unwrap().parts;
             assert_eq!(parts.len(), 1);
             assert_eq!(parts[0].id, format!("app{round}").as_str());

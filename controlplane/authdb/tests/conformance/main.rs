@@ -9,6 +9,7 @@ mod changes;
 mod generations;
 mod grants;
 mod isolation;
+mod pages;
 mod principals;
 mod quotas;
 mod topics;
@@ -85,6 +86,9 @@ conformance! {
         an_app_that_is_made_again_is_nobodys
         who_does_not_see_everything_is_read_only_what_is_theirs
         tokens_have_one_key_until_it_is_renewed
+    }
+    pages {
+        pages_of_any_size_make_the_list_and_go_on_behind_what_is_gone
     }
     generations {
         every_change_moves_the_generation_by_one_and_nothing_else_moves_it

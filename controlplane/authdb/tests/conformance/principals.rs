@@ -165,18 +165,18 @@ pub async fn who_does_not_see_everything_is_read_only_what_is_theirs(fixture: Fi
         (only(&["nobody"]), (0, 0, 0, false)),
         (only(&[]), (0, 0, 0, false)),
     ] {
-        let listed = db.list_apps(&visible).await.unwrap();
+        let listed = db.list_apps(&visible, None, 100).await.unwrap();
         assert!(listed.iter().all(|app| visible.includes(app.id.as_str())));
-        let topics = db.list_topics(None, &visible).await.unwrap();
+        let topics = db.list_topics(None, &visible, None, 100).await.unwrap();
         assert!(topics.iter().all(|row| visible.includes(row.doc.owner.as_str())));
-        let grants = db.list_grants(None, &visible).await.unwrap();
+        let grants = db.list_grants(None, &visible, None, 100).await.unwrap();
         let rows = db.audit(&AuditFilter::default(), &visible, 100).await.unwrap();
         assert!(visible == Visible::All || rows.iter().all(|row| visible.includes(&row.app)));
         let sees_logins = rows.iter().any(|row| row.operation == "login");
         assert_eq!((listed.len(), topics.len(), grants.len(), sees_logins), shown, "{visible:?}");
     }
-    assert_eq!(db.list_topics(Some(&id("bank")), &only(&["shop"])).await.unwrap(), []);
-    assert_eq!(db.list_grants(Some(&id("third")), &only(&["shop"])).await.unwrap(), []);
+    assert_eq!(db.list_topics(Some(&id("bank")), &only(&["shop"]), None, 100).await.unwrap(), []);
+    assert_eq!(db.list_grants(Some(&id("third")), &only(&["shop"]), None, 100).await.unwrap(), []);
 }
 
 pub async fn tokens_have_one_key_until_it_is_renewed(fixture: Fixture<impl Database>) {

@@ -28,7 +28,7 @@ pub async fn limits_and_addresses_are_set_one_by_one_seen_by_snapshots_and_writt
     let app = snapshot.app("shop").unwrap();
     assert_eq!((app.limits, &app.addresses), (expected, &ranges));
     assert_eq!(snapshot.topic("shop", "orders", "v1").unwrap().limits, topic.doc.limits);
-    let listed = &db.list_apps(&Visible::All).await.unwrap()[0];
+    let listed = &db.list_apps(&Visible::All, None, 100).await.unwrap()[0];
     assert_eq!((listed.limits, &listed.addresses), (expected, &ranges));
 
     let rows = db.audit(&AuditFilter::default(), &Visible::All, 3).await.unwrap();

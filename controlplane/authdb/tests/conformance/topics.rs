@@ -93,7 +93,7 @@ pub async fn topics_are_listed_by_owner_name_and_the_number_of_their_version(fix
     }
     let listed = async |owner: Option<&str>| {
         let owner = owner.map(id);
-        let rows = db.list_topics(owner.as_ref(), &Visible::All).await.unwrap();
+        let rows = db.list_topics(owner.as_ref(), &Visible::All, None, 100).await.unwrap();
         rows.iter().map(|row| format!("{}/{}/{}", row.doc.owner, row.doc.name, row.doc.ver)).collect::<Vec<_>>()
     };
     let of_shop = ["shop/carts/v1", "shop/orders/v2", "shop/orders/v10"];

@@ -14,7 +14,7 @@ use super::endpoint as tie;
 use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::input::Query;
-use crate::limits::{AUDIT_PAGE_ROWS_DEFAULT, AUDIT_PAGE_ROWS_MAX};
+use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
 use crate::{Endpoint, Shared};
 
 const ROW: Schema = Schema::Object(&[
@@ -56,7 +56,7 @@ const DOC: EndpointDoc = EndpointDoc {
         ParamDoc::query("from", Kind::Integer { min: 0, max: i64::MAX }, "not before this time, epoch ms"),
         ParamDoc::query("to", Kind::Integer { min: 0, max: i64::MAX }, "before this time, epoch ms"),
         ParamDoc::query("cursor", Kind::Integer { min: 1, max: i64::MAX }, "go on where the page before ended"),
-        ParamDoc::query("rows", Kind::Integer { min: 1, max: AUDIT_PAGE_ROWS_MAX }, "rows of a page").or("100"),
+        ParamDoc::query("rows", Kind::Integer { min: 1, max: PAGE_ROWS_MAX }, "rows of a page").or("100"),
     ],
     request: &[],
     responses: &[ResponseDoc::with(
@@ -73,7 +73,7 @@ const DOC: EndpointDoc = EndpointDoc {
         )],
     )],
 };
-const _: () = assert!(AUDIT_PAGE_ROWS_DEFAULT == 100, "as the document says");
+const _: () = assert!(PAGE_ROWS_DEFAULT == 100, "as the document says");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,7 +103,7 @@ async fn handle(
         }
         given => Ok(given),
     };
-    let rows_max = within("rows", params.rows, 1, AUDIT_PAGE_ROWS_MAX)?.unwrap_or(AUDIT_PAGE_ROWS_DEFAULT) as usize;
+    let rows_max = within("rows", params.rows, 1, PAGE_ROWS_MAX)?.unwrap_or(PAGE_ROWS_DEFAULT) as usize;
     let outcome = params.outcome.as_deref().map(|word| {
         Outcome::parse(word)
             .ok_or_else(|| ApiError::bad_request("bad_query", format!("outcome is done or denied, not {word:?}")))

@@ -30,8 +30,10 @@ mod get_app;
 mod get_generation;
 mod get_partitions;
 mod get_principal;
+mod get_status;
 mod get_topic;
 mod health;
+mod instances;
 mod limit_app;
 mod limit_topic;
 mod list_apps;
@@ -47,6 +49,7 @@ mod set_addresses;
 mod update_app;
 mod update_principal;
 mod update_topic;
+mod wish;
 
 use authdb::{AppInfo, Principal, TopicRow, TopicState};
 use axum::handler::Handler;
@@ -95,6 +98,15 @@ pub(crate) fn all() -> Vec<Endpoint> {
         get_generation::endpoint(),
         list_audit::endpoint(),
         list_clusters::endpoint(),
+        instances::of_all(),
+        instances::of_one(),
+        wish::drain(),
+        wish::undrain(),
+        wish::options(),
+        wish::log(),
+        wish::option_2017(),
+        wish::log_2017(),
+        get_status::endpoint(),
         health::alive(),
         health::healthz(),
         health::readyz(),

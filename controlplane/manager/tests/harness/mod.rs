@@ -14,12 +14,14 @@ use std::time::Duration;
 use authdb::{Admin, AuthDb};
 use kafka_admin::{AdminError, Answer, NewTopic, PartitionDescription, PartitionOffsets, TopicAdmin, TopicDescription};
 use manager::client::AdminClient;
-use manager::{AdminAccount, ManagerState, Readiness};
+use manager::{AdminAccount, Fleet, ManagerState, Readiness};
 use model::api_doc::EndpointDoc;
 use model::ids::{AppId, ClusterName};
 use model::login_limiter::LoginLimiter;
 use model::secrets::SecretHash;
 use model::{Snapshot, SnapshotDoc};
+use registry::memory::MemoryEnsemble;
+use registry::{NodeInfo, NodeKind, NodeState, NodeWish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -37,6 +39,8 @@ pub struct Manager {
     logins: Arc<Mutex<LoginLimiter>>,
     task: tokio::task::JoinHandle<()>,
     dir: Option<tempfile::TempDir>,
+    /// Where nodes are registered.
+    pub ensemble: MemoryEnsemble,
 }
 
 impl Manager {
@@ -65,6 +69,7 @@ impl Manager {
         let db = authdb::open(dir.path().join("tenants.db").to_str().unwrap()).await.unwrap();
         let in_force = Arc::new(Mutex::new(SnapshotDoc::default()));
         let lacking: Arc<Mutex<Vec<String>>> = Arc::default();
+        let ensemble = MemoryEnsemble::default();
         let hook_lacking = Arc::clone(&lacking);
         let (hook_db, hook_doc, hook_fake) = (db.clone(), Arc::clone(&in_force), Arc::clone(&fake));
         let mut state = ManagerState {
@@ -89,6 +94,20 @@ impl Manager {
                 let lacking = hook_lacking.lock().unwrap().clone();
                 Box::pin(async move { Ok(lacking) })
             }),
+            fleet: Fleet {
+                registry: Some(Arc::new(ensemble.open())),
+                this: "gw-1".to_owned(),
+                check: Arc::new(|options| match options.keys().find(|key| *key != "log.level" && *key != "limit") {
+                    Some(unknown) => Err(format!("there is no option {unknown}")),
+                    None => Ok(()),
+                }),
+                status: Arc::new(|| {
+                    serde_json::json!({
+                        "id": "gw-1", "version": "0.1.0", "uptime_s": 1, "shards": 2, "connections": 3,
+                        "state": "serving", "loglevel": "info", "options": {"limit": "7"}, "registry": "connected",
+                    })
+                }),
+            },
             resume_after: Duration::from_secs(1),
             metrics: Arc::new(|| "# TYPE up gauge\nup 1\n".to_owned()),
             openapi: "{\"openapi\":\"3.1.0\"}".into(),
@@ -114,7 +133,7 @@ impl Manager {
                 () = chores => {}
             }
         });
-        Self { address, db, fake, in_force, lacking, logins, task, dir: Some(dir) }
+        Self { address, db, fake, in_force, lacking, logins, ensemble, task, dir: Some(dir) }
     }
 
     pub fn client(&self) -> AdminClient {
@@ -173,6 +192,24 @@ impl Manager {
 impl Drop for Manager {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A node, as it announces itself.
+pub fn info(id: &str) -> NodeInfo {
+    NodeInfo {
+        kind: NodeKind::Kateway,
+        id: id.to_owned(),
+        zone: "local".to_owned(),
+        version: "0.1.0".to_owned(),
+        host: "localhost".to_owned(),
+        pid: 1,
+        started_at_ms: 1_511_366_400_000,
+        addresses: BTreeMap::from([("pub".to_owned(), "127.0.0.1:9191".to_owned())]),
+        applied: None,
+        state: NodeState::Serving,
+        obeys: Some(NodeWish { started_at_ms: 1_511_366_400_000, ..NodeWish::default() }),
+        refuses: None,
     }
 }
 

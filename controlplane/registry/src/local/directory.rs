@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::wishes::Wishes;
 use crate::limits::{NODE_BYTES_MAX, NODES_MAX};
 use crate::{NodeInfo, NodeKind, RegistryError};
 
@@ -19,6 +20,10 @@ impl Directory {
     /// Made if it is missing, private to this user: it says where to connect.
     pub(super) fn create(&self) -> Result<(), RegistryError> {
         create_private(&self.path)
+    }
+
+    pub(super) fn wishes(&self) -> Wishes {
+        Wishes { dir: self.path.join("wishes") }
     }
 
     fn node_path(&self, kind: NodeKind, id: &str) -> PathBuf {
@@ -51,7 +56,15 @@ impl Directory {
         }
         match fs::remove_file(&path) {
             Err(err) if err.kind() != ErrorKind::NotFound => Err(io_error(&path)(err)),
-            _ => Ok(()),
+            _ => self.wishes().remove(kind, id),
+        }
+    }
+
+    /// The node of that name, if it is up. Only under the directory's lock, as [`Directory::list`].
+    pub(super) fn node(&self, kind: NodeKind, id: &str) -> Result<Option<NodeInfo>, RegistryError> {
+        match read_node(&self.node_path(kind, id))? {
+            Found::Living(node) => Ok(Some(*node)),
+            Found::Dead | Found::Gone => Ok(None),
         }
     }
 
@@ -76,7 +89,7 @@ impl Directory {
         Ok(nodes)
     }
 
-    /// Removes the files of the dead; the living. Only under the directory's lock, or it could remove a file that
+    /// Removes the files of the dead, and what was wished of them; the living. Only under the directory's lock, or it could remove a file that
     /// just took a dead one's place.
     pub(super) fn sweep(&self) -> Result<Vec<NodeInfo>, RegistryError> {
         let mut living = Vec::new();
@@ -90,6 +103,7 @@ impl Directory {
                 },
             }
         }
+        self.wishes().sweep(&living)?;
         Ok(living)
     }
 
@@ -188,7 +202,7 @@ pub(super) fn lock_in(dir: &Path, lock: fn(&File) -> io::Result<()>) -> Result<F
     Ok(file)
 }
 
-fn create_private(dir: &Path) -> Result<(), RegistryError> {
+pub(super) fn create_private(dir: &Path) -> Result<(), RegistryError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error(dir))
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/.lock                    held for the microseconds of a change, shared by who lists
 //! DIR/kateway.gw-1.json        NodeInfo; flock held by the node for as long as it lives
+//! DIR/wishes/…                 see `wishes.rs`
 //! DIR/elections/…              see `election.rs`
 //! ```
 //! The kernel lets go of a flock when the process ends, also by kill -9, so a file nobody holds belongs to a dead node
@@ -18,6 +19,7 @@
 
 mod directory;
 mod election;
+mod wishes;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -29,7 +31,8 @@ use tokio::task::AbortHandle;
 
 use crate::limits::{NODES_MAX, WATCH_PERIOD};
 use crate::node::{check_election, check_id, encode};
-use crate::{Answer, ConnectionState, Leader, Leadership, NodeInfo, NodeKind, Registry, RegistryError};
+use crate::wish::{check_next, encode_wish};
+use crate::{Answer, ConnectionState, Leader, Leadership, NodeInfo, NodeKind, NodeWish, Registry, RegistryError};
 use directory::Directory;
 use election::Elections;
 
@@ -43,6 +46,7 @@ struct Shared {
     /// Our own nodes.
     held: Mutex<HashMap<(NodeKind, String), Held>>,
     watches: Mutex<Vec<NodeWatch>>,
+    wish_watches: Mutex<Vec<WishWatch>>,
     connection: watch::Sender<ConnectionState>,
     caretaker: Mutex<Option<AbortHandle>>,
 }
@@ -52,6 +56,11 @@ struct Held {
     file: File,
     /// As it is written there.
     text: Vec<u8>,
+}
+
+struct WishWatch {
+    node: NodeInfo,
+    wish: watch::Sender<Option<NodeWish>>,
 }
 
 struct NodeWatch {
@@ -65,8 +74,9 @@ impl LocalRegistry {
         let dir = Directory { path: dir.to_owned() };
         dir.create()?;
         let (connection, _) = watch::channel(ConnectionState::Connected { session: 1 });
-        let (held, watches, caretaker) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { dir, held, watches, connection, caretaker }) })
+        let (held, watches, wish_watches) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let caretaker = Mutex::default();
+        Ok(Self { shared: Arc::new(Shared { dir, held, watches, wish_watches, connection, caretaker }) })
     }
 
     /// Does file work where it may block.
@@ -110,6 +120,22 @@ impl Registry for LocalRegistry {
     fn watch(&self, kind: Option<NodeKind>) -> Answer<'_, watch::Receiver<Vec<NodeInfo>>> {
         self.call_caretaker();
         self.blocking(move |shared| shared.watch(kind))
+    }
+
+    fn set_wish<'a>(&'a self, kind: NodeKind, id: &'a str, wish: &'a NodeWish) -> Answer<'a, ()> {
+        let (id, wish) = (id.to_owned(), wish.clone());
+        self.blocking(move |shared| shared.set_wish(kind, &id, &wish))
+    }
+
+    fn wish<'a>(&'a self, kind: NodeKind, id: &'a str) -> Answer<'a, Option<NodeWish>> {
+        let id = id.to_owned();
+        self.blocking(move |shared| shared.wish(kind, &id))
+    }
+
+    fn watch_wish<'a>(&'a self, node: &'a NodeInfo) -> Answer<'a, watch::Receiver<Option<NodeWish>>> {
+        self.call_caretaker();
+        let node = node.clone();
+        self.blocking(move |shared| shared.watch_wish(node))
     }
 
     fn connection(&self) -> watch::Receiver<ConnectionState> {
@@ -192,9 +218,56 @@ impl Shared {
         Ok(seen)
     }
 
+    fn set_wish(&self, kind: NodeKind, id: &str, wish: &NodeWish) -> Result<(), RegistryError> {
+        check_id(id)?;
+        let text = encode_wish(id, wish)?;
+        let _guard = self.dir.lock()?;
+        let node = self.dir.node(kind, id)?;
+        let node = node.ok_or_else(|| RegistryError::NoSuchNode { kind, id: id.to_owned() })?;
+        if check_next(&node, self.dir.wishes().read(kind, id)?.as_ref(), wish)? {
+            self.dir.wishes().write(kind, id, &text)?;
+        }
+        Ok(())
+    }
+
+    fn wish(&self, kind: NodeKind, id: &str) -> Result<Option<NodeWish>, RegistryError> {
+        check_id(id)?;
+        let _guard = self.dir.lock()?;
+        let Some(node) = self.dir.node(kind, id)? else { return Ok(None) };
+        Ok(self.dir.wishes().read(kind, id)?.filter(|wish| wish.is_for(&node)))
+    }
+
+    fn watch_wish(&self, node: NodeInfo) -> Result<watch::Receiver<Option<NodeWish>>, RegistryError> {
+        check_id(&node.id)?;
+        // Looked at under the lock, as in `watch`.
+        let mut watches = lock(&self.wish_watches);
+        let (wish, seen) = watch::channel(self.wish_of(&node)?);
+        watches.push(WishWatch { node, wish });
+        Ok(seen)
+    }
+
+    fn wish_of(&self, node: &NodeInfo) -> Result<Option<NodeWish>, RegistryError> {
+        Ok(self.dir.wishes().read(node.kind, &node.id)?.filter(|wish| wish.is_for(node)))
+    }
+
+    fn tell_wishes(&self) -> Result<(), RegistryError> {
+        let mut watches = lock(&self.wish_watches);
+        watches.retain(|watch| !watch.wish.is_closed());
+        for watch in &*watches {
+            let now = self.wish_of(&watch.node)?;
+            watch.wish.send_if_modified(|known| {
+                let is_news = *known != now;
+                *known = now;
+                is_news
+            });
+        }
+        Ok(())
+    }
+
     /// What the caretaker does each time.
     fn look_after(&self) -> Result<(), RegistryError> {
         self.check_session()?;
+        self.tell_wishes()?;
         let mut watches = lock(&self.watches);
         watches.retain(|watch| !watch.nodes.is_closed());
         if watches.is_empty() {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use registry::{NodeInfo, NodeKind};
+use registry::{NodeInfo, NodeKind, NodeState};
 
 pub fn node(kind: NodeKind, id: &str) -> NodeInfo {
     NodeInfo {
@@ -18,6 +18,9 @@ pub fn node(kind: NodeKind, id: &str) -> NodeInfo {
         started_at_ms: 1_511_366_400_000,
         addresses: BTreeMap::from([("pub".to_owned(), "http://127.0.0.1:9191".to_owned())]),
         applied: None,
+        state: NodeState::Serving,
+        obeys: None,
+        refuses: None,
     }
 }
 

@@ -13,7 +13,7 @@ use runtime::server::Crowd;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -23,6 +23,8 @@ const GRAVEYARD_DEPTH: usize = 64;
 /// One per process; shards write their own entries, anybody reads.
 pub struct Board {
     draining: AtomicBool,
+    /// Somebody wants no new traffic here for the time being.
+    resting: AtomicBool,
     /// Shards that ended by a panic.
     pub roll: Roll,
     /// Why the process is not to be ready although its shards and clusters are.
@@ -62,14 +64,19 @@ struct LaidOut {
 /// How many there are of each, and at most.
 #[derive(Debug)]
 pub struct Counted<K> {
-    /// 0: any number.
-    max: usize,
+    /// 0: any number. They are counted all the same: the limit may change.
+    max: AtomicUsize,
     counts: Mutex<HashMap<K, usize>>,
 }
 
 impl<K: Eq + Hash> Counted<K> {
     fn new(max: usize) -> Counted<K> {
-        Counted { max, counts: Mutex::default() }
+        Counted { max: AtomicUsize::new(max), counts: Mutex::default() }
+    }
+
+    /// From now on; those that are there already stay.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<K, usize>> {
@@ -83,10 +90,11 @@ impl<K: Eq + Hash> Counted<K> {
 
     /// One more, if there are fewer than may be of any and than `most`, its own limit.
     pub fn try_add_below(&self, key: K, most: Option<u64>) -> Result<(), Full> {
+        let max = self.max.load(Ordering::Relaxed);
         let mut counts = self.counts();
         let count = counts.get(&key).copied().unwrap_or(0);
         let of_its_own = most.is_some_and(|most| count as u64 >= most);
-        if of_its_own || (self.max > 0 && count >= self.max) {
+        if of_its_own || (max > 0 && count >= max) {
             return Err(Full { of_its_own });
         }
         counts.insert(key, count + 1);
@@ -149,6 +157,7 @@ impl Board {
         let unknown = ClusterHealth { up: false, detail: "not asked yet".to_owned(), probed_at: None };
         Board {
             draining: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
             roll: Roll::new(shard_count),
             withheld: Mutex::default(),
             applied: (0..shard_count).map(|_| AtomicU64::new(1)).collect(),
@@ -207,8 +216,14 @@ impl Board {
         *self.withheld.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
+    /// Drained as far as others can see, or not any more; nothing ends, and what comes is served.
+    pub fn set_resting(&self, resting: bool) {
+        self.resting.store(resting, Ordering::SeqCst);
+    }
+
+    /// On the way to its end, or wished to be drained.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed) || self.resting.load(Ordering::Relaxed)
     }
 
     /// What a probe found. True when it is news: the first word about the cluster, or another than the last.

@@ -20,6 +20,11 @@ use crate::serve::{config, table, tenant_in_force};
 
 pub const CASES: &[Case] = &[
     case("a_revocation_is_202_and_names_the_gateway_that_is_frozen_until_it_has_it", &["bin:kateway"], frozen_gateway),
+    case(
+        "a_node_is_drained_and_told_what_to_log_by_another_ones_manager_until_it_starts_again",
+        &["bin:kateway"],
+        wishes,
+    ),
     case("starts_at_once_on_one_directory_make_one_admin_and_one_owner", &["bin:kateway"], starts_at_once),
     case("credentials_that_were_removed_are_made_anew_and_the_old_ones_die", &["bin:kateway"], removed_credentials),
     case("a_full_disk_is_named_and_nothing_is_broken_when_there_is_room_again", &["bin:kateway"], full_disk),
@@ -91,6 +96,75 @@ fn frozen_gateway() -> Result<()> {
     second.admin(&["app", "create", "later", "--cluster", "main"])?;
     let answer = admin_call(&second, Request::new("DELETE", "/v1/apps/later"))?;
     same("nobody else is waited for", &answer.status, &200)
+}
+
+fn wishes() -> Result<()> {
+    let fleet = Fleet::new()?;
+    let data = fleet.dir.path().join("data");
+    let (first, mut second) = (fleet.start("first", &data)?, fleet.start("second", &data)?);
+    let tenant = tenant_in_force(&first, "shop", "main")?;
+    let man = second.manager.strip_prefix("http://").context("an address")?.to_owned();
+    let instance = |from: &Gateway, man: &str| -> Result<Value> {
+        let nodes = from.admin(&["instances"])?;
+        let mut nodes = nodes.as_array().context("nodes")?.iter();
+        nodes.find(|node| node["addresses"]["man"] == man).cloned().context("the second is not registered")
+    };
+    let id = instance(&first, &man)?["id"].as_str().context("id")?.to_owned();
+
+    // A node that obeys says so, unless it was told to say less.
+    let obeyed = |revision: u32| format!("obeying a wish revision={revision} ");
+    first.admin(&["log", &id, "warn"])?;
+    first.admin(&["log", &id, "info"])?;
+    wait::until("the second to say it", Duration::from_secs(10), || {
+        ensure!(second.log().contains(&obeyed(2)), "{}", second.log());
+        Ok(())
+    })?;
+    ensure!(!second.log().contains(&obeyed(1)), "{}", second.log());
+
+    // Answered when the node obeys, so that nothing has to be waited for.
+    first.admin(&["drain", &id])?;
+    let asks = |gateway: &Gateway, path: &str, expected: u16| -> Result<()> {
+        for at in [&gateway.publish, &gateway.subscribe, &gateway.manager] {
+            same(&format!("{at}{path}"), &call(at, &Request::get(path))?.status, &expected)?;
+        }
+        Ok(())
+    };
+    asks(&second, "/readyz", 503)?;
+    asks(&second, "/alive", 503)?;
+    asks(&second, "/healthz", 200)?;
+    asks(&first, "/readyz", 200)?;
+    same("told to balancers", &instance(&first, &man)?["state"], &Value::from("draining"))?;
+    same("it serves all the same", &publishes(&second, &tenant, &tenant.pubkey)?, &201)?;
+
+    first.admin(&["options", &id, "limits.connections_per_app=7", "drain.delay=10ms"])?;
+    let status = second.admin(&["status"])?;
+    same("an option", &status["options"]["limits.connections_per_app"], &Value::from("7"))?;
+    let Err(refused) = first.admin(&["options", &id, "limits.connection_per_app=7"]) else { bail!("taken") };
+    ensure!(format!("{refused:#}").contains("did you mean limits.connections_per_app"), "{refused:#}");
+    asks(&second, "/readyz", 503)?;
+
+    first.admin(&["undrain", &id])?;
+    asks(&second, "/readyz", 200)?;
+    asks(&second, "/alive", 200)?;
+
+    // A frozen one obeys when it wakes up.
+    second.signal(Signal::STOP)?;
+    let answer = admin_call(&first, Request::new("PUT", &format!("/v1/instances/{id}/drain")))?.expect(202)?;
+    same("lacking", &answer.json()?["lacking"][0], &Value::from(format!("kateway {id}")))?;
+    second.signal(Signal::CONT)?;
+    wait::until("the second to obey", Duration::from_secs(10), || asks(&second, "/readyz", 503))?;
+
+    // Drained or not, it ends as ever; started again it is as it is configured.
+    let (status, _) = second.sigterm_and_wait(Duration::from_secs(20))?;
+    ensure!(status.success(), "{status}");
+    let second = fleet.start("second", &data)?;
+    asks(&second, "/readyz", 200)?;
+    same("of the configuration", &second.admin(&["status"])?["options"]["drain.delay"], &Value::from("1000ms"))?;
+    let audit = first.admin(&["audit"])?;
+    let count =
+        |operation: &str| audit.as_array().into_iter().flatten().filter(|row| row["operation"] == operation).count();
+    let counts = ["instance.drain", "instance.undrain", "instance.options"].map(count);
+    same("rows of the audit log", &counts, &[2, 1, 3])
 }
 
 fn starts_at_once() -> Result<()> {
