@@ -346,6 +346,10 @@ pub trait AuthDb: Send + Sync {
     fn audit<'a>(&'a self, filter: &'a AuditFilter, visible: &'a Visible, rows_max: usize)
     -> Answer<'a, Vec<AuditRow>>;
 
+    /// Rows of the audit log behind this number, whomever they are about, the oldest first, at most `rows_max`. Changes
+    /// being serial, no row comes later with a number below one that was read; in another history numbers come again.
+    fn audit_after(&self, num: u64, rows_max: usize) -> Answer<'_, Vec<AuditRow>>;
+
     /// Writes down what this handle's actor did elsewhere: to nodes. Unseen; a row each time.
     fn record<'a>(&'a self, operation: &'static str, subject: &'a str, before: Value, after: Value) -> Answer<'a, ()>;
 

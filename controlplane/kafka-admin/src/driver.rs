@@ -3,20 +3,24 @@
 //! Each turn does everything that can be done now (`serve`), then waits for the first of: a call, a socket's event,
 //! the client's next deadline. All state is here; connections are tasks that only carry bytes.
 //!
+//! A record has a tag of its own, so that its outcome comes alone.
+//!
 //! The client waits with a request until its timeout in case a broker comes up. For a person in front of the manager
 //! that is long, so a call that has waited `UNREACHABLE_CALL_PATIENCE` while no connection stands at all is answered
 //! `Unreachable`: it cannot have been sent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use kafka_client::{Client, ConnId, Lane, Request, RequestError, RequestToken, Response};
-use tokio::sync::{mpsc, oneshot};
+use kafka_client::{Acks, Client, ConnId, Lane, ProduceError, Request, RequestError, RequestToken, Response, Stored};
+use kafka_wire::record_batch::{HeaderRef, RecordRef};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
+use crate::NewRecord;
 use crate::connection::{self, Event};
 use crate::limits::{EVENTS_MAX, UNREACHABLE_CALL_PATIENCE};
 
@@ -48,8 +52,18 @@ pub(crate) struct Call {
     pub(crate) reply: oneshot::Sender<Result<Response, RequestError>>,
 }
 
+pub(crate) struct Produce {
+    pub(crate) topic: String,
+    pub(crate) record: NewRecord,
+    pub(crate) deadline: Instant,
+    pub(crate) reply: oneshot::Sender<Result<Stored, ProduceError>>,
+    /// Given back with the outcome.
+    pub(crate) _room: OwnedSemaphorePermit,
+}
+
 pub(crate) enum Command {
     Call(Box<Call>),
+    Produce(Box<Produce>),
     RefreshMetadata,
 }
 
@@ -57,6 +71,9 @@ pub(crate) struct Driver {
     client: Client,
     tls: Option<TlsConnector>,
     waiting: HashMap<RequestToken, Waiting>,
+    /// Records on their way, by tag.
+    producing: HashMap<u64, Producing>,
+    tag_last: u64,
     sockets: HashMap<ConnId, Socket>,
     events: mpsc::Receiver<(ConnId, Event)>,
     /// For new connections.
@@ -66,6 +83,11 @@ pub(crate) struct Driver {
 struct Waiting {
     since: Instant,
     reply: oneshot::Sender<Result<Response, RequestError>>,
+}
+
+struct Producing {
+    reply: oneshot::Sender<Result<Stored, ProduceError>>,
+    _room: OwnedSemaphorePermit,
 }
 
 struct Socket {
@@ -88,7 +110,8 @@ impl Drop for Socket {
 impl Driver {
     pub(crate) fn new(client: Client, tls: Option<TlsConnector>) -> Self {
         let (tell, events) = mpsc::channel(EVENTS_MAX);
-        Self { client, tls, waiting: HashMap::new(), sockets: HashMap::new(), events, tell }
+        let (waiting, producing, sockets) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { client, tls, waiting, producing, tag_last: 0, sockets, events, tell }
     }
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -98,6 +121,7 @@ impl Driver {
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(Command::Call(call)) => self.start(*call),
+                    Some(Command::Produce(produce)) => self.produce(*produce),
                     Some(Command::RefreshMetadata) => self.client.refresh_metadata(Instant::now()),
                     None => return,
                 },
@@ -113,12 +137,40 @@ impl Driver {
         self.waiting.insert(token, Waiting { since: now, reply: call.reply });
     }
 
+    fn produce(&mut self, produce: Produce) {
+        let Produce { topic, record, deadline, reply, _room } = produce;
+        let now = Instant::now();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        let headers: Vec<_> = record
+            .headers
+            .iter()
+            .map(|(name, value)| HeaderRef { name: name.as_bytes(), value: Some(value) })
+            .collect();
+        let record = RecordRef {
+            timestamp_ms: since_epoch.map_or(0, |since| since.as_millis() as i64),
+            key: record.key.as_deref(),
+            value: Some(&record.value),
+            headers: &headers,
+        };
+        self.tag_last += 1;
+        let topic = self.client.topic(&topic);
+        match self.client.produce(topic, None, &record, Acks::All, self.tag_last, 0, deadline, now) {
+            Ok(()) => drop(self.producing.insert(self.tag_last, Producing { reply, _room })),
+            // As below.
+            Err(err) => drop(reply.send(Err(err))),
+        }
+    }
+
     /// Everything the client wants done now.
     fn serve(&mut self) {
         let now = Instant::now();
         self.client.flush(now);
-        // The control plane publishes nothing.
-        while self.client.poll_outcome().is_some() {}
+        while let Some(outcome) = self.client.poll_outcome() {
+            if let Some(producing) = self.producing.remove(&outcome.tag) {
+                // Whoever asked may have given up.
+                let _ = producing.reply.send(outcome.result);
+            }
+        }
         while let Some((token, reply)) = self.client.poll_reply() {
             if let Some(waiting) = self.waiting.remove(&token) {
                 // The caller may have given up.

@@ -2,7 +2,8 @@
 //!
 //! [`KafkaAdmin`] is a handle to a tokio task that drives a `kafka_client::Client`, the same state machines the
 //! gateway's shards drive from io_uring. Everything the control plane does to a cluster goes through
-//! [`KafkaAdmin::call`], one choke point for limits and logs.
+//! [`KafkaAdmin::call`], one choke point for limits and logs; what it has to write there, through
+//! [`KafkaAdmin::produce`].
 //!
 //! [`TopicAdmin`] is what the manager asks for; an operation returns when its effect can be seen on every broker, so
 //! that whoever is told "created" can publish.
@@ -17,16 +18,18 @@ mod tls;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka_client::{Client, ClientConfig, Lane, Request, RequestError, Response};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use driver::Target;
 pub use error::AdminError;
+pub use kafka_client::{ProduceError, Stored};
 pub use tls::{AdminTls, TlsError};
 
-use driver::{Call, Command, Driver};
+use driver::{Call, Command, Driver, Produce};
 
 /// What a call of [`TopicAdmin`] returns: boxed, so that the trait can be an object.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, AdminError>> + Send + 'a>>;
@@ -63,6 +66,15 @@ pub struct PartitionDescription {
     pub leader: Option<i32>,
     pub replicas: Vec<i32>,
     pub in_sync: Vec<i32>,
+}
+
+/// A record to be written to a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewRecord {
+    /// Records of one key keep their order; `None`: anywhere.
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub headers: Vec<(String, Vec<u8>)>,
 }
 
 /// What a partition holds: offsets from `oldest` up to, not including, `newest`.
@@ -106,6 +118,8 @@ pub trait TopicAdmin: Send + Sync {
 #[derive(Clone)]
 pub struct KafkaAdmin {
     commands: mpsc::Sender<Command>,
+    /// Room for records on their way.
+    room: Arc<Semaphore>,
 }
 
 impl KafkaAdmin {
@@ -118,7 +132,7 @@ impl KafkaAdmin {
         let client = Client::new(config, u64::from_le_bytes(seed), Instant::now());
         let (commands, inbox) = mpsc::channel(limits::CALLS_MAX);
         tokio::spawn(Driver::new(client, connector).run(inbox));
-        Ok(KafkaAdmin { commands })
+        Ok(KafkaAdmin { commands, room: Arc::new(Semaphore::new(limits::RECORDS_MAX)) })
     }
 
     /// Any request to any broker. The answer's error codes are the caller's to read.
@@ -134,6 +148,29 @@ impl KafkaAdmin {
         let stopped = || RequestError::Unreachable { why: "the admin client has stopped".into() };
         self.commands.send(Command::Call(call)).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Writes a record, as soon as fewer than [`limits::RECORDS_MAX`] are on their way. What this returns then is the
+    /// outcome, to be awaited: where all in-sync replicas have it, or why not, `timeout` from now at the latest. Until then
+    /// the client repeats what can be repeated without writing it twice. Records leave in the order of these calls.
+    ///
+    /// A topic that does not exist is an error; it is never made.
+    pub async fn produce(
+        &self,
+        topic: &str,
+        record: NewRecord,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Stored, ProduceError>> + Send + use<> {
+        let room = Arc::clone(&self.room).acquire_owned().await.expect("it is never closed");
+        let (reply, outcome) = oneshot::channel();
+        let deadline = Instant::now() + timeout;
+        let produce = Box::new(Produce { topic: topic.to_owned(), record, deadline, reply, _room: room });
+        // A stopped driver drops the reply.
+        let _ = self.commands.send(Command::Produce(produce)).await;
+        async {
+            let stopped = |_| Err(ProduceError::Unavailable { why: "the admin client has stopped".into() });
+            outcome.await.unwrap_or_else(stopped)
+        }
     }
 
     /// Asks the cluster who is who, soon: after an answer that says somebody else is.

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka, Fault};
-use kafka_admin::{AdminError, KafkaAdmin, NewTopic, TopicAdmin};
-use kafka_client::ClientConfig;
+use kafka_admin::{AdminError, KafkaAdmin, NewRecord, NewTopic, ProduceError, Target, TopicAdmin};
+use kafka_client::{ClientConfig, Lane, Request, Response};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::error_code::ErrorCode;
+use kafka_wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic, NO_TOPIC_ID};
+use kafka_wire::record_batch::batches;
 
 struct Fixture {
     broker: EmbeddedKafka,
@@ -149,4 +152,61 @@ async fn many_operations_run_side_by_side() {
     for task in tasks {
         task.await.unwrap().unwrap();
     }
+}
+
+fn record(value: String) -> NewRecord {
+    let headers = vec![("kind".to_owned(), b"test".to_vec())];
+    NewRecord { key: Some(b"k".to_vec()), value: value.into_bytes(), headers }
+}
+
+#[tokio::test]
+async fn records_are_written_in_the_order_of_the_calls_and_say_where_they_are() {
+    let fixture = Fixture::new();
+    let admin = &fixture.admin;
+    admin.create_topic(&topic("orders", 1)).await.unwrap();
+    // More than may be on their way: the rest waits, and nobody for ever.
+    let count = 2 * kafka_admin::limits::RECORDS_MAX + 1;
+    fixture.fault(ApiKey::Produce, Fault::Disconnect);
+    let mut outcomes = Vec::new();
+    for n in 0..count {
+        outcomes.push(admin.produce("orders", record(n.to_string()), Duration::from_secs(60)).await);
+    }
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        let stored = outcome.await.unwrap();
+        assert_eq!((stored.partition, stored.offset), (0, n as i64));
+    }
+    let mut read = Vec::new();
+    while read.len() < count {
+        let partitions = vec![FetchPartition::consumer(0, read.len() as i64, 1 << 20)];
+        let asked = FetchTopic { name: Bytes::from_static(b"orders"), id: NO_TOPIC_ID, partitions };
+        let request =
+            Request::Fetch(FetchRequest { max_bytes: 1 << 20, topics: vec![asked], ..FetchRequest::default() });
+        let answer = admin.call(Target::Any, Lane::Fetch, request, Duration::from_secs(60)).await;
+        let Ok(Response::Fetch(answer)) = answer else { panic!("{answer:?}") };
+        for batch in batches(answer.topics[0].partitions[0].records.clone()) {
+            for found in batch.unwrap().records(1 << 26).unwrap() {
+                let found = found.unwrap();
+                if found.offset == read.len() as i64 {
+                    let headers: Vec<_> = found.headers.iter().collect();
+                    assert_eq!(found.key.as_deref(), Some(&b"k"[..]));
+                    assert_eq!(headers, [(&b"kind"[..], Some(Bytes::from_static(b"test")))]);
+                    read.push(found.value.unwrap());
+                }
+            }
+        }
+    }
+    assert!(read.iter().enumerate().all(|(n, value)| value == n.to_string().as_bytes()));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_written_says_why_in_time_and_makes_no_topic() {
+    let fixture = Fixture::new();
+    let admin = &fixture.admin;
+    let refused = admin.produce("ghost", record("x".to_owned()), Duration::from_secs(60)).await.await;
+    assert_eq!(refused, Err(ProduceError::TopicUnknown));
+    assert_eq!(admin.describe_topic("ghost").await, Err(AdminError::NoSuchTopic { topic: "ghost".to_owned() }));
+
+    let absent = KafkaAdmin::connect(client_config("127.0.0.1:1".to_owned()), None).unwrap();
+    let refused = absent.produce("orders", record("x".to_owned()), Duration::from_millis(100)).await.await;
+    assert!(matches!(refused, Err(ProduceError::Unavailable { .. })), "{refused:?}");
 }

@@ -13,6 +13,7 @@
 //! the roles.
 
 mod about;
+mod audit_relay;
 mod auth;
 mod caller;
 pub mod client;
@@ -43,6 +44,7 @@ use model::api_doc::EndpointDoc;
 use model::ids::ClusterName;
 use model::login_limiter::LoginLimiter;
 
+pub use audit_relay::{AuditRelay, RelayProgress};
 pub use caller::AdminAccount;
 pub use fleet::{CheckHook, Fleet, Options};
 pub use in_force::{Answer, LackingHook, RefreshHook};

@@ -88,3 +88,19 @@ pub const PAGE_ROWS_MAX: i64 = 1_000;
 
 /// Rows of a list that is asked for as a whole.
 pub const LIST_ROWS_MAX: usize = 10_000;
+
+/// How often the audit log is looked at for rows to relay; also the first pause after a failure.
+pub const RELAY_EVERY: Duration = Duration::from_millis(500);
+
+/// Longest pause between two tries to relay.
+pub const RELAY_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Rows that are relayed at once.
+pub const RELAY_ROWS_MAX: usize = 200;
+const _: () = assert!(RELAY_ROWS_MAX <= kafka_admin::limits::RECORDS_MAX);
+
+/// How long Kafka may take for a page before it is sent again; until then the client repeats it without doubling it.
+pub const RELAY_WITHIN: Duration = Duration::from_secs(30);
+
+/// A relay that cannot go on is in the log once, and again after this long.
+pub const RELAY_COMPLAINS_EVERY: Duration = Duration::from_secs(60);

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::brokers::{Sasl, Tls};
+use daemon::keys::Kind;
 use daemon::{Bytes, Check, Daemon, HostPort, Listener, Log};
 use gateway::GatewayConfig;
 use manager::{Oidc, OidcConfig};
-use model::ids::ClusterName;
+use model::ids::{ClusterName, PhysicalTopic};
 
 use crate::{node, serve};
 
@@ -55,6 +56,8 @@ daemon::keys! {
         pub drain_limit as "drain.limit": Duration = live("7s"),
         /// not ready while nobody could say for so long whether a secret or grant was revoked
         pub stale_after as "tenants.stale_after": Duration = live("24h"),
+        /// CLUSTER/TOPIC that gets every row of the audit log; made by you, never by kateway; empty: none
+        pub audit_topic as "manager.audit_topic": Option<AuditTopic> = default(""),
         /// tokens of an OpenID Connect issuer at the manager
         pub oidc as "manager.oidc": OidcKeys = group,
         /// log.level, log.format
@@ -98,6 +101,29 @@ daemon::keys! {
     }
 }
 
+/// A topic of one of the clusters, as `CLUSTER/TOPIC`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditTopic {
+    pub cluster: ClusterName,
+    pub topic: PhysicalTopic,
+}
+
+impl daemon::keys::Value for AuditTopic {
+    const KIND: Kind = Kind::Text;
+
+    fn parse(text: &str) -> Result<AuditTopic, String> {
+        let Some((cluster, topic)) = text.split_once('/') else {
+            return Err(format!("expected CLUSTER/TOPIC, found `{text}`"));
+        };
+        let cluster = ClusterName::new(cluster).map_err(|err| err.to_string())?;
+        let topic = PhysicalTopic::new(topic).map_err(|err| err.to_string())?;
+        if topic.as_str().starts_with("__") {
+            return Err(format!("Kafka keeps topics like {topic} for itself"));
+        }
+        Ok(AuditTopic { cluster, topic })
+    }
+}
+
 daemon::words! {
     /// What moves the bytes.
     pub enum Driver {
@@ -132,6 +158,13 @@ impl Daemon for Settings {
         }
         self.check_limits(check);
         self.oidc.check(check);
+        if let Some(AuditTopic { cluster, .. }) = &self.audit_topic
+            && !self.clusters.contains_key(cluster.as_str())
+        {
+            let known: Vec<&str> = self.clusters.keys().map(String::as_str).collect();
+            let why = format!("there is no cluster {cluster}, configured are: {}", known.join(", "));
+            check.mistake("manager.audit_topic", why);
+        }
         if self.clusters.is_empty() {
             check.mistake("clusters", "at least one [clusters.NAME] with `bootstrap` is required");
         }
@@ -362,6 +395,25 @@ tls.key_file = "/dev/null"
                 kateway.toml:7: `manager.oidc.jwks_file`: the file is no JWKS: EOF while parsing a value at line 1 column 0
             "#]],
         );
+    }
+
+    #[test]
+    fn the_audit_topic_is_a_legal_one_of_a_cluster_that_is_configured() {
+        let with = |topic: &str| {
+            let text = "data_dir = \"d\"\nmanager.audit_topic = \"TOPIC\"\n[clusters.m]\nbootstrap = [\"a:1\"]\n";
+            parse(&text.replace("TOPIC", topic)).map(|loaded| loaded.settings.audit_topic)
+        };
+        let told = |topic: &str| with(topic).unwrap_err().to_string();
+        let refused = ["audit", "m/", "m/a b", "m/..", "m/a/b", "m/__consumer_offsets", "other/audit"];
+        expect![[r#"
+        "#]]
+        .assert_eq(&refused.map(told).concat());
+        let taken = AuditTopic {
+            cluster: ClusterName::new("m").expect("legal"),
+            topic: PhysicalTopic::new("gafka.audit").expect("legal"),
+        };
+        assert_eq!(with("m/gafka.audit").expect("valid"), Some(taken));
+        assert_eq!(with("").expect("valid"), None);
     }
 
     #[test]

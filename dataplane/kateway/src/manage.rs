@@ -1,21 +1,25 @@
 //! The manager beside the shards: its listener, its Kafka admin clients, what it is told about the gateway.
 
+use crate::config::AuditTopic;
 use crate::credentials::Credentials;
 use crate::live::Controls;
 use crate::node::Cluster;
 use crate::tenants;
-use agent::Agent;
+use agent::{Agent, Part};
 use anyhow::{Context, Result, anyhow};
 use authdb::{Admin, AuthDb};
 use gateway::{Board, Gateway};
 use kafka_admin::{AdminError, KafkaAdmin, NewTopic, TopicAdmin};
-use manager::{AdminAccount, Fleet, LackingHook, ManagerState, Oidc, OidcConfig, Readiness, RefreshHook};
+use manager::{
+    AdminAccount, AuditRelay, Fleet, LackingHook, ManagerState, Oidc, OidcConfig, Readiness, RefreshHook, RelayProgress,
+};
 use model::ids::{AppId, ClusterName};
 use model::{Generation, HistoryId, SecretHash};
 use registry::{ConnectionState, NodeInfo, NodeState, Registry};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::net::TcpListener;
@@ -33,6 +37,8 @@ pub struct Surroundings<'a> {
     pub on_loopback: bool,
     pub cors_origins: &'a [String],
     pub oidc: Option<&'a OidcConfig>,
+    /// How far the audit log is in its topic, if it has one.
+    pub relayed: Option<&'a Arc<RelayProgress>>,
 }
 
 /// The control plane's hands: one admin client per cluster.
@@ -61,7 +67,7 @@ impl Manage {
 
     /// Makes the topic unless it is there; with as many replicas as brokers allow, up to `replicas_max`.
     pub async fn ensure_topic(&self, cluster: &str, name: &str, partitions: i32, replicas_max: usize) -> Result<()> {
-        let admin = self.admins.get(cluster).ok_or_else(|| anyhow!("there is no cluster {cluster}"))?;
+        let admin = self.admin(cluster)?;
         let replicas = admin.broker_count().await?.clamp(1, replicas_max) as i16;
         let topic = NewTopic { name: name.to_owned(), partitions, replicas, configs: Vec::new() };
         match admin.create_topic(&topic).await {
@@ -70,13 +76,38 @@ impl Manage {
         }
     }
 
+    /// What brings the audit log to its topic, while this process owns the snapshot of the data directory.
+    pub fn audit_relay(
+        &self,
+        to: &AuditTopic,
+        db: &Arc<dyn AuthDb>,
+        agent: &Agent,
+        data_dir: &Path,
+    ) -> Result<AuditRelay> {
+        let AuditTopic { cluster, topic } = to.clone();
+        let agent = agent.clone();
+        Ok(AuditRelay {
+            db: Arc::clone(db),
+            kafka: self.admin(cluster.as_str())?.clone(),
+            cluster,
+            topic,
+            position_path: data_dir.join("audit.position"),
+            is_ours: Box::new(move || agent.status().part == Part::Owner),
+            progress: Arc::default(),
+        })
+    }
+
+    fn admin(&self, cluster: &str) -> Result<&KafkaAdmin> {
+        self.admins.get(cluster).ok_or_else(|| anyhow!("there is no cluster {cluster}"))
+    }
+
     /// The manager's router, and what runs beside it.
     pub fn router(
         &self,
         surroundings: &Surroundings<'_>,
     ) -> Result<(axum::Router, impl Future<Output = ()> + Send + 'static)> {
-        let Surroundings { db, agent, gateway, credentials, registry, node, on_loopback, cors_origins, oidc, .. } =
-            *surroundings;
+        let Surroundings { db, agent, gateway, credentials, registry, node, .. } = *surroundings;
+        let Surroundings { on_loopback, cors_origins, oidc, relayed, .. } = *surroundings;
         let clusters = self
             .admins
             .iter()
@@ -99,8 +130,11 @@ impl Manage {
             fleet: fleet(surroundings),
             resume_after: manager::limits::CREATING_FOR,
             metrics: {
-                let agent = agent.clone();
-                Arc::new(move || metrics.render() + &tenants::metrics(&agent))
+                let (agent, relayed) = (agent.clone(), relayed.cloned());
+                Arc::new(move || {
+                    let relayed = relayed.as_ref().map_or(String::new(), |relayed| relayed.metrics());
+                    metrics.render() + &tenants::metrics(&agent) + &relayed
+                })
             },
             openapi: openapi().into(),
             readiness: readiness(Arc::clone(&gateway.board), agent.clone()),

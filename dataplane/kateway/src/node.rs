@@ -3,6 +3,7 @@
 //! The main thread runs the control plane on a current-thread tokio; the shards have their own threads. Nothing the
 //! shards do waits for it.
 
+use crate::config::AuditTopic;
 use crate::credentials::{self, Credentials};
 use crate::live::{self, Controls, Live};
 use crate::manage::{self, Manage, Surroundings};
@@ -59,6 +60,8 @@ pub struct NodeConfig {
     pub log: LogHandle,
     /// Whose tokens the manager takes beside its own.
     pub oidc: Option<OidcConfig>,
+    /// Where the audit log goes beside the database.
+    pub audit_topic: Option<AuditTopic>,
 }
 
 /// A Kafka cluster for both planes: the shards' client and the control plane's.
@@ -187,6 +190,10 @@ async fn live(
     });
     feed.connect(&gateway, registration.as_ref());
 
+    let relay = match &config.audit_topic {
+        Some(topic) => Some(manage.audit_relay(topic, &db, &agent, &config.data_dir)?),
+        None => None,
+    };
     let (router, chores) = manage.router(&Surroundings {
         db: &db,
         agent: &agent,
@@ -198,10 +205,12 @@ async fn live(
         on_loopback: man_addr.ip().is_loopback(),
         cors_origins: &config.gateway.cors_origins,
         oidc: config.oidc.as_ref(),
+        relayed: relay.as_ref().map(|relay| &relay.progress),
     })?;
     let (stop_manager, manager_stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(manager::serve(man_listener, router, async move { drop(manager_stopped.await) }));
     let chores = tokio::spawn(chores);
+    let relay = relay.map(|relay| tokio::spawn(relay.run()));
     tokio::spawn(tenants::watch(agent.clone(), Arc::clone(&gateway.board), Arc::clone(&controls)));
     tokio::spawn(tenants::share_limits(
         agent.clone(),
@@ -245,6 +254,9 @@ async fn live(
     drain(&gateway, registration, begun, drain_delay, drain_limit).await;
     agent.stop().await;
     chores.abort();
+    if let Some(relay) = relay {
+        relay.abort();
+    }
     drop(stop_manager);
     if tokio::time::timeout(MANAGER_GRACE, server).await.is_err() {
         tracing::warn!("manager requests were still in flight");

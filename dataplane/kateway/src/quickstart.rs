@@ -70,6 +70,7 @@ pub fn run(flags: Quickstart) -> Result<ExitCode> {
         live: Live::default_with(level),
         log,
         oidc: None,
+        audit_topic: None,
     };
     let kafka = bootstrap.join(",");
     node::run(

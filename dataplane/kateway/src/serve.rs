@@ -75,6 +75,7 @@ fn node_config(settings: &Settings, log: LogHandle) -> Result<NodeConfig> {
         live: Live::of(settings),
         log,
         oidc: settings.oidc.config(),
+        audit_topic: settings.audit_topic.clone(),
     })
 }
 
@@ -199,6 +200,13 @@ mod tests {
         ("drain.delay", "'2s'", "", |built| format!("{:?}", built.node.live.drain_delay), "2s"),
         ("drain.limit", "'3s'", "", |built| format!("{:?}", built.node.live.drain_limit), "3s"),
         ("tenants.stale_after", "'4s'", "", |built| format!("{:?}", built.node.live.stale_after), "4s"),
+        (
+            "manager.audit_topic",
+            "'m/gafka.audit'",
+            "",
+            |built| built.node.audit_topic.as_ref().map_or(String::new(), |to| format!("{} {}", to.cluster, to.topic)),
+            "m gafka.audit",
+        ),
         (
             "manager.oidc.issuer",
             "'https://login.example'",

@@ -41,6 +41,15 @@ impl SqliteAuthDb {
         rows.iter().map(audit_row).collect()
     }
 
+    pub(super) async fn audit_after(&self, num: u64, rows_max: usize) -> Result<Vec<AuditRow>, AuthDbError> {
+        let rows = sqlx::query("SELECT * FROM audit WHERE num > ? ORDER BY num LIMIT ?")
+            .bind(i64::try_from(num).unwrap_or(i64::MAX))
+            .bind(rows_max as i64)
+            .fetch_all(&self.pool().await?)
+            .await?;
+        rows.iter().map(audit_row).collect()
+    }
+
     pub(super) async fn record(
         &self,
         operation: &'static str,

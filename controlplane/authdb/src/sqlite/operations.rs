@@ -276,6 +276,10 @@ impl AuthDb for SqliteAuthDb {
         Box::pin(self.audit(filter, visible, rows_max))
     }
 
+    fn audit_after(&self, num: u64, rows_max: usize) -> Answer<'_, Vec<AuditRow>> {
+        Box::pin(self.audit_after(num, rows_max))
+    }
+
     fn record<'a>(&'a self, operation: &'static str, subject: &'a str, before: Value, after: Value) -> Answer<'a, ()> {
         Box::pin(self.record(operation, subject, before, after))
     }

@@ -114,3 +114,25 @@ pub async fn the_log_is_read_from_its_newest_row_by_what_is_asked_for(fixture: F
     let whole = AuditFilter { from_ms: Some(all[5].at_ms), to_ms: Some(all[0].at_ms + 1), ..none() };
     assert_eq!(fixture.db.audit(&whole, &Visible::All, 100).await.unwrap(), all);
 }
+
+pub async fn the_log_is_read_on_from_a_number_whole_and_in_order(fixture: Fixture<impl Database>) {
+    let other = fixture.database.open().await;
+    assert_eq!(fixture.db.audit_after(0, 10).await.unwrap(), []);
+    let (mut read, mut position) = (Vec::new(), 0);
+    for round in 0..5 {
+        fixture.app(&format!("app{round}")).await;
+        other.record_denial("login", "", "GET /v1/apps").await.unwrap();
+        let page = fixture.db.audit_after(position, 1).await.unwrap();
+        assert_eq!(page.len(), 1, "round {round}");
+        position = page[0].num;
+        read.extend(page);
+    }
+    read.extend(fixture.db.audit_after(position, 100).await.unwrap());
+    let mut all = fixture.db.audit(&AuditFilter::default(), &Visible::All, 100).await.unwrap();
+    all.reverse();
+    assert_eq!((read.len(), &read), (10, &all));
+    let newest = all[9].num;
+    for beyond in [newest, newest + 1, u64::MAX] {
+        assert_eq!(fixture.db.audit_after(beyond, 100).await.unwrap(), []);
+    }
+}
