@@ -7,6 +7,7 @@ pub mod jwt;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use model::secrets::SecretHash;
 use model::{Snapshot, SnapshotDoc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 pub const KEY: &str = "admin-key";
 
@@ -33,8 +35,8 @@ pub struct Manager {
     /// Nodes that have nothing of what comes.
     pub lacking: Arc<Mutex<Vec<String>>>,
     logins: Arc<Mutex<LoginLimiter>>,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-    dir: tempfile::TempDir,
+    task: tokio::task::JoinHandle<()>,
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Manager {
@@ -44,17 +46,27 @@ impl Manager {
 
     /// Takes the database away.
     pub fn remove_database(&self) {
-        std::fs::remove_file(self.dir.path().join("tenants.db")).unwrap();
+        std::fs::remove_file(self.dir.as_ref().unwrap().path().join("tenants.db")).unwrap();
     }
 
     pub async fn start_with(change: impl FnOnce(&mut ManagerState)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_on(tempfile::tempdir().unwrap(), Arc::default(), change).await
+    }
+
+    /// As after kill -9: what was under way goes no further, and another one starts on what it left.
+    pub async fn killed_and_started(mut self) -> Self {
+        self.task.abort();
+        let (dir, fake) = (self.dir.take().unwrap(), Arc::clone(&self.fake));
+        fake.steps.live();
+        Self::start_on(dir, fake, |_| {}).await
+    }
+
+    async fn start_on(dir: tempfile::TempDir, fake: Arc<FakeKafka>, change: impl FnOnce(&mut ManagerState)) -> Self {
         let db = authdb::open(dir.path().join("tenants.db").to_str().unwrap()).await.unwrap();
-        let fake = Arc::new(FakeKafka::default());
         let in_force = Arc::new(Mutex::new(SnapshotDoc::default()));
         let lacking: Arc<Mutex<Vec<String>>> = Arc::default();
         let hook_lacking = Arc::clone(&lacking);
-        let (hook_db, hook_doc) = (db.clone(), Arc::clone(&in_force));
+        let (hook_db, hook_doc, hook_fake) = (db.clone(), Arc::clone(&in_force), Arc::clone(&fake));
         let mut state = ManagerState {
             db: db.clone(),
             oidc: None,
@@ -64,8 +76,9 @@ impl Manager {
             }),
             clusters: BTreeMap::from([(ClusterName::new("main").unwrap(), Arc::clone(&fake) as Arc<dyn TopicAdmin>)]),
             refresh: Arc::new(move || {
-                let (db, in_force) = (hook_db.clone(), Arc::clone(&hook_doc));
+                let (db, in_force, fake) = (hook_db.clone(), Arc::clone(&hook_doc), Arc::clone(&hook_fake));
                 Box::pin(async move {
+                    fake.steps.pass().await;
                     let doc = db.load().await.map_err(|err| err.to_string())?;
                     let generation = doc.generation();
                     *in_force.lock().unwrap() = doc;
@@ -93,16 +106,15 @@ impl Manager {
         let logins = Arc::clone(&state.login_limiter);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (stop, stopped) = tokio::sync::oneshot::channel();
         let (router, chores) = manager::build(state);
-        let server = manager::serve(listener, router, async move { drop(stopped.await) });
-        tokio::spawn(async move {
+        let server = manager::serve(listener, router, std::future::pending());
+        let task = tokio::spawn(async move {
             tokio::select! {
                 _ = server => {}
                 () = chores => {}
             }
         });
-        Self { address, db, fake, in_force, lacking, logins, stop: Some(stop), dir }
+        Self { address, db, fake, in_force, lacking, logins, task, dir: Some(dir) }
     }
 
     pub fn client(&self) -> AdminClient {
@@ -160,9 +172,7 @@ impl Manager {
 
 impl Drop for Manager {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
+        self.task.abort();
     }
 }
 
@@ -219,9 +229,56 @@ pub struct FakeKafka {
     pub groups: Mutex<Vec<String>>,
     /// Every call, in order.
     pub calls: Mutex<Vec<String>>,
+    pub steps: Steps,
+}
+
+/// The places between two steps of a change, at one of which the manager dies: whatever comes there goes no further.
+#[derive(Default)]
+pub struct Steps {
+    passed: AtomicUsize,
+    deadly: Mutex<Option<usize>>,
+    died: Notify,
+}
+
+impl Steps {
+    /// The manager dies at the n-th place from now on, the first being 0.
+    pub fn die_at(&self, place: usize) {
+        self.passed.store(0, Ordering::SeqCst);
+        *self.deadly.lock().unwrap() = Some(place);
+    }
+
+    pub async fn dead(&self) {
+        self.died.notified().await;
+    }
+
+    pub fn live(&self) {
+        *self.deadly.lock().unwrap() = None;
+    }
+
+    pub async fn pass(&self) {
+        let place = self.passed.fetch_add(1, Ordering::SeqCst);
+        if self.deadly.lock().unwrap().is_some_and(|deadly| place >= deadly) {
+            self.died.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl FakeKafka {
+    /// What a call does and answers; a manager may be killed before and after.
+    fn answer<'a, T: Send + 'a>(
+        &'a self,
+        what: String,
+        act: impl FnOnce() -> Result<T, AdminError> + Send + 'a,
+    ) -> Answer<'a, T> {
+        Box::pin(async move {
+            self.steps.pass().await;
+            let answer = self.call(what).and_then(|()| act());
+            self.steps.pass().await;
+            answer
+        })
+    }
+
     fn call(&self, what: String) -> Result<(), AdminError> {
         self.calls.lock().unwrap().push(what);
         match &*self.fail_with.lock().unwrap() {
@@ -246,24 +303,21 @@ impl FakeKafka {
 
 impl TopicAdmin for FakeKafka {
     fn create_topic<'a>(&'a self, topic: &'a NewTopic) -> Answer<'a, ()> {
-        Box::pin(async move {
-            self.call(format!("create {} {}x{} {:?}", topic.name, topic.partitions, topic.replicas, topic.configs))?;
-            match self.topics.lock().unwrap().entry(topic.name.clone()) {
-                Entry::Occupied(_) => Err(AdminError::AlreadyExists { topic: topic.name.clone() }),
-                Entry::Vacant(place) => {
-                    place.insert(topic.clone());
-                    match *self.loses_answers.lock().unwrap() {
-                        true => Err(AdminError::Timeout { why: "lost".to_owned() }),
-                        false => Ok(()),
-                    }
+        let what = format!("create {} {}x{} {:?}", topic.name, topic.partitions, topic.replicas, topic.configs);
+        self.answer(what, move || match self.topics.lock().unwrap().entry(topic.name.clone()) {
+            Entry::Occupied(_) => Err(AdminError::AlreadyExists { topic: topic.name.clone() }),
+            Entry::Vacant(place) => {
+                place.insert(topic.clone());
+                match *self.loses_answers.lock().unwrap() {
+                    true => Err(AdminError::Timeout { why: "lost".to_owned() }),
+                    false => Ok(()),
                 }
             }
         })
     }
 
     fn check_topic<'a>(&'a self, topic: &'a NewTopic) -> Answer<'a, ()> {
-        Box::pin(async move {
-            self.call(format!("check {}", topic.name))?;
+        self.answer(format!("check {}", topic.name), move || {
             match self.topics.lock().unwrap().contains_key(&topic.name) {
                 true => Err(AdminError::AlreadyExists { topic: topic.name.clone() }),
                 false => Ok(()),
@@ -272,15 +326,11 @@ impl TopicAdmin for FakeKafka {
     }
 
     fn list_groups(&self) -> Answer<'_, Vec<String>> {
-        Box::pin(async move {
-            self.call("groups".to_owned())?;
-            Ok(self.groups.lock().unwrap().clone())
-        })
+        self.answer("groups".to_owned(), || Ok(self.groups.lock().unwrap().clone()))
     }
 
     fn delete_topic<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
-        Box::pin(async move {
-            self.call(format!("delete {name}"))?;
+        self.answer(format!("delete {name}"), move || {
             self.with(name, |_| ())?;
             self.topics.lock().unwrap().remove(name);
             Ok(())
@@ -288,8 +338,7 @@ impl TopicAdmin for FakeKafka {
     }
 
     fn describe_topic<'a>(&'a self, name: &'a str) -> Answer<'a, TopicDescription> {
-        Box::pin(async move {
-            self.call(format!("describe {name}"))?;
+        self.answer(format!("describe {name}"), move || {
             self.with(name, |topic| TopicDescription {
                 name: name.to_owned(),
                 partitions: (0..topic.partitions)
@@ -305,26 +354,19 @@ impl TopicAdmin for FakeKafka {
     }
 
     fn create_partitions<'a>(&'a self, name: &'a str, total: i32) -> Answer<'a, ()> {
-        Box::pin(async move {
-            self.call(format!("partitions {name} {total}"))?;
-            self.with(name, |topic| topic.partitions = total)
-        })
+        self.answer(format!("partitions {name} {total}"), move || self.with(name, |topic| topic.partitions = total))
     }
 
     fn alter_configs<'a>(&'a self, name: &'a str, configs: &'a [(String, Option<String>)]) -> Answer<'a, ()> {
-        Box::pin(async move {
-            self.call(format!("alter {name} {configs:?}"))?;
-            self.with(name, |_| ())
-        })
+        self.answer(format!("alter {name} {configs:?}"), move || self.with(name, |_| ()))
     }
 
     fn broker_count(&self) -> Answer<'_, usize> {
-        Box::pin(async move { self.call("brokers".to_owned()).map(|()| 5) })
+        self.answer("brokers".to_owned(), || Ok(5))
     }
 
     fn list_offsets<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<PartitionOffsets>> {
-        Box::pin(async move {
-            self.call(format!("offsets {name}"))?;
+        self.answer(format!("offsets {name}"), move || {
             self.with(name, |topic| {
                 (0..topic.partitions).map(|index| PartitionOffsets { index, oldest: 1, newest: 9 }).collect()
             })
