@@ -203,6 +203,7 @@ async fn live(
     let server = tokio::spawn(manager::serve(man_listener, router, async move { drop(manager_stopped.await) }));
     let chores = tokio::spawn(chores);
     tokio::spawn(tenants::watch(agent.clone(), Arc::clone(&gateway.board), Arc::clone(&controls)));
+    tokio::spawn(tenants::sample_traffic(Arc::clone(&gateway.board)));
     tokio::spawn(tenants::share_limits(
         agent.clone(),
         Arc::clone(&gateway.board),

@@ -30,7 +30,7 @@ const DOC: EndpointDoc = EndpointDoc {
     tag: "instances",
     summary: "How the node that answers is",
     details: "",
-    auth: Auth::Read(Resource::Platform),
+    auth: Auth::Read(Resource::Nodes),
     params: &[],
     request: &[],
     responses: &[ResponseDoc::with(
