@@ -72,6 +72,8 @@ pub struct ManagerState {
     /// `/openapi.json`, ready to send: [`openapi_json`].
     pub openapi: Arc<str>,
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// What goes through a topic version here, by its index.
+    pub rates: Arc<dyn Fn(u32) -> TopicRates + Send + Sync>,
     /// Shared with the other listeners, so that failures are counted once.
     pub login_limiter: Arc<Mutex<LoginLimiter>>,
     /// Refusals since when that went into the audit log. A fresh manager has none: `Default`.
@@ -80,6 +82,15 @@ pub struct ManagerState {
     pub on_loopback: bool,
     /// Origins whose pages may call, as `https://console.example.com`.
     pub cors_origins: Vec<String>,
+}
+
+/// Messages and bytes a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct TopicRates {
+    pub publish_messages: f64,
+    pub publish_bytes: f64,
+    pub subscribe_messages: f64,
+    pub subscribe_bytes: f64,
 }
 
 /// What the health endpoints say.

@@ -74,6 +74,7 @@ async fn all_pages(manager: &Manager, path: &str, rows: usize) -> Vec<String> {
         let (page, next) = page(manager, path, rows, cursor.as_deref()).await;
         assert!(page.len() == rows || next.is_none(), "{path}: only the last page is short");
         all.extend(page);
+        assert!(all.len() <= 2 * APPS * TOPICS, "{path}: it does not come to its end");
         cursor = next;
         if cursor.is_none() {
             return all;
@@ -108,6 +109,7 @@ async fn while_rows_come_and_go_none_comes_twice_and_none_that_stays_is_missed()
         loop {
             let (rows, next) = page(&manager, path, 13, cursor.as_deref()).await;
             seen.extend(rows);
+            assert!(seen.len() <= 2 * APPS * TOPICS, "{path}: it does not come to its end");
             cursor = next;
             if cursor.is_none() {
                 break;

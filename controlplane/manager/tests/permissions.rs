@@ -146,6 +146,10 @@ fn rows(doc: &EndpointDoc, generation: &str) -> Vec<Row> {
         let topic = if doc.operation == "deleteTopic" { "not-there" } else { "orders" };
         let path = doc.path.replace(":appid", app).replace(":topic", topic).replace(":ver", "v1");
         let path = path.replace(":side", "subscribe").replace(":generation", generation).replace(":name", "ghost");
+        let path = path
+            .replace(":id", "gw-1")
+            .replace("options/:option/:value", "options/log.level/info")
+            .replace(":level", "info");
         assert!(!path.contains(':'), "say what stands for the parameters of {}", doc.path);
         path
     };
@@ -158,6 +162,8 @@ fn rows(doc: &EndpointDoc, generation: &str) -> Vec<Row> {
         "setAppAddresses" => ("", json!({"addresses": []})),
         "createPrincipal" => ("", json!({"name": "ghost", "role": "node"})),
         "updatePrincipal" => ("", json!({"enabled": true})),
+        "changeInstanceOptions" => ("", json!({"log.level": "info"})),
+        "setInstanceLog" => ("", json!({"level": "info"})),
         "createTopic" | "createGrant" | "deleteGrant" => ("", Value::Null),
         _ if doc.request.is_empty() => ("", Value::Null),
         operation => panic!("say what {operation} is sent"),

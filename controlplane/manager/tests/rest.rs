@@ -652,6 +652,7 @@ async fn limits_and_addresses_are_set_shown_and_refused_when_they_are_none() {
     assert_eq!(app["addresses"], json!(["10.1.0.0/16", "::1"]));
     let topic = manager.raw("GET /v1/topics/shop/orders/v1", &[], "").await.json();
     assert_eq!(topic["limits"], json!({"publish_bytes": 5}));
+    assert_eq!(topic["rates"]["publish_messages"], json!(2.0), "in tenths");
 }
 
 #[tokio::test]

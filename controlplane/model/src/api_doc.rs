@@ -284,7 +284,7 @@ pub fn mistakes(endpoints: &[&EndpointDoc]) -> Vec<String> {
             Auth::Write(_) if !has_app => {
                 found.push(format!("{name}: whose it is cannot be told, so nobody but an admin may change it"));
             }
-            Auth::Read(Resource::Platform) | Auth::Key if has_app => {
+            Auth::Read(Resource::Platform | Resource::Nodes) | Auth::Key if has_app => {
                 found.push(format!("{name}: names an app and asks for no right to it"));
             }
             _ => {}

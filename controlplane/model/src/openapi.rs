@@ -277,10 +277,12 @@ fn who_may(auth: Auth) -> &'static str {
         Auth::None | Auth::Publisher | Auth::Subscriber => "not granted, or disabled",
         Auth::Admin => "disabled, or no platform admin",
         Auth::Read(Resource::Platform) => "disabled",
+        Auth::Read(Resource::Nodes) | Auth::Metrics => {
+            "disabled, or neither a platform admin nor a reader of every app nor a node"
+        }
         Auth::Read(_) => "disabled, or neither a platform admin nor an owner or reader of the app, there or not",
         Auth::Write(_) => "disabled, or neither a platform admin nor an owner of the app, there or not",
         Auth::Key => "disabled, or without a key of its own: a token, an app",
-        Auth::Metrics => "disabled, or neither a platform admin nor a reader of every app nor a node",
     }
 }
 

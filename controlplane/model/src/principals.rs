@@ -6,7 +6,7 @@
 //! | `admin` | everything | everything |
 //! | `owner` | its apps | topics, secrets and grants of its apps |
 //! | `reader` | its apps, or every app | nothing |
-//! | `node` | what belongs to no app | nothing |
+//! | `node` | what belongs to no app, nodes too | nothing |
 //!
 //! An app that presents its own `Pubkey` is a reader of itself: a secret that is on every machine which publishes must
 //! not take topics away.
@@ -20,8 +20,10 @@ use crate::ids::AppId;
 /// that the caller sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Resource {
-    /// No app's: clusters, nodes, generations.
+    /// No app's, and known to everybody: clusters, generations.
     Platform,
+    /// How nodes are and where they listen: for nodes, and for whoever sees every app.
+    Nodes,
     Apps,
     Secrets,
     Topics,
@@ -95,6 +97,7 @@ pub fn may(role: Role, visible: &Visible, auth: Auth, about: About<'_>) -> bool 
     };
     match auth {
         Auth::Read(Resource::Platform) | Auth::Key => sees,
+        Auth::Read(Resource::Nodes) => role == Role::Node || *visible == Visible::All,
         Auth::Read(_) => sees && matches!(role, Role::Owner | Role::Reader),
         Auth::Write(_) => sees && role == Role::Owner && matches!(about, About::App(_)),
         Auth::Metrics => role == Role::Node || *visible == Visible::All,

@@ -363,7 +363,7 @@ impl Call {
 
 const APP: &[&str] = &["appid", "cluster", "enabled"];
 const ONE_APP: &[&str] = &["appid", "cluster", "enabled", "created_at", "limits", "addresses", "secrets"];
-const ONE_TOPIC: &[&str] = &["appid", "topic", "ver", "cluster", "physical", "state", "partitions", "limits"];
+const ONE_TOPIC: &[&str] = &["appid", "topic", "ver", "cluster", "physical", "state", "partitions", "limits", "rates"];
 const APP_LIMITS: &[&str] = &["appid", "limits"];
 const TOPIC_LIMITS: &[&str] = &["appid", "topic", "ver", "limits"];
 const NEW_APP: &[&str] = &["appid", "cluster", "pubkey", "subkey"];
@@ -592,9 +592,11 @@ fn say_as_people_do(answer: &mut Value, now: SystemTime) {
                 row[name] = rfc_3339(at_ms).into();
             }
         }
-        if let Some(limits) = row["limits"].as_object() {
-            row["limits"] =
-                limits.iter().map(|(name, limit)| format!("{name}={limit}")).collect::<Vec<_>>().join(" ").into();
+        for name in ["limits", "rates"] {
+            if let Some(numbers) = row[name].as_object() {
+                let numbers: Vec<String> = numbers.iter().map(|(name, number)| format!("{name}={number}")).collect();
+                row[name] = numbers.join(" ").into();
+            }
         }
         for name in ["addresses", "apps"] {
             if let Some(texts) = row[name].as_array() {

@@ -11,7 +11,8 @@ use authdb::{Admin, AuthDb};
 use gateway::{Board, Gateway};
 use kafka_admin::{AdminError, KafkaAdmin, NewTopic, TopicAdmin};
 use manager::{
-    AdminAccount, AuditRelay, Fleet, LackingHook, ManagerState, Oidc, OidcConfig, Readiness, RefreshHook, RelayProgress,
+    AdminAccount, AuditRelay, Fleet, LackingHook, ManagerState, Oidc, OidcConfig, Readiness, RefreshHook,
+    RelayProgress, TopicRates,
 };
 use model::ids::{AppId, ClusterName};
 use model::{Generation, HistoryId, SecretHash};
@@ -138,6 +139,7 @@ impl Manage {
             },
             openapi: openapi().into(),
             readiness: readiness(Arc::clone(&gateway.board), agent.clone()),
+            rates: rates(Arc::clone(&gateway.board)),
             login_limiter: Arc::clone(&gateway.board.logins),
             denials: Mutex::default(),
             on_loopback,
@@ -203,6 +205,18 @@ fn fleet(surroundings: &Surroundings<'_>) -> Fleet {
             })
         },
     }
+}
+
+fn rates(board: Arc<Board>) -> Arc<dyn Fn(u32) -> TopicRates + Send + Sync> {
+    Arc::new(move |topic| {
+        let rates = board.traffic.rates(topic);
+        TopicRates {
+            publish_messages: rates.publish_messages,
+            publish_bytes: rates.publish_bytes,
+            subscribe_messages: rates.subscribe_messages,
+            subscribe_bytes: rates.subscribe_bytes,
+        }
+    })
 }
 
 fn readiness(board: Arc<Board>, agent: Agent) -> Arc<dyn Fn() -> Readiness + Send + Sync> {

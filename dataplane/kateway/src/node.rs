@@ -212,6 +212,7 @@ async fn live(
     let chores = tokio::spawn(chores);
     let relay = relay.map(|relay| tokio::spawn(relay.run()));
     tokio::spawn(tenants::watch(agent.clone(), Arc::clone(&gateway.board), Arc::clone(&controls)));
+    tokio::spawn(tenants::sample_traffic(Arc::clone(&gateway.board)));
     tokio::spawn(tenants::share_limits(
         agent.clone(),
         Arc::clone(&gateway.board),

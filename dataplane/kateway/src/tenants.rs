@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How often it is looked whether the node may be ready.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Over how long rates of topics are.
+const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 
 /// A node that nobody could tell of revocations for longer than `stale_after` is not ready, on every listener. Runs until it
 /// is dropped.
@@ -28,6 +30,14 @@ pub async fn watch(agent: Agent, board: Arc<Board>, controls: Arc<Controls>) {
             )
         }));
         tokio::time::sleep(LOOK_EVERY.min(stale_after)).await;
+    }
+}
+
+/// Makes rates of what the shards count. Runs until it is dropped.
+pub async fn sample_traffic(board: Arc<Board>) {
+    loop {
+        board.traffic.sample(Instant::now());
+        tokio::time::sleep(SAMPLE_EVERY).await;
     }
 }
 

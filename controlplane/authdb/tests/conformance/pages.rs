@@ -5,6 +5,9 @@ use model::principals::Visible;
 
 use crate::{Database, Fixture, id, subscribe};
 
+/// More than there are.
+const ROWS_MAX: usize = 100;
+
 /// Rows of all pages of so many, as text.
 async fn pages(db: &dyn AuthDb, rows_max: usize) -> [Vec<String>; 3] {
     let (mut apps, mut topics, mut grants) = (Vec::new(), Vec::new(), Vec::new());
@@ -16,6 +19,7 @@ async fn pages(db: &dyn AuthDb, rows_max: usize) -> [Vec<String>; 3] {
             break;
         }
         apps.extend(page);
+        assert!(apps.len() < ROWS_MAX, "it does not come to its end");
     }
     loop {
         let last = topics.last().map(|row: &authdb::TopicRow| row.doc.clone());
@@ -26,6 +30,7 @@ async fn pages(db: &dyn AuthDb, rows_max: usize) -> [Vec<String>; 3] {
             break;
         }
         topics.extend(page);
+        assert!(topics.len() < ROWS_MAX, "it does not come to its end");
     }
     loop {
         let page = db.list_grants(None, &Visible::All, grants.last(), rows_max).await.unwrap();
@@ -34,6 +39,7 @@ async fn pages(db: &dyn AuthDb, rows_max: usize) -> [Vec<String>; 3] {
             break;
         }
         grants.extend(page);
+        assert!(grants.len() < ROWS_MAX, "it does not come to its end");
     }
     [
         apps.iter().map(|app| app.id.to_string()).collect(),

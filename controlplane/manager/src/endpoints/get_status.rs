@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ResponseDoc, Schema};
+use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, Resource, ResponseDoc, Schema};
 use serde_json::Value;
 
 use super::endpoint as tie;
@@ -30,7 +30,7 @@ const DOC: EndpointDoc = EndpointDoc {
     tag: "instances",
     summary: "How the node that answers is",
     details: "",
-    auth: Auth::Admin,
+    auth: Auth::Read(Resource::Nodes),
     params: &[],
     request: &[],
     responses: &[ResponseDoc::with(

@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
+use model::api_doc::{
+    Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, Resource, ResponseDoc, Schema,
+};
 use registry::NodeInfo;
 use serde_json::{Value, json};
 
@@ -50,7 +52,7 @@ const OF_ALL: EndpointDoc = EndpointDoc {
     tag: "instances",
     summary: "Nodes that are up",
     details: "",
-    auth: Auth::Admin,
+    auth: Auth::Read(Resource::Nodes),
     params: &[],
     request: &[],
     responses: &[

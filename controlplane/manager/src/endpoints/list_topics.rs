@@ -6,7 +6,7 @@ use model::api_doc::{Auth, ContentDoc, EndpointDoc, Listener, Method, Resource, 
 use model::ids::{AppId, TopicName, TopicVersion};
 use serde_json::Value;
 
-use super::{P_OWNER, TOPIC, endpoint as tie, topic_json};
+use super::{P_OWNER, TOPIC_SEEN, endpoint as tie, topic_seen};
 use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::input::{AppPath, Query};
@@ -14,11 +14,12 @@ use crate::page::{Asked, P_CURSOR, P_ROWS, TOO_MANY, list};
 use crate::{Endpoint, Shared};
 
 const LIST: ContentDoc = ContentDoc::json(
-    list!(TOPIC),
+    list!(TOPIC_SEEN),
     "an array of topic versions, or a page of it",
     Some(
         r#"[{"appid":"shop","topic":"orders","ver":"v1","cluster":"main","physical":"shop.orders.v1","enabled":true,"state":"active",
-            "limits":{},"partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000}]"#,
+            "limits":{},"partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,
+            "rates":{"publish_messages":12.5,"publish_bytes":4096,"subscribe_messages":0,"subscribe_bytes":0}}]"#,
     ),
 );
 
@@ -79,5 +80,5 @@ async fn list(state: &Shared, owner: Option<&AppId>, caller: &Caller, asked: &As
     })?;
     let after = after.as_ref().map(|(owner, name, ver)| (owner, name, ver));
     let rows = state.db.list_topics(owner, &caller.visible, after, page.rows_asked()).await?;
-    page.answer(rows, topic_json, |row| format!("{}/{}/{}", row.doc.owner, row.doc.name, row.doc.ver))
+    page.answer(rows, |row| topic_seen(state, row), |row| format!("{}/{}/{}", row.doc.owner, row.doc.name, row.doc.ver))
 }

@@ -62,7 +62,7 @@ use model::principals::Role;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::{Endpoint, Shared};
+use crate::{Endpoint, ManagerState, Shared};
 
 /// In the order of the documentation.
 pub(crate) fn all() -> Vec<Endpoint> {
@@ -211,6 +211,22 @@ const TOPIC: Schema = Schema::Object(&[
     FieldDoc::may("retention_ms", Schema::OFFSET, "-1: for ever; left out: the broker's default"),
     FieldDoc::may("retention_bytes", Schema::OFFSET, "-1: no limit; left out: the broker's default"),
 ]);
+const RATE: Schema = Schema::Value(Kind::Number { min: 0.0, max: 1e15 });
+const RATES: Schema = Schema::Object(&[
+    FieldDoc::must("publish_messages", RATE, ""),
+    FieldDoc::must("publish_bytes", RATE, ""),
+    FieldDoc::must("subscribe_messages", RATE, ""),
+    FieldDoc::must("subscribe_bytes", RATE, ""),
+]);
+/// A topic as it is asked for.
+const TOPIC_SEEN: Schema = Schema::With(
+    &TOPIC,
+    &[FieldDoc::must(
+        "rates",
+        RATES,
+        "what goes through it a second, at the gateway that answers, over the last seconds",
+    )],
+);
 /// A topic after it was made or changed.
 const TOPIC_CHANGED: Schema = Schema::With(
     &TOPIC,
@@ -297,11 +313,29 @@ fn topic_json(row: &TopicRow) -> Value {
     value
 }
 
+/// As [`topic_json`], with what goes through it.
+fn topic_seen(state: &ManagerState, row: &TopicRow) -> Value {
+    let rates = (state.rates)(row.doc.index);
+    let tenths = |rate: f64| (rate * 10.0).round() / 10.0;
+    let mut value = topic_json(row);
+    value["rates"] = json!({
+        "publish_messages": tenths(rates.publish_messages),
+        "publish_bytes": tenths(rates.publish_bytes),
+        "subscribe_messages": tenths(rates.subscribe_messages),
+        "subscribe_bytes": tenths(rates.subscribe_bytes),
+    });
+    value
+}
+
 const APP_EXAMPLE: &str = r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1511366400000,"limits":{},"addresses":[],"rotating":[],
 "secrets":[{"side":"publish","which":"current","created_at":1511366400000}]}"#;
 const TOPIC_EXAMPLE: &str = r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main",
 "physical":"shop.orders.v1","enabled":true,"state":"active","limits":{},"partitions":4,"replicas":3,"partitioner":"murmur2",
 "compression":"none","strip_2017_tags":false,"message_bytes_max":1000000}"#;
+const TOPIC_SEEN_EXAMPLE: &str = r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main",
+"physical":"shop.orders.v1","enabled":true,"state":"active","limits":{},"partitions":4,"replicas":3,
+"partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,
+"rates":{"publish_messages":12.5,"publish_bytes":4096,"subscribe_messages":0,"subscribe_bytes":0}}"#;
 const TOPIC_CHANGED_EXAMPLE: &str = r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main",
 "physical":"shop.orders.v1","enabled":true,"state":"active","limits":{},"partitions":4,"replicas":3,"partitioner":"murmur2",
 "compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,"ok":1}"#;

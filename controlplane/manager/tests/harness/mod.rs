@@ -14,7 +14,7 @@ use std::time::Duration;
 use authdb::{Admin, AuthDb};
 use kafka_admin::{AdminError, Answer, NewTopic, PartitionDescription, PartitionOffsets, TopicAdmin, TopicDescription};
 use manager::client::AdminClient;
-use manager::{AdminAccount, Fleet, ManagerState, Readiness};
+use manager::{AdminAccount, Fleet, ManagerState, Readiness, TopicRates};
 use model::api_doc::EndpointDoc;
 use model::ids::{AppId, ClusterName};
 use model::login_limiter::LoginLimiter;
@@ -116,6 +116,7 @@ impl Manager {
                 ready: true,
                 detail: serde_json::json!({"clusters": {"main": {"up": true}}}),
             }),
+            rates: Arc::new(|_| TopicRates { publish_messages: 2.04, ..TopicRates::default() }),
             login_limiter: Arc::new(Mutex::new(LoginLimiter::new([7; 16]))),
             denials: Mutex::default(),
             on_loopback: true,

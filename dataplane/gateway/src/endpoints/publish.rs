@@ -21,6 +21,13 @@ use model::Side;
 use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
 use std::time::{Duration, Instant};
 
+/// Where a message goes, and what it is charged to.
+#[derive(Clone, Copy)]
+struct Target<'t> {
+    destination: &'t Destination,
+    meters: &'t Meters,
+}
+
 /// What may come as the body, and who pays for it.
 pub fn admit(services: &Services, grant: &Grant<'_>) -> Result<Admission, Refusal> {
     let destination = publish::destination(&services.clusters, grant, services.env.now())?;
@@ -50,7 +57,8 @@ pub fn start(
             return None;
         }
     };
-    hand_over(services, exchange, head.query, &headers, body, &destination, &meters, now).then_some(destination)
+    let to = Target { destination: &destination, meters: &meters };
+    hand_over(services, exchange, head.query, &headers, body, to, now).then_some(destination)
 }
 
 /// A publish whose head was admitted before.
@@ -66,10 +74,11 @@ pub fn start_again(
         true => services.access.quotas.known(destination.tenant, destination.label),
         false => Meters::default(),
     };
-    match take_whole(services, &mut exchange, destination, &meters, body.len(), now) {
+    let to = Target { destination, meters: &meters };
+    match take_whole(services, &mut exchange, to, body.len(), now) {
         Ok(()) => {
             let body = RequestBody::Slice(body);
-            hand_over(services, exchange, query, &RecordHeaders::default(), body, destination, &meters, now);
+            hand_over(services, exchange, query, &RecordHeaders::default(), body, to, now);
         }
         Err(refusal) => exchange.refuse(&services.env, &refusal, now),
     }
@@ -81,17 +90,16 @@ fn hand_over(
     query: Option<&str>,
     headers: &RecordHeaders,
     body: RequestBody<'_>,
-    destination: &Destination,
-    meters: &Meters,
+    to: Target<'_>,
     now: Instant,
 ) -> bool {
     let Services { env, clusters, publishing, .. } = services;
     match parse_query(query, env.config.publish_timeout) {
         Ok(wishes) => {
             let message = Message { wishes, headers, body };
-            let accepted = publishing.start_single(env, clusters, exchange, &message, destination, now);
+            let accepted = publishing.start_single(env, clusters, exchange, &message, to.destination, now);
             if accepted {
-                meters.charge(env, Side::Publish, 1, message.bytes(), now);
+                to.meters.charge(env, Side::Publish, 1, message.bytes(), now);
             }
             accepted
         }
@@ -112,7 +120,7 @@ fn prepare<'b>(
     now: Instant,
 ) -> Result<(Destination, RecordHeaders, RequestBody<'b>), Refusal> {
     let destination = publish::destination(&services.clusters, grant, now)?;
-    take_whole(services, exchange, &destination, meters, body.len(), now)?;
+    take_whole(services, exchange, Target { destination: &destination, meters }, body.len(), now)?;
     let body = decoded(services, exchange, &destination, head, body)?;
     Ok((destination, RecordHeaders::of(head)?, body))
 }
@@ -121,8 +129,7 @@ fn prepare<'b>(
 fn take_whole(
     services: &Services,
     exchange: &mut Exchange,
-    destination: &Destination,
-    meters: &Meters,
+    Target { destination, meters }: Target<'_>,
     body_bytes: usize,
     now: Instant,
 ) -> Result<(), Refusal> {

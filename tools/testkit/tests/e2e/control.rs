@@ -263,6 +263,14 @@ fn one_number() -> Result<()> {
     })?;
     same("code", &refused.code().as_deref(), &Some("over_quota"))?;
     ensure!(refused.header("retry-after").is_some(), "no Retry-After");
+    wait::until("the topic's rate", Duration::from_secs(20), || {
+        first.post(&tenant, "", "x")?;
+        let shown = admin_call(&first, Request::get(&format!("/v1/topics/shop/{}/{}", tenant.topic, tenant.ver)))?
+            .expect(200)?
+            .json()?;
+        ensure!(shown["rates"]["publish_messages"].as_f64() > Some(0.0), "{shown}");
+        Ok(())
+    })?;
     first.admin(&["app", "limit", "shop", "--publish-messages", "0"])?;
     wait::until("no limit any more", Duration::from_secs(5), || {
         let mut connection = Connection::open(&first.publish)?;
