@@ -406,6 +406,13 @@ tls.key_file = "/dev/null"
         let told = |topic: &str| with(topic).unwrap_err().to_string();
         let refused = ["audit", "m/", "m/a b", "m/..", "m/a/b", "m/__consumer_offsets", "other/audit"];
         expect![[r#"
+            kateway.toml:2: `manager.audit_topic`: expected CLUSTER/TOPIC, found `audit`
+            kateway.toml:2: `manager.audit_topic`: physical topic is empty
+            kateway.toml:2: `manager.audit_topic`: physical topic "a b" holds ' ' at character 1, allowed are letters, digits, dot, _ and -
+            kateway.toml:2: `manager.audit_topic`: physical topic ".." is reserved
+            kateway.toml:2: `manager.audit_topic`: physical topic "a/b" holds '/' at character 1, allowed are letters, digits, dot, _ and -
+            kateway.toml:2: `manager.audit_topic`: Kafka keeps topics like __consumer_offsets for itself
+            kateway.toml:2: `manager.audit_topic`: there is no cluster other, configured are: m
         "#]]
         .assert_eq(&refused.map(told).concat());
         let taken = AuditTopic {
