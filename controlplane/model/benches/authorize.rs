@@ -74,7 +74,7 @@ fn world() -> (Snapshot, Vec<Request>) {
 
 fn allowed(snapshot: &Snapshot, cache: &mut CredentialCache, request: &Request) -> u32 {
     let credentials = Credentials { app: &request.app, key: request.key.as_bytes() };
-    let app = authenticate_cached(snapshot, cache, &credentials, Side::Publish).expect("right credentials");
+    let app = authenticate_cached(snapshot, cache, &credentials, Side::Publish, 7).expect("right credentials");
     authorize_publish(snapshot, app, &request.topic, "v1").expect("its own topic").topic().index
 }
 

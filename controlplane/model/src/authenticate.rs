@@ -6,7 +6,7 @@
 use subtle::ConstantTimeEq;
 
 use crate::denied::Denied;
-use crate::limits::{CREDENTIAL_CACHE_ENTRIES, SECRET_BYTES_MAX};
+use crate::limits::{CREDENTIAL_CACHE_ENTRIES, CREDENTIALS_REMEMBERED_S, SECRET_BYTES_MAX};
 use crate::secrets::{SecretHash, SecretPair};
 use crate::siphash::SipKey;
 use crate::snapshot::{App, Snapshot};
@@ -80,21 +80,23 @@ pub fn authenticate<'s>(snapshot: &'s Snapshot, credentials: &Credentials<'_>, s
     enabled(app)
 }
 
-/// As [`authenticate`], without hashing when the same credentials passed before and the app's secrets are the same.
+/// As [`authenticate`], without hashing when the same credentials passed lately and the app's secrets are the same.
+/// `now_s`: any clock that does not go back.
 pub fn authenticate_cached<'s>(
     snapshot: &'s Snapshot,
     cache: &mut CredentialCache,
     credentials: &Credentials<'_>,
     side: Side,
+    now_s: u64,
 ) -> Result<&'s App, Denied> {
     let tag = cache.tag(credentials, side);
     if let Some(app) = snapshot.app(credentials.app)
-        && cache.knows(tag, app.secrets(side).stamp())
+        && cache.knows(tag, app.secrets(side).stamp(), now_s)
     {
         return enabled(app);
     }
     let app = authenticate(snapshot, credentials, side)?;
-    cache.remember(tag, app.secrets(side).stamp());
+    cache.remember(tag, app.secrets(side).stamp(), now_s);
     Ok(app)
 }
 
@@ -108,7 +110,7 @@ fn enabled(app: &App) -> Result<&App, Denied> {
 /// credentials again in ~30 ns, and is of no use to whoever reads this memory without the key, or to whoever can
 /// choose credentials but not read memory (one in 2^128 guesses matches). Plain secrets are never kept. An entry holds
 /// while the app's secrets of that side are what they were, whatever else changes: limits, grants, other apps; a rotated
-/// secret or a revoked one is asked about again. Only successes are remembered: failures cannot push them out other than
+/// secret or a revoked one is asked about again, and so is everything after [`CREDENTIALS_REMEMBERED_S`]. Only successes are remembered: failures cannot push them out other than
 /// by guessing right.
 pub struct CredentialCache {
     key: SipKey,
@@ -119,7 +121,9 @@ pub struct CredentialCache {
 struct Entry {
     tag: u128,
     /// [`SecretPair::stamp`].
-    stamp: u128,
+    stamp: u64,
+    /// Until when it holds.
+    until_s: u64,
 }
 
 impl CredentialCache {
@@ -137,19 +141,41 @@ impl CredentialCache {
         (tag as usize) & (CREDENTIAL_CACHE_ENTRIES - 1)
     }
 
-    fn knows(&self, tag: u128, stamp: u128) -> bool {
+    fn knows(&self, tag: u128, stamp: u64, now_s: u64) -> bool {
         let entry = &self.entries[Self::slot(tag)];
-        // An empty entry is of no tag and no secrets: one in 2^256.
-        entry.stamp == stamp && bool::from(entry.tag.ct_eq(&tag))
+        // An empty entry held until second 0.
+        now_s < entry.until_s && entry.stamp == stamp && bool::from(entry.tag.ct_eq(&tag))
     }
 
-    fn remember(&mut self, tag: u128, stamp: u128) {
-        self.entries[Self::slot(tag)] = Entry { tag, stamp };
+    fn remember(&mut self, tag: u128, stamp: u64, now_s: u64) {
+        self.entries[Self::slot(tag)] = Entry { tag, stamp, until_s: now_s + CREDENTIALS_REMEMBERED_S };
     }
 }
 
 impl std::fmt::Debug for CredentialCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("CredentialCache(redacted)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_that_passed_are_remembered_for_a_while_and_for_these_secrets_only() {
+        let mut cache = CredentialCache::new([3; 16]);
+        assert!(!cache.knows(0, 0, 0), "nothing is known");
+        cache.remember(7, 1, 100);
+        for (tag, stamp, now_s, expected) in [
+            (7, 1, 100, true),
+            (7, 1, 100 + CREDENTIALS_REMEMBERED_S - 1, true),
+            (7, 1, 100 + CREDENTIALS_REMEMBERED_S, false),
+            (7, 2, 100, false),
+            (8, 1, 100, false),
+            (7 + CREDENTIAL_CACHE_ENTRIES as u128, 1, 100, false),
+        ] {
+            assert_eq!(cache.knows(tag, stamp, now_s), expected, "{tag} {stamp} {now_s}");
+        }
     }
 }

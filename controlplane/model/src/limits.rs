@@ -55,6 +55,9 @@ pub const SNAPSHOT_FILE_BYTES_MAX: u64 = 1 << 30;
 pub const CREDENTIAL_CACHE_ENTRIES: usize = 2048;
 const _: () = assert!(CREDENTIAL_CACHE_ENTRIES.is_power_of_two());
 
+/// For how long credentials that passed are not hashed again, in seconds.
+pub const CREDENTIALS_REMEMBERED_S: u64 = 300;
+
 /// Failed logins per address and app id and minute that are answered 401; the next ones are answered 429.
 pub const FAILED_LOGINS_MAX: u32 = 30;
 /// The minute, in seconds.

@@ -145,11 +145,11 @@ impl SecretPair {
     }
 
     /// Another one for other secrets. Made of the hashes, which nobody can choose.
-    pub(crate) fn stamp(&self) -> u128 {
-        let half =
-            |hash: &SecretHash, at: usize| u128::from_be_bytes(hash.0[at..at + 16].try_into().expect("16 of 32 bytes"));
-        let previous = self.previous.as_ref().map_or(0, |previous| half(&previous.sha256, 16));
-        half(&self.current.sha256, 0) ^ previous
+    pub(crate) fn stamp(&self) -> u64 {
+        let part =
+            |hash: &SecretHash, at: usize| u64::from_be_bytes(hash.0[at..at + 8].try_into().expect("8 of 32 bytes"));
+        let previous = self.previous.as_ref().map_or(0, |previous| part(&previous.sha256, 8));
+        part(&self.current.sha256, 0) ^ previous
     }
 
     /// Both live secrets, the current one first.

@@ -14,7 +14,7 @@ fn both(snapshot: &Snapshot, cache: &mut CredentialCache, app: &str, key: &str, 
     let plain = say(authenticate(snapshot, &credentials, side));
     // Twice, so that the second time is answered from the cache where it can be.
     for _ in 0..2 {
-        assert_eq!(say(authenticate_cached(snapshot, cache, &credentials, side)), plain, "{app} {key}");
+        assert_eq!(say(authenticate_cached(snapshot, cache, &credentials, side, 7)), plain, "{app} {key}");
     }
     plain
 }

@@ -109,7 +109,8 @@ impl Access {
         let mut buffer = BasicBuffer::default();
         let credentials = presented(conn.side, head).credentials(&mut buffer)?;
         let cache = &mut *self.credentials.borrow_mut();
-        let app = authenticate_cached(snapshot, cache, &credentials, conn.side).map_err(|denied| {
+        let now_s = env.board.nanos(env.now()) / 1_000_000_000;
+        let app = authenticate_cached(snapshot, cache, &credentials, conn.side, now_s).map_err(|denied| {
             if !denied.is_failed_login() {
                 return Refusal::from(denied);
             }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 use serde_json::Value;
 use testkit::gateway::{Gateway, Quickstart, Tenant};
@@ -32,6 +34,7 @@ pub const CASES: &[Case] = &[
     case("a_gateway_that_nobody_can_tell_of_revocations_is_not_ready_beyond_the_limit", &["bin:kateway"], stale),
     case("two_gateways_pass_one_number_together_and_the_one_that_is_left_all_of_it", &["bin:kateway"], one_number),
     case("an_app_may_be_used_from_the_addresses_that_were_set", &["bin:kateway"], addresses),
+    case("secrets_are_in_no_log_metric_answer_or_list_of_processes", &["bin:kateway"], told_nobody),
     case("everything_below_the_data_directory_is_private", &["bin:kateway"], private_files),
     case("an_app_made_again_does_not_get_the_old_ones_messages", &["bin:kateway"], made_again),
 ];
@@ -277,6 +280,68 @@ fn one_number() -> Result<()> {
         let request = tenant.publish("").body("x");
         (0..300).try_for_each(|_| connection.call(&request)?.expect(201).map(drop))
     })
+}
+
+/// Whatever is done with them, rightly and wrongly, and however much is logged.
+fn told_nobody() -> Result<()> {
+    let dir = scratch_dir("control")?;
+    let quickstart = Quickstart::start_with(dir.path(), &[], &[("KATEWAY_LOG_LEVEL", "trace")])?;
+    let demo = &quickstart.demo;
+    let (admin, guess) = (quickstart.credentials()?, "a-guess-that-is-somebodys-secret-elsewhere");
+    let field = |value: &Value, name: &str| value[name].as_str().map(str::to_owned).with_context(|| name.to_owned());
+    let mut secrets = vec![field(&admin, "admin_key")?, demo.pubkey.clone(), demo.subkey.clone(), guess.to_owned()];
+    let shop = quickstart.admin(&["app", "create", "shop", "--cluster", "main"])?;
+    secrets.extend([field(&shop, "pubkey")?, field(&shop, "subkey")?]);
+    secrets.push(field(&quickstart.admin(&["secret", "rotate", "shop", "publish"])?, "secret")?);
+    let key = field(&quickstart.admin(&["principal", "create", "team", "--role", "owner", "--app", "shop"])?, "key")?;
+    let as_team = |request: Request| call(&quickstart.manager, &request.header("Appid", "team").header("Pubkey", &key));
+    let token = field(&as_team(Request::post("/v1/tokens"))?.expect(201)?.json()?, "token")?;
+
+    // What answers say: of what went right, and of what went wrong.
+    let basic = |user: &str, key: &str| format!("Basic {}", STANDARD.encode(format!("{user}:{key}")));
+    let (manager, publish) = (&quickstart.manager, &quickstart.publish);
+    let guessed = Tenant { pubkey: guess.to_owned(), ..demo.clone() };
+    let other = |request: Request| request.header("Authorization", basic(&demo.appid, &demo.pubkey)).body("x");
+    let asks = [
+        (manager, Request::get("/v1/apps/shop").header("Authorization", format!("Bearer {token}"))),
+        (manager, Request::get("/v1/apps/shop").header("Authorization", format!("Bearer {token}x"))),
+        (manager, Request::get("/v1/audit").header("Authorization", basic("admin", &secrets[0]))),
+        (manager, Request::get("/v1/audit").header("Authorization", basic("admin", guess))),
+        (manager, Request::get("/v1/principals").header("Appid", "admin").header("Pubkey", &secrets[0])),
+        (manager, Request::get("/v1/status").header("Appid", "admin").header("Pubkey", &secrets[0])),
+        (manager, Request::get("/readyz")),
+        (manager, Request::get("/metrics")),
+        (manager, Request::get("/openapi.json")),
+        (publish, demo.publish("").body("x")),
+        (publish, guessed.publish("").body("x")),
+        (publish, other(Request::post("/v1/msgs/foobar/v1"))),
+        (publish, other(Request::post("/v1/msgs/none/v1"))),
+    ];
+    let mut told = String::new();
+    for (base, request) in asks {
+        told += &call(base, &request)?.text();
+    }
+    secrets.extend([
+        basic("admin", &secrets[0]),
+        basic("admin", guess),
+        basic(&demo.appid, &demo.pubkey),
+        key.clone(),
+        token,
+    ]);
+    let log = quickstart.log();
+    ensure!(log.contains("TRACE") || log.contains("DEBUG"), "nothing much is logged");
+    let mut processes = String::new();
+    for entry in fs::read_dir("/proc")? {
+        // Some end meanwhile, and most entries are no process.
+        let arguments = fs::read(entry?.path().join("cmdline")).unwrap_or_default();
+        processes += &String::from_utf8_lossy(&arguments);
+    }
+    for (number, secret) in secrets.iter().enumerate() {
+        for (place, text) in [("an answer", &told), ("the log", &log), ("the list of processes", &processes)] {
+            ensure!(!text.contains(secret.as_str()), "{place} has secret {number}");
+        }
+    }
+    Ok(())
 }
 
 fn addresses() -> Result<()> {
