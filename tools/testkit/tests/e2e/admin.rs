@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::json;
 use testkit::gateway::{Gateway, Quickstart, Tenant};
 use testkit::http::{Request, call};
 use testkit::process::scratch_dir;
@@ -120,9 +121,19 @@ fn manager_auth() -> Result<()> {
     same("without credentials", &answer.status, &401)?;
     ensure!(answer.header("www-authenticate").is_some(), "no WWW-Authenticate");
     let demo = &quickstart.demo;
-    let tenant = Request::get("/v1/apps").header("Appid", &*demo.appid).header("Pubkey", &*demo.pubkey);
-    let refused = call(&quickstart.manager, &tenant)?.status;
-    ensure!(refused == 401 || refused == 403, "a tenant's key: {refused}");
+    quickstart.admin(&["app", "create", "another", "--cluster", "main"])?;
+    let as_tenant = |request: Request, key: &str| {
+        call(&quickstart.manager, &request.header("Appid", &*demo.appid).header("Pubkey", key))
+    };
+    let own = as_tenant(Request::get("/v1/apps"), &demo.pubkey)?.expect(200)?.json()?;
+    same("what a tenant sees with its key", &own.as_array().map(Vec::len), &Some(1))?;
+    same("itself", &own[0]["appid"], &json!(demo.appid))?;
+    let another = as_tenant(Request::get("/v1/apps/another"), &demo.pubkey)?.status;
+    same("another one", &another, &403)?;
+    let body = json!({"enabled": false});
+    let change = Request::new("PUT", &format!("/v1/apps/{}", demo.appid)).json(&body);
+    same("a change of itself", &as_tenant(change, &demo.pubkey)?.status, &403)?;
+    same("its key for reading", &as_tenant(Request::get("/v1/apps"), &demo.subkey)?.status, &401)?;
     let credentials = quickstart.credentials()?;
     let admin = |name: &str| credentials[name].as_str().unwrap_or_default().to_owned();
     let request = Request::get("/v1/apps").header("Appid", admin("admin_appid")).header("Pubkey", admin("admin_key"));

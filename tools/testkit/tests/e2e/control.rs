@@ -285,8 +285,10 @@ fn one_number() -> Result<()> {
 /// Whatever is done with them, rightly and wrongly, and however much is logged.
 fn told_nobody() -> Result<()> {
     let dir = scratch_dir("control")?;
-    let quickstart = Quickstart::start_with(dir.path(), &[], &[("KATEWAY_LOG_LEVEL", "trace")])?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
     let demo = &quickstart.demo;
+    let nodes = quickstart.admin(&["instances"])?;
+    quickstart.admin(&["log", nodes[0]["id"].as_str().context("an id")?, "trace"])?;
     let (admin, guess) = (quickstart.credentials()?, "a-guess-that-is-somebodys-secret-elsewhere");
     let field = |value: &Value, name: &str| value[name].as_str().map(str::to_owned).with_context(|| name.to_owned());
     let mut secrets = vec![field(&admin, "admin_key")?, demo.pubkey.clone(), demo.subkey.clone(), guess.to_owned()];
