@@ -73,6 +73,18 @@ fn what_turned_out_larger_is_paid_for_afterwards_and_the_wait_is_told() {
 }
 
 #[test]
+fn a_debt_has_an_end_whatever_the_limit_and_the_charge() {
+    let meter = Quotas::default().meter(shop(), &Limits::default().with(Measure::PublishBytes, 1), 0);
+    let shard = &shards(&meter, 4)[0];
+    for _ in 0..3 {
+        shard.charge(Side::Publish, 1, u64::MAX, 0);
+    }
+    assert_eq!(shard.check(Side::Publish, 1, 1, 0).unwrap_err().retry_after_s(), 3_600);
+    assert!(shard.check(Side::Publish, 1, 1, 2 * 3_600 * SECOND).is_err());
+    assert!(shard.check(Side::Publish, 1, 1, 3 * 3_600 * SECOND).is_ok());
+}
+
+#[test]
 fn a_modest_client_is_served_whole_while_another_shard_is_flooded() {
     let meter = Quotas::default().meter(shop(), &messages(100), 0);
     let shards = shards(&meter, 2);

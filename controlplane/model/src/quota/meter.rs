@@ -29,6 +29,10 @@ pub const BURST_NS: u64 = 1_000_000_000;
 /// What a shard beyond its part leaves to the others, likewise.
 pub const RESERVE_NS: u64 = BURST_NS / 2;
 
+/// What one charge may cost at most, and what a client is told to wait at most: whoever sets a limit of a byte a second has
+/// made a mistake, or wants nothing to pass.
+pub const DEBT_NS_MAX: u64 = 3_600 * BURST_NS;
+
 const SECOND: f64 = 1e9;
 
 /// Whose limits they are.
@@ -144,7 +148,7 @@ impl Bucket {
     }
 
     fn time_of(&self, units: u64) -> u64 {
-        (units as f64 * SECOND / self.share()) as u64
+        ((units as f64 * SECOND / self.share()) as u64).min(DEBT_NS_MAX)
     }
 }
 
@@ -174,7 +178,7 @@ impl Meter {
     }
 
     fn exhausted(&self, measure: Measure, limit: u64, wait_ns: u64) -> Exhausted {
-        Exhausted { subject: self.subject.name(), measure, limit, wait: Duration::from_nanos(wait_ns) }
+        Exhausted { subject: self.subject.name(), measure, limit, wait: Duration::from_nanos(wait_ns.min(DEBT_NS_MAX)) }
     }
 }
 
