@@ -5,9 +5,12 @@
 //! apps in turn every lookup misses it.
 
 use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use model::limits::SCRAM_ITERATIONS_DEFAULT;
+use model::limits::{QUOTA_MAX, SCRAM_ITERATIONS_DEFAULT};
+use model::quota::{Limits, Measure, Quotas, ShardMeter, Subject};
 use model::scram::ScramParams;
 use model::{
     AppDoc, AppId, ClusterName, CredentialCache, Credentials, PlainSecret, SecretHash, SecretPair, Side, Snapshot,
@@ -104,5 +107,27 @@ fn authorize(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, authorize);
+/// What a limit adds to a publish: of its app and of its topic, messages and bytes each.
+fn quota(criterion: &mut Criterion) {
+    let mut limits = Limits::default();
+    Measure::RATES.into_iter().for_each(|measure| limits.set(measure, Some(QUOTA_MAX)));
+    let quotas = Quotas::default();
+    let app = AppId::new("app1").expect("a name");
+    let (topic, ver) = (TopicName::new("orders").expect("a name"), TopicVersion::new("v1").expect("a version"));
+    let subjects = [Subject::App { index: 1, app: app.clone() }, Subject::Topic { index: 1, owner: app, topic, ver }];
+    let meters = subjects.map(|subject| quotas.meter(subject, &limits, 0));
+    let started = Instant::now();
+    criterion.bench_function("quota/check and charge of app and topic", |bencher| {
+        let meters = meters.each_ref().map(|meter| ShardMeter::new(Arc::clone(meter), 8));
+        bencher.iter(|| {
+            let now_ns = started.elapsed().as_nanos() as u64;
+            for meter in &meters {
+                meter.check(Side::Publish, 1, 1_024, black_box(now_ns)).expect("never spent");
+            }
+            meters.iter().for_each(|meter| meter.charge(Side::Publish, 1, black_box(1_024), now_ns));
+        });
+    });
+}
+
+criterion_group!(benches, authorize, quota);
 criterion_main!(benches);
