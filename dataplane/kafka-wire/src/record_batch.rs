@@ -20,6 +20,7 @@
 //! change a batch as bytes, which is what a broker or a proxy does with one.
 
 mod builder;
+pub mod count;
 mod reader;
 mod sealed;
 
@@ -52,6 +53,7 @@ const AT_MAX_TIMESTAMP: usize = 35;
 const AT_PRODUCER_ID: usize = 43;
 const AT_PRODUCER_EPOCH: usize = 51;
 const AT_BASE_SEQUENCE: usize = 53;
+const AT_RECORD_COUNT: usize = 57;
 
 const CODEC_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;

@@ -7,7 +7,7 @@
 //! - Nothing with an address leaves before it has been seen to the end, or walked past.
 
 use bytes::{Bytes, BytesMut};
-use kafka_wire::elide::Elide;
+use kafka_wire::passing::Passing;
 use kafka_wire::frame::{self, FrameError};
 use kafka_wire::limits::FRAME_BYTES_MAX;
 use kafka_wire::{WireError, header};
@@ -70,7 +70,7 @@ enum State {
     /// `left` bytes pass unread.
     Passing { left: usize },
     /// `left` bytes are walked.
-    Walking { left: usize, elide: Box<Elide>, api: &'static str, version: i16 },
+    Walking { left: usize, passing: Box<Passing>, api: &'static str, version: i16 },
 }
 
 impl Answers {
@@ -99,16 +99,16 @@ impl Answers {
                     }
                     self.state = State::Head;
                 }
-                State::Walking { left, elide, api, version } => {
+                State::Walking { left, passing, api, version } => {
                     let rest = front.rest();
                     let here = rest.len().min(*left);
                     let malformed = |err| AnswerError::Malformed { api, version: *version, err };
-                    let done = elide.advance(&mut rest[..here], *left).map_err(malformed)?;
+                    let done = passing.advance(&mut rest[..here], *left).map_err(malformed)?;
                     *left -= front.pass(done);
-                    if *left > 0 && !elide.is_done() {
+                    if *left > 0 && !passing.is_done() {
                         return Ok(());
                     }
-                    if elide.has_hidden() {
+                    if passing.has_hidden() {
                         watch.hidden();
                     }
                     // What follows a message is nobody's field: it passes.
@@ -160,8 +160,8 @@ fn walk(elided: Elided, asked: &Outstanding, left: usize) -> State {
         Elided::Fetch => &FETCH_RESPONSE,
         Elided::ShareFetch => &SHARE_FETCH_RESPONSE,
     };
-    let elide = Box::new(Elide::new(shape, asked.version, NODE_ENDPOINTS));
-    State::Walking { left, elide, api: asked.api.key.name(), version: asked.version }
+    let passing = Box::new(Passing::response(shape, asked.version, Some(NODE_ENDPOINTS)));
+    State::Walking { left, passing, api: asked.api.key.name(), version: asked.version }
 }
 
 fn held(front: &mut Front<'_>, frame_bytes: usize) -> Result<Option<Bytes>, AnswerError> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  client ──▶ requests.rs ──▶ broker      recognised by their heads, passed on unread, remembered in `in_flight`
-//!  client ◀── answers.rs  ◀── broker      unread, or with addresses replaced (rewrite/) or hidden (kafka_wire::elide)
+//!  client ◀── answers.rs  ◀── broker      unread, or with addresses replaced (rewrite/) or hidden (kafka_wire::passing)
 //!                  │ learned                              ▲ view: where this client finds node n
 //!                  ▼                                      │
 //!              topology.rs: where node n really listens ──┴─ apis.rs: the one list of what happens to each API

@@ -1,5 +1,5 @@
 //! Where new leaders listen (KIP-951), in the small answers: Produce from version 10, where it is a tagged field, and
-//! ShareAcknowledge. In Fetch and ShareFetch they follow the records and are hidden instead (`kafka_wire::elide`).
+//! ShareAcknowledge. In Fetch and ShareFetch they follow the records and are hidden instead (`kafka_wire::passing`).
 
 use std::ops::Range;
 

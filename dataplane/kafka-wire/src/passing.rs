@@ -1,4 +1,5 @@
-//! Hiding one field of a large message while it streams by: nothing is decoded, nothing moves, the length stays.
+//! Walking a large message while it streams by: nothing is decoded, nothing moves, the length stays. On the way the
+//! records in it are counted, and one field may be hidden.
 //!
 //! A proxy must not let a broker's real address through, and a Fetch response carries some (KIP-951) behind megabytes of
 //! records, under a frame length that has long been sent. So the field is made to say nothing *in its own bytes*:
@@ -16,25 +17,38 @@
 
 use crate::limits::ARRAY_ELEMENTS_MAX;
 use crate::primitive::Reader;
+use crate::record_batch::count::RecordCount;
 use crate::shape::{Field, Kind, Shape};
 use crate::wire_error::WireError;
+
+/// Name of the field with record batches, in every message that has one.
+const RECORDS: &str = "records";
 
 /// A tag no message uses, one byte long.
 const UNKNOWN_TAG: u8 = 127;
 /// Bytes that must be together when an array is replaced: no elements, one tag, its number, its size (a uvarint).
 const HIDDEN_HEAD_BYTES_MAX: usize = 1 + 1 + 1 + 5;
 
-/// A walk through one message body that arrives in pieces. The message must be flexible in the version given.
+/// A walk through one message body that arrives in pieces.
 #[derive(Debug)]
-pub struct Elide {
+pub struct Passing {
     version: i16,
-    field: &'static str,
+    flexible: bool,
+    hide: Option<&'static str>,
     stack: Vec<Level>,
     /// Bytes of the current value that are still to pass.
     skip: usize,
-    /// Whether those bytes are to be blanked.
-    blank: bool,
+    /// What is done with them on the way.
+    doing: Doing,
     hidden: bool,
+    records: RecordCount,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    Blanking,
+    Counting,
 }
 
 #[derive(Debug)]
@@ -44,12 +58,38 @@ enum Level {
     Elements { kind: &'static Kind, left: usize },
 }
 
-impl Elide {
-    /// `field` is a field of the message itself: a tagged one, or an array that is its last field.
-    pub fn new(shape: &'static Shape, version: i16, field: &'static str) -> Elide {
-        assert!(version >= shape.flexible_from, "{} v{version} is not flexible", shape.name);
-        let stack = vec![Level::Fields { fields: shape.fields, next: 0 }, Level::header_tags()];
-        Elide { version, field, stack, skip: 0, blank: false, hidden: false }
+impl Passing {
+    /// Through a response, from behind its correlation id. `hide` is a field of the message itself: a tagged one, or an
+    /// array that is its last field, in a version that is flexible.
+    pub fn response(shape: &'static Shape, version: i16, hide: Option<&'static str>) -> Passing {
+        let flexible = version >= shape.flexible_from;
+        assert!(flexible || hide.is_none(), "{} v{version} is not flexible", shape.name);
+        let mut passing = Passing { hide, ..Passing::body(shape, version) };
+        if flexible {
+            passing.stack.push(Level::header_tags());
+        }
+        passing
+    }
+
+    /// Through a request, or a response, from behind its header.
+    pub fn body(shape: &'static Shape, version: i16) -> Passing {
+        let (min, max) = shape.versions;
+        assert!((min..=max).contains(&version), "{} has no v{version}", shape.name);
+        Passing {
+            version,
+            flexible: version >= shape.flexible_from,
+            hide: None,
+            stack: vec![Level::Fields { fields: shape.fields, next: 0 }],
+            skip: 0,
+            doing: Doing::Nothing,
+            hidden: false,
+            records: RecordCount::default(),
+        }
+    }
+
+    /// Records in the batches that have passed.
+    pub fn record_count(&self) -> u64 {
+        self.records.count()
     }
 
     /// Whether something was hidden.
@@ -70,15 +110,17 @@ impl Elide {
         loop {
             if self.skip > 0 {
                 let part = self.skip.min(bytes.len() - done);
-                if self.blank {
-                    bytes[done..done + part].fill(0);
+                match self.doing {
+                    Doing::Nothing => {}
+                    Doing::Blanking => bytes[done..done + part].fill(0),
+                    Doing::Counting => self.records.pass(&bytes[done..done + part]),
                 }
                 self.skip -= part;
                 done += part;
                 if self.skip > 0 {
                     return Ok(done);
                 }
-                self.blank = false;
+                self.doing = Doing::Nothing;
             }
             if self.stack.is_empty() {
                 return Ok(done);
@@ -93,13 +135,17 @@ impl Elide {
 
     /// One value's head; its bytes, if it has any, become `skip`. Changes nothing when it fails.
     fn step(&mut self, bytes: &mut [u8], left: usize) -> Result<usize, WireError> {
-        let version = self.version;
+        let (version, flexible) = (self.version, self.flexible);
         let at_top = self.stack.len() == 1;
         match self.stack.last_mut() {
             None => Ok(0),
             Some(Level::Fields { fields, next }) => {
                 let fields: &'static [Field] = fields;
                 let Some(offset) = fields[*next..].iter().position(|field| is_plain(field, version)) else {
+                    if !flexible {
+                        self.stack.pop();
+                        return Ok(0);
+                    }
                     let mut reader = Reader::new(bytes);
                     let count = reader.tag_count_so_far()?;
                     self.stack.pop();
@@ -107,15 +153,19 @@ impl Elide {
                     return Ok(reader.offset());
                 };
                 let field = &fields[*next + offset];
-                if at_top && field.name == self.field {
+                if at_top && self.hide == Some(field.name) {
                     return self.hide_array(bytes, left);
                 }
                 let after = *next + offset + 1;
-                let (used, value) = head(field.kind, bytes)?;
+                let (used, value) = head(field.kind, flexible, bytes)?;
                 if let Some(Level::Fields { next, .. }) = self.stack.last_mut() {
                     *next = after;
                 }
                 self.enter(value);
+                if field.name == RECORDS {
+                    self.records.begin();
+                    self.doing = Doing::Counting;
+                }
                 Ok(used)
             }
             Some(Level::Tags { left: 0, .. }) => {
@@ -139,14 +189,14 @@ impl Elide {
                 let is_ours = at_top
                     && fields
                         .iter()
-                        .any(|field| field.tag == Some(tag) && field.name == self.field && field.since <= version);
+                        .any(|field| field.tag == Some(tag) && self.hide == Some(field.name) && field.since <= version);
                 *tags_left -= 1;
                 self.skip = size;
                 if is_ours {
                     // Zero may be written in more bytes than it needs.
                     bytes[..tag_bytes].fill(UNKNOWN_TAG | 0x80);
                     bytes[tag_bytes - 1] = if tag_bytes == 5 { 1 } else { UNKNOWN_TAG };
-                    self.blank = true;
+                    self.doing = Doing::Blanking;
                     self.hidden = true;
                 }
                 Ok(used)
@@ -156,7 +206,7 @@ impl Elide {
                 Ok(0)
             }
             Some(Level::Elements { kind, left: elements }) => {
-                let (used, value) = head(**kind, bytes)?;
+                let (used, value) = head(**kind, flexible, bytes)?;
                 *elements -= 1;
                 self.enter(value);
                 Ok(used)
@@ -191,7 +241,7 @@ impl Elide {
         bytes[..used].copy_from_slice(&head[..used]);
         self.stack.clear();
         self.skip = left - used;
-        self.blank = true;
+        self.doing = Doing::Blanking;
         self.hidden = true;
         Ok(used)
     }
@@ -216,7 +266,7 @@ fn is_plain(field: &Field, version: i16) -> bool {
 }
 
 /// Reads a value's length or count, and says what follows.
-fn head(kind: Kind, bytes: &[u8]) -> Result<(usize, Value), WireError> {
+fn head(kind: Kind, flexible: bool, bytes: &[u8]) -> Result<(usize, Value), WireError> {
     let mut reader = Reader::new(bytes);
     let value = match kind {
         Kind::Bool | Kind::Int8 => Value::Bytes(1),
@@ -224,14 +274,15 @@ fn head(kind: Kind, bytes: &[u8]) -> Result<(usize, Value), WireError> {
         Kind::Int32 | Kind::Uint32 => Value::Bytes(4),
         Kind::Int64 | Kind::Float64 => Value::Bytes(8),
         Kind::Uuid => Value::Bytes(16),
-        Kind::String | Kind::Bytes => Value::Bytes((reader.uvarint("length")? as usize).saturating_sub(1)),
+        Kind::String if !flexible => Value::Bytes(usize::try_from(reader.i16("length")?).unwrap_or(0)),
+        Kind::String | Kind::Bytes => Value::Bytes(length(&mut reader, flexible)?),
         Kind::Struct(fields) => Value::Fields(fields),
         Kind::NullableStruct(fields) => match reader.i8("structure")? {
             -1 => Value::Nothing,
             _ => Value::Fields(fields),
         },
         Kind::Array(element) => {
-            let count = (reader.uvarint("count")? as usize).saturating_sub(1);
+            let count = length(&mut reader, flexible)?;
             if count > ARRAY_ELEMENTS_MAX {
                 let (found, limit) = (count as u64, ARRAY_ELEMENTS_MAX as u64);
                 return Err(WireError::TooLarge { what: "array", offset: 0, found, limit });
@@ -240,6 +291,14 @@ fn head(kind: Kind, bytes: &[u8]) -> Result<(usize, Value), WireError> {
         }
     };
     Ok((reader.offset(), value))
+}
+
+/// Of bytes or an array; nothing when null.
+fn length(reader: &mut Reader<'_>, flexible: bool) -> Result<usize, WireError> {
+    Ok(match flexible {
+        true => (reader.uvarint("length")? as usize).saturating_sub(1),
+        false => usize::try_from(reader.i32("length")?).unwrap_or(0),
+    })
 }
 
 /// No elements, then one unknown tagged field that is all of the other `left` bytes.
