@@ -95,6 +95,19 @@ pub fn authorize_subscribe<'s>(
     Ok(Permit { app, topic: found? })
 }
 
+/// What [`authorize_subscribe`] says yes to, in no particular order.
+pub fn readable<'s>(snapshot: &'s Snapshot, app: &'s App) -> impl Iterator<Item = &'s Topic> {
+    let granted = app.subscribe_grants.iter().flat_map(move |(owner, topics)| {
+        let owning = snapshot.app(owner.as_str()).filter(|owning| owning.enabled && owning.id != app.id);
+        owning.into_iter().flat_map(move |owning| {
+            topics.iter().flat_map(move |(name, versions)| {
+                owning.versions(name.as_str()).filter(|topic| versions.contains(topic.ver.as_str()))
+            })
+        })
+    });
+    app.topics().chain(granted).filter(|topic| topic.enabled)
+}
+
 /// An app with a raw grant publishes to a Kafka topic by name. That the topic exists is Kafka's to say.
 pub fn authorize_raw<'s>(
     _snapshot: &'s Snapshot,

@@ -7,7 +7,7 @@
 //! Reading order: [`ids`] (what may be called what), [`naming`] (how a topic is called in Kafka), [`secrets`] and
 //! [`scram`], [`doc`] (a snapshot as stored), [`snapshot`] (a snapshot as looked up), [`authenticate`] and
 //! [`authorize`] (the hot path), [`principals`] (who may do what at the manager), [`denied`] (what a refusal looks like to
-//! the client), [`quota`].
+//! the client), [`quota`], [`tenant`] (the same for Kafka clients).
 
 pub mod addresses;
 pub mod api_doc;
@@ -31,11 +31,12 @@ pub mod secrets;
 mod siphash;
 pub mod snapshot;
 pub mod snapshot_file;
+pub mod tenant;
 pub mod topic_options;
 
 pub use addresses::{AddressRange, Addresses};
 pub use authenticate::{CredentialCache, Credentials, Side, authenticate, authenticate_cached};
-pub use authorize::{Permit, RawPermit, authorize_publish, authorize_raw, authorize_subscribe};
+pub use authorize::{Permit, RawPermit, authorize_publish, authorize_raw, authorize_subscribe, readable};
 pub use denied::{Denied, Refusal};
 pub use doc::{AppDoc, AppPart, ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
 pub use ids::{

@@ -307,6 +307,11 @@ impl App {
         self.topics.get(name)?.iter().find(|topic| topic.ver == ver)
     }
 
+    /// The versions there are of a topic.
+    pub fn versions(&self, name: &str) -> impl Iterator<Item = &Topic> {
+        self.topics.get(name).into_iter().flatten()
+    }
+
     /// Does any version of this topic exist?
     pub fn has_topic(&self, name: &str) -> bool {
         self.topics.contains_key(name)
