@@ -2,30 +2,15 @@
 
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_wire::limits::FRAME_RESERVE_STEP_BYTES;
 use kafka_wire::pieces::{put_count, put_string};
 
-/// What is to stand in place of which bytes. Ranges are of the body and do not overlap.
+/// What is to stand in place of which bytes. Ranges are of the body; one that begins inside another is void, for what it
+/// would change is gone.
 #[derive(Debug, Default)]
 pub struct Edits {
     edits: Vec<(Range<usize>, Piece)>,
-}
-
-/// New bytes, most of them few.
-#[derive(Debug)]
-enum Piece {
-    Few { bytes: [u8; 5], count: u8 },
-    Many(BytesMut),
-}
-
-impl Piece {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Piece::Few { bytes, count } => &bytes[..usize::from(*count)],
-            Piece::Many(bytes) => bytes,
-        }
-    }
 }
 
 impl Edits {
@@ -62,6 +47,11 @@ impl Edits {
         self.bytes(range, bytes);
     }
 
+    /// These, too.
+    pub fn merge(&mut self, other: Edits) {
+        self.edits.extend(other.edits);
+    }
+
     fn few(&mut self, range: Range<usize>, new: &[u8]) {
         let mut bytes = [0; 5];
         bytes[..new.len()].copy_from_slice(new);
@@ -69,24 +59,98 @@ impl Edits {
     }
 
     /// The frame with the edits made. `body_at` is where the body begins in it.
-    pub fn apply(mut self, frame: &Bytes, body_at: usize) -> Bytes {
+    pub fn apply(self, frame: &Bytes, body_at: usize) -> Bytes {
         if self.edits.is_empty() {
             return frame.clone();
         }
-        self.edits.sort_unstable_by_key(|(range, _)| (range.start, range.end));
-        let grown: usize = self.edits.iter().map(|(_, piece)| piece.bytes().len()).sum();
-        let mut out = BytesMut::with_capacity(frame.len() + grown);
-        let mut at = 0;
-        for (range, piece) in &self.edits {
-            let (start, end) = (body_at + range.start, body_at + range.end);
-            out.put_slice(&frame[at..start]);
-            out.put_slice(piece.bytes());
-            at = end;
-        }
-        out.put_slice(&frame[at..]);
-        let length = i32::try_from(out.len() - 4).expect("a rewritten frame is about as large as before");
-        out[..4].copy_from_slice(&length.to_be_bytes());
+        let mut out = BytesMut::new();
+        self.each_part(frame, body_at, |part, left| {
+            out.reserve(left);
+            match part {
+                Part::Kept(range) => out.put_slice(&frame[range]),
+                Part::New(bytes) => out.put_slice(bytes),
+            }
+        });
         out.freeze()
+    }
+
+    /// The same for bytes that no frame is around.
+    pub fn apply_within(self, bytes: &[u8]) -> BytesMut {
+        let mut framed = BytesMut::from(&[0; 4][..]);
+        framed.put_slice(bytes);
+        let mut changed = BytesMut::from(self.apply(&framed.freeze(), 4));
+        changed.advance(4);
+        changed
+    }
+
+    /// As [`Edits::apply`], in pieces: large parts that stay are not copied.
+    pub fn splice(self, frame: &Bytes, body_at: usize, out: &mut Vec<Bytes>) {
+        if self.edits.is_empty() {
+            out.push(frame.clone());
+            return;
+        }
+        let mut small = BytesMut::new();
+        self.each_part(frame, body_at, |part, _| match part {
+            Part::Kept(range) if range.len() > COPIED_BYTES_MAX => {
+                out.extend((!small.is_empty()).then(|| small.split().freeze()));
+                out.push(frame.slice(range));
+            }
+            Part::Kept(range) => small.put_slice(&frame[range]),
+            Part::New(bytes) => small.put_slice(bytes),
+        });
+        out.extend((!small.is_empty()).then(|| small.freeze()));
+    }
+
+    /// Tells what the new frame consists of, its length first, and how many bytes are still to come with each.
+    fn each_part(mut self, frame: &Bytes, body_at: usize, mut tell: impl FnMut(Part<'_>, usize)) {
+        self.edits.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
+        let mut end = 0;
+        self.edits.retain(|(range, _)| {
+            let is_free = range.start >= end;
+            end = if is_free { range.end } else { end };
+            is_free
+        });
+        let replaced: usize = self.edits.iter().map(|(range, _)| range.len()).sum();
+        let new: usize = self.edits.iter().map(|(_, piece)| piece.bytes().len()).sum();
+        let mut left = frame.len() - replaced + new;
+        let length = i32::try_from(left - 4).expect("a rewritten frame is about as large as before");
+        let mut say = |part: Part<'_>, bytes: usize| {
+            tell(part, left);
+            left -= bytes;
+        };
+        say(Part::New(&length.to_be_bytes()), 4);
+        let mut at = 4;
+        for (range, piece) in &self.edits {
+            let kept = at..body_at + range.start;
+            say(Part::Kept(kept.clone()), kept.len());
+            say(Part::New(piece.bytes()), piece.bytes().len());
+            at = body_at + range.end;
+        }
+        say(Part::Kept(at..frame.len()), frame.len() - at);
+    }
+}
+
+enum Part<'a> {
+    Kept(Range<usize>),
+    New(&'a [u8]),
+}
+
+/// Copying so many bytes is cheaper than carrying them as a piece of their own.
+const COPIED_BYTES_MAX: usize = 4096;
+
+/// New bytes, most of them few.
+#[derive(Debug)]
+enum Piece {
+    Few { bytes: [u8; 5], count: u8 },
+    Many(BytesMut),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Few { bytes, count } => &bytes[..usize::from(*count)],
+            Piece::Many(bytes) => bytes,
+        }
     }
 }
 
@@ -125,9 +189,25 @@ impl<'a> Front<'a> {
         Some(self.buffer.split_to(frame_bytes))
     }
 
+    /// As [`Front::hold`], with room for all of what is missing: only for whom that much was reserved.
+    pub fn hold_large(&mut self, frame_bytes: usize) -> Option<BytesMut> {
+        self.send();
+        let missing = frame_bytes.saturating_sub(self.buffer.len());
+        if missing > 0 {
+            self.buffer.reserve(missing);
+            return None;
+        }
+        Some(self.buffer.split_to(frame_bytes))
+    }
+
     /// What leaves in its place.
     pub fn put(&mut self, frame: Bytes) {
         self.out.push(frame);
+    }
+
+    /// The same in pieces.
+    pub fn out(&mut self) -> &mut Vec<Bytes> {
+        self.out
     }
 
     fn send(&mut self) {

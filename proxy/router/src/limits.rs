@@ -24,6 +24,16 @@ pub const IN_FLIGHT_MAX: usize = 10_000;
 /// Brokers known by node id. A cluster of Kafka's has a few hundred at most.
 pub const NODES_MAX: usize = 10_000;
 
+/// Topic ids a shard remembers, about 150 bytes each.
+pub const TOPIC_IDS_MAX: usize = 500_000;
+
+/// Largest request of a tenant that is read whole: everything but Produce. A leader's SyncGroup has an assignment for every
+/// member.
+pub const TENANT_REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// Largest request of a client that has not logged in.
+pub const STRANGER_REQUEST_BYTES_MAX: usize = 64 * 1024;
+
 /// Ports beside the bootstrap port, by default.
 pub const RANGE_WIDTH_DEFAULT: u16 = 64;
 
