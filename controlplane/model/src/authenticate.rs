@@ -100,7 +100,8 @@ pub fn authenticate_cached<'s>(
     Ok(app)
 }
 
-fn enabled(app: &App) -> Result<&App, Denied> {
+/// Comes last: only who has proved who it is gets to know.
+pub(crate) fn enabled(app: &App) -> Result<&App, Denied> {
     if app.enabled { Ok(app) } else { Err(Denied::AppDisabled { app: app.id.as_str().to_owned() }) }
 }
 

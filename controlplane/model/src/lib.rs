@@ -6,8 +6,8 @@
 //!
 //! Reading order: [`ids`] (what may be called what), [`naming`] (how a topic is called in Kafka), [`secrets`] and
 //! [`scram`], [`doc`] (a snapshot as stored), [`snapshot`] (a snapshot as looked up), [`authenticate`] and
-//! [`authorize`] (the hot path), [`principals`] (who may do what at the manager), [`denied`] (what a refusal looks like to
-//! the client), [`quota`], [`tenant`] (the same for Kafka clients).
+//! [`authorize`] (the hot path), [`sasl`] and [`tenant`] (the same callers over Kafka's protocol, and what they mean by a
+//! name), [`principals`] (who may do what at the manager), [`denied`] (what a refusal looks like to the client), [`quota`].
 
 pub mod addresses;
 pub mod api_doc;
@@ -26,6 +26,7 @@ pub mod presented;
 pub mod principals;
 pub mod quota;
 pub mod requests;
+pub mod sasl;
 pub mod scram;
 pub mod secrets;
 mod siphash;
@@ -44,6 +45,7 @@ pub use ids::{
     TopicVersion,
 };
 pub use naming::{physical_group, physical_topic, shadow_topic};
+pub use sasl::{Login, SaslMechanism, SaslServer, SaslStep, decoy_key};
 pub use secrets::{PlainSecret, SecretHash, SecretPair, StoredSecret};
 pub use snapshot::{App, Snapshot, SnapshotError, Topic};
 pub use topic_options::{Compression, Partitioner, TopicOptions};

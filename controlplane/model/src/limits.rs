@@ -38,6 +38,26 @@ pub const SCRAM_ITERATIONS_MIN: u32 = 4096;
 /// More would let a stored number hold a login for seconds.
 pub const SCRAM_ITERATIONS_MAX: u32 = 100_000;
 
+/// Random bytes of our part of a SCRAM nonce: 144 bits, 24 characters of base64.
+pub const SCRAM_NONCE_RANDOM_BYTES: usize = 18;
+/// Longest nonce that a client may choose. They choose some 20 to 45 characters.
+pub const SCRAM_CLIENT_NONCE_BYTES_MAX: usize = 128;
+
+/// Longest SASL message that is looked at, with room for extensions that are passed over.
+pub const SASL_MESSAGE_BYTES_MAX: usize = 1_024;
+// PLAIN: identity NUL app NUL secret.
+const _: () = assert!(NAME_BYTES_MAX + 1 + NAME_BYTES_MAX + 1 + SECRET_BYTES_MAX <= SASL_MESSAGE_BYTES_MAX);
+// SCRAM's last: c=base64(n,a=app,),r=nonce,p=base64 of a SHA-512.
+const _: () = assert!(
+    2 + (4 + NAME_BYTES_MAX + 1).div_ceil(3) * 4
+        + 3
+        + SCRAM_CLIENT_NONCE_BYTES_MAX
+        + SCRAM_NONCE_RANDOM_BYTES.div_ceil(3) * 4
+        + 3
+        + 64_usize.div_ceil(3) * 4
+        <= SASL_MESSAGE_BYTES_MAX
+);
+
 /// Publishable bytes of one message by default and at most (Kafka brokers default to 1 MiB for a whole batch).
 pub const MESSAGE_BYTES_MAX_DEFAULT: u32 = 1_000_000;
 pub const MESSAGE_BYTES_MAX_LIMIT: u32 = 64 << 20;
