@@ -41,6 +41,7 @@ fn codec_version_max(api: ApiKey) -> i16 {
         ApiKey::ListOffsets => 10,
         ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
         ApiKey::InitProducerId => 5,
+        ApiKey::DescribeLogDirs => 4,
         ApiKey::DeleteGroups => 2,
         _ => i16::MAX,
     }

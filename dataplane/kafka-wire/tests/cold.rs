@@ -54,6 +54,7 @@ fn versions_that_only_the_shapes_know_are_refused() {
         (ApiKey::OffsetFetch, 10),
         (ApiKey::DeleteGroups, 3),
         (ApiKey::InitProducerId, 6),
+        (ApiKey::DescribeLogDirs, 5),
     ] {
         assert_eq!(*cold::supported(api).end(), version - 1, "{api}");
         let max = version - 1;

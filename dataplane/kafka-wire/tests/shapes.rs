@@ -393,6 +393,31 @@ fn versions_that_kafka_protocol_does_not_know_are_walked_as_kafka_writes_them() 
             ("end_offset", "000000000000002a"),
         ],
     );
+    check_written_by_kafka(
+        &shapes::describe_log_dirs::REQUEST,
+        5,
+        "02076f726465727302000000030000",
+        &[("topic", "076f7264657273"), ("partitions", "00000003")],
+    );
+    check_written_by_kafka(
+        &shapes::describe_log_dirs::RESPONSE,
+        5,
+        "000000050000020000032f6402076f72646572730200000003000000000000002a000000000000000101000000000000000000640000000000000032000000",
+        &[
+            ("throttle_time_ms", "00000005"),
+            ("error_code", "0000"),
+            ("error_code", "0000"),
+            ("log_dir", "032f64"),
+            ("name", "076f7264657273"),
+            ("partition_index", "00000003"),
+            ("partition_size", "000000000000002a"),
+            ("offset_lag", "0000000000000001"),
+            ("is_future_key", "01"),
+            ("total_bytes", "0000000000000064"),
+            ("usable_bytes", "0000000000000032"),
+            ("is_cordoned", "00"),
+        ],
+    );
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub const RESPONSE: Shape = Shape {
         field("member_id", String).nullable(),
         field("member_epoch", Int32),
         field("heartbeat_interval_ms", Int32),
-        field("assignment", NullableStruct(ASSIGNMENT)).nullable(),
+        field("assignment", NullableStruct(ASSIGNMENT)),
     ],
 };
 
