@@ -29,9 +29,21 @@ use crate::wire_error::WireError;
 /// They begin where those of Kafka 4 do and end with Kafka 4.1, or where `kafka-protocol` ends.
 pub fn supported(api: ApiKey) -> RangeInclusive<i16> {
     match shapes::of(api) {
-        Some((request, _)) => request.versions.0..=request.versions.1,
+        Some((request, _)) => request.versions.0..=request.versions.1.min(codec_version_max(api)),
         #[allow(clippy::reversed_empty_ranges)]
         None => 0..=-1,
+    }
+}
+
+/// Where `kafka-protocol` 0.18, on one side at least, ends before the shapes do.
+fn codec_version_max(api: ApiKey) -> i16 {
+    match api {
+        ApiKey::ListOffsets => 10,
+        ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
+        ApiKey::InitProducerId => 5,
+        ApiKey::DescribeLogDirs => 4,
+        ApiKey::DeleteGroups => 2,
+        _ => i16::MAX,
     }
 }
 
@@ -91,9 +103,9 @@ pub fn decode_response(api: ApiKey, version: i16, body: Bytes) -> Result<Respons
 
 fn shapes_of(api: ApiKey, version: i16) -> Result<(&'static Shape, &'static Shape), WireError> {
     let shapes = shapes::of(api).ok_or(WireError::Api { api })?;
-    let (min, max) = shapes.0.versions;
-    if version < min || version > max {
-        return Err(WireError::Version { api, version, min, max });
+    let versions = supported(api);
+    if !versions.contains(&version) {
+        return Err(WireError::Version { api, version, min: *versions.start(), max: *versions.end() });
     }
     Ok(shapes)
 }

@@ -1,9 +1,17 @@
-//! The shapes of the cold messages, one file per API, over the versions [`crate::cold::supported`] gives.
+//! The shapes of messages, one file per API, over every version that Kafka 4.4 gives clients; where older clients matter
+//! they begin earlier.
 //!
-//! The tables follow the message definitions of Apache Kafka 4.x; `tests/shapes.rs` proves against `kafka-protocol`
-//! that both read every field of every version at the same place.
+//! Those of cold APIs guard `kafka-protocol` ([`of`], over the versions of [`crate::cold::supported`]). The others, and
+//! the versions beyond, are for whoever finds his way in a message without decoding it, as kproxy does.
+//!
+//! The tables follow the message definitions of Apache Kafka 4.4; `tests/shapes.rs` proves against `kafka-protocol`
+//! that both read every field of every version at the same place, and against bytes of Kafka where that one ends.
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod alter_configs;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod consumer_protocol;
 pub mod create_partitions;
 pub mod create_topics;
@@ -16,6 +24,8 @@ pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod describe_topic_partitions;
+pub mod end_txn;
+pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
@@ -25,17 +35,22 @@ pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod new_leader;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
+pub mod offset_for_leader_epoch;
+pub mod produce;
 pub mod sasl_authenticate;
 pub mod sasl_handshake;
 pub mod sync_group;
+pub mod txn_offset_commit;
 
 use crate::api_key::ApiKey;
 use crate::shape::Shape;
 
-/// The request and response shapes of an API, for those coded through [`crate::cold`].
+/// The request and response shapes of an API, for those coded through [`crate::cold`]. They may cover more versions than
+/// [`crate::cold::supported`].
 pub const fn of(api: ApiKey) -> Option<(&'static Shape, &'static Shape)> {
     let shapes: (&Shape, &Shape) = match api {
         ApiKey::ListOffsets => (&list_offsets::REQUEST, &list_offsets::RESPONSE),

@@ -47,6 +47,26 @@ fn an_api_or_version_outside_the_list_is_named() {
 }
 
 #[test]
+fn versions_that_only_the_shapes_know_are_refused() {
+    for (api, version) in [
+        (ApiKey::ListOffsets, 11),
+        (ApiKey::OffsetCommit, 10),
+        (ApiKey::OffsetFetch, 10),
+        (ApiKey::DeleteGroups, 3),
+        (ApiKey::InitProducerId, 6),
+        (ApiKey::DescribeLogDirs, 5),
+    ] {
+        assert_eq!(*cold::supported(api).end(), version - 1, "{api}");
+        let max = version - 1;
+        for refused in
+            [decode_request(api, version, Bytes::new()).err(), decode_response(api, version, Bytes::new()).err()]
+        {
+            assert!(matches!(refused, Some(WireError::Version { max: found, .. }) if found == max), "{refused:?}");
+        }
+    }
+}
+
+#[test]
 fn the_body_that_aborts_a_process_which_trusts_counts_is_refused() {
     // Twelve bytes: OffsetCommit v2, group "", and a topic count of i32::MAX behind the fields before it.
     let hostile = b"\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\x7f\xff\xff\xff";

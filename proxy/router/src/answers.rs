@@ -10,6 +10,8 @@ use bytes::{Bytes, BytesMut};
 use kafka_wire::passing::Passing;
 use kafka_wire::frame::{self, FrameError};
 use kafka_wire::limits::FRAME_BYTES_MAX;
+use kafka_wire::shapes::fetch;
+use kafka_wire::shapes::new_leader::NODE_ENDPOINTS;
 use kafka_wire::{WireError, header};
 
 use crate::apis::{Answer, Elided, Rewriter};
@@ -17,7 +19,7 @@ use crate::edit::Front;
 use crate::in_flight::{InFlight, Outstanding};
 use crate::limits::REWRITTEN_BYTES_MAX;
 use crate::rewrite::rewrite;
-use crate::shapes::{FETCH_RESPONSE, NODE_ENDPOINTS, SHARE_FETCH_RESPONSE};
+use crate::shapes::SHARE_FETCH_RESPONSE;
 use crate::topology::{Learned, View};
 
 /// Length and correlation id.
@@ -157,7 +159,7 @@ fn head(bytes: &[u8], in_flight: &InFlight) -> Result<Option<(usize, Answer)>, A
 
 fn walk(elided: Elided, asked: &Outstanding, left: usize) -> State {
     let shape = match elided {
-        Elided::Fetch => &FETCH_RESPONSE,
+        Elided::Fetch => &fetch::RESPONSE,
         Elided::ShareFetch => &SHARE_FETCH_RESPONSE,
     };
     let passing = Box::new(Passing::response(shape, asked.version, Some(NODE_ENDPOINTS)));

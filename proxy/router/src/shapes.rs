@@ -3,77 +3,7 @@
 
 use kafka_wire::shape::Kind::*;
 use kafka_wire::shape::{Field, Shape, field};
-
-/// Where a leader listens (KIP-951).
-const NODE_ENDPOINT: &[Field] =
-    &[field("node_id", Int32), field("host", String), field("port", Int32), field("rack", String).nullable()];
-
-/// Name of the field with [`NODE_ENDPOINT`]s, in every message that has it.
-pub const NODE_ENDPOINTS: &str = "node_endpoints";
-
-pub const PRODUCE_RESPONSE: Shape = Shape {
-    name: "ProduceResponse",
-    versions: (9, 13),
-    flexible_from: 9,
-    fields: &[
-        field("responses", Array(&Struct(PRODUCE_TOPIC))),
-        field("throttle_time_ms", Int32),
-        field(NODE_ENDPOINTS, Array(&Struct(NODE_ENDPOINT))).since(10).tag(0),
-    ],
-};
-
-const PRODUCE_TOPIC: &[Field] = &[
-    field("name", String).until(12),
-    field("topic_id", Uuid).since(13),
-    field("partition_responses", Array(&Struct(PRODUCE_PARTITION))),
-];
-
-const PRODUCE_PARTITION: &[Field] = &[
-    field("index", Int32),
-    field("error_code", Int16),
-    field("base_offset", Int64),
-    field("log_append_time_ms", Int64),
-    field("log_start_offset", Int64),
-    field("record_errors", Array(&Struct(RECORD_ERROR))),
-    field("error_message", String).nullable(),
-    field("current_leader", Struct(LEADER)).since(10).tag(0),
-];
-
-const RECORD_ERROR: &[Field] = &[field("batch_index", Int32), field("batch_index_error_message", String).nullable()];
-const LEADER: &[Field] = &[field("leader_id", Int32), field("leader_epoch", Int32)];
-
-pub const FETCH_RESPONSE: Shape = Shape {
-    name: "FetchResponse",
-    versions: (12, 18),
-    flexible_from: 12,
-    fields: &[
-        field("throttle_time_ms", Int32),
-        field("error_code", Int16),
-        field("session_id", Int32),
-        field("responses", Array(&Struct(FETCH_TOPIC))),
-        field(NODE_ENDPOINTS, Array(&Struct(NODE_ENDPOINT))).since(16).tag(0),
-    ],
-};
-
-const FETCH_TOPIC: &[Field] = &[
-    field("topic", String).until(12),
-    field("topic_id", Uuid).since(13),
-    field("partitions", Array(&Struct(FETCH_PARTITION))),
-];
-
-/// Its tagged fields are skipped by their size.
-const FETCH_PARTITION: &[Field] = &[
-    field("partition_index", Int32),
-    field("error_code", Int16),
-    field("high_watermark", Int64),
-    field("last_stable_offset", Int64),
-    field("log_start_offset", Int64),
-    field("aborted_transactions", Array(&Struct(ABORTED_TRANSACTION))).nullable(),
-    field("preferred_read_replica", Int32),
-    field("records", Bytes).nullable(),
-];
-
-const ABORTED_TRANSACTION: &[Field] = &[field("producer_id", Int64), field("first_offset", Int64)];
+use kafka_wire::shapes::new_leader::{LEADER, NODE_ENDPOINT, NODE_ENDPOINTS};
 
 pub const SHARE_FETCH_RESPONSE: Shape = Shape {
     name: "ShareFetchResponse",

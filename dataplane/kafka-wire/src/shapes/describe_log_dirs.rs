@@ -6,7 +6,7 @@ use crate::shape::{Field, Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "DescribeLogDirsRequest",
-    versions: (1, 4),
+    versions: (1, 5),
     flexible_from: 2,
     fields: &[field("topics", Array(&Struct(DESCRIBABLE_LOG_DIR_TOPIC))).nullable()],
 };
@@ -16,7 +16,7 @@ const DESCRIBABLE_LOG_DIR_TOPIC: &[Field] = &[field("topic", String), field("par
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "DescribeLogDirsResponse",
-    versions: (1, 4),
+    versions: (1, 5),
     flexible_from: 2,
     fields: &[
         field("throttle_time_ms", Int32),
@@ -31,6 +31,7 @@ const DESCRIBE_LOG_DIRS_RESULT: &[Field] = &[
     field("topics", Array(&Struct(DESCRIBE_LOG_DIRS_TOPIC))),
     field("total_bytes", Int64).since(4),
     field("usable_bytes", Int64).since(4),
+    field("is_cordoned", Bool).since(5),
 ];
 
 const DESCRIBE_LOG_DIRS_TOPIC: &[Field] =

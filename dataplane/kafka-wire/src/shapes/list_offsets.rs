@@ -6,7 +6,7 @@ use crate::shape::{Field, Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "ListOffsetsRequest",
-    versions: (1, 10),
+    versions: (1, 11),
     flexible_from: 6,
     fields: &[
         field("replica_id", Int32),
@@ -25,7 +25,7 @@ const LIST_OFFSETS_PARTITION: &[Field] =
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "ListOffsetsResponse",
-    versions: (1, 10),
+    versions: (1, 11),
     flexible_from: 6,
     fields: &[field("throttle_time_ms", Int32).since(2), field("topics", Array(&Struct(LIST_OFFSETS_TOPIC_RESPONSE)))],
 };

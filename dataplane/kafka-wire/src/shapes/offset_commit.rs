@@ -1,4 +1,4 @@
-//! OffsetCommit (API 8): where a group stands.
+//! OffsetCommit (API 8): where a group stands; topic ids instead of names from version 10 (KIP-848).
 
 use crate::shape::Kind::*;
 use crate::shape::{Field, Shape, field};
@@ -6,7 +6,7 @@ use crate::shape::{Field, Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "OffsetCommitRequest",
-    versions: (2, 9),
+    versions: (2, 10),
     flexible_from: 8,
     fields: &[
         field("group_id", String),
@@ -18,8 +18,11 @@ pub const REQUEST: Shape = Shape {
     ],
 };
 
-const OFFSET_COMMIT_REQUEST_TOPIC: &[Field] =
-    &[field("name", String), field("partitions", Array(&Struct(OFFSET_COMMIT_REQUEST_PARTITION)))];
+const OFFSET_COMMIT_REQUEST_TOPIC: &[Field] = &[
+    field("name", String).until(9),
+    field("topic_id", Uuid).since(10),
+    field("partitions", Array(&Struct(OFFSET_COMMIT_REQUEST_PARTITION))),
+];
 
 const OFFSET_COMMIT_REQUEST_PARTITION: &[Field] = &[
     field("partition_index", Int32),
@@ -31,12 +34,15 @@ const OFFSET_COMMIT_REQUEST_PARTITION: &[Field] = &[
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "OffsetCommitResponse",
-    versions: (2, 9),
+    versions: (2, 10),
     flexible_from: 8,
     fields: &[field("throttle_time_ms", Int32).since(3), field("topics", Array(&Struct(OFFSET_COMMIT_RESPONSE_TOPIC)))],
 };
 
-const OFFSET_COMMIT_RESPONSE_TOPIC: &[Field] =
-    &[field("name", String), field("partitions", Array(&Struct(OFFSET_COMMIT_RESPONSE_PARTITION)))];
+const OFFSET_COMMIT_RESPONSE_TOPIC: &[Field] = &[
+    field("name", String).until(9),
+    field("topic_id", Uuid).since(10),
+    field("partitions", Array(&Struct(OFFSET_COMMIT_RESPONSE_PARTITION))),
+];
 
 const OFFSET_COMMIT_RESPONSE_PARTITION: &[Field] = &[field("partition_index", Int32), field("error_code", Int16)];

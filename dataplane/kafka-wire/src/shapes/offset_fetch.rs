@@ -1,4 +1,5 @@
-//! OffsetFetch (API 9): where a group stood; several groups at once from version 8 (KIP-709).
+//! OffsetFetch (API 9): where a group stood; several groups at once from version 8 (KIP-709),
+//! topic ids instead of names from version 10 (KIP-848).
 
 use crate::shape::Kind::*;
 use crate::shape::{Field, Shape, field};
@@ -6,7 +7,7 @@ use crate::shape::{Field, Shape, field};
 /// The request.
 pub const REQUEST: Shape = Shape {
     name: "OffsetFetchRequest",
-    versions: (1, 9),
+    versions: (1, 10),
     flexible_from: 6,
     fields: &[
         field("group_id", String).until(7),
@@ -23,8 +24,11 @@ const OFFSET_FETCH_REQUEST_GROUP: &[Field] = &[
     field("topics", Array(&Struct(OFFSET_FETCH_REQUEST_TOPICS))).since(8).nullable(),
 ];
 
-const OFFSET_FETCH_REQUEST_TOPICS: &[Field] =
-    &[field("name", String).since(8), field("partition_indexes", Array(&Int32)).since(8)];
+const OFFSET_FETCH_REQUEST_TOPICS: &[Field] = &[
+    field("name", String).since(8).until(9),
+    field("topic_id", Uuid).since(10),
+    field("partition_indexes", Array(&Int32)).since(8),
+];
 
 const OFFSET_FETCH_REQUEST_TOPIC: &[Field] =
     &[field("name", String).until(7), field("partition_indexes", Array(&Int32)).until(7)];
@@ -32,7 +36,7 @@ const OFFSET_FETCH_REQUEST_TOPIC: &[Field] =
 /// The response.
 pub const RESPONSE: Shape = Shape {
     name: "OffsetFetchResponse",
-    versions: (1, 9),
+    versions: (1, 10),
     flexible_from: 6,
     fields: &[
         field("throttle_time_ms", Int32).since(3),
@@ -48,8 +52,11 @@ const OFFSET_FETCH_RESPONSE_GROUP: &[Field] = &[
     field("error_code", Int16).since(8),
 ];
 
-const OFFSET_FETCH_RESPONSE_TOPICS: &[Field] =
-    &[field("name", String).since(8), field("partitions", Array(&Struct(OFFSET_FETCH_RESPONSE_PARTITIONS))).since(8)];
+const OFFSET_FETCH_RESPONSE_TOPICS: &[Field] = &[
+    field("name", String).since(8).until(9),
+    field("topic_id", Uuid).since(10),
+    field("partitions", Array(&Struct(OFFSET_FETCH_RESPONSE_PARTITIONS))).since(8),
+];
 
 const OFFSET_FETCH_RESPONSE_PARTITIONS: &[Field] = &[
     field("partition_index", Int32).since(8),

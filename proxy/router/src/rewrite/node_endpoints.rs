@@ -7,10 +7,12 @@ use bytes::{BufMut, BytesMut};
 use kafka_wire::WireError;
 use kafka_wire::pieces::{put_count, put_string, put_uvarint};
 use kafka_wire::shape::{Field, Shape, Visit, Visitor, walk_with};
+use kafka_wire::shapes::new_leader::NODE_ENDPOINTS;
+use kafka_wire::shapes::produce;
 
 use crate::edit::Edits;
 use crate::rewrite::endpoints::Endpoints;
-use crate::shapes::{NODE_ENDPOINTS, PRODUCE_RESPONSE, SHARE_ACKNOWLEDGE_RESPONSE};
+use crate::shapes::SHARE_ACKNOWLEDGE_RESPONSE;
 use crate::topology::{Learned, View};
 
 struct Walk<'a> {
@@ -41,7 +43,7 @@ fn walk<'a>(shape: &Shape, version: i16, body: &'a [u8]) -> Result<Walk<'a>, Wir
 }
 
 pub fn produce(version: i16, body: &[u8], view: &View, learned: &mut Vec<Learned>) -> Result<Edits, WireError> {
-    let Walk { endpoints, tagged } = walk(&PRODUCE_RESPONSE, version, body)?;
+    let Walk { endpoints, tagged } = walk(&produce::RESPONSE, version, body)?;
     let mut edits = Edits::default();
     let Some(tagged) = tagged else { return Ok(edits) };
     let mut value = BytesMut::new();
