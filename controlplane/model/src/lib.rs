@@ -14,10 +14,12 @@ pub mod api_doc;
 pub mod api_schema;
 pub mod authenticate;
 pub mod authorize;
+pub mod counted;
 pub mod denied;
 pub mod doc;
 pub mod host_port;
 pub mod ids;
+pub mod ledger;
 pub mod limits;
 pub mod login_limiter;
 pub mod naming;
@@ -38,12 +40,14 @@ pub mod topic_options;
 pub use addresses::{AddressRange, Addresses};
 pub use authenticate::{CredentialCache, Credentials, Side, authenticate, authenticate_cached};
 pub use authorize::{Permit, RawPermit, authorize_publish, authorize_raw, authorize_subscribe, readable};
+pub use counted::{Counted, Full};
 pub use denied::{Denied, Refusal};
 pub use doc::{AppDoc, AppPart, ChangesDoc, GrantDoc, SnapshotDoc, TopicDoc};
 pub use ids::{
     AppId, ClusterName, Generation, GroupName, HistoryId, NameError, PhysicalTopic, PrincipalName, TopicName,
     TopicVersion,
 };
+pub use ledger::Ledger;
 pub use naming::{physical_group, physical_topic, shadow_topic};
 pub use sasl::{Login, SaslMechanism, SaslServer, SaslStep, decoy_key};
 pub use secrets::{PlainSecret, SecretHash, SecretPair, StoredSecret};

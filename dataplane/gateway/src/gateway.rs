@@ -7,7 +7,6 @@ use crate::env::metrics::GatewayMetrics;
 use crate::limits::{ADOPT_DEPTH, BROKER_DESCRIPTORS, CONNECTIONS_MAX, MAILBOX_DEPTH, OTHER_DESCRIPTORS};
 use crate::shard::control::{self, Control, ControlSender};
 use crate::shard::{self, Inboxes, ShardParts};
-use model::login_limiter::LoginLimiter;
 use model::{Side, Snapshot};
 use runtime::crew::{Crew, Fallen};
 use runtime::mailbox::mailbox;
@@ -66,7 +65,7 @@ impl Gateway {
         random[..8].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
         random[8..].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
         let names = clusters.iter().map(|spec| spec.name.clone());
-        let board = Arc::new(Board::new(&config, names, LoginLimiter::new(random), snapshot));
+        let board = Arc::new(Board::new(&config, names, random, snapshot));
         let metrics = Arc::new(GatewayMetrics::default());
         let log_writer = access_log
             .map(|path| {

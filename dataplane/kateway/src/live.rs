@@ -160,7 +160,7 @@ impl Controls {
         let board = &self.gateway.board;
         self.log.set_level(&state.in_force.log_level);
         board.by_address.set_max(state.in_force.connections_per_address);
-        board.by_app.set_max(state.in_force.connections_per_app);
+        board.ledger.connections.set_max(state.in_force.connections_per_app);
         board.set_resting(state.wish.drain);
     }
 

@@ -140,7 +140,7 @@ impl Manage {
             openapi: openapi().into(),
             readiness: readiness(Arc::clone(&gateway.board), agent.clone()),
             rates: rates(Arc::clone(&gateway.board)),
-            login_limiter: Arc::clone(&gateway.board.logins),
+            login_limiter: Arc::clone(&gateway.board.ledger.logins),
             denials: Mutex::default(),
             on_loopback,
             cors_origins: cors_origins.to_vec(),

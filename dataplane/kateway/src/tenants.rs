@@ -52,10 +52,10 @@ pub async fn share_limits(
     let counted = count_nodes(Arc::clone(&board), registry);
     let given = Arc::clone(&board);
     let report = move || {
-        let connections = |app: u32| board.by_app.count(&app);
-        board.quotas.report(&node, &agent.snapshot(), connections, board.nanos(Instant::now()))
+        let connections = |app: u32| board.ledger.connections.count(&app);
+        board.ledger.quotas.report(&node, &agent.snapshot(), connections, board.nanos(Instant::now()))
     };
-    let take = move |shares: &Shares| given.quotas.take(shares, given.nanos(Instant::now()));
+    let take = move |shares: &Shares| given.ledger.quotas.take(shares, given.nanos(Instant::now()));
     tokio::join!(counted, agent::shares::keep(data_dir, report, take));
 }
 
@@ -65,7 +65,7 @@ async fn count_nodes(board: Arc<Board>, registry: Option<Arc<dyn Registry>>) {
     loop {
         if let Ok(mut nodes) = registry.watch(Some(NodeKind::Kateway)).await {
             loop {
-                board.quotas.set_registered(u32::try_from(nodes.borrow_and_update().len()).unwrap_or(u32::MAX));
+                board.ledger.quotas.set_registered(u32::try_from(nodes.borrow_and_update().len()).unwrap_or(u32::MAX));
                 if nodes.changed().await.is_err() {
                     break;
                 }

@@ -22,7 +22,7 @@ use crate::ids::{AppId, TopicName, TopicVersion};
 use crate::limits::QUOTA_IDLE;
 use crate::quota::lease::{Demand, Report, Shares, SubjectId, VALID_MS};
 use crate::quota::{Limits, Measure};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{App, Snapshot, Topic};
 
 /// What may be taken at once after a quiet time, as a time of the rate.
 pub const BURST_NS: u64 = 1_000_000_000;
@@ -43,6 +43,15 @@ pub enum Subject {
 }
 
 impl Subject {
+    pub fn of_app(app: &App) -> Self {
+        Subject::App { index: app.index, app: app.id.clone() }
+    }
+
+    pub fn of_topic(topic: &Topic) -> Self {
+        let (owner, name, ver) = (topic.owner.clone(), topic.name.clone(), topic.ver.clone());
+        Subject::Topic { index: topic.index, owner, topic: name, ver }
+    }
+
     pub fn id(&self) -> SubjectId {
         match self {
             Subject::App { index, .. } => SubjectId::App(*index),

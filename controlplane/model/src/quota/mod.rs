@@ -12,6 +12,7 @@
 
 pub mod lease;
 pub mod meter;
+pub mod shard;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::limits::QUOTA_MAX;
 
 pub use lease::{Demand, Lessor, Report, Share, Shares};
 pub use meter::{Exhausted, Meter, Quotas, ShardMeter, Subject};
+pub use shard::{Meters, ShardQuotas};
 
 /// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,18 +3,17 @@
 pub mod quota;
 pub mod standing;
 
-use crate::access::quota::{Meters, ShardQuotas};
+use crate::access::quota::Meters;
 use crate::codes;
 use crate::env::Env;
-use crate::env::board::Full;
 use crate::exchange::conn::Conn;
 use crate::refusal::Refusal;
 use gafka_http::Head;
 use model::ids::PhysicalTopic;
 use model::presented::{BasicBuffer, Presented};
-use model::quota::Measure;
+use model::quota::{Measure, ShardQuotas, Subject};
 use model::{
-    App, CredentialCache, Denied, Permit, RawPermit, SecretHash, Side, Snapshot, authenticate_cached,
+    App, CredentialCache, Denied, Full, Permit, RawPermit, SecretHash, Side, Snapshot, Topic, authenticate_cached,
     authorize_publish, authorize_raw, authorize_subscribe,
 };
 use std::borrow::Cow;
@@ -49,12 +48,13 @@ pub struct Access {
 }
 
 impl Access {
-    pub fn new(snapshot: Arc<Snapshot>) -> Access {
+    /// `shard_count`: how many share this node's limits.
+    pub fn new(snapshot: Arc<Snapshot>, shard_count: usize) -> Access {
         let mut key = [0; 16];
         key[..8].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
         key[8..].copy_from_slice(&runtime::clock::seed().to_ne_bytes());
         let credentials = RefCell::new(CredentialCache::new(key));
-        Access { snapshot: RefCell::new(snapshot), credentials, quotas: ShardQuotas::default() }
+        Access { snapshot: RefCell::new(snapshot), credentials, quotas: ShardQuotas::new(shard_count) }
     }
 
     /// The snapshot in force, for the length of one synchronous call: no shared counter is touched.
@@ -114,7 +114,7 @@ impl Access {
             if !denied.is_failed_login() {
                 return Refusal::from(denied);
             }
-            let mut logins = env.board.logins.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut logins = env.board.ledger.lock_logins();
             Refusal::from(logins.failed(conn.peer.ip(), credentials.app, env.now()))
         })?;
         if !app.addresses.allow(conn.peer.ip()) {
@@ -125,12 +125,16 @@ impl Access {
         Ok(app)
     }
 
+    fn meters_of(&self, env: &Env, app: &App, topic: Option<&Topic>) -> Meters {
+        self.quotas.meters(&env.board.ledger.quotas, app, topic, env.board.nanos(env.now())).into()
+    }
+
     /// What a request that was granted this draws from.
     pub fn meters(&self, env: &Env, grant: &Grant<'_>) -> Meters {
         match grant {
             Grant::Nothing => Meters::default(),
-            Grant::Topic(permit) => self.quotas.meters(env, permit.app(), Some(permit.topic())),
-            Grant::Raw(permit) => self.quotas.meters(env, permit.app(), None),
+            Grant::Topic(permit) => self.meters_of(env, permit.app(), Some(permit.topic())),
+            Grant::Raw(permit) => self.meters_of(env, permit.app(), None),
         }
     }
 }
@@ -144,9 +148,9 @@ fn count_for(env: &Env, conn: &Conn, app: &App) -> Result<(), Refusal> {
     let limited = app
         .limits
         .get(Measure::Connections)
-        .map(|_| env.board.quotas.meter(quota::of_app(app), &app.limits, env.board.nanos(env.now())));
+        .map(|_| env.board.ledger.quotas.meter(Subject::of_app(app), &app.limits, env.board.nanos(env.now())));
     let most = limited.as_ref().map(|meter| meter.connections_max());
-    if let Err(Full { of_its_own }) = env.board.by_app.try_add_below(app.index, most) {
+    if let Err(Full { of_its_own }) = env.board.ledger.connections.try_add_below(app.index, most) {
         if let Some(meter) = limited.filter(|_| of_its_own) {
             return Err(quota::refuse(env, &meter.refuse_connection()).closing());
         }
@@ -156,7 +160,7 @@ fn count_for(env: &Env, conn: &Conn, app: &App) -> Result<(), Refusal> {
     }
     conn.app.set(Some(app.index));
     if let Some(other) = counted {
-        env.board.by_app.remove(&other);
+        env.board.ledger.connections.remove(&other);
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ pub fn start_again(
     now: Instant,
 ) {
     let meters = match destination.is_metered {
-        true => services.access.quotas.known(destination.tenant, destination.label),
+        true => services.access.quotas.known(destination.tenant, destination.label).into(),
         false => Meters::default(),
     };
     let to = Target { destination, meters: &meters };

@@ -98,7 +98,7 @@ impl Scene {
         let services = Services {
             clusters: Clusters::new(vec![spec], &config, Probing::Relies, now),
             env: Env::alone(config, Arc::clone(&snapshot)),
-            access: Access::new(snapshot),
+            access: Access::new(snapshot, 1),
             publishing: Publishing::default(),
             subscriptions: Subscriptions::new(Post::new(Vec::new())),
         };

@@ -5,15 +5,12 @@ use crate::codes;
 use crate::config::GatewayConfig;
 use crate::env::traffic::Traffic;
 use crossbeam_queue::ArrayQueue;
-use model::login_limiter::LoginLimiter;
-use model::quota::Quotas;
-use model::{Generation, Snapshot};
+use model::{Counted, Generation, Ledger, Snapshot};
 use runtime::crew::Roll;
 use runtime::server::Crowd;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -38,19 +35,13 @@ pub struct Board {
     clusters: Mutex<BTreeMap<String, ClusterHealth>>,
     /// Open client connections per shard.
     pub connections: Crowd,
-    /// Failures only pass here, so a lock is fine: right credentials never take it.
-    pub logins: Arc<Mutex<LoginLimiter>>,
     graveyard: ArrayQueue<Arc<Snapshot>>,
     /// Client connections by where they come from.
     pub by_address: Counted<IpAddr>,
-    /// And by whose credentials they use: [`model::App::index`].
-    pub by_app: Counted<u32>,
-    /// What is left of the limits of apps and topics here.
-    pub quotas: Arc<Quotas>,
+    /// What apps have used of what they may.
+    pub ledger: Arc<Ledger>,
     /// What went through each topic.
     pub traffic: Arc<Traffic>,
-    /// Since when [`Board::nanos`] counts.
-    began: Instant,
 }
 
 /// A snapshot and which one of this process it is, counted from 1.
@@ -59,70 +50,6 @@ struct LaidOut {
     snapshot: Arc<Snapshot>,
     /// Of the newest snapshot that every shard has taken.
     in_force: Generation,
-}
-
-/// How many there are of each, and at most.
-#[derive(Debug)]
-pub struct Counted<K> {
-    /// 0: any number. They are counted all the same: the limit may change.
-    max: AtomicUsize,
-    counts: Mutex<HashMap<K, usize>>,
-}
-
-impl<K: Eq + Hash> Counted<K> {
-    fn new(max: usize) -> Counted<K> {
-        Counted { max: AtomicUsize::new(max), counts: Mutex::default() }
-    }
-
-    /// From now on; those that are there already stay.
-    pub fn set_max(&self, max: usize) {
-        self.max.store(max, Ordering::Relaxed);
-    }
-
-    fn counts(&self) -> MutexGuard<'_, HashMap<K, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One more; false: there are as many as may be.
-    pub fn try_add(&self, key: K) -> bool {
-        self.try_add_below(key, None).is_ok()
-    }
-
-    /// One more, if there are fewer than may be of any and than `most`, its own limit.
-    pub fn try_add_below(&self, key: K, most: Option<u64>) -> Result<(), Full> {
-        let max = self.max.load(Ordering::Relaxed);
-        let mut counts = self.counts();
-        let count = counts.get(&key).copied().unwrap_or(0);
-        let of_its_own = most.is_some_and(|most| count as u64 >= most);
-        if of_its_own || (max > 0 && count >= max) {
-            return Err(Full { of_its_own });
-        }
-        counts.insert(key, count + 1);
-        Ok(())
-    }
-
-    /// How many there are of one.
-    pub fn count(&self, key: &K) -> usize {
-        self.counts().get(key).copied().unwrap_or(0)
-    }
-
-    /// One that was added is gone.
-    pub fn remove(&self, key: &K) {
-        let mut counts = self.counts();
-        if let Some(count) = counts.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(key);
-            }
-        }
-    }
-}
-
-/// There are as many as may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full {
-    /// By its own limit, not that of all.
-    pub of_its_own: bool,
 }
 
 /// What the last probe of a cluster found.
@@ -150,7 +77,7 @@ impl Board {
     pub fn new(
         config: &GatewayConfig,
         cluster_names: impl Iterator<Item = String>,
-        logins: LoginLimiter,
+        random: [u8; 16],
         snapshot: Arc<Snapshot>,
     ) -> Board {
         let shard_count = config.shard_count;
@@ -164,13 +91,10 @@ impl Board {
             laid_out: Mutex::new(LaidOut { edition: 1, in_force: snapshot.generation, snapshot }),
             clusters: Mutex::new(cluster_names.map(|name| (name, unknown.clone())).collect()),
             connections: Crowd::new(shard_count),
-            logins: Arc::new(Mutex::new(logins)),
             graveyard: ArrayQueue::new(GRAVEYARD_DEPTH),
             by_address: Counted::new(config.connections_per_address),
-            by_app: Counted::new(config.connections_per_app),
-            quotas: Arc::default(),
+            ledger: Arc::new(Ledger::new(random, config.connections_per_app, Instant::now())),
             traffic: Arc::new(Traffic::new(shard_count)),
-            began: Instant::now(),
         }
     }
 
@@ -186,12 +110,12 @@ impl Board {
 
     /// The clock of the quotas.
     pub fn nanos(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
+        self.ledger.nanos(now)
     }
 
     /// Lays a snapshot out for the shards to take; its edition.
     pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) -> u64 {
-        self.quotas.refresh(&snapshot, self.nanos(Instant::now()));
+        self.ledger.quotas.refresh(&snapshot, self.nanos(Instant::now()));
         let mut laid_out = self.laid_out();
         laid_out.edition += 1;
         laid_out.snapshot = snapshot;

@@ -92,8 +92,7 @@ impl Env {
     /// Of a shard that has no ring and no other shards.
     #[cfg(test)]
     pub fn alone(config: GatewayConfig, snapshot: Arc<model::Snapshot>) -> Env {
-        let logins = model::login_limiter::LoginLimiter::new([1; 16]);
-        let board = Arc::new(Board::new(&config, ["main".to_owned()].into_iter(), logins, snapshot));
+        let board = Arc::new(Board::new(&config, ["main".to_owned()].into_iter(), [1; 16], snapshot));
         let metrics = metrics::GatewayMetrics::default().shard();
         Env::new(0, BufferPool::default(), Arc::new(config), board, metrics, AccessLog::default())
     }

@@ -31,7 +31,7 @@ impl Conns {
     pub fn remove(&self, conn: &Conn) {
         self.table.borrow_mut().remove(conn.key.get());
         if let Some(app) = conn.app.get() {
-            self.board.by_app.remove(&app);
+            self.board.ledger.connections.remove(&app);
         }
         self.uncount(conn.peer);
     }

@@ -82,7 +82,7 @@ pub async fn run(parts: ShardParts) {
     let shard = Rc::new(Shard {
         conns: Rc::new(Conns::new(id, connections_max, Arc::clone(&board))),
         services: Rc::new(Services {
-            access: Access::new(board.snapshot().1),
+            access: Access::new(board.snapshot().1, config.shard_count),
             env: Env::new(id, BufferPool::current(), config, board, metrics.shard(), access_log),
             clusters,
             publishing: Publishing::default(),

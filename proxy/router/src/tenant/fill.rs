@@ -66,6 +66,8 @@ impl Fill<'_> {
 pub const THROTTLE: &str = "throttle_time_ms";
 /// The code of an answer, of an element, of a partition.
 pub const ERROR_CODE: &str = "error_code";
+/// The same of a partition, in AddPartitionsToTxn.
+pub const PARTITION_ERROR_CODE: &str = "partition_error_code";
 
 /// The fields of the elements of an array of structures with this name, wherever it is in a message.
 pub fn elements_of(fields: &'static [Field], array: &str, version: i16) -> Option<&'static [Field]> {

@@ -18,7 +18,7 @@ use model::tenant::{Access, NoTopic, Tenant};
 
 use crate::edit::Edits;
 use crate::rewrite::{int32, text};
-use crate::tenant::fill::{ERROR_CODE, Fill, elements_of};
+use crate::tenant::fill::{ERROR_CODE, Fill, PARTITION_ERROR_CODE, elements_of};
 use crate::tenant::found::{Found, NO_ID, Topic, TopicArray, TopicId};
 use crate::tenant::ids::TopicIds;
 use crate::tenant::rules::{Message, Rule};
@@ -331,7 +331,7 @@ pub fn put_refused(message: &'static Message, version: i16, array: &str, refused
             put_count(out, flexible, refused.partitions.len());
             for partition in &refused.partitions {
                 let mut given = |field: &'static Field, out: &mut BytesMut| match field.name {
-                    ERROR_CODE => {
+                    ERROR_CODE | PARTITION_ERROR_CODE => {
                         out.put_i16(refused.error.0);
                         true
                     }

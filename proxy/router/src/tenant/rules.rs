@@ -319,7 +319,7 @@ pub const RULES: &[Rule] = &[
     rule(
         ApiKey::TxnOffsetCommit,
         0,
-        5,
+        6,
         message(&txn_offset_commit::REQUEST)
             .topics(&[topics("topics", "name", "partition_index")])
             .owned(&["transactional_id", "group_id"]),
@@ -331,7 +331,7 @@ pub const RULES: &[Rule] = &[
     rule(
         ApiKey::DeleteGroups,
         0,
-        2,
+        3,
         message(&delete_groups::REQUEST).owned(&["groups_names"]),
         message(&delete_groups::RESPONSE).owned(&["group_id"]),
     )
