@@ -11,6 +11,8 @@ use runtime::crew::Roll;
 use runtime::net::tls::{ClientTls, ServerTls};
 use runtime::server::Crowd;
 
+use crate::config::ProxyConfig;
+use crate::tenant::board::TenantBoard;
 use crate::topology::{Learned, Topology};
 
 /// One per process.
@@ -27,6 +29,7 @@ pub struct Board {
     by_address: Mutex<HashMap<IpAddr, usize>>,
     tls: Mutex<Option<ServerTls>>,
     upstream_tls: Mutex<Option<ClientTls>>,
+    tenants: Option<TenantBoard>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -34,7 +37,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Board {
-    pub fn new(shard_count: usize, tls: Option<ServerTls>, upstream_tls: Option<ClientTls>) -> Board {
+    pub fn new(config: &ProxyConfig) -> Board {
+        let shard_count = config.shard_count.max(1);
         Board {
             crowd: Crowd::new(shard_count),
             roll: Roll::new(shard_count),
@@ -43,9 +47,18 @@ impl Board {
             unready: Mutex::new(vec!["no broker has answered yet".to_owned()]),
             draining: AtomicBool::new(false),
             by_address: Mutex::default(),
-            tls: Mutex::new(tls),
-            upstream_tls: Mutex::new(upstream_tls),
+            tls: Mutex::new(config.tls.clone()),
+            upstream_tls: Mutex::new(config.upstream_tls.clone()),
+            tenants: config.tenants.as_ref().map(|tenants| TenantBoard::new(tenants, shard_count)),
         }
+    }
+
+    /// What shards share about tenants.
+    ///
+    /// # Panics
+    /// When this proxy has none.
+    pub fn tenants(&self) -> &TenantBoard {
+        self.tenants.as_ref().expect("asked of a proxy with tenants")
     }
 
     pub fn topology(&self) -> Arc<Topology> {

@@ -1,8 +1,12 @@
 //! What a proxy is started with; checked values only.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_client::sasl::Sasl;
+use model::{ClusterName, Ledger, Snapshot};
 use runtime::net::tls::{ClientTls, ServerTls};
 
 use crate::limits::{RANGE_WIDTH_DEFAULT, REQUEST_BYTES_MAX};
@@ -43,6 +47,23 @@ pub struct ProxyConfig {
     pub idle_max: Duration,
     /// Connections of one address. Zero: any number.
     pub connections_per_address: usize,
+    /// Whom it serves. None: everybody whom the brokers serve, as they are.
+    pub tenants: Option<TenantConfig>,
+}
+
+/// A proxy for tenants: clients log in here as apps, and see of the cluster what is theirs.
+#[derive(Clone)]
+pub struct TenantConfig {
+    /// What the cluster behind this proxy is called where apps and topics are registered.
+    pub cluster: ClusterName,
+    /// How the proxy itself logs in at the brokers. None: they want no login.
+    pub login: Option<Sasl>,
+    /// The tenants to begin with; later ones come by [`crate::Proxy::set_snapshot`].
+    pub snapshot: Arc<Snapshot>,
+    /// What apps have used of what they may; shared with a gateway in the same process.
+    pub ledger: Arc<Ledger>,
+    /// A file with a line for each session's end. None: none is written.
+    pub access_log: Option<PathBuf>,
 }
 
 impl Default for ProxyConfig {
@@ -65,6 +86,7 @@ impl Default for ProxyConfig {
             age_max: Duration::ZERO,
             idle_max: Duration::ZERO,
             connections_per_address: 0,
+            tenants: None,
         }
     }
 }

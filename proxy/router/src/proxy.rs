@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use model::Snapshot;
 use runtime::crew::{Crew, Fallen};
 use runtime::mailbox::{Sender, TrySendError, mailbox};
 use runtime::net::tls::{ClientTls, ServerTls};
@@ -42,7 +43,7 @@ impl Proxy {
         let left = descriptors.saturating_sub(OTHER_DESCRIPTORS + listening);
         let connections_max = (left / DESCRIPTORS_PER_CONNECTION / shard_count).clamp(1, CONNECTIONS_MAX);
         tracing::info!(descriptors, connections_max, "client connections of each shard");
-        let board = Arc::new(Board::new(shard_count, config.tls.clone(), config.upstream_tls.clone()));
+        let board = Arc::new(Board::new(&config));
         let metrics = Arc::new(ProxyMetrics::default());
         let config = Arc::new(config);
         let (adopt, adopted): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(ADOPT_DEPTH)).unzip();
@@ -100,6 +101,24 @@ impl Proxy {
     /// Trusts and shows these to brokers from now on.
     pub fn set_upstream_tls(&self, tls: ClientTls) {
         self.board.set_upstream_tls(tls);
+    }
+
+    /// Puts these tenants in force; the number of this snapshot, for [`Proxy::applied_edition`].
+    ///
+    /// # Panics
+    /// When this proxy has no tenants.
+    pub fn set_snapshot(&self, snapshot: &Arc<Snapshot>) -> u64 {
+        self.board.tenants().set_snapshot(Arc::clone(snapshot))
+    }
+
+    /// Of the newest snapshot that every shard has taken, its sessions included.
+    pub fn applied_edition(&self) -> u64 {
+        self.board.tenants().applied_edition()
+    }
+
+    /// Drops snapshots that no shard uses any more: on the caller's thread, not on a shard.
+    pub fn drop_retired(&self) {
+        self.board.tenants().drop_retired();
     }
 
     /// Readiness says no from now on; traffic is still served.
