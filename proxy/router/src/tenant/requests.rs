@@ -95,11 +95,21 @@ enum State {
     /// Between two requests.
     Head,
     /// A request is whole, and waits until it may leave.
-    Whole { head: Head, frame: Bytes },
+    Whole {
+        head: Head,
+        frame: Bytes,
+    },
     /// Records of one topic stream by.
-    Records { left: usize, passing: Box<Passing>, topic: Arc<str>, bytes: u64 },
+    Records {
+        left: usize,
+        passing: Box<Passing>,
+        topic: Arc<str>,
+        bytes: u64,
+    },
     /// What follows a message is nobody's field: it passes.
-    Rest { left: usize },
+    Rest {
+        left: usize,
+    },
     Ended(&'static str),
 }
 
@@ -255,9 +265,10 @@ impl TenantRequests {
         let done = passing.advance(&mut BytesMut::from(&start[body_at..]), left)?;
         assert_eq!(done, start.len() - body_at, "a head ends where a field ends");
         front.put(edits.apply_to_start(&start.freeze(), head.frame_bytes));
-        let (topic, bytes) = (name.into(), head.frame_bytes as u64);
-        self.state = State::Records { left: left - done, passing, topic, bytes };
-        self.remember(head, in_flight, desk, now, Asked { side: Some(Side::Publish), ..Asked::default() });
+        let (topic_name, bytes): (Arc<str>, _) = (name.into(), head.frame_bytes as u64);
+        let limited = topic.limits.has_rates().then(|| Arc::clone(&topic_name)).into_iter().collect();
+        self.state = State::Records { left: left - done, passing, topic: topic_name, bytes };
+        self.remember(head, in_flight, desk, now, Asked { side: Some(Side::Publish), limited, ..Asked::default() });
         Ok(Begun::Streams)
     }
 
@@ -316,7 +327,13 @@ impl TenantRequests {
                 if side == Some(Side::Publish) {
                     draw(desk, office.session, Side::Publish, &topics, head.frame_bytes as u64);
                 }
-                self.remember(head, in_flight, desk, now, Asked { side, ..asked });
+                let limited = match side {
+                    Some(Side::Publish) => {
+                        topics.into_iter().filter(|used| used.has_limits).map(|used| used.name).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                self.remember(head, in_flight, desk, now, Asked { side, limited, ..asked });
             }
         }
         Ok(None)
@@ -383,7 +400,7 @@ impl TenantRequests {
         now: Instant,
     ) -> Result<(), RequestError> {
         let answer = match head.rule.key {
-            ApiKey::ApiVersions => versions(head, frame, office, desk)?,
+            ApiKey::ApiVersions => versions(head, frame, office.offered, office.cluster, office.node, desk)?,
             _ => self.login_again(head, frame, office, desk)?,
         };
         self.remember(head, in_flight, desk, now, Asked { answer: Some(answer.freeze()), ..Asked::default() });
@@ -440,7 +457,9 @@ pub fn draw(desk: &mut impl Desk, session: &Session, side: Side, topics: &[Used]
 pub fn versions(
     head: &Head,
     frame: &Bytes,
-    office: &Office<'_>,
+    offered: &Offered,
+    cluster: &str,
+    node: Option<i32>,
     watch: &mut impl Watch,
 ) -> Result<BytesMut, RequestError> {
     let is_known = head.rule.has_version(head.version);
@@ -450,11 +469,11 @@ pub fn versions(
         header::decode_request_header(&mut body)?;
         let asker = api_versions::asker(head.version, &body)?;
         watch.asker(&asker);
-        if !door::is_meant(&asker, &body, office.cluster, office.node) {
+        if !door::is_meant(&asker, &body, cluster, node) {
             error = ErrorCode::REBOOTSTRAP_REQUIRED;
         }
     }
-    Ok(office.offered.answer(head.version, head.correlation_id, error))
+    Ok(offered.answer(head.version, head.correlation_id, error))
 }
 
 /// The head of a request, from behind its length.

@@ -46,9 +46,10 @@ impl Offered {
 
     /// Whether everything that `other` offers is offered here, too.
     pub fn covers(&self, other: &Offered) -> bool {
-        other.rows.iter().all(|[key, min, max]| {
-            self.rows.iter().any(|row| row[0] == *key && row[1] <= *min && row[2] >= *max)
-        })
+        other
+            .rows
+            .iter()
+            .all(|[key, min, max]| self.rows.iter().any(|row| row[0] == *key && row[1] <= *min && row[2] >= *max))
     }
 
     /// Whether this version of an API was offered.

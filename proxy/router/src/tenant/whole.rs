@@ -97,7 +97,8 @@ pub fn ask(
     let mut topics = Vec::new();
     let mut renamed = {
         let tenant = &session.tenant();
-        let mut allowed = |topic: &Topic, whole: &Range<usize>| topics.push(facts.used(tenant, topic, whole, &body, flexible));
+        let mut allowed =
+            |topic: &Topic, whole: &Range<usize>| topics.push(facts.used(tenant, topic, whole, &body, flexible));
         let who = &mut Who { tenant, ids, say, allowed: &mut allowed };
         rename::request(flexible, &body, found, who, rule.access, refusal_code)?
     };
@@ -163,7 +164,9 @@ impl Facts {
             (ApiKey::JoinGroup, "metadata")
             | (ApiKey::SyncGroup, "assignment")
             | (ApiKey::Fetch, "max_bytes")
-            | (ApiKey::ConsumerGroupHeartbeat, "subscribed_topic_names" | "subscribed_topic_regex") => special.push(visit),
+            | (ApiKey::ConsumerGroupHeartbeat, "subscribed_topic_names" | "subscribed_topic_regex") => {
+                special.push(visit)
+            }
             _ => {}
         });
         let found = match rule.key {
