@@ -429,10 +429,10 @@ impl Pipe {
         let app = session.login().app_index();
         let ids = &tenants.ids.borrow();
         let node = node_of(self.conn.target.get());
-        let mut office = requests::Office { session, ids, offered, node, cluster: &tenants.cluster };
+        let mut office = requests::Office { session, ids, offered, node, cluster: &tenants.cluster, now };
         let mut desk = Desk { pipe: self, tenants, app, memory, now };
         let mut in_flight = self.conn.in_flight.borrow_mut();
-        let turn = requests.advance(buffer, &mut in_flight, &mut office, out, &mut desk, now);
+        let turn = requests.advance(buffer, &mut in_flight, &mut office, out, &mut desk);
         if in_flight.has_answer() {
             self.conn.answered.notify();
         }

@@ -35,7 +35,7 @@ pub async fn sweep(shard: Rc<Shard>) {
         if let Some(tenants) = &shard.tenants {
             tenants.access_log.hand_over();
             rounds += 1;
-            if rounds % FORGET_EVERY_ROUNDS == 0 {
+            if rounds.is_multiple_of(FORGET_EVERY_ROUNDS) {
                 tenants.ids.borrow_mut().forget_unknown();
             }
         }

@@ -78,6 +78,7 @@ pub struct Office<'a> {
     /// The broker this connection is to.
     pub node: Option<i32>,
     pub cluster: &'a str,
+    pub now: Instant,
 }
 
 /// One per connection.
@@ -131,7 +132,6 @@ impl TenantRequests {
         office: &mut Office<'_>,
         out: &mut Vec<Bytes>,
         desk: &mut impl Desk,
-        now: Instant,
     ) -> Result<Turn, RequestError> {
         let mut front = Front::new(buffer, out);
         loop {
@@ -158,11 +158,11 @@ impl TenantRequests {
                 }
                 State::Whole { head, frame } => {
                     let (head, frame) = (*head, frame.clone());
-                    self.whole(&head, &frame, &mut front, in_flight, office, desk, now)?
+                    self.whole(&head, &frame, &mut front, in_flight, office, desk)?
                 }
                 State::Head if in_flight.is_full() => Some(Turn::Room),
                 State::Head => match self.head(front.rest(), office.offered)? {
-                    Some(head) => self.begin(head, &mut front, in_flight, office, desk, now)?,
+                    Some(head) => self.begin(head, &mut front, in_flight, office, desk)?,
                     None => Some(Turn::Bytes),
                 },
             };
@@ -196,12 +196,11 @@ impl TenantRequests {
         in_flight: &mut InFlight,
         office: &mut Office<'_>,
         desk: &mut impl Desk,
-        now: Instant,
     ) -> Result<Option<Turn>, RequestError> {
         let is_whole = front.rest().len() >= head.frame_bytes;
         let held = match head.rule.way {
             Way::Produce if is_whole => front.hold(head.frame_bytes),
-            Way::Produce => match self.begin_records(&head, front, in_flight, office, desk, now)? {
+            Way::Produce => match self.begin_records(&head, front, in_flight, office, desk)? {
                 Begun::Streams => return Ok(None),
                 Begun::Waits(turn) => return Ok(Some(turn)),
                 Begun::No if !desk.try_hold(head.frame_bytes) => return Ok(Some(Turn::Memory)),
@@ -226,7 +225,6 @@ impl TenantRequests {
         in_flight: &mut InFlight,
         office: &mut Office<'_>,
         desk: &mut impl Desk,
-        now: Instant,
     ) -> Result<Begun, RequestError> {
         let bytes = &front.rest()[4..];
         let produce = match peek::produce_head(bytes) {
@@ -250,7 +248,7 @@ impl TenantRequests {
         // What is refused, or not known, is read whole, so that its partitions can be told of.
         let Some(name) = name.filter(|_| office.session.has(head.rule.need)) else { return Ok(Begun::No) };
         let Ok(topic) = tenant.topic(&name, Access::Write) else { return Ok(Begun::No) };
-        if let Some(turn) = self.wait(desk, Side::Publish, tenant.app, &[topic], head.frame_bytes, now) {
+        if let Some(turn) = self.wait(desk, Side::Publish, tenant.app, &[topic], head.frame_bytes, office.now) {
             return Ok(Begun::Waits(turn));
         }
         let body_at = 4 + produce.transactional_id.start;
@@ -268,7 +266,13 @@ impl TenantRequests {
         let (topic_name, bytes): (Arc<str>, _) = (name.into(), head.frame_bytes as u64);
         let limited = topic.limits.has_rates().then(|| Arc::clone(&topic_name)).into_iter().collect();
         self.state = State::Records { left: left - done, passing, topic: topic_name, bytes };
-        self.remember(head, in_flight, desk, now, Asked { side: Some(Side::Publish), limited, ..Asked::default() });
+        self.remember(
+            head,
+            in_flight,
+            desk,
+            office.now,
+            Asked { side: Some(Side::Publish), limited, ..Asked::default() },
+        );
         Ok(Begun::Streams)
     }
 
@@ -292,11 +296,10 @@ impl TenantRequests {
         in_flight: &mut InFlight,
         office: &mut Office<'_>,
         desk: &mut impl Desk,
-        now: Instant,
     ) -> Result<Option<Turn>, RequestError> {
         if head.rule.way == Way::Local {
             self.state = State::Head;
-            return self.answer_here(head, frame, in_flight, office, desk, now).map(|()| None);
+            return self.answer_here(head, frame, in_flight, office, desk).map(|()| None);
         }
         let side = match head.rule.way {
             Way::Produce => Some(Side::Publish),
@@ -311,11 +314,17 @@ impl TenantRequests {
             }
             Asking::Answer(answer) => {
                 self.state = State::Head;
-                self.remember(head, in_flight, desk, now, Asked { answer: Some(answer.freeze()), ..Asked::default() });
+                self.remember(
+                    head,
+                    in_flight,
+                    desk,
+                    office.now,
+                    Asked { answer: Some(answer.freeze()), ..Asked::default() },
+                );
             }
             Asking::Forward { edits, body_at, asked, topics, about } => {
                 if let Some(side) = side
-                    && let Some(turn) = self.wait_for(desk, office.session, side, &topics, head.frame_bytes, now)
+                    && let Some(turn) = self.wait_for(desk, office.session, side, &topics, head.frame_bytes, office.now)
                 {
                     return Ok(Some(turn));
                 }
@@ -333,7 +342,7 @@ impl TenantRequests {
                     }
                     _ => Vec::new(),
                 };
-                self.remember(head, in_flight, desk, now, Asked { side, limited, ..asked });
+                self.remember(head, in_flight, desk, office.now, Asked { side, limited, ..asked });
             }
         }
         Ok(None)
@@ -397,13 +406,12 @@ impl TenantRequests {
         in_flight: &mut InFlight,
         office: &mut Office<'_>,
         desk: &mut impl Desk,
-        now: Instant,
     ) -> Result<(), RequestError> {
         let answer = match head.rule.key {
             ApiKey::ApiVersions => versions(head, frame, office.offered, office.cluster, office.node, desk)?,
             _ => self.login_again(head, frame, office, desk)?,
         };
-        self.remember(head, in_flight, desk, now, Asked { answer: Some(answer.freeze()), ..Asked::default() });
+        self.remember(head, in_flight, desk, office.now, Asked { answer: Some(answer.freeze()), ..Asked::default() });
         Ok(())
     }
 

@@ -407,9 +407,8 @@ mod tests {
         fields.iter().any(|field| {
             field.name == name
                 || match field.kind {
-                    Kind::Struct(inner) | Kind::NullableStruct(inner) | Kind::Array(Kind::Struct(inner)) => {
-                        has_field(inner, name)
-                    }
+                    Kind::Struct(inner) | Kind::NullableStruct(inner) => has_field(inner, name),
+                    Kind::Array(Kind::Struct(inner)) => has_field(inner, name),
                     _ => false,
                 }
         })

@@ -31,7 +31,7 @@ impl Offered {
     /// From a broker's answer of this version without its header.
     pub fn read(version: i16, body: &Bytes) -> Result<Offered, WireError> {
         let Rows { mut rows, end } = Rows::read(version, body)?;
-        rows.retain_mut(|row| cut_down(row));
+        rows.retain_mut(cut_down);
         rows.sort_unstable();
         for rule in rules::RULES.iter().filter(|rule| rule.way == rules::Way::Local) {
             let row = [rule.key.key(), rule.version_min, rule.version_max];
