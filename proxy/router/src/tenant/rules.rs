@@ -152,7 +152,7 @@ const TRANSACTION_REFUSED: ErrorCode = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION
 const TOPIC_REFUSED: ErrorCode = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
 
 /// By key.
-pub const RULES: &[Rule] = &[
+pub static RULES: &[Rule] = &[
     rule(
         ApiKey::Produce,
         3,
