@@ -425,6 +425,9 @@ pub struct Proxy {
     /// Measure memory of so many idle connections instead, and nothing else.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub idle: usize,
+    /// Measure a kproxy for tenants, too: clients log in, and names are replaced.
+    #[arg(long)]
+    pub tenant: bool,
     /// Bytes of records in a request, and in an answer.
     #[arg(long, value_name = "BYTES,…", value_delimiter = ',', default_values_t = [1024, 65_536, 1 << 20])]
     pub sizes: Vec<usize>,

@@ -61,6 +61,18 @@ pub fn frame(topic: &str, partition: i32, records: usize, size: usize) -> Bytes 
     encode_request_frame(VERSION, 1, "kbench", ACKS_ALL, 30_000, &topics).concat().into()
 }
 
+/// A batch of one record that is `bytes` long as nearly as may be without being longer; its least length for 0.
+pub fn batch(bytes: usize) -> Bytes {
+    let sealed = |size: usize| {
+        let mut builder = BatchBuilder::with_capacity(size + 100);
+        let value = publish::message(size);
+        builder.append(&RecordRef { timestamp_ms: 1_700_000_000_000, key: None, value: Some(&value), headers: &[] });
+        builder.seal(Compression::None).to_bytes()
+    };
+    let least = sealed(1);
+    if bytes <= least.len() + 8 { least } else { sealed(bytes - least.len() - 8) }
+}
+
 /// Reads one answer and forgets it.
 pub fn skip_answer(socket: &mut TcpStream) -> io::Result<()> {
     let mut length = [0; 4];

@@ -169,7 +169,10 @@ impl SaslServer {
         let server_first = format!("r={nonce},s={},i={}", STANDARD.encode(&params.salt), params.iterations);
         let auth_message = format!("{},{server_first},", first.bare);
         let channel = STANDARD.encode(first.gs2_header);
-        self.state = State::ClientFinal(mechanism, Challenged { channel, client_nonce: first.nonce.to_owned(), params, auth_message });
+        self.state = State::ClientFinal(
+            mechanism,
+            Challenged { channel, client_nonce: first.nonce.to_owned(), params, auth_message },
+        );
         Ok(SaslStep::Challenge(server_first.into_bytes()))
     }
 

@@ -115,6 +115,8 @@ impl Door {
     }
 }
 
+/// After a handshake of version 0, proofs came without any frame (before KIP-152).
+const FRAMED_FROM: i16 = 1;
 const NO_MECHANISM: &str = "SaslHandshake has to come first and name a mechanism";
 
 /// The answer to the message that proved it.
