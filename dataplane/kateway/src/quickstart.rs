@@ -2,19 +2,23 @@
 
 use crate::cli::Quickstart;
 use crate::credentials::Credentials;
+use crate::kafka_clients::{Client, Mechanism, Session, Side, Tls};
+use crate::kproxy;
 use crate::live::Live;
 use crate::node::{self, Cluster, NodeConfig, Ready, Seed};
 use anyhow::{Context, Result, anyhow};
 use authdb::{AuthDbError, NewApp, NewTopic};
-use daemon::files;
+use daemon::{HostPort, files};
 use daemon::keys::Value;
 use daemon::logging::{self, LogFilter, LogFormat};
 use daemon::notify::notify;
-use embedded_kafka::{EmbeddedConfig, EmbeddedKafka};
+use embedded_kafka::{EmbeddedConfig, EmbeddedKafka, NODE_ID};
 use gateway::{ClusterSpec, GatewayConfig};
 use kafka_client::ClientConfig;
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::{PlainSecret, TopicOptions, physical_topic};
+use router::topology::Address;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,6 +29,12 @@ const TOPIC: &str = "hello";
 const VERSION: &str = "v1";
 const PARTITIONS: i32 = 4;
 const REPLICAS_MAX: usize = 3;
+/// Where kproxy is when nobody says otherwise. Its brokers are on the ports behind it.
+const KPROXY_PORT: u16 = 9094;
+/// Brokers of a real Kafka that have a port at kproxy; their ids are small in every cluster that one tries things on.
+const BROKERS_MAX: u16 = 16;
+/// Below the data directory: configurations for Kafka clients, with secrets in them.
+const CLIENTS_DIR: &str = "clients";
 
 pub fn run(flags: Quickstart) -> Result<ExitCode> {
     let level = LogFilter::parse(if flags.json { "warn" } else { "warn,kateway=info" }).expect("a filter");
@@ -71,12 +81,18 @@ pub fn run(flags: Quickstart) -> Result<ExitCode> {
         log,
         oidc: None,
         audit_topic: None,
+        kproxy: Some(kproxy_asked(&flags, &bootstrap)?),
     };
     let kafka = bootstrap.join(",");
     node::run(
         config,
         async |seed| make_demo(seed, &data_dir).await,
         |ready, credentials| {
+            if let Some(kproxy) = &ready.kproxy
+                && let Err(err) = write_clients(&data_dir, kproxy, credentials)
+            {
+                tracing::warn!(err = format!("{err:#}"), "no configurations for Kafka clients");
+            }
             if flags.json {
                 println!("{}", ready_line(ready, &kafka, credentials));
             } else {
@@ -87,6 +103,59 @@ pub fn run(flags: Quickstart) -> Result<ExitCode> {
         // A closed terminal: there is no file to read again.
         |_, _| ControlFlow::Break(()),
     )
+}
+
+fn kproxy_asked(flags: &Quickstart, bootstrap: &[String]) -> Result<kproxy::Asked> {
+    let is_embedded = flags.bootstrap.is_empty();
+    // Who asks for any free port means all of them.
+    let is_any = if is_embedded { flags.kafka.port() == 0 } else { flags.publish.port() == 0 };
+    let usual = SocketAddr::from(([127, 0, 0, 1], if is_any { 0 } else { KPROXY_PORT }));
+    let address = |broker: &String| {
+        let HostPort { host, port } = HostPort::parse(broker).map_err(|why| anyhow!("--bootstrap: {why}"))?;
+        Ok(Address { host, port })
+    };
+    Ok(kproxy::Asked {
+        listen: flags.kproxy.unwrap_or(usual),
+        is_default: flags.kproxy.is_none(),
+        base: if is_embedded { NODE_ID } else { 0 },
+        width: if is_embedded { 1 } else { BROKERS_MAX },
+        bootstrap: bootstrap.iter().map(address).collect::<Result<_>>()?,
+        cluster: ClusterName::new(CLUSTER).expect("a valid name"),
+    })
+}
+
+/// What the demo app's Kafka clients are told, for one side.
+fn session(side: Side, kproxy: &str, credentials: &Credentials) -> Session {
+    let secret = match side {
+        Side::Publish => &credentials.pubkey,
+        Side::Subscribe => &credentials.subkey,
+    };
+    Session {
+        app: credentials.appid.clone(),
+        side,
+        secret: Some(secret.clone()),
+        mechanism: Mechanism::Plain,
+        tls: Tls::Off,
+        bootstrap: kproxy.to_owned(),
+        topics: vec![format!("{}.{}", credentials.topic, credentials.ver)],
+    }
+}
+
+/// A file of properties for each side and kind of client: secrets have no place on a command line.
+fn write_clients(data_dir: &Path, kproxy: &str, credentials: &Credentials) -> Result<()> {
+    files::make_private_dir(&data_dir.join(CLIENTS_DIR))?;
+    for side in Side::BOTH {
+        for client in [Client::Librdkafka, Client::Java] {
+            let path = client_file(data_dir, side, client);
+            let text = session(side, kproxy, credentials).properties_file(client);
+            files::write_private(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn client_file(data_dir: &Path, side: Side, client: Client) -> PathBuf {
+    data_dir.join(CLIENTS_DIR).join(format!("{}.{}.properties", side.as_str(), client.as_str()))
 }
 
 fn data_dir(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
@@ -164,7 +233,7 @@ async fn make_demo(seed: Seed<'_>, data_dir: &Path) -> Result<()> {
 }
 
 fn ready_line(ready: &Ready, kafka: &str, credentials: &Credentials) -> String {
-    serde_json::json!({
+    let mut line = serde_json::json!({
         "ready": true,
         "pub": ready.publish,
         "sub": ready.subscribe,
@@ -175,12 +244,38 @@ fn ready_line(ready: &Ready, kafka: &str, credentials: &Credentials) -> String {
         "subkey": credentials.subkey,
         "topic": credentials.topic,
         "ver": credentials.ver,
-    })
-    .to_string()
+    });
+    if let Some(kproxy) = &ready.kproxy {
+        line["kproxy"] = serde_json::json!(kproxy);
+    }
+    line.to_string()
+}
+
+/// Lines for Kafka clients of the demo app; they do not show its secrets.
+fn kafka_lines(kproxy: &str, credentials: &Credentials, data_dir: &Path) -> String {
+    let topic = format!("{}.{}", credentials.topic, credentials.ver);
+    let lines = |side: Side| {
+        let session = session(side, kproxy, credentials);
+        let kcat = session.kcat(&client_file(data_dir, side, Client::Librdkafka).display().to_string(), &topic);
+        [kcat, session.console(&client_file(data_dir, side, Client::Java), &topic)]
+    };
+    let [read, read_with_java] = lines(Side::Subscribe);
+    let [publish, publish_with_java] = lines(Side::Publish);
+    format!(
+        "\
+The same app with a Kafka client, through kproxy {kproxy} (its secrets are in those files, which only you can read):
+  {read}
+  {publish}
+  {read_with_java}
+  {publish_with_java}
+
+"
+    )
 }
 
 fn banner(ready: &Ready, kafka: &str, credentials: &Credentials, data_dir: &Path) -> String {
-    let Ready { publish, subscribe, manager } = ready;
+    let Ready { publish, subscribe, manager, kproxy } = ready;
+    let proxied = kproxy.as_ref().map_or(String::new(), |kproxy| kafka_lines(kproxy, credentials, data_dir));
     let Credentials { appid, pubkey, subkey, topic, ver, .. } = credentials;
     let data_dir = data_dir.display();
     let physical = format!("{appid}.{topic}.{ver}");
@@ -196,7 +291,7 @@ Publish:
 Subscribe (long poll; repeat for the next message):
   curl -i '{subscribe}/v1/msgs/{appid}/{topic}/{ver}?group=g1' -H 'Appid: {appid}' -H 'Subkey: {subkey}'
 
-The same topic with a Kafka client:
+{proxied}The same topic in Kafka itself, where nobody asks who you are:
   kcat -b {kafka} -t {physical} -C -e
   echo 'from kcat' | kcat -b {kafka} -t {physical} -P
 

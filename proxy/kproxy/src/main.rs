@@ -2,6 +2,7 @@
 
 mod serve;
 mod settings;
+mod tenants;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use settings::Settings;
@@ -14,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   kproxy serve --listen 0.0.0.0:9092 --bootstrap kafka1:9092,kafka2:9092
   kproxy serve --config /etc/gafka/kproxy.toml
+  kproxy serve --bootstrap kafka1:9092 --tenants-data-dir /var/lib/gafka    for the apps of a kateway
   kproxy serve --config kproxy.toml --check-config
   kproxy config-reference > kproxy.toml
   kproxy apis                                   what happens to each Kafka API";
@@ -42,6 +44,7 @@ enum CommandLine {
 }
 
 fn main() -> ExitCode {
+    daemon::files::make_all_private();
     let ended = match Cli::parse().command {
         CommandLine::Serve(flags) => match daemon::open(*flags) {
             Err(code) => return code,
