@@ -172,8 +172,7 @@ mod tests {
     }
 
     fn snapshot(number: u64) -> Arc<Snapshot> {
-        let generation = Generation { number, ..Generation::default() };
-        Arc::new(Snapshot::build(SnapshotDoc { generation, ..SnapshotDoc::default() }).expect("a snapshot"))
+        Arc::new(Snapshot::build(SnapshotDoc { generation: number, ..SnapshotDoc::default() }).expect("a snapshot"))
     }
 
     #[tokio::test(start_paused = true)]
