@@ -15,6 +15,10 @@
 
 use std::borrow::Cow;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
 use crate::authenticate::Side;
 use crate::authorize::{authorize_publish, authorize_subscribe, readable};
 use crate::denied::{Denied, echo};
@@ -148,6 +152,16 @@ impl<'s> Tenant<'s> {
         physical.strip_prefix(self.app.id.as_str())?.strip_prefix('.')
     }
 
+    /// What this client is told the cluster is called: its own for every app, so that no two see that they share one, and the
+    /// same at every proxy and after every restart. Kafka's own has as many characters.
+    pub fn cluster_id(&self) -> String {
+        let of_app = Sha256::digest(format!("gafka cluster {} app {}", self.cluster, self.app.id));
+        let mut id = cluster_part(self.cluster);
+        URL_SAFE_NO_PAD.encode_string(of_app, &mut id);
+        id.truncate(CLUSTER_ID_CHARS);
+        id
+    }
+
     /// Why this app has no business with this cluster, if so.
     pub fn stranger(&self) -> Option<String> {
         let is_here = self.app.cluster.as_str() == self.cluster || self.topics().next().is_some();
@@ -158,6 +172,18 @@ impl<'s> Tenant<'s> {
             )
         })
     }
+}
+
+/// Whether a client that was told this id was told it by a proxy of this cluster: that much can be known before a login.
+pub fn is_id_of_cluster(id: &str, cluster: &str) -> bool {
+    id.len() == CLUSTER_ID_CHARS && id.starts_with(&cluster_part(cluster))
+}
+
+const CLUSTER_ID_CHARS: usize = 22;
+const CLUSTER_PART_BYTES: usize = 6;
+
+fn cluster_part(cluster: &str) -> String {
+    URL_SAFE_NO_PAD.encode(&Sha256::digest(format!("gafka cluster {cluster}"))[..CLUSTER_PART_BYTES])
 }
 
 fn is_checksum(text: &str) -> bool {
@@ -317,6 +343,17 @@ mod tests {
         assert_eq!(one.stranger(), None);
         let far = tenant(&snapshot, "far", Side::Publish).stranger().unwrap();
         assert!(far.contains("cluster other"), "{far}");
+    }
+
+    #[test]
+    fn each_app_has_a_cluster_id_of_its_own_that_says_which_cluster_it_is() {
+        let snapshot = snapshot();
+        let id = |app, cluster| Tenant { cluster, ..tenant(&snapshot, app, Side::Publish) }.cluster_id();
+        let (one, two, far) = (id("app1", "main"), id("app2", "main"), id("app1", "other"));
+        assert!(one != two && one != far && one == id("app1", "main"));
+        assert_eq!(one.len(), 22);
+        assert!(is_id_of_cluster(&one, "main") && is_id_of_cluster(&two, "main"));
+        assert!(!is_id_of_cluster(&far, "main") && !is_id_of_cluster("MkU3OEVBNTcwNTJENDM2Qk", "main"));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The shards of one process, as the control plane handles them.
 
 use crate::config::{ClusterSpec, GatewayConfig};
-use crate::env::access_log::{self, AccessLog};
+use crate::env::access_log::AccessLog;
 use crate::env::board::{Board, Readiness};
 use crate::env::metrics::GatewayMetrics;
 use crate::limits::{ADOPT_DEPTH, BROKER_DESCRIPTORS, CONNECTIONS_MAX, MAILBOX_DEPTH, OTHER_DESCRIPTORS};
 use crate::shard::control::{self, Control, ControlSender};
 use crate::shard::{self, Inboxes, ShardParts};
 use model::{Side, Snapshot};
+use runtime::line_log;
 use runtime::crew::{Crew, Fallen};
 use runtime::mailbox::mailbox;
 use runtime::{Driver, ShardOptions};
@@ -52,7 +53,7 @@ pub struct Gateway {
     pub metrics: Arc<GatewayMetrics>,
     control: Vec<ControlSender>,
     crew: Crew,
-    access_log: Mutex<Option<access_log::Writer>>,
+    access_log: Mutex<Option<line_log::Writer>>,
 }
 
 impl Gateway {
@@ -69,7 +70,7 @@ impl Gateway {
         let metrics = Arc::new(GatewayMetrics::default());
         let log_writer = access_log
             .map(|path| {
-                access_log::open(&path).map_err(|err| {
+                line_log::open(&path).map_err(|err| {
                     io::Error::new(err.kind(), format!("cannot open the access log {}: {err}", path.display()))
                 })
             })

@@ -9,3 +9,8 @@ pub fn text(field: &[u8], flexible: bool) -> Option<&str> {
     let bytes = Reader::new(field).nullable_string(flexible, "text").ok()??;
     std::str::from_utf8(bytes).ok()
 }
+
+/// The bytes of a field with its length, as a walk gives it; None when null.
+pub fn bytes(field: &[u8], flexible: bool) -> Option<&[u8]> {
+    Reader::new(field).nullable_bytes(flexible, "bytes").ok()?
+}

@@ -21,6 +21,7 @@ mod context;
 pub mod crew;
 pub mod descriptors;
 pub mod limits;
+pub mod line_log;
 pub mod mailbox;
 pub mod memory;
 pub mod net;

@@ -23,7 +23,7 @@ use crate::shapes::SHARE_FETCH_RESPONSE;
 use crate::topology::{Learned, View};
 
 /// Length and correlation id.
-const HEAD_BYTES: usize = 8;
+pub(crate) const HEAD_BYTES: usize = 8;
 
 /// Why a broker's bytes end a connection. All are the broker's doing, or the network's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,19 +118,19 @@ impl Answers {
                 }
                 State::Head => {
                     let Some((frame_bytes, answer)) = head(front.rest(), in_flight)? else { return Ok(()) };
-                    let asked = *in_flight.front().expect("looked at by `head`");
+                    let asked = in_flight.front().expect("looked at by `head`");
                     match answer {
                         Answer::Passes => self.state = State::Passing { left: frame_bytes },
                         Answer::Elided(elided) => {
                             front.pass(HEAD_BYTES);
-                            self.state = walk(elided, &asked, frame_bytes - HEAD_BYTES);
+                            self.state = walk(elided, asked, frame_bytes - HEAD_BYTES);
                         }
                         Answer::Rewritten(rewriter) => {
                             let Some(frame) = held(&mut front, frame_bytes)? else { return Ok(()) };
-                            front.put(written(rewriter, &asked, &frame, view, learned)?);
+                            front.put(written(rewriter, asked, &frame, view, learned)?);
                         }
                     }
-                    in_flight.pop();
+                    let asked = in_flight.pop().expect("looked at by `head`");
                     watch.answer(&asked, frame_bytes);
                 }
             }
@@ -139,7 +139,7 @@ impl Answers {
 }
 
 /// Size of the frame that begins here and what is to be done with it; None while its head is not whole.
-fn head(bytes: &[u8], in_flight: &InFlight) -> Result<Option<(usize, Answer)>, AnswerError> {
+pub(crate) fn head(bytes: &[u8], in_flight: &InFlight) -> Result<Option<(usize, Answer)>, AnswerError> {
     let Some(length) = bytes.first_chunk::<4>() else { return Ok(None) };
     // A consumer may ask for more than a request may have; it streams through.
     let length = frame::check_length(*length, i32::MAX as usize)?;

@@ -74,6 +74,15 @@ impl Edits {
         out.freeze()
     }
 
+    /// Of a frame of which only the start is here, length in front, with all edits in it. Ranges are from behind the length.
+    pub fn apply_to_start(self, start: &Bytes, frame_bytes: usize) -> Bytes {
+        let changed = self.apply(start, 4);
+        let length = frame_bytes - 4 + changed.len() - start.len();
+        let mut out = BytesMut::from(changed);
+        out[..4].copy_from_slice(&i32::try_from(length).expect("about as large as before").to_be_bytes());
+        out.freeze()
+    }
+
     /// The same for bytes that no frame is around.
     pub fn apply_within(self, bytes: &[u8]) -> BytesMut {
         let mut framed = BytesMut::from(&[0; 4][..]);
@@ -205,8 +214,15 @@ impl<'a> Front<'a> {
         self.out.push(frame);
     }
 
-    /// The same in pieces.
+    /// As [`Front::put`], behind what passes.
+    pub fn put_behind(&mut self, frame: Bytes) {
+        self.send();
+        self.out.push(frame);
+    }
+
+    /// Where pieces of what leaves go; what passes has gone before.
     pub fn out(&mut self) -> &mut Vec<Bytes> {
+        self.send();
         self.out
     }
 

@@ -3,16 +3,44 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use bytes::Bytes;
+use model::Side;
+
 use crate::apis::Api;
 use crate::limits::IN_FLIGHT_MAX;
+use crate::tenant::rename::Refused;
 
-/// A request that was passed on.
-#[derive(Debug, Clone, Copy)]
+/// A request that was passed on, or answered here while others are still out.
+#[derive(Debug)]
 pub struct Outstanding {
     pub api: &'static Api,
     pub version: i16,
     pub correlation_id: i32,
     pub at: Instant,
+    /// What a tenant's answer has to be made of; None for everybody else's.
+    pub asked: Option<Box<Asked>>,
+}
+
+/// What is kept of a tenant's request until its answer.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// The answer, made here.
+    pub answer: Option<Bytes>,
+    /// Topics that were cut out.
+    pub refused: Vec<Refused>,
+    /// The group's members are consumers, who name topics to each other.
+    pub is_consumer: bool,
+    /// Limits that are drawn from, of a Produce or a Fetch.
+    pub side: Option<Side>,
+    /// What was drawn from them.
+    pub used: Used,
+}
+
+/// Records and bytes of a request, for the log.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    pub messages: u64,
+    pub bytes: u64,
 }
 
 /// One per connection.
@@ -28,6 +56,11 @@ impl InFlight {
 
     pub fn front(&self) -> Option<&Outstanding> {
         self.queue.front()
+    }
+
+    /// The answer to the oldest request, if it was made here.
+    pub fn take_answer(&mut self) -> Option<Bytes> {
+        self.queue.front_mut()?.asked.as_mut()?.answer.take()
     }
 
     pub fn pop(&mut self) -> Option<Outstanding> {

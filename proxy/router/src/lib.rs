@@ -22,6 +22,7 @@ pub mod limits;
 pub mod requests;
 pub mod rewrite;
 pub mod shapes;
+pub mod tenant;
 pub mod topology;
 
 mod board;
@@ -32,5 +33,5 @@ mod proxy;
 mod proxy_protocol;
 mod shard;
 
-pub use config::{Listen, ProxyConfig};
+pub use config::{Listen, ProxyConfig, TenantConfig};
 pub use proxy::Proxy;

@@ -31,6 +31,16 @@ pub const TOPIC_IDS_MAX: usize = 500_000;
 /// member.
 pub const TENANT_REQUEST_BYTES_MAX: usize = 16 << 20;
 
+/// What a consumer gets at once where topics are renamed in the answer (Fetch before version 13), unless one batch is larger:
+/// such an answer is read whole when it is about several topics.
+pub const RENAMED_FETCH_BYTES_MAX: i32 = 8 << 20;
+
+/// Bytes of frames that one shard holds at a time to read them whole.
+pub const HELD_BYTES_MAX: usize = 256 << 20;
+
+/// Longest that a request waits here for its app's limits; then it goes, and the wait is the next one's.
+pub const THROTTLE_MAX: Duration = Duration::from_secs(10);
+
 /// Largest request of a client that has not logged in.
 pub const STRANGER_REQUEST_BYTES_MAX: usize = 64 * 1024;
 

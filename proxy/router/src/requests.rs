@@ -113,7 +113,7 @@ impl Requests {
             watch.request(head.api, head.frame_bytes);
             if head.is_answered {
                 let (api, version, correlation_id) = (head.api, head.version, head.correlation_id);
-                in_flight.push(Outstanding { api, version, correlation_id, at: now });
+                in_flight.push(Outstanding { api, version, correlation_id, at: now, asked: None });
             }
         }
     }

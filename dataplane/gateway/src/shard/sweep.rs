@@ -33,7 +33,7 @@ pub async fn sweep(services: Rc<Services>, conns: Rc<Conns>) {
                 .filter(|cluster| !cluster.client.borrow().is_idempotent())
                 .count(),
             longest_turn: env.turns.longest(now),
-            access_log_dropped: env.access_log.dropped_total.get(),
+            access_log_dropped: env.access_log.dropped_total(),
             generation: access.borrow_snapshot().generation,
         });
     }

@@ -22,10 +22,15 @@ struct Walk {
     count_end: usize,
     rows: Vec<[Range<usize>; 3]>,
     row: [Range<usize>; 3],
+    /// Behind the last field of the message that is no tagged one.
+    fields_end: usize,
 }
 
 impl Visitor for Walk {
     fn field(&mut self, visit: Visit) {
+        if visit.depth == 0 {
+            self.fields_end = visit.range.end;
+        }
         match visit.field.name {
             "api_keys" => {
                 self.count_end = visit.range.end;
@@ -39,14 +44,38 @@ impl Visitor for Walk {
     }
 
     fn element_end(&mut self, _: &'static Field, at: usize) {
-        self.array.end = at;
+        (self.array.end, self.fields_end) = (at, at);
         self.rows.push(std::mem::take(&mut self.row));
     }
 }
 
-pub fn edits(asked: i16, body: &[u8]) -> Result<Edits, WireError> {
+/// The rows of an answer, for whoever keeps them.
+#[derive(Debug)]
+pub struct Rows {
+    /// Key, first and last version.
+    pub rows: Vec<[i16; 3]>,
+    /// Where the tagged fields of the message begin; the end of older versions.
+    pub end: usize,
+}
+
+impl Rows {
+    /// Reads a whole answer, in the version it was asked for or in version 0 with UNSUPPORTED_VERSION.
+    pub fn read(asked: i16, body: &[u8]) -> Result<Rows, WireError> {
+        let mut walk = Walk::default();
+        let version = version_of(asked, body);
+        walk_with(&API_VERSIONS_RESPONSE, version, body, &mut walk)?;
+        let rows = walk.rows.iter().map(|row| row.each_ref().map(|range| int16(body, range))).collect();
+        Ok(Rows { rows, end: walk.fields_end })
+    }
+}
+
+fn version_of(asked: i16, body: &[u8]) -> i16 {
     let is_unsupported = body.get(..2).is_some_and(|code| code == ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes());
-    let version = if is_unsupported { 0 } else { asked };
+    if is_unsupported { 0 } else { asked }
+}
+
+pub fn edits(asked: i16, body: &[u8]) -> Result<Edits, WireError> {
+    let version = version_of(asked, body);
     let flexible = version >= API_VERSIONS_RESPONSE.flexible_from;
     let mut walk = Walk::default();
     walk_with(&API_VERSIONS_RESPONSE, version, body, &mut walk)?;

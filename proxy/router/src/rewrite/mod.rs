@@ -33,7 +33,18 @@ pub fn rewrite(
 ) -> Result<Bytes, WireError> {
     let body_at = 4 + header_bytes;
     let body = frame.get(body_at..).unwrap_or_default();
-    let edits = match rewriter {
+    Ok(edits(rewriter, version, body, view, learned)?.apply(frame, body_at))
+}
+
+/// What is to be changed in a response's body.
+pub fn edits(
+    rewriter: Rewriter,
+    version: i16,
+    body: &[u8],
+    view: &View,
+    learned: &mut Vec<Learned>,
+) -> Result<Edits, WireError> {
+    Ok(match rewriter {
         Rewriter::ApiVersions => api_versions::edits(version, body)?,
         Rewriter::DescribeCluster => describe_cluster::edits(version, body, view, learned)?,
         Rewriter::DescribeQuorum => describe_quorum::edits(version, body)?,
@@ -42,20 +53,19 @@ pub fn rewrite(
         Rewriter::Metadata => metadata::edits(version, body, view, learned)?,
         Rewriter::Produce => node_endpoints::produce(version, body, view, learned)?,
         Rewriter::ShareAcknowledge => node_endpoints::share_acknowledge(version, body, view, learned)?,
-    };
-    Ok(edits.apply(frame, body_at))
+    })
 }
 
-fn int16(body: &[u8], range: &Range<usize>) -> i16 {
+pub(crate) fn int16(body: &[u8], range: &Range<usize>) -> i16 {
     body[range.clone()].try_into().map(i16::from_be_bytes).unwrap_or(0)
 }
 
-fn int32(body: &[u8], range: &Range<usize>) -> i32 {
+pub(crate) fn int32(body: &[u8], range: &Range<usize>) -> i32 {
     body[range.clone()].try_into().map(i32::from_be_bytes).unwrap_or(-1)
 }
 
 /// The text behind its length; None when null or not UTF-8.
-fn text<'a>(body: &'a [u8], range: &Range<usize>, flexible: bool) -> Option<&'a str> {
+pub(crate) fn text<'a>(body: &'a [u8], range: &Range<usize>, flexible: bool) -> Option<&'a str> {
     kafka_wire::pieces::text(&body[range.clone()], flexible)
 }
 

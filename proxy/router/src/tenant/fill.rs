@@ -73,7 +73,8 @@ pub const PARTITION_ERROR_CODE: &str = "partition_error_code";
 pub fn elements_of(fields: &'static [Field], array: &str, version: i16) -> Option<&'static [Field]> {
     fields.iter().filter(|field| (field.since..=field.until).contains(&version)).find_map(|field| match field.kind {
         Kind::Array(Kind::Struct(inner)) if field.name == array => Some(*inner),
-        Kind::Array(Kind::Struct(inner)) | Kind::Struct(inner) => elements_of(inner, array, version),
+        Kind::Array(Kind::Struct(inner)) => elements_of(inner, array, version),
+        Kind::Struct(inner) => elements_of(inner, array, version),
         _ => None,
     })
 }

@@ -49,8 +49,8 @@ pub struct Who<'a, 's> {
     pub ids: &'a TopicIds,
     /// Told of each topic that is refused.
     pub say: &'a mut dyn FnMut(&NoTopic),
-    /// Told of each topic that is not.
-    pub allowed: &'a mut dyn FnMut(&'s model::Topic),
+    /// Told of each topic that is not, and where its element stands.
+    pub allowed: &'a mut dyn FnMut(&'s model::Topic, &Range<usize>),
 }
 
 /// A renamed request.
@@ -182,13 +182,13 @@ fn rename(
         let shown = who.ids.name(&id).and_then(|physical| who.tenant.shown(physical));
         let found = shown.and_then(|shown| who.tenant.topic(&shown, access).ok());
         let known = found.ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
-        (who.allowed)(known);
+        (who.allowed)(known, &topic.whole);
         return Ok(());
     }
     let name = text(body, &topic.name, flexible).unwrap_or_default();
     match who.tenant.topic(name, access) {
         Ok(found) => {
-            (who.allowed)(found);
+            (who.allowed)(found, &topic.whole);
             edits.string(topic.name.clone(), flexible, &found.physical);
             Ok(())
         }

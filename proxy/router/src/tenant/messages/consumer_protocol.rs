@@ -5,7 +5,7 @@
 //! User data of an assignor stays as it is; so does what is no consumer's, or cannot be read.
 
 use bytes::{BufMut, BytesMut};
-use kafka_wire::pieces::put_count;
+use kafka_wire::pieces::{self, put_count};
 use kafka_wire::shape::{Field, Kind, Shape, Visit, Visitor, walk_with};
 use kafka_wire::shapes::consumer_protocol::{ASSIGNMENT, SUBSCRIPTION};
 use model::tenant::{Access, Tenant};
@@ -13,7 +13,6 @@ use std::ops::Range;
 
 use crate::edit::Edits;
 use crate::rewrite::{int16, text};
-use crate::tenant::rename::is_null;
 
 /// Name of the protocol, in requests and answers.
 pub const CONSUMER: &str = "consumer";
@@ -44,25 +43,12 @@ fn field(
     way: Way,
     edits: &mut Edits,
 ) {
-    let Some(inside) = inside(body, range, flexible) else { return };
-    let Some(changed) = translate(shape, &body[inside], tenant, way) else { return };
+    let Some(said) = pieces::bytes(&body[range.clone()], flexible) else { return };
+    let Some(changed) = translate(shape, said, tenant, way) else { return };
     let mut new = BytesMut::with_capacity(changed.len() + 5);
     put_count(&mut new, flexible, changed.len());
     new.put_slice(&changed);
     edits.bytes(range.clone(), new);
-}
-
-/// The bytes behind their length; None where there are none.
-fn inside(body: &[u8], range: &Range<usize>, flexible: bool) -> Option<Range<usize>> {
-    if is_null(body, range, flexible) {
-        return None;
-    }
-    let length_bytes = match flexible {
-        true => 1 + body[range.clone()].iter().take_while(|byte| **byte & 0x80 != 0).count(),
-        false => 4,
-    };
-    let inside = range.start + length_bytes..range.end;
-    (inside.start < inside.end).then_some(inside)
 }
 
 /// Names within version and message; None: not to be read as that, or nothing to change.

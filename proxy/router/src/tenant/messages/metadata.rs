@@ -54,8 +54,8 @@ pub fn learn(version: i16, body: &[u8], found: &Found, ids: &mut TopicIds) {
 }
 
 /// Replaces the cluster id, here and in DescribeCluster.
-pub fn cluster_id(visit: &Visit, flexible: bool, cluster_id: &str, edits: &mut Edits) {
+pub fn cluster_id(visit: &Visit, flexible: bool, tenant: &Tenant<'_>, edits: &mut Edits) {
     if visit.depth == 0 && visit.field.name == "cluster_id" {
-        edits.string(visit.range.clone(), flexible, cluster_id);
+        edits.string(visit.range.clone(), flexible, &tenant.cluster_id());
     }
 }

@@ -1,0 +1,340 @@
+//! Messages that are read whole: a request as its broker is to get it, an answer as its client is to get it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use kafka_wire::record_batch::count::RecordCount;
+use kafka_wire::shape::{Visit, Visitor};
+use kafka_wire::{ApiKey, ErrorCode, WireError, header};
+use model::Topic;
+use model::tenant::{NoTopic, Tenant};
+
+use crate::apis::Answer as Handling;
+use crate::edit::Edits;
+use crate::in_flight::{Asked, Outstanding};
+use crate::limits::RENAMED_FETCH_BYTES_MAX;
+use crate::rewrite::{self, int32, text};
+use crate::tenant::found::{Found, TopicId, find, find_and};
+use crate::tenant::ids::TopicIds;
+use crate::tenant::messages::{consumer_group, consumer_protocol, coordinator, metadata};
+use crate::tenant::rename::{self, Refused, Reply, Who, refusal};
+use crate::tenant::rules::{Need, Rule, Way};
+use crate::tenant::session::Session;
+use crate::topology::{Learned, View};
+
+/// A request by its head.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    pub rule: &'static Rule,
+    pub version: i16,
+    pub correlation_id: i32,
+    /// Length included.
+    pub frame_bytes: usize,
+    /// Of a Produce; others are always answered.
+    pub is_answered: bool,
+}
+
+/// What becomes of a request.
+pub enum Asking {
+    /// It goes to the broker, changed.
+    Forward {
+        edits: Edits,
+        body_at: usize,
+        asked: Asked,
+        topics: Vec<Used>,
+        /// What is audited: groups and positions that are deleted.
+        about: Option<String>,
+    },
+    /// The proxy answers it.
+    Answer(BytesMut),
+    /// Topics have to be asked about first.
+    Unknown(Vec<TopicId>),
+    /// It may not be, and its client wants no answer: Kafka closes the connection.
+    Unanswerable,
+}
+
+/// A topic that a Produce writes to, or a Fetch reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    /// As the client calls it.
+    pub name: Arc<str>,
+    pub has_limits: bool,
+    /// Of a Produce.
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+/// A visitor of fields only.
+struct Each<F>(F);
+
+impl<F: FnMut(Visit)> Visitor for Each<F> {
+    fn field(&mut self, visit: Visit) {
+        (self.0)(visit);
+    }
+}
+
+/// Looks at a whole request. `frame` has its length in front.
+pub fn ask(
+    head: &Head,
+    frame: &Bytes,
+    session: &mut Session,
+    ids: &TopicIds,
+    say: &mut dyn FnMut(&NoTopic),
+) -> Result<Asking, WireError> {
+    let mut body = frame.slice(4..);
+    header::decode_request_header(&mut body)?;
+    let body_at = frame.len() - body.len();
+    let (rule, version) = (head.rule, head.version);
+    let flexible = version >= rule.request.shape.flexible_from;
+    let facts = Facts::read(rule, version, &body, flexible)?;
+    let found = &facts.found;
+    let unknown = rename::unknown_ids(&body, found, ids);
+    if !unknown.is_empty() {
+        return Ok(Asking::Unknown(unknown));
+    }
+    let refusal_code = facts.refusal(rule, session);
+    let mut topics = Vec::new();
+    let mut renamed = {
+        let tenant = &session.tenant();
+        let mut allowed = |topic: &Topic, whole: &Range<usize>| topics.push(facts.used(tenant, topic, whole, &body, flexible));
+        let who = &mut Who { tenant, ids, say, allowed: &mut allowed };
+        rename::request(flexible, &body, found, who, rule.access, refusal_code)?
+    };
+    if let Some(error) = refusal_code {
+        return Ok(not_for_this_session(head, &body, &facts, flexible, error, &renamed.refused));
+    }
+    if let Some(error) = facts.rename(rule, version, &body, flexible, session, say, &mut renamed.edits) {
+        return Ok(Asking::Answer(refusal(rule, version, head.correlation_id, error, &[], &[])));
+    }
+    if !head.is_answered && !renamed.refused.is_empty() {
+        return Ok(Asking::Unanswerable);
+    }
+    if rule.way == Way::Fetch {
+        session.remember_fetched(topics.iter().map(|topic| (Arc::clone(&topic.name), topic.has_limits)).collect());
+    }
+    if rule.key == ApiKey::JoinGroup {
+        session.is_consumer = facts.is_consumer;
+    }
+    let asked = Asked { refused: renamed.refused, is_consumer: session.is_consumer, ..Asked::default() };
+    let about = matches!(rule.key, ApiKey::DeleteGroups | ApiKey::OffsetDelete).then(|| {
+        let named = found.owned.iter().filter_map(|range| text(&body, range, flexible));
+        named.collect::<Vec<_>>().join(", ")
+    });
+    Ok(Asking::Forward { edits: renamed.edits, body_at, asked, topics, about })
+}
+
+/// The answer of the proxy to a request for which its client should have shown the app's other secret.
+fn not_for_this_session(
+    head: &Head,
+    body: &[u8],
+    facts: &Facts,
+    flexible: bool,
+    error: ErrorCode,
+    refused: &[Refused],
+) -> Asking {
+    if !head.is_answered {
+        return Asking::Unanswerable;
+    }
+    let owners: Vec<&str> = facts.found.owned.iter().filter_map(|range| text(body, range, flexible)).collect();
+    Asking::Answer(refusal(head.rule, head.version, head.correlation_id, error, refused, &owners))
+}
+
+/// What was read of a request beside what its rule names.
+struct Facts {
+    found: Found,
+    /// Fields that a file of `messages/` speaks of.
+    special: Vec<Visit>,
+    records: Vec<Range<usize>>,
+    is_consumer: bool,
+    key_type: i8,
+}
+
+impl Facts {
+    fn read(rule: &'static Rule, version: i16, body: &[u8], flexible: bool) -> Result<Facts, WireError> {
+        let (mut special, mut records) = (Vec::new(), Vec::new());
+        let (mut is_consumer, mut key_type) = (false, 0);
+        let mut each = Each(|visit: Visit| match (rule.key, visit.field.name) {
+            (ApiKey::Produce, "records") => records.push(visit.range),
+            (ApiKey::JoinGroup, "protocol_type") => {
+                is_consumer = text(body, &visit.range, flexible) == Some(consumer_protocol::CONSUMER);
+            }
+            (ApiKey::FindCoordinator, "key_type") => key_type = body[visit.range.start] as i8,
+            (ApiKey::JoinGroup, "metadata")
+            | (ApiKey::SyncGroup, "assignment")
+            | (ApiKey::Fetch, "max_bytes")
+            | (ApiKey::ConsumerGroupHeartbeat, "subscribed_topic_names" | "subscribed_topic_regex") => special.push(visit),
+            _ => {}
+        });
+        let found = match rule.key {
+            ApiKey::Produce
+            | ApiKey::JoinGroup
+            | ApiKey::SyncGroup
+            | ApiKey::FindCoordinator
+            | ApiKey::Fetch
+            | ApiKey::ConsumerGroupHeartbeat => find_and(&rule.request, version, body, &mut each)?,
+            _ => find(&rule.request, version, body)?,
+        };
+        Ok(Facts { found, special, records, is_consumer, key_type })
+    }
+
+    /// The code with which all of it is refused, if it is.
+    fn refusal(&self, rule: &Rule, session: &Session) -> Option<ErrorCode> {
+        if !session.has(rule.need) {
+            return Some(match (rule.key, self.found.owned.first()) {
+                (ApiKey::InitProducerId, Some(range)) if range.len() > 2 => {
+                    ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+                }
+                _ => rule.refusal,
+            });
+        }
+        let need = if session.has(Need::Publish) { Need::Publish } else { Need::Subscribe };
+        if rule.key == ApiKey::FindCoordinator { coordinator::refused(self.key_type, need) } else { None }
+    }
+
+    /// What the rule does not say. An error is answered instead of passing the request on.
+    fn rename(
+        &self,
+        rule: &Rule,
+        version: i16,
+        body: &[u8],
+        flexible: bool,
+        session: &Session,
+        say: &mut dyn FnMut(&NoTopic),
+        edits: &mut Edits,
+    ) -> Option<ErrorCode> {
+        let tenant = &session.tenant();
+        if rule.key == ApiKey::Metadata {
+            metadata::name_all(version, body, &self.found, tenant, edits);
+        }
+        let to_kafka = consumer_protocol::Way::ToKafka;
+        for visit in &self.special {
+            let range = &visit.range;
+            match rule.key {
+                ApiKey::JoinGroup if self.is_consumer => {
+                    consumer_protocol::subscription(body, range, flexible, tenant, to_kafka, edits);
+                }
+                ApiKey::SyncGroup if session.is_consumer => {
+                    consumer_protocol::assignment(body, range, flexible, tenant, to_kafka, edits);
+                }
+                // Answers with names are read whole when they are about several topics.
+                ApiKey::Fetch if version < kafka_wire::peek::FETCH_TOPIC_ID_FROM => {
+                    edits.int32(range.clone(), int32(body, range).min(RENAMED_FETCH_BYTES_MAX));
+                }
+                ApiKey::ConsumerGroupHeartbeat => {
+                    let refused = consumer_group::heartbeat_field(visit, body, tenant, say, edits);
+                    if refused.is_some() {
+                        return refused;
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// A topic, and what a Produce writes to it.
+    fn used(&self, tenant: &Tenant<'_>, topic: &Topic, whole: &Range<usize>, body: &[u8], flexible: bool) -> Used {
+        let records = self.records.iter().filter(|range| whole.contains(&range.start));
+        Used {
+            name: tenant.shown(&topic.physical).unwrap_or_default().into(),
+            has_limits: topic.limits.has_rates(),
+            messages: records.map(|range| count(body, range, flexible)).sum(),
+            bytes: whole.len() as u64,
+        }
+    }
+}
+
+fn count(body: &[u8], range: &Range<usize>, flexible: bool) -> u64 {
+    let mut count = RecordCount::default();
+    count.pass(kafka_wire::pieces::bytes(&body[range.clone()], flexible).unwrap_or_default());
+    count.count()
+}
+
+/// An answer that is whole.
+pub struct Answer<'a> {
+    pub rule: &'static Rule,
+    pub outstanding: &'a Outstanding,
+    /// With its length in front.
+    pub frame: &'a Bytes,
+    pub session: &'a Session,
+    pub throttle_ms: i32,
+    pub view: &'a View,
+}
+
+impl Answer<'_> {
+    /// What is to be changed before its client gets it, and where its body begins.
+    pub fn edits(&self, ids: &mut TopicIds, learned: &mut Vec<Learned>) -> Result<(Edits, usize), WireError> {
+        let Answer { rule, outstanding, frame, session, throttle_ms, view } = *self;
+        let version = outstanding.version;
+        let mut body = frame.slice(4..);
+        header::decode_response_header(&mut body, rule.key, version)?;
+        let body_at = frame.len() - body.len();
+        let message = &rule.response;
+        let flexible = version >= message.shape.flexible_from;
+        let tenant = &session.tenant();
+        let asked = outstanding.asked.as_deref();
+        let is_consumer = asked.is_some_and(|asked| asked.is_consumer);
+        let mut special = Edits::default();
+        let found = {
+            let mut look = Look { rule, body: &body, flexible, tenant, is_consumer, edits: &mut special };
+            find_and(message, version, &body, &mut look)?
+        };
+        if rule.key == ApiKey::Metadata {
+            metadata::learn(version, &body, &found, ids);
+        }
+        let refused = asked.map_or(&[][..], |asked| &asked.refused);
+        // What was asked for by name was allowed by name; what comes unasked has to be.
+        let is_filtered = matches!(rule.key, ApiKey::Metadata | ApiKey::OffsetFetch);
+        let reply = Reply { tenant, refused, throttle_ms, is_filtered };
+        let mut edits = rename::answer(message, version, &body, &found, &reply);
+        edits.merge(special);
+        if let Handling::Rewritten(rewriter) = outstanding.api.answer(version) {
+            edits.merge(rewrite::edits(rewriter, version, &body, view, learned)?);
+        }
+        Ok((edits, body_at))
+    }
+}
+
+/// What an answer has beside what its rule names.
+struct Look<'a, 's> {
+    rule: &'static Rule,
+    body: &'a [u8],
+    flexible: bool,
+    tenant: &'a Tenant<'s>,
+    is_consumer: bool,
+    edits: &'a mut Edits,
+}
+
+impl Visitor for Look<'_, '_> {
+    fn field(&mut self, visit: Visit) {
+        let Look { body, flexible, tenant, .. } = *self;
+        let (edits, range) = (&mut *self.edits, &visit.range);
+        let to_client = consumer_protocol::Way::ToClient;
+        match (self.rule.key, visit.field.name) {
+            (ApiKey::Metadata | ApiKey::DescribeCluster, _) => {
+                metadata::cluster_id(&visit, flexible, tenant, edits);
+            }
+            (ApiKey::JoinGroup, "metadata") if self.is_consumer => {
+                consumer_protocol::subscription(body, range, flexible, tenant, to_client, edits);
+            }
+            (ApiKey::SyncGroup, "assignment") if self.is_consumer => {
+                consumer_protocol::assignment(body, range, flexible, tenant, to_client, edits);
+            }
+            (ApiKey::DescribeGroups, "protocol_type") => {
+                self.is_consumer = text(body, range, flexible) == Some(consumer_protocol::CONSUMER);
+            }
+            (ApiKey::DescribeGroups, "member_metadata") if self.is_consumer => {
+                consumer_protocol::subscription(body, range, flexible, tenant, to_client, edits);
+            }
+            (ApiKey::DescribeGroups, "member_assignment") if self.is_consumer => {
+                consumer_protocol::assignment(body, range, flexible, tenant, to_client, edits);
+            }
+            (ApiKey::DescribeGroups, "client_host") => {
+                edits.string(range.clone(), flexible, consumer_group::HIDDEN_HOST);
+            }
+            (ApiKey::ConsumerGroupDescribe, _) => consumer_group::describe_field(&visit, body, tenant, edits),
+            _ => {}
+        }
+    }
+}
