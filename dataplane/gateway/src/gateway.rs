@@ -8,8 +8,8 @@ use crate::limits::{ADOPT_DEPTH, BROKER_DESCRIPTORS, CONNECTIONS_MAX, MAILBOX_DE
 use crate::shard::control::{self, Control, ControlSender};
 use crate::shard::{self, Inboxes, ShardParts};
 use model::{Side, Snapshot};
-use runtime::line_log;
 use runtime::crew::{Crew, Fallen};
+use runtime::line_log;
 use runtime::mailbox::mailbox;
 use runtime::{Driver, ShardOptions};
 use std::io;

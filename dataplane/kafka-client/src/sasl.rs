@@ -108,9 +108,12 @@ enum Step {
 impl Exchange {
     /// Starts an exchange; the returned bytes are the first message.
     pub(crate) fn start(sasl: &Sasl, rng: &mut Rng) -> (Exchange, Vec<u8>) {
-        let nonce =
-            STANDARD.encode([rng.next().to_be_bytes(), rng.next().to_be_bytes(), rng.next().to_be_bytes()].concat());
-        Self::start_with_nonce(sasl, nonce)
+        Self::start_with(sasl, [rng.next(), rng.next(), rng.next()])
+    }
+
+    /// The same for whoever has no client, only a connection: `random` comes from the operating system.
+    pub fn start_with(sasl: &Sasl, random: [u64; 3]) -> (Exchange, Vec<u8>) {
+        Self::start_with_nonce(sasl, STANDARD.encode(random.map(u64::to_be_bytes).concat()))
     }
 
     fn start_with_nonce(sasl: &Sasl, nonce: String) -> (Exchange, Vec<u8>) {
@@ -130,7 +133,7 @@ impl Exchange {
     }
 
     /// Takes the server's message; `Some` is what to send next, `None` means the exchange is complete.
-    pub(crate) fn on_message(
+    pub fn on_message(
         &mut self,
         message: &[u8],
         sasl: &Sasl,

@@ -7,9 +7,9 @@
 //! - Nothing with an address leaves before it has been seen to the end, or walked past.
 
 use bytes::{Bytes, BytesMut};
-use kafka_wire::passing::Passing;
 use kafka_wire::frame::{self, FrameError};
 use kafka_wire::limits::FRAME_BYTES_MAX;
+use kafka_wire::passing::Passing;
 use kafka_wire::shapes::fetch;
 use kafka_wire::shapes::new_leader::NODE_ENDPOINTS;
 use kafka_wire::{WireError, header};

@@ -1,6 +1,7 @@
 //! Requests of one connection whose answers have not come, oldest first: a broker answers in order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -30,17 +31,10 @@ pub struct Asked {
     pub refused: Vec<Refused>,
     /// The group's members are consumers, who name topics to each other.
     pub is_consumer: bool,
-    /// Limits that are drawn from, of a Produce or a Fetch.
+    /// Whose limits of its app are drawn from, of a Produce or a Fetch.
     pub side: Option<Side>,
-    /// What was drawn from them.
-    pub used: Used,
-}
-
-/// Records and bytes of a request, for the log.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Used {
-    pub messages: u64,
-    pub bytes: u64,
+    /// Topics of a Produce that have limits of their own.
+    pub limited: Vec<Arc<str>>,
 }
 
 /// One per connection.
@@ -61,6 +55,11 @@ impl InFlight {
     /// The answer to the oldest request, if it was made here.
     pub fn take_answer(&mut self) -> Option<Bytes> {
         self.queue.front_mut()?.asked.as_mut()?.answer.take()
+    }
+
+    /// Whether the oldest request was answered here.
+    pub fn has_answer(&self) -> bool {
+        self.queue.front().and_then(|one| one.asked.as_ref()).is_some_and(|asked| asked.answer.is_some())
     }
 
     pub fn pop(&mut self) -> Option<Outstanding> {

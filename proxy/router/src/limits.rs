@@ -36,7 +36,10 @@ pub const TENANT_REQUEST_BYTES_MAX: usize = 16 << 20;
 pub const RENAMED_FETCH_BYTES_MAX: i32 = 8 << 20;
 
 /// Bytes of frames that one shard holds at a time to read them whole.
-pub const HELD_BYTES_MAX: usize = 256 << 20;
+pub const HELD_BYTES_MAX: usize = 512 << 20;
+/// The same of one app.
+pub const HELD_BYTES_OF_TENANT_MAX: usize = HELD_BYTES_MAX / 4;
+const _: () = assert!(REQUEST_BYTES_MAX <= HELD_BYTES_OF_TENANT_MAX && REWRITTEN_BYTES_MAX <= HELD_BYTES_OF_TENANT_MAX);
 
 /// Longest that a request waits here for its app's limits; then it goes, and the wait is the next one's.
 pub const THROTTLE_MAX: Duration = Duration::from_secs(10);
@@ -61,6 +64,12 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection that has sent nothing yet is closed after this.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A client of a proxy with tenants has logged in within this.
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Apps with a series of their own in metrics; others are `other`.
+pub const APP_SERIES_MAX: usize = 1000;
 
 /// After a client has said that it will send no more, its last answers get so long.
 pub const LINGER: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 //! Labels never carry a client's address, id or a topic. Software names are clients' own words and capped.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use telemetry::{
 };
 
 use crate::apis::{APIS, Api};
-use crate::limits::SOFTWARE_SERIES_MAX;
+use crate::limits::{APP_SERIES_MAX, SOFTWARE_SERIES_MAX};
 
 label_set! {
     pub struct ApiLabels { api: &'static str }
@@ -39,6 +40,122 @@ label_set! {
     pub struct SoftwareLabels { software: Arc<str> }
 }
 
+label_set! {
+    pub struct AppLabels { app: Arc<str> }
+}
+
+label_set! {
+    /// As the client sees it: `in` is what it publishes, `out` what it is given.
+    pub struct AppDirectionLabels { app: Arc<str>, direction: &'static str }
+}
+
+label_set! {
+    pub struct OutcomeLabels { outcome: &'static str }
+}
+
+/// What is counted of tenants.
+struct TenantFamilies {
+    requests: Family<CounterKind, AppLabels>,
+    refused: Family<CounterKind, AppLabels>,
+    throttled: Family<CounterKind, AppLabels>,
+    bytes: Family<CounterKind, AppDirectionLabels>,
+    messages: Family<CounterKind, AppDirectionLabels>,
+    logins: Family<CounterKind, OutcomeLabels>,
+    revoked: Family<CounterKind, ()>,
+}
+
+impl TenantFamilies {
+    fn new(registry: &Registry) -> TenantFamilies {
+        TenantFamilies {
+            requests: registry.counters_capped("kproxy_app_requests_total", "Requests of each app.", APP_SERIES_MAX),
+            refused: registry.counters_capped(
+                "kproxy_app_refused_total",
+                "Topics and whole requests that an app was refused.",
+                APP_SERIES_MAX,
+            ),
+            throttled: registry.counters_capped(
+                "kproxy_app_throttled_total",
+                "Requests and answers of an app that waited, or told to wait, for its limits.",
+                APP_SERIES_MAX,
+            ),
+            bytes: registry.counters_capped(
+                "kproxy_app_bytes_total",
+                "Bytes of Produce requests (in) and of Fetch answers (out) of each app.",
+                2 * APP_SERIES_MAX,
+            ),
+            messages: registry.counters_capped(
+                "kproxy_app_messages_total",
+                "Records that each app wrote (in) and was given (out), as the heads of their batches say.",
+                2 * APP_SERIES_MAX,
+            ),
+            logins: registry.counters("kproxy_logins_total", "Logins by what became of them."),
+            revoked: registry.counter("kproxy_sessions_revoked_total", "Sessions ended by a change of the tenants."),
+        }
+    }
+
+    fn shard(&self) -> TenantMetrics {
+        TenantMetrics {
+            requests: RefCell::new(self.requests.shard()),
+            refused: RefCell::new(self.refused.shard()),
+            throttled: RefCell::new(self.throttled.shard()),
+            bytes: RefCell::new(self.bytes.shard()),
+            messages: RefCell::new(self.messages.shard()),
+            logins: RefCell::new(self.logins.shard()),
+            revoked: self.revoked.local(),
+        }
+    }
+}
+
+/// One per shard.
+pub struct TenantMetrics {
+    requests: RefCell<ShardFamily<CounterKind, AppLabels>>,
+    refused: RefCell<ShardFamily<CounterKind, AppLabels>>,
+    throttled: RefCell<ShardFamily<CounterKind, AppLabels>>,
+    bytes: RefCell<ShardFamily<CounterKind, AppDirectionLabels>>,
+    messages: RefCell<ShardFamily<CounterKind, AppDirectionLabels>>,
+    logins: RefCell<ShardFamily<CounterKind, OutcomeLabels>>,
+    revoked: Counter,
+}
+
+/// What is counted of one app on one shard.
+pub struct AppMetrics {
+    pub app: Arc<str>,
+    pub requests: Counter,
+    pub refused: Counter,
+    pub throttled: Counter,
+    pub bytes_in: Counter,
+    pub bytes_out: Counter,
+    pub messages_in: Counter,
+    pub messages_out: Counter,
+}
+
+impl TenantMetrics {
+    pub fn login(&self, outcome: &'static str) {
+        self.logins.borrow_mut().get(&OutcomeLabels { outcome }).inc();
+    }
+
+    pub fn session_revoked(&self) {
+        self.revoked.inc();
+    }
+
+    pub fn app(&self, app: &str) -> Rc<AppMetrics> {
+        let app: Arc<str> = app.into();
+        let labels = AppLabels { app: Arc::clone(&app) };
+        let way = |direction| AppDirectionLabels { app: Arc::clone(&app), direction };
+        let (mut bytes, mut messages) = (self.bytes.borrow_mut(), self.messages.borrow_mut());
+        Rc::new(AppMetrics {
+            requests: self.requests.borrow_mut().get(&labels),
+            refused: self.refused.borrow_mut().get(&labels),
+            throttled: self.throttled.borrow_mut().get(&labels),
+            bytes_in: bytes.get(&way("in")),
+            bytes_out: bytes.get(&way("out")),
+            messages_in: messages.get(&way("in")),
+            messages_out: messages.get(&way("out")),
+            app,
+        })
+    }
+}
+
 /// The declared metrics; one per process.
 pub struct ProxyMetrics {
     registry: Registry,
@@ -54,12 +171,14 @@ pub struct ProxyMetrics {
     connections: Family<GaugeKind, ()>,
     ended: Family<CounterKind, ReasonLabels>,
     hidden: Family<CounterKind, ()>,
+    tenants: TenantFamilies,
 }
 
 impl Default for ProxyMetrics {
     fn default() -> ProxyMetrics {
         let registry = Registry::new().with_process_metrics();
         ProxyMetrics {
+            tenants: TenantFamilies::new(&registry),
             requests: registry.counters("kproxy_requests_total", "Requests passed on, by Kafka API."),
             request_bytes: registry.counters("kproxy_request_bytes_total", "Bytes of requests, by Kafka API."),
             answer_bytes: registry
@@ -123,6 +242,7 @@ impl ProxyMetrics {
             connections: self.connections.local(),
             ended: RefCell::new(self.ended.shard()),
             hidden: self.hidden.local(),
+            tenants: self.tenants.shard(),
         }
     }
 }
@@ -158,6 +278,7 @@ pub struct ShardMetrics {
     pub connections: Gauge,
     ended: RefCell<ShardFamily<CounterKind, ReasonLabels>>,
     pub hidden: Counter,
+    pub tenants: TenantMetrics,
 }
 
 /// What is counted of one broker.

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use model::Snapshot;
 use runtime::crew::{Crew, Fallen};
+use runtime::line_log;
 use runtime::mailbox::{Sender, TrySendError, mailbox};
 use runtime::net::tls::{ClientTls, ServerTls};
 use runtime::{Driver, ShardOptions};
@@ -31,6 +32,7 @@ pub struct Proxy {
     metrics: Arc<ProxyMetrics>,
     control: Vec<Sender<Control>>,
     crew: Crew,
+    access_log: Mutex<Option<line_log::Writer>>,
 }
 
 impl Proxy {
@@ -43,6 +45,8 @@ impl Proxy {
         let left = descriptors.saturating_sub(OTHER_DESCRIPTORS + listening);
         let connections_max = (left / DESCRIPTORS_PER_CONNECTION / shard_count).clamp(1, CONNECTIONS_MAX);
         tracing::info!(descriptors, connections_max, "client connections of each shard");
+        let lines = config.tenants.as_ref().and_then(|tenants| tenants.access_log.as_deref()).map(line_log::open);
+        let (lines, access_log) = lines.transpose()?.unzip();
         let board = Arc::new(Board::new(&config));
         let metrics = Arc::new(ProxyMetrics::default());
         let config = Arc::new(config);
@@ -62,6 +66,7 @@ impl Proxy {
                 adopt: adopt.clone(),
                 adopted,
                 control: told,
+                lines: lines.clone(),
             };
             let (cpu, force) = (config.pin.then_some(id), config.driver);
             let options = ShardOptions { cpu, force, ..ShardOptions::named(format!("proxy-{id}")) };
@@ -70,7 +75,7 @@ impl Proxy {
                 shard::run(parts)
             })?;
         }
-        Ok(Proxy { bootstrap: listeners.bootstrap, board, metrics, control, crew })
+        Ok(Proxy { bootstrap: listeners.bootstrap, board, metrics, control, crew, access_log: Mutex::new(access_log) })
     }
 
     /// Where clients begin.
@@ -108,7 +113,9 @@ impl Proxy {
     /// # Panics
     /// When this proxy has no tenants.
     pub fn set_snapshot(&self, snapshot: &Arc<Snapshot>) -> u64 {
-        self.board.tenants().set_snapshot(Arc::clone(snapshot))
+        let edition = self.board.tenants().set_snapshot(Arc::clone(snapshot));
+        self.tell(Control::Snapshot);
+        edition
     }
 
     /// Of the newest snapshot that every shard has taken, its sessions included.
@@ -152,9 +159,20 @@ impl Proxy {
         let _ = self.control[shard].try_send(Control::Panic);
     }
 
+    /// What is logged of sessions from now on goes into a new file, if the old one was renamed.
+    pub fn reopen_access_log(&self) {
+        if let Some(writer) = &*self.access_log.lock().unwrap_or_else(PoisonError::into_inner) {
+            writer.reopen();
+        }
+    }
+
     /// Waits for the shards; the error names one that panicked.
     pub fn join(&self) -> Result<(), Fallen> {
-        self.crew.join()
+        let ended = self.crew.join();
+        if let Some(writer) = self.access_log.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = writer.join();
+        }
+        ended
     }
 
     fn tell(&self, what: Control) {

@@ -75,7 +75,13 @@ fn receive(asked: &[(ApiKey, i16, i32)], bytes: &[u8], seed: u64, most: u64) -> 
     let (mut answers, mut in_flight, mut told) = (Answers::default(), InFlight::default(), Told::default());
     for (api, version, correlation_id) in asked {
         let api = offered(api.key()).expect("offered");
-        in_flight.push(Outstanding { api, version: *version, correlation_id: *correlation_id, at: Instant::now() });
+        in_flight.push(Outstanding {
+            api,
+            version: *version,
+            correlation_id: *correlation_id,
+            at: Instant::now(),
+            asked: None,
+        });
     }
     let (mut buffer, mut out) = (BytesMut::new(), Vec::new());
     for piece in pieces(bytes, seed, most) {

@@ -35,19 +35,35 @@ impl ShardQuotas {
 
     /// Of a request of `app` about `topic`; raw topics have no limits of their own.
     pub fn meters(&self, quotas: &Quotas, app: &App, topic: Option<&Topic>, now_ns: u64) -> Meters {
-        let find = |id, limits: &Limits, subject: &dyn Fn() -> Subject| {
-            let mut meters = self.meters.borrow_mut();
-            let new = || Rc::new(ShardMeter::new(quotas.meter(subject(), limits, now_ns), self.shard_count));
-            Rc::clone(meters.entry(id).or_insert_with(new))
-        };
-        let of_the_app = app
+        Meters([self.of_app(quotas, app, now_ns), topic.and_then(|topic| self.of_topic(quotas, topic, now_ns))])
+    }
+
+    /// Of an app alone.
+    pub fn of_app(&self, quotas: &Quotas, app: &App, now_ns: u64) -> Option<Rc<ShardMeter>> {
+        let subject = || Subject::of_app(app);
+        app.limits.has_rates().then(|| self.find(quotas, SubjectId::App(app.index), &app.limits, subject, now_ns))
+    }
+
+    /// Of a topic alone.
+    pub fn of_topic(&self, quotas: &Quotas, topic: &Topic, now_ns: u64) -> Option<Rc<ShardMeter>> {
+        let subject = || Subject::of_topic(topic);
+        topic
             .limits
             .has_rates()
-            .then(|| find(SubjectId::App(app.index), &app.limits, &|| Subject::of_app(app)));
-        let of_the_topic = topic
-            .filter(|topic| topic.limits.has_rates())
-            .map(|topic| find(SubjectId::Topic(topic.index), &topic.limits, &|| Subject::of_topic(topic)));
-        Meters([of_the_app, of_the_topic])
+            .then(|| self.find(quotas, SubjectId::Topic(topic.index), &topic.limits, subject, now_ns))
+    }
+
+    fn find(
+        &self,
+        quotas: &Quotas,
+        id: SubjectId,
+        limits: &Limits,
+        subject: impl FnOnce() -> Subject,
+        now_ns: u64,
+    ) -> Rc<ShardMeter> {
+        let mut meters = self.meters.borrow_mut();
+        let new = || Rc::new(ShardMeter::new(quotas.meter(subject(), limits, now_ns), self.shard_count));
+        Rc::clone(meters.entry(id).or_insert_with(new))
     }
 
     /// As [`ShardQuotas::meters`] found before, under the same snapshot, by [`App::index`] and [`Topic::index`].

@@ -59,7 +59,8 @@ impl RecordCount {
         if self.held < ENTRY_HEAD_BYTES {
             return None;
         }
-        let length = u64::from(u32::from_be_bytes(self.head[AT_LENGTH..ENTRY_HEAD_BYTES].try_into().expect("four bytes")));
+        let length =
+            u64::from(u32::from_be_bytes(self.head[AT_LENGTH..ENTRY_HEAD_BYTES].try_into().expect("four bytes")));
         let whole = ENTRY_HEAD_BYTES as u64 + length;
         let is_batch = whole >= HEAD_BYTES as u64 && self.held > AT_MAGIC && self.head[AT_MAGIC] == MAGIC as u8;
         let needed = match is_batch {
@@ -90,7 +91,8 @@ mod tests {
     /// A batch of so many records with so many bytes behind its head.
     fn batch(count: i32, rest: usize) -> Vec<u8> {
         let mut bytes = vec![0; HEAD_BYTES + rest];
-        bytes[AT_LENGTH..ENTRY_HEAD_BYTES].copy_from_slice(&((HEAD_BYTES + rest - ENTRY_HEAD_BYTES) as u32).to_be_bytes());
+        bytes[AT_LENGTH..ENTRY_HEAD_BYTES]
+            .copy_from_slice(&((HEAD_BYTES + rest - ENTRY_HEAD_BYTES) as u32).to_be_bytes());
         bytes[AT_MAGIC] = MAGIC as u8;
         bytes[AT_RECORD_COUNT..HEAD_BYTES].copy_from_slice(&count.to_be_bytes());
         bytes

@@ -1,5 +1,6 @@
 //! One client connection from its first byte to its end.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use crate::requests::RequestError;
 use crate::shard::conns::Conn;
 use crate::shard::greeting::{self, Greeted};
 use crate::shard::pipe::{End, Pipe};
-use crate::shard::{Shard, upstream};
+use crate::shard::{Shard, login, tenants, upstream};
 
 /// Serves it; it is counted in the crowd already.
 pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, target: Target) {
@@ -28,6 +29,9 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, target: T
     let ended = live(&shard, &conn, stream, peer, target).await;
     shard.conns.remove(key);
     shard.board.crowd.leave(shard.id);
+    if let (Some(tenants), Some(app)) = (&shard.tenants, conn.counted.take()) {
+        tenants.config.ledger.connections.remove(&app);
+    }
     say(&shard, &conn, ended);
 }
 
@@ -49,6 +53,7 @@ fn say(shard: &Shard, conn: &Conn, end: End) {
         End::Fault { reason, message } => (conn.reason.get().unwrap_or(reason), message),
     };
     shard.metrics.ended(reason);
+    write_access_log(shard, conn, reason);
     let client_id = conn.client_id.borrow();
     let (client_id, software) = (client_id.as_deref().unwrap_or_default(), conn.software.borrow());
     let software = software.as_deref().unwrap_or_default();
@@ -58,6 +63,34 @@ fn say(shard: &Shard, conn: &Conn, end: End) {
         }
         _ => tracing::warn!(%peer, client_id, software, reason, message, "connection ended"),
     }
+}
+
+/// One line for each session.
+fn write_access_log(shard: &Shard, conn: &Conn, reason: &str) {
+    let (Some(tenants), Some(app)) = (&shard.tenants, &*conn.app.borrow()) else { return };
+    let side = conn.session.borrow().as_ref().map_or("", |session| session.login().side().as_str());
+    let shown = |text: Option<&str>| text.unwrap_or("-").replace(|c: char| c.is_whitespace() || c.is_control(), "_");
+    let client_id = shown(conn.client_id.borrow().as_deref());
+    let software = shown(conn.software.borrow().as_deref());
+    let used = &conn.used;
+    tenants.access_log.append(|line| {
+        let time = jiff::Timestamp::from_millisecond(runtime::clock::now_ms()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let _ = write!(
+            line,
+            "{time:.3} {} app={} side={side} client_id={client_id} software={software} seconds={:.3} requests={} refused={} \
+             messages_in={} bytes_in={} messages_out={} bytes_out={} throttled={} end={reason}",
+            conn.peer.get(),
+            app.app,
+            conn.age().as_secs_f64(),
+            used.requests.get(),
+            used.refused.get(),
+            used.messages_in.get(),
+            used.bytes_in.get(),
+            used.messages_out.get(),
+            used.bytes_out.get(),
+            used.throttled.get(),
+        );
+    });
 }
 
 async fn live(shard: &Rc<Shard>, conn: &Rc<Conn>, stream: Stream, peer: SocketAddr, target: Target) -> End {
@@ -83,16 +116,31 @@ async fn talk(shard: &Rc<Shard>, conn: &Rc<Conn>, stream: Stream, target: Target
         Ok(local) => local,
         Err(err) => return err.into(),
     };
-    let (mut from_client, to_client) = stream.split();
-    let first = match first_bytes(shard, conn, &mut from_client).await {
+    let (mut from_client, mut to_client) = stream.split();
+    let mut first = match first_bytes(shard, conn, &mut from_client).await {
         Ok(first) => first,
         Err(end) => return end,
     };
     conn.deadline.set(None);
-    let broker = match upstream::connect(shard, target).await {
+    let mut told = None;
+    if shard.tenants.is_some() {
+        let welcome = match login::log_in(shard, conn, &mut from_client, &mut to_client, first).await {
+            Ok(welcome) => welcome,
+            Err(end) => return end,
+        };
+        (first, told) = (welcome.buffer, Some(welcome.offered));
+    }
+    let mut broker = match upstream::connect(shard, target).await {
         Ok(broker) => broker,
         Err(err) => return End::Fault { reason: "no_broker", message: err.to_string() },
     };
+    if let Some(told) = &told {
+        match tenants::learn_offered(shard, &mut broker.stream, tenants::node_of(target)).await {
+            Ok(offered) if offered.covers(told) => {}
+            Ok(_) => return End::Fault { reason: "broker_changed", message: BROKER_CHANGED.to_owned() },
+            Err(err) => return End::Fault { reason: "no_broker", message: err.to_string() },
+        }
+    }
     conn.upstream.set(broker.upstream);
     conn.set_broker(broker.stream.closer());
     let metrics = shard.metrics.broker(broker.label);
@@ -102,12 +150,15 @@ async fn talk(shard: &Rc<Shard>, conn: &Rc<Conn>, stream: Stream, target: Target
         conn: Rc::clone(conn),
         view: shard.view(local.ip()),
         broker_bytes: metrics.bytes.clone(),
+        tenant: told,
     });
     metrics.connections.inc();
     let end = both(&pipe, from_client, to_client, from_broker, to_broker, first).await;
     metrics.connections.dec();
     end
 }
+
+const BROKER_CHANGED: &str = "this broker no longer offers what the client was told; it asks again";
 
 async fn first_bytes(shard: &Rc<Shard>, conn: &Conn, from: &mut ReadHalf) -> Result<PooledBuf, End> {
     match runtime::race(from.readable(), conn.retire.notified()).await {

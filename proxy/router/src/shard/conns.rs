@@ -11,7 +11,10 @@ use slab::Slab;
 
 use crate::in_flight::InFlight;
 use crate::listeners::Target;
+use crate::metrics::AppMetrics;
 use crate::requests::Upstream;
+use crate::shard::tenants::{SessionUse, add};
+use crate::tenant::session::Session;
 
 /// What is known of one connection while it lives. The tasks of its two directions share it.
 pub struct Conn {
@@ -43,6 +46,15 @@ pub struct Conn {
     pub reason: Cell<Option<&'static str>>,
     pub client_id: RefCell<Option<Box<str>>>,
     pub software: RefCell<Option<std::sync::Arc<str>>>,
+    /// Of a proxy with tenants, once it has logged in.
+    pub session: RefCell<Option<Session>>,
+    /// The app it is counted for.
+    pub counted: Cell<Option<u32>>,
+    pub app: RefCell<Option<Rc<AppMetrics>>>,
+    pub used: SessionUse,
+    /// Rung when an answer was made here.
+    pub answered: Notify,
+    began: Instant,
 }
 
 impl Conn {
@@ -65,6 +77,12 @@ impl Conn {
             reason: Cell::new(None),
             client_id: RefCell::new(None),
             software: RefCell::new(None),
+            session: RefCell::new(None),
+            counted: Cell::new(None),
+            app: RefCell::new(None),
+            used: SessionUse::default(),
+            answered: Notify::new(),
+            began: now,
         }
     }
 
@@ -90,6 +108,19 @@ impl Conn {
             self.reason.set(self.reason.get().or(Some(why)));
         }
         self.retire.notify();
+    }
+
+    /// A request or an answer met a limit of its app.
+    pub fn count_throttled(&self) {
+        add(&self.used.throttled, 1);
+        if let Some(app) = &*self.app.borrow() {
+            app.throttled.inc();
+        }
+    }
+
+    /// For how long it has been.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Since when.

@@ -3,18 +3,22 @@
 //! Nothing is shared with another shard but the board, which no byte passes. No `RefCell` is borrowed across an await.
 
 mod accept;
+mod ask;
 mod conn;
 mod conns;
 mod greeting;
+mod login;
 mod pipe;
 mod probe;
 mod sweep;
+mod tenants;
 mod upstream;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use foldhash::HashMap;
 use runtime::mailbox::{Receiver, Sender};
@@ -27,6 +31,7 @@ use crate::config::ProxyConfig;
 use crate::listeners::Target;
 use crate::metrics::{ProxyMetrics, ShardMetrics};
 use crate::shard::conns::Conns;
+use crate::shard::tenants::TenantShard;
 use crate::topology::{Learned, Naming, Topology, View};
 
 /// It asks the brokers whether they answer, for the whole process.
@@ -37,6 +42,8 @@ const PROBING_SHARD: usize = 0;
 pub enum Control {
     /// Stop accepting; end each connection between two requests.
     Drain,
+    /// Take the newest snapshot of the tenants.
+    Snapshot,
     /// End all.
     Stop,
     /// Panic, for tests of what follows.
@@ -55,6 +62,8 @@ pub struct ShardParts {
     pub adopt: Vec<Sender<Fresh<Target>>>,
     pub adopted: Receiver<Fresh<Target>>,
     pub control: Receiver<Control>,
+    /// Of the access log, if there is one.
+    pub lines: Option<SyncSender<String>>,
 }
 
 /// One per core.
@@ -78,11 +87,16 @@ pub struct Shard {
     /// Which of the bootstrap brokers is asked next.
     turn: Cell<usize>,
     stopped: Notify,
+    /// None: everybody is served as the brokers do.
+    pub tenants: Option<TenantShard>,
 }
 
 /// Runs a shard until it is told to stop.
 pub async fn run(parts: ShardParts) {
-    let ShardParts { id, config, naming, board, listeners, metrics, connections_max, adopt, adopted, control } = parts;
+    let ShardParts { id, config, naming, board, listeners, metrics, connections_max, adopt, adopted, control, lines } =
+        parts;
+    let tenants =
+        config.tenants.as_ref().map(|tenants| TenantShard::new(tenants, board.tenants(), config.shard_count, lines));
     let shard = Rc::new(Shard {
         id,
         naming,
@@ -97,6 +111,7 @@ pub async fn run(parts: ShardParts) {
         hosts: RefCell::default(),
         turn: Cell::new(id),
         stopped: Notify::new(),
+        tenants,
         config,
         board,
     });
@@ -106,10 +121,14 @@ pub async fn run(parts: ShardParts) {
     drop(runtime::spawn(accept::adopt(Rc::clone(&shard), adopted)));
     drop(runtime::spawn(obey(Rc::clone(&shard), control)));
     drop(runtime::spawn(sweep::sweep(Rc::clone(&shard))));
+    drop(runtime::spawn(tenants::learn_ids(Rc::clone(&shard))));
     if id == PROBING_SHARD {
         drop(runtime::spawn(probe::probe(Rc::clone(&shard))));
     }
     shard.stopped.notified().await;
+    if let Some(tenants) = &shard.tenants {
+        tenants.access_log.close();
+    }
 }
 
 async fn obey(shard: Rc<Shard>, mut control: Receiver<Control>) {
@@ -121,6 +140,7 @@ async fn obey(shard: Rc<Shard>, mut control: Receiver<Control>) {
                 shard.conns.retire_all();
                 drop(runtime::spawn(finish(Rc::clone(&shard))));
             }
+            Control::Snapshot => tenants::take_snapshot(&shard),
             Control::Stop => shard.stopped.notify(),
             Control::Panic => panic!("this shard was told to panic"),
         }

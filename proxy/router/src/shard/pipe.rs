@@ -3,10 +3,15 @@
 //! A side that does not take what it is sent stops the other from being read: nothing is queued but one buffer.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kafka_wire::peek;
+use model::limits::SCRAM_NONCE_RANDOM_BYTES;
+use model::tenant::{Access, NoTopic};
+use model::{App, Denied, Side, Topic};
+use runtime::budget::Reservation;
 use runtime::net::{ReadHalf, WriteHalf};
 use runtime::pool::PooledBuf;
 use runtime::{Either, race};
@@ -14,12 +19,19 @@ use telemetry::Counter;
 
 use crate::answers::{self, Answers};
 use crate::apis::Api;
-use crate::in_flight::Outstanding;
-use crate::limits::STALL_TIMEOUT;
-use crate::requests::{self, Requests};
+use crate::in_flight::{Asked, Outstanding};
+use crate::limits::{STALL_TIMEOUT, THROTTLE_MAX};
+use crate::metrics::AppMetrics;
+use crate::requests::{RequestError, Requests};
 use crate::rewrite::api_versions::Asker;
-use crate::shard::Shard;
 use crate::shard::conns::Conn;
+use crate::shard::tenants::{SessionUse, TenantShard, add, node_of};
+use crate::shard::{Shard, login};
+use crate::tenant::answers::{self as tenant_answers, TenantAnswers};
+use crate::tenant::requests::{self, TenantRequests, Turn};
+use crate::tenant::session::Session;
+use crate::tenant::versions::Offered;
+use crate::tenant::whole::Used;
 use crate::topology::View;
 
 /// Longest client id kept for the log.
@@ -47,26 +59,179 @@ pub struct Pipe {
     pub conn: Rc<Conn>,
     pub view: View,
     pub broker_bytes: Counter,
+    /// What its tenant was told the broker offers. None: the client is nobody's tenant.
+    pub tenant: Option<Arc<Offered>>,
 }
 
 /// Counts while requests pass.
 struct RequestWatch<'a>(&'a Pipe);
 
-impl requests::Watch for RequestWatch<'_> {
+impl crate::requests::Watch for RequestWatch<'_> {
     fn request(&mut self, api: &'static Api, bytes: usize) {
         self.0.shard.metrics.request(api, bytes);
     }
 
     fn asker(&mut self, asker: &Asker) {
-        let software: std::sync::Arc<str> = match asker.software_name.as_str() {
-            "" => "unknown".into(),
-            name => format!("{name} {}", asker.software_version).into(),
-        };
-        if self.0.conn.software.borrow().is_none() {
-            self.0.shard.metrics.software(std::sync::Arc::clone(&software));
-            *self.0.conn.software.borrow_mut() = Some(software);
+        note_asker(&self.0.shard, &self.0.conn, asker);
+    }
+}
+
+/// Remembers what a client calls its software.
+pub fn note_asker(shard: &Shard, conn: &Conn, asker: &Asker) {
+    let software: Arc<str> = match asker.software_name.as_str() {
+        "" => "unknown".into(),
+        name => format!("{name} {}", asker.software_version).into(),
+    };
+    if conn.software.borrow().is_none() {
+        shard.metrics.software(Arc::clone(&software));
+        *conn.software.borrow_mut() = Some(software);
+    }
+}
+
+/// What a tenant's messages are told and asked on the way.
+struct Desk<'a> {
+    pipe: &'a Pipe,
+    tenants: &'a TenantShard,
+    app: u32,
+    memory: &'a mut Option<Reservation>,
+    now: Instant,
+}
+
+impl Desk<'_> {
+    fn hold(&mut self, bytes: usize) -> bool {
+        if self.memory.is_none() {
+            *self.memory = self.tenants.budget.try_reserve(self.app, ONE_CLUSTER, bytes).ok();
+        }
+        self.memory.is_some()
+    }
+
+    fn note(&self, note: impl FnOnce(&SessionUse, &AppMetrics)) {
+        if let Some(app) = &*self.pipe.conn.app.borrow() {
+            note(&self.pipe.conn.used, app);
         }
     }
+}
+
+/// A proxy has one.
+const ONE_CLUSTER: u32 = 0;
+
+impl crate::requests::Watch for Desk<'_> {
+    fn request(&mut self, api: &'static Api, bytes: usize) {
+        self.pipe.shard.metrics.request(api, bytes);
+        self.note(|used, app| {
+            app.requests.inc();
+            add(&used.requests, 1);
+        });
+    }
+
+    fn asker(&mut self, asker: &Asker) {
+        note_asker(&self.pipe.shard, &self.pipe.conn, asker);
+    }
+}
+
+impl requests::Desk for Desk<'_> {
+    fn refused(&mut self, why: &NoTopic) {
+        tracing::debug!(peer = %self.pipe.conn.peer.get(), %why, "topic refused");
+        self.note(|used, app| {
+            app.refused.inc();
+            add(&used.refused, 1);
+        });
+    }
+
+    fn wait(&mut self, side: Side, app: &App, topics: &[&Topic], bytes: u64) -> Option<Duration> {
+        self.tenants.wait(side, app, topics.iter().copied(), bytes, self.now)
+    }
+
+    fn used(&mut self, side: Side, app: &App, topic: Option<&Topic>, messages: u64, bytes: u64) {
+        self.tenants.charge(side, app, topic, messages, bytes, self.now);
+        if topic.is_none() {
+            self.note(|used, app| {
+                app.messages_in.add(messages);
+                app.bytes_in.add(bytes);
+                add(&used.messages_in, messages);
+                add(&used.bytes_in, bytes);
+            });
+        }
+    }
+
+    fn random(&mut self) -> [u8; SCRAM_NONCE_RANDOM_BYTES] {
+        login::random()
+    }
+
+    fn login_failed(&mut self, app: &str, denied: Denied) -> Denied {
+        login::failed(&self.pipe.shard, self.tenants, &self.pipe.conn, app, denied)
+    }
+
+    fn audit(&mut self, what: &'static str, about: &str) {
+        let app = self.pipe.conn.app.borrow().as_ref().map(|app| Arc::clone(&app.app)).unwrap_or_default();
+        let peer = self.pipe.conn.peer.get();
+        tracing::info!(target: "audit", event = what, %app, %peer, groups = about, "asked for by a Kafka client");
+    }
+
+    fn try_hold(&mut self, bytes: usize) -> bool {
+        self.hold(bytes)
+    }
+}
+
+impl answers::Watch for Desk<'_> {
+    fn answer(&mut self, to: &Outstanding, bytes: usize) {
+        self.pipe.shard.metrics.answer(to.api, bytes, self.now.saturating_duration_since(to.at));
+    }
+
+    fn hidden(&mut self) {
+        self.pipe.shard.metrics.hidden.inc();
+    }
+}
+
+impl tenant_answers::Desk for Desk<'_> {
+    fn throttle_ms(&mut self, asked: &Asked, session: &Session) -> i32 {
+        let Some(side) = asked.side else { return 0 };
+        let tenant = session.tenant();
+        let wait = match side {
+            Side::Publish => {
+                let topics = TenantShard::named(&tenant, &asked.limited, Access::Write);
+                self.tenants.wait(side, tenant.app, topics, 0, self.now)
+            }
+            Side::Subscribe => self.tenants.wait(side, tenant.app, session.limited(), 0, self.now),
+        };
+        let wait = wait.map_or(0, |wait| wait.min(THROTTLE_MAX).as_millis() as i32);
+        if wait > 0 {
+            self.pipe.conn.count_throttled();
+        }
+        wait
+    }
+
+    fn fetched(&mut self, session: &Session, topics: &[Used], bytes: u64) {
+        draw(self, session, topics, bytes);
+    }
+
+    fn try_hold(&mut self, bytes: usize) -> bool {
+        self.hold(bytes)
+    }
+}
+
+/// What a client is given is drawn from its limits, though it comes whole: the next answers wait.
+fn draw(desk: &Desk<'_>, session: &Session, topics: &[Used], bytes: u64) {
+    let tenant = session.tenant();
+    let messages = topics.iter().map(|used| used.messages).sum();
+    desk.tenants.charge(Side::Subscribe, tenant.app, None, messages, bytes, desk.now);
+    // One topic that stands alone in an answer is the only one that is fetched, or has no limits.
+    for topic in session.limited() {
+        let shown = tenant.shown(&topic.physical).unwrap_or_default();
+        let used = match topics {
+            [one] if one.name.is_empty() => Some(one),
+            _ => topics.iter().find(|used| *used.name == *shown),
+        };
+        if let Some(used) = used {
+            desk.tenants.charge(Side::Subscribe, tenant.app, Some(topic), used.messages, used.bytes, desk.now);
+        }
+    }
+    desk.note(|used, app| {
+        app.messages_out.add(messages);
+        app.bytes_out.add(bytes);
+        add(&used.messages_out, messages);
+        add(&used.bytes_out, bytes);
+    });
 }
 
 /// Counts while answers pass.
@@ -85,25 +250,96 @@ impl answers::Watch for AnswerWatch<'_> {
     }
 }
 
+/// The requests of whom this proxy serves.
+enum Requesting {
+    Anybody(Requests),
+    Tenant(Box<TenantRequests>),
+}
+
+impl Requesting {
+    fn is_at_boundary(&self) -> bool {
+        match self {
+            Requesting::Anybody(requests) => requests.is_at_boundary(),
+            Requesting::Tenant(requests) => requests.is_at_boundary(),
+        }
+    }
+}
+
+/// The answers to them.
+enum Answering {
+    Anybody(Answers),
+    Tenant(Box<TenantAnswers>),
+}
+
+impl Answering {
+    fn is_at_boundary(&self) -> bool {
+        match self {
+            Answering::Anybody(answers) => answers.is_at_boundary(),
+            Answering::Tenant(answers) => answers.is_at_boundary(),
+        }
+    }
+}
+
 impl Pipe {
     /// Client to broker. `buffer` has what was read before the broker was connected.
     pub async fn requests(&self, mut from: ReadHalf, mut to: WriteHalf, buffer: PooledBuf) -> End {
-        let mut requests = Requests::new(self.shard.config.request_bytes_max);
+        let frame_bytes_max = self.shard.config.request_bytes_max;
+        let mut requests = match &self.tenant {
+            None => Requesting::Anybody(Requests::new(frame_bytes_max)),
+            Some(_) => Requesting::Tenant(Box::new(TenantRequests::new(frame_bytes_max))),
+        };
         let mut held = Some(buffer);
+        let mut memory = None;
         let mut last_bytes = 0;
         loop {
-            if let Some(buffer) = &mut held {
-                if let Err(end) = self.pass_requests(&mut requests, buffer, &mut to).await {
-                    return end;
-                }
-                if buffer.is_empty() {
+            let mut turn = Turn::Bytes;
+            if held.is_some() || !requests.is_at_boundary() {
+                let (mut nothing, mut none) = (BytesMut::new(), true);
+                let buffer = match &mut held {
+                    Some(buffer) => {
+                        none = false;
+                        &mut **buffer
+                    }
+                    None => &mut nothing,
+                };
+                turn = match self.pass_requests(&mut requests, buffer, &mut to, &mut memory).await {
+                    Ok(turn) => turn,
+                    Err(end) => return end,
+                };
+                if none || buffer.is_empty() {
                     held = None;
                 }
             }
             self.conn.is_between.set(requests.is_at_boundary() && held.is_none());
-            if self.conn.in_flight.borrow().is_full() {
-                self.conn.room.notified().await;
-                continue;
+            match turn {
+                Turn::Bytes => {}
+                Turn::Room => {
+                    self.conn.room.notified().await;
+                    continue;
+                }
+                Turn::Ids(ids) => {
+                    self.tenants().resolve(ids).await;
+                    continue;
+                }
+                Turn::Limits(wait) => {
+                    // Its limits are its own affair: it is neither late nor idle.
+                    self.conn.deadline.set(None);
+                    self.conn.count_throttled();
+                    runtime::time::sleep(wait).await;
+                    self.conn.moved.set(Instant::now());
+                    continue;
+                }
+                Turn::Memory => {
+                    runtime::time::sleep(MEMORY_LOOK).await;
+                    continue;
+                }
+                Turn::End(reason) => {
+                    // Whoever was told why reads it before the end.
+                    while !self.conn.in_flight.borrow().is_empty() {
+                        self.conn.room.notified().await;
+                    }
+                    return End::Fault { reason, message: "the session is over".to_owned() };
+                }
             }
             if self.conn.is_retiring.get() && self.conn.is_between.get() {
                 // What was asked is answered first, and for a while what is asked meanwhile; then it is closed.
@@ -147,42 +383,89 @@ impl Pipe {
 
     async fn pass_requests(
         &self,
-        requests: &mut Requests,
-        buffer: &mut PooledBuf,
+        requests: &mut Requesting,
+        buffer: &mut BytesMut,
         to: &mut WriteHalf,
-    ) -> Result<(), End> {
+        memory: &mut Option<Reservation>,
+    ) -> Result<Turn, End> {
         let now = Instant::now();
         self.conn.moved.set(now);
         // While the broker is slow to take it, the client owes nothing.
         self.conn.deadline.set(None);
         self.note_client_id(buffer);
         let mut out: Vec<Bytes> = Vec::new();
-        let advanced = requests.advance(
-            buffer,
-            &mut self.conn.in_flight.borrow_mut(),
-            self.conn.upstream.get(),
-            &mut out,
-            &mut RequestWatch(self),
-            now,
-        );
+        let advanced = match requests {
+            Requesting::Anybody(requests) => {
+                let upstream = self.conn.upstream.get();
+                let in_flight = &mut self.conn.in_flight.borrow_mut();
+                requests
+                    .advance(buffer, in_flight, upstream, &mut out, &mut RequestWatch(self), now)
+                    .map(|()| if in_flight.is_full() { Turn::Room } else { Turn::Bytes })
+            }
+            Requesting::Tenant(requests) => self.pass_tenant_requests(requests, buffer, &mut out, memory, now),
+        };
         let sent = self.send(to, out, &self.shard.metrics.broker_out).await?;
         self.broker_bytes.add(sent);
         if sent > 0 {
             self.shard.metrics.added_to_requests.record_duration(now.elapsed());
         }
+        if requests.is_at_boundary() {
+            *memory = None;
+        }
         advanced.map_err(|err| End::Fault { reason: err.reason(), message: err.to_string() })
+    }
+
+    fn pass_tenant_requests(
+        &self,
+        requests: &mut TenantRequests,
+        buffer: &mut BytesMut,
+        out: &mut Vec<Bytes>,
+        memory: &mut Option<Reservation>,
+        now: Instant,
+    ) -> Result<Turn, RequestError> {
+        let (tenants, offered) = (self.tenants(), self.tenant.as_ref().expect("a tenant's requests"));
+        let mut session = self.conn.session.borrow_mut();
+        let session = session.as_mut().expect("it has logged in");
+        let app = session.login().app_index();
+        let ids = &tenants.ids.borrow();
+        let node = node_of(self.conn.target.get());
+        let mut office = requests::Office { session, ids, offered, node, cluster: &tenants.cluster, now };
+        let mut desk = Desk { pipe: self, tenants, app, memory, now };
+        let mut in_flight = self.conn.in_flight.borrow_mut();
+        let turn = requests.advance(buffer, &mut in_flight, &mut office, out, &mut desk);
+        if in_flight.has_answer() {
+            self.conn.answered.notify();
+        }
+        turn
+    }
+
+    fn tenants(&self) -> &TenantShard {
+        self.shard.tenants.as_ref().expect("asked of a proxy with tenants")
     }
 
     /// Broker to client.
     pub async fn answers(&self, mut from: ReadHalf, mut to: WriteHalf) -> End {
-        let mut answers = Answers::default();
+        let mut answers = match &self.tenant {
+            None => Answering::Anybody(Answers::default()),
+            Some(_) => Answering::Tenant(Box::default()),
+        };
         let mut held: Option<PooledBuf> = None;
+        let mut memory = None;
         let mut last_bytes = 0;
         let end = loop {
-            if (answers.is_at_boundary() || last_bytes < STREAMING_BYTES_MIN)
-                && let Err(err) = from.readable().await
-            {
-                break err.into();
+            if answers.is_at_boundary() || last_bytes < STREAMING_BYTES_MIN {
+                match race(from.readable(), self.conn.answered.notified()).await {
+                    Either::First(Err(err)) => break err.into(),
+                    Either::First(Ok(())) => {}
+                    Either::Second(()) => {
+                        let mut nothing = BytesMut::new();
+                        let buffer = held.as_mut().map_or(&mut nothing, |held| &mut **held);
+                        match self.pass_answers(&mut answers, buffer, &mut to, &mut memory).await {
+                            Ok(()) => continue,
+                            Err(end) => break end,
+                        }
+                    }
+                }
             }
             let mut buffer = held.take().unwrap_or_else(|| self.shard.pool.get_64k());
             if buffer.len() == buffer.capacity() {
@@ -198,7 +481,7 @@ impl Pipe {
                 }
                 Err(err) => break err.into(),
             }
-            if let Err(end) = self.pass_answers(&mut answers, &mut buffer, &mut to).await {
+            if let Err(end) = self.pass_answers(&mut answers, &mut buffer, &mut to, &mut memory).await {
                 break end;
             }
             held = (!buffer.is_empty()).then_some(buffer);
@@ -210,23 +493,55 @@ impl Pipe {
         end
     }
 
-    async fn pass_answers(&self, answers: &mut Answers, buffer: &mut PooledBuf, to: &mut WriteHalf) -> Result<(), End> {
-        let now = Instant::now();
-        self.conn.moved.set(now);
-        let (mut out, mut learned): (Vec<Bytes>, Vec<_>) = (Vec::new(), Vec::new());
-        let mut watch = AnswerWatch { pipe: self, now };
-        let advanced = {
-            let mut in_flight = self.conn.in_flight.borrow_mut();
-            answers.advance(buffer, &mut in_flight, &self.view, &mut out, &mut learned, &mut watch)
-        };
-        self.shard.learn(&learned);
-        let sent = self.send(to, out, &self.shard.metrics.client_out).await?;
-        if sent > 0 {
-            self.shard.metrics.added_to_answers.record_duration(now.elapsed());
+    async fn pass_answers(
+        &self,
+        answers: &mut Answering,
+        buffer: &mut BytesMut,
+        to: &mut WriteHalf,
+        memory: &mut Option<Reservation>,
+    ) -> Result<(), End> {
+        loop {
+            let now = Instant::now();
+            self.conn.moved.set(now);
+            let (mut out, mut learned): (Vec<Bytes>, Vec<_>) = (Vec::new(), Vec::new());
+            let advanced = {
+                let mut in_flight = self.conn.in_flight.borrow_mut();
+                match answers {
+                    Answering::Anybody(answers) => {
+                        let mut watch = AnswerWatch { pipe: self, now };
+                        answers
+                            .advance(buffer, &mut in_flight, &self.view, &mut out, &mut learned, &mut watch)
+                            .map(|()| tenant_answers::Turn::Bytes)
+                    }
+                    Answering::Tenant(answers) => {
+                        let tenants = self.tenants();
+                        let session = self.conn.session.borrow();
+                        let session = session.as_ref().expect("it has logged in");
+                        let ids = &mut tenants.ids.borrow_mut();
+                        let app = session.login().app_index();
+                        let mut desk = Desk { pipe: self, tenants, app, memory, now };
+                        let mut office =
+                            tenant_answers::Office { session, ids, view: &self.view, learned: &mut learned };
+                        answers.advance(buffer, &mut in_flight, &mut office, &mut out, &mut desk)
+                    }
+                }
+            };
+            self.shard.learn(&learned);
+            let sent = self.send(to, out, &self.shard.metrics.client_out).await?;
+            if sent > 0 {
+                self.shard.metrics.added_to_answers.record_duration(now.elapsed());
+            }
+            if answers.is_at_boundary() {
+                *memory = None;
+            }
+            // After the write: whoever retires this connection then knows that the answer is out.
+            self.conn.room.notify();
+            match advanced {
+                Ok(tenant_answers::Turn::Bytes) => return Ok(()),
+                Ok(tenant_answers::Turn::Memory) => runtime::time::sleep(MEMORY_LOOK).await,
+                Err(err) => return Err(End::Fault { reason: err.reason(), message: err.to_string() }),
+            }
         }
-        // After the write: whoever retires this connection then knows that the answer is out.
-        self.conn.room.notify();
-        advanced.map_err(|err| End::Fault { reason: err.reason(), message: err.to_string() })
     }
 
     /// Writes what may leave; gives how many bytes.
@@ -265,6 +580,9 @@ const RETIRE_LOOK: Duration = Duration::from_millis(5);
 /// In the middle of a frame that comes in pieces like this, the next read waits with its buffer in hand: it saves a system
 /// call's worth per piece. At other times a side that says nothing holds no buffer.
 const STREAMING_BYTES_MIN: usize = 16 * 1024;
+
+/// How often a frame that waits for memory looks whether there is some.
+const MEMORY_LOOK: Duration = Duration::from_millis(5);
 
 /// Room for more of a frame that is held until it is whole.
 const READ_MORE_BYTES: usize = 64 * 1024;

@@ -9,11 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use kafka_wire::frame::FrameReader;
-use kafka_wire::header::encode_request_header;
-use kafka_wire::limits::FRAME_BYTES_MAX;
 use kafka_wire::{ApiKey, header};
-use runtime::net::Stream;
 use runtime::time::timeout;
 use runtime::{Either, race};
 
@@ -21,12 +17,12 @@ use crate::apis::Rewriter;
 use crate::limits::{PROBE_INTERVAL, PROBE_INTERVAL_DOWN, PROBE_TIMEOUT};
 use crate::rewrite::rewrite;
 use crate::shard::Shard;
+use crate::shard::ask::ask_raw;
 use crate::shard::upstream::connect_to;
 use crate::topology::{Address, Learned, Naming, View};
 
 /// Spoken by every broker from Kafka 0.10 on; no topic named means no topic from version 1.
 const METADATA_VERSION: i16 = 1;
-const CLIENT_ID: &str = "kproxy-probe";
 
 /// Whether brokers tell strangers about the cluster.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,12 +72,12 @@ const BROKERS_ASKED_MAX: usize = 8;
 
 async fn ask(shard: &Rc<Shard>, address: &Address, telling: &mut Telling) -> io::Result<()> {
     let mut stream = connect_to(shard, address).await?;
-    exchange(&mut stream, ApiKey::ApiVersions, 0, &[]).await?;
+    ask_raw(&mut stream, ApiKey::ApiVersions, 0, &[]).await?;
     if *telling == Telling::No {
         return Ok(());
     }
     let begun = Instant::now();
-    match exchange(&mut stream, ApiKey::Metadata, METADATA_VERSION, &[0; 4]).await {
+    match ask_raw(&mut stream, ApiKey::Metadata, METADATA_VERSION, &[0; 4]).await {
         Ok(frame) => shard.learn(&read_brokers(&frame)),
         Err(err) => {
             *telling = Telling::No;
@@ -91,32 +87,6 @@ async fn ask(shard: &Rc<Shard>, address: &Address, telling: &mut Telling) -> io:
     }
     Ok(())
 }
-
-/// One request, one answer.
-async fn exchange(stream: &mut Stream, api: ApiKey, version: i16, body: &[u8]) -> io::Result<Bytes> {
-    let mut request = BytesMut::from(&[0; 4][..]);
-    encode_request_header(&mut request, api, version, 1, CLIENT_ID);
-    request.extend_from_slice(body);
-    let length = request.len() as i32 - 4;
-    request[..4].copy_from_slice(&length.to_be_bytes());
-    stream.write_all(request.freeze()).await?;
-    let (mut reader, mut buffer) = (FrameReader::new(FRAME_BYTES_MAX), BytesMut::new());
-    loop {
-        match reader.next(&mut buffer) {
-            Ok(Some(frame)) => return Ok(frame),
-            Ok(None) => {}
-            Err(err) => return Err(io::Error::new(io::ErrorKind::InvalidData, err)),
-        }
-        buffer.reserve(READ_BYTES);
-        let (read, filled) = stream.read(buffer).await;
-        buffer = filled;
-        if read? == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("closed at {api}")));
-        }
-    }
-}
-
-const READ_BYTES: usize = 16 * 1024;
 
 /// The brokers in an answer without its length.
 fn read_brokers(answer: &Bytes) -> Vec<Learned> {

@@ -9,7 +9,7 @@ use runtime::net::{self, Stream};
 use crate::limits::CONNECT_TIMEOUT;
 use crate::listeners::Target;
 use crate::requests::Upstream;
-use crate::shard::Shard;
+use crate::shard::{Shard, tenants};
 use crate::topology::Address;
 
 /// A connected broker.
@@ -37,7 +37,7 @@ pub async fn connect(shard: &Rc<Shard>, target: Target) -> io::Result<Broker> {
 }
 
 /// The bootstrap brokers in turn, then those that were heard of.
-async fn connect_to_any(shard: &Rc<Shard>) -> io::Result<Stream> {
+pub async fn connect_to_any(shard: &Rc<Shard>) -> io::Result<Stream> {
     let configured = &shard.config.bootstrap;
     let turn = shard.turn();
     let topology = shard.topology();
@@ -58,13 +58,15 @@ async fn connect_to_any(shard: &Rc<Shard>) -> io::Result<Stream> {
 /// For one client; it asks again.
 const BROKERS_TRIED_MAX: usize = 6;
 
-/// Connects to a broker, with TLS where it is on.
+/// Connects to a broker, with TLS where it is on, and logged in where the proxy has a login.
 pub async fn connect_to(shard: &Rc<Shard>, address: &Address) -> io::Result<Stream> {
     let stream = net::connect(&address.host, address.port, CONNECT_TIMEOUT).await?;
-    match shard.board.upstream_tls() {
-        None => Ok(stream),
+    let mut stream = match shard.board.upstream_tls() {
+        None => stream,
         Some(tls) => runtime::time::timeout(CONNECT_TIMEOUT, tls.connect(stream, &address.host))
             .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time"))),
-    }
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time")))?,
+    };
+    tenants::introduce(shard, &mut stream).await?;
+    Ok(stream)
 }

@@ -18,11 +18,10 @@ use kafka_wire::shape::{Visit, Visitor};
 use kafka_wire::shapes::new_leader::NODE_ENDPOINTS;
 use kafka_wire::{WireError, header, peek};
 use model::tenant::Access;
-use model::Side;
 
 use crate::answers::{AnswerError, HEAD_BYTES, Watch, head};
 use crate::edit::{Edits, Front};
-use crate::in_flight::{InFlight, Outstanding};
+use crate::in_flight::{Asked, InFlight, Outstanding};
 use crate::limits::REWRITTEN_BYTES_MAX;
 use crate::rewrite::text;
 use crate::tenant::found::find_and;
@@ -39,7 +38,7 @@ const ENDPOINTS_FROM: i16 = 16;
 /// What is told and asked on the way.
 pub trait Desk: Watch {
     /// Milliseconds a client is to wait for the limits of its app.
-    fn throttle_ms(&mut self, side: Side, session: &Session) -> i32;
+    fn throttle_ms(&mut self, asked: &Asked, session: &Session) -> i32;
     /// Records that a client gets: of each topic, where that had to be told apart.
     fn fetched(&mut self, session: &Session, topics: &[Used], bytes: u64);
     /// How many bytes may be held of a frame now; false: wait.
@@ -116,7 +115,8 @@ impl TenantAnswers {
                     if passing.has_hidden() {
                         desk.hidden();
                     }
-                    let used = Used { name: "".into(), has_limits: false, messages: passing.record_count(), bytes: *bytes };
+                    let used =
+                        Used { name: "".into(), has_limits: false, messages: passing.record_count(), bytes: *bytes };
                     desk.fetched(office.session, &[used], *bytes);
                     self.state = State::Rest { left: *left };
                 }
@@ -196,7 +196,8 @@ impl TenantAnswers {
             edits.string(topic_at.clone(), flexible, &shown);
             end = topic_at.end;
         }
-        throttle(bytes, Some(&head.throttle_time_ms), desk.throttle_ms(Side::Subscribe, office.session), &mut edits);
+        let throttle_ms = asked.asked.as_ref().map_or(0, |asked| desk.throttle_ms(asked, office.session));
+        throttle(bytes, Some(&head.throttle_time_ms), throttle_ms, &mut edits);
         let start = front.hold(4 + end).expect("it is there");
         let hide = (version >= ENDPOINTS_FROM).then_some(NODE_ENDPOINTS);
         let mut passing = Box::new(Passing::response(message.shape, version, hide));
@@ -237,8 +238,7 @@ fn put_whole(
 ) -> Result<(), AnswerError> {
     let version = outstanding.version;
     let malformed = |err| AnswerError::Malformed { api: rule.key.name(), version, err };
-    let side = outstanding.asked.as_ref().and_then(|asked| asked.side);
-    let throttle_ms = side.map_or(0, |side| desk.throttle_ms(side, office.session));
+    let throttle_ms = outstanding.asked.as_ref().map_or(0, |asked| desk.throttle_ms(asked, office.session));
     let whole = whole::Answer { rule, outstanding, frame, session: office.session, throttle_ms, view: office.view };
     let (edits, body_at) = whole.edits(office.ids, office.learned).map_err(malformed)?;
     if rule.way == Way::Fetch {

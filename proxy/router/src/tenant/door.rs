@@ -58,8 +58,7 @@ impl Door {
         walk(&sasl_handshake::REQUEST, version, body, |visit| asked = text(body, &visit.range, false))?;
         self.mechanism = asked.and_then(SaslMechanism::parse);
         self.exchange = None;
-        let error =
-            if self.mechanism.is_some() { ErrorCode::NONE } else { ErrorCode::UNSUPPORTED_SASL_MECHANISM };
+        let error = if self.mechanism.is_some() { ErrorCode::NONE } else { ErrorCode::UNSUPPORTED_SASL_MECHANISM };
         let shape = &sasl_handshake::RESPONSE;
         let body = Fill::message(shape, version, &mut |field, out| match field.name {
             ERROR_CODE => {
@@ -93,14 +92,17 @@ impl Door {
             }
         })?;
         let Some(mechanism) = self.mechanism else {
-            return Ok(Step::Answer(answer(version, correlation_id, ErrorCode::ILLEGAL_SASL_STATE, Some(NO_MECHANISM), &[])));
+            return Ok(Step::Answer(answer(
+                version,
+                correlation_id,
+                ErrorCode::ILLEGAL_SASL_STATE,
+                Some(NO_MECHANISM),
+                &[],
+            )));
         };
-        let exchange =
-            self.exchange.get_or_insert_with(|| SaslServer::new(mechanism, random(), decoy_key(snapshot)));
+        let exchange = self.exchange.get_or_insert_with(|| SaslServer::new(mechanism, random(), decoy_key(snapshot)));
         Ok(match exchange.step(message, snapshot) {
-            SaslStep::Challenge(bytes) => {
-                Step::Answer(answer(version, correlation_id, ErrorCode::NONE, None, &bytes))
-            }
+            SaslStep::Challenge(bytes) => Step::Answer(answer(version, correlation_id, ErrorCode::NONE, None, &bytes)),
             SaslStep::Done { last, login } => {
                 (self.mechanism, self.exchange) = (None, None);
                 Step::Proved { login, last }

@@ -17,7 +17,11 @@ pub struct Fill<'a> {
 
 impl Fill<'_> {
     /// The body of a message.
-    pub fn message(shape: &Shape, version: i16, given: &mut dyn FnMut(&'static Field, &mut BytesMut) -> bool) -> BytesMut {
+    pub fn message(
+        shape: &Shape,
+        version: i16,
+        given: &mut dyn FnMut(&'static Field, &mut BytesMut) -> bool,
+    ) -> BytesMut {
         let mut out = BytesMut::new();
         let flexible = version >= shape.flexible_from;
         Fill { version, flexible, given }.structure(shape.fields, &mut out);

@@ -247,7 +247,8 @@ fn others(
     tenant: &Tenant<'_>,
     edits: &mut Edits,
 ) {
-    let is_other = |range: &Range<usize>| text(body, range, flexible).and_then(|name| tenant.shown_owned(name)).is_none();
+    let is_other =
+        |range: &Range<usize>| text(body, range, flexible).and_then(|name| tenant.shown_owned(name)).is_none();
     let mut cut = 0;
     for owner in found.owners.iter().filter(|owner| is_other(&owner.name)) {
         edits.cut(owner.whole.clone());
@@ -353,9 +354,7 @@ pub fn put_refused(message: &'static Message, version: i16, array: &str, refused
 /// The array in a topic's element whose elements have a partition's number.
 fn partitions_of(fields: &'static [Field], partition: &str) -> Option<(&'static str, &'static [Field])> {
     fields.iter().find_map(|field| match field.kind {
-        Kind::Array(Kind::Struct(inner))
-            if inner.iter().any(|field| field.name == partition) =>
-        {
+        Kind::Array(Kind::Struct(inner)) if inner.iter().any(|field| field.name == partition) => {
             Some((field.name, *inner))
         }
         _ => None,
@@ -431,4 +430,3 @@ pub fn frame(api: ApiKey, version: i16, correlation_id: i32, body: &[u8]) -> Byt
     out[..4].copy_from_slice(&length.to_be_bytes());
     out
 }
-

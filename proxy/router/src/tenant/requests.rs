@@ -78,6 +78,7 @@ pub struct Office<'a> {
     /// The broker this connection is to.
     pub node: Option<i32>,
     pub cluster: &'a str,
+    pub now: Instant,
 }
 
 /// One per connection.
@@ -95,11 +96,21 @@ enum State {
     /// Between two requests.
     Head,
     /// A request is whole, and waits until it may leave.
-    Whole { head: Head, frame: Bytes },
+    Whole {
+        head: Head,
+        frame: Bytes,
+    },
     /// Records of one topic stream by.
-    Records { left: usize, passing: Box<Passing>, topic: Arc<str>, bytes: u64 },
+    Records {
+        left: usize,
+        passing: Box<Passing>,
+        topic: Arc<str>,
+        bytes: u64,
+    },
     /// What follows a message is nobody's field: it passes.
-    Rest { left: usize },
+    Rest {
+        left: usize,
+    },
     Ended(&'static str),
 }
 
@@ -121,7 +132,6 @@ impl TenantRequests {
         office: &mut Office<'_>,
         out: &mut Vec<Bytes>,
         desk: &mut impl Desk,
-        now: Instant,
     ) -> Result<Turn, RequestError> {
         let mut front = Front::new(buffer, out);
         loop {
@@ -148,11 +158,11 @@ impl TenantRequests {
                 }
                 State::Whole { head, frame } => {
                     let (head, frame) = (*head, frame.clone());
-                    self.whole(&head, &frame, &mut front, in_flight, office, desk, now)?
+                    self.whole(&head, &frame, &mut front, in_flight, office, desk)?
                 }
                 State::Head if in_flight.is_full() => Some(Turn::Room),
                 State::Head => match self.head(front.rest(), office.offered)? {
-                    Some(head) => self.begin(head, &mut front, in_flight, office, desk, now)?,
+                    Some(head) => self.begin(head, &mut front, in_flight, office, desk)?,
                     None => Some(Turn::Bytes),
                 },
             };
@@ -186,12 +196,11 @@ impl TenantRequests {
         in_flight: &mut InFlight,
         office: &mut Office<'_>,
         desk: &mut impl Desk,
-        now: Instant,
     ) -> Result<Option<Turn>, RequestError> {
         let is_whole = front.rest().len() >= head.frame_bytes;
         let held = match head.rule.way {
             Way::Produce if is_whole => front.hold(head.frame_bytes),
-            Way::Produce => match self.begin_records(&head, front, in_flight, office, desk, now)? {
+            Way::Produce => match self.begin_records(&head, front, in_flight, office, desk)? {
                 Begun::Streams => return Ok(None),
                 Begun::Waits(turn) => return Ok(Some(turn)),
                 Begun::No if !desk.try_hold(head.frame_bytes) => return Ok(Some(Turn::Memory)),
@@ -216,7 +225,6 @@ impl TenantRequests {
         in_flight: &mut InFlight,
         office: &mut Office<'_>,
         desk: &mut impl Desk,
-        now: Instant,
     ) -> Result<Begun, RequestError> {
         let bytes = &front.rest()[4..];
         let produce = match peek::produce_head(bytes) {
@@ -240,7 +248,7 @@ impl TenantRequests {
         // What is refused, or not known, is read whole, so that its partitions can be told of.
         let Some(name) = name.filter(|_| office.session.has(head.rule.need)) else { return Ok(Begun::No) };
         let Ok(topic) = tenant.topic(&name, Access::Write) else { return Ok(Begun::No) };
-        if let Some(turn) = self.wait(desk, Side::Publish, tenant.app, &[topic], head.frame_bytes, now) {
+        if let Some(turn) = self.wait(desk, Side::Publish, tenant.app, &[topic], head.frame_bytes, office.now) {
             return Ok(Begun::Waits(turn));
         }
         let body_at = 4 + produce.transactional_id.start;
@@ -255,9 +263,16 @@ impl TenantRequests {
         let done = passing.advance(&mut BytesMut::from(&start[body_at..]), left)?;
         assert_eq!(done, start.len() - body_at, "a head ends where a field ends");
         front.put(edits.apply_to_start(&start.freeze(), head.frame_bytes));
-        let (topic, bytes) = (name.into(), head.frame_bytes as u64);
-        self.state = State::Records { left: left - done, passing, topic, bytes };
-        self.remember(head, in_flight, desk, now, Asked { side: Some(Side::Publish), ..Asked::default() });
+        let (topic_name, bytes): (Arc<str>, _) = (name.into(), head.frame_bytes as u64);
+        let limited = topic.limits.has_rates().then(|| Arc::clone(&topic_name)).into_iter().collect();
+        self.state = State::Records { left: left - done, passing, topic: topic_name, bytes };
+        self.remember(
+            head,
+            in_flight,
+            desk,
+            office.now,
+            Asked { side: Some(Side::Publish), limited, ..Asked::default() },
+        );
         Ok(Begun::Streams)
     }
 
@@ -281,11 +296,10 @@ impl TenantRequests {
         in_flight: &mut InFlight,
         office: &mut Office<'_>,
         desk: &mut impl Desk,
-        now: Instant,
     ) -> Result<Option<Turn>, RequestError> {
         if head.rule.way == Way::Local {
             self.state = State::Head;
-            return self.answer_here(head, frame, in_flight, office, desk, now).map(|()| None);
+            return self.answer_here(head, frame, in_flight, office, desk).map(|()| None);
         }
         let side = match head.rule.way {
             Way::Produce => Some(Side::Publish),
@@ -300,11 +314,17 @@ impl TenantRequests {
             }
             Asking::Answer(answer) => {
                 self.state = State::Head;
-                self.remember(head, in_flight, desk, now, Asked { answer: Some(answer.freeze()), ..Asked::default() });
+                self.remember(
+                    head,
+                    in_flight,
+                    desk,
+                    office.now,
+                    Asked { answer: Some(answer.freeze()), ..Asked::default() },
+                );
             }
             Asking::Forward { edits, body_at, asked, topics, about } => {
                 if let Some(side) = side
-                    && let Some(turn) = self.wait_for(desk, office.session, side, &topics, head.frame_bytes, now)
+                    && let Some(turn) = self.wait_for(desk, office.session, side, &topics, head.frame_bytes, office.now)
                 {
                     return Ok(Some(turn));
                 }
@@ -316,7 +336,13 @@ impl TenantRequests {
                 if side == Some(Side::Publish) {
                     draw(desk, office.session, Side::Publish, &topics, head.frame_bytes as u64);
                 }
-                self.remember(head, in_flight, desk, now, Asked { side, ..asked });
+                let limited = match side {
+                    Some(Side::Publish) => {
+                        topics.into_iter().filter(|used| used.has_limits).map(|used| used.name).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                self.remember(head, in_flight, desk, office.now, Asked { side, limited, ..asked });
             }
         }
         Ok(None)
@@ -380,13 +406,12 @@ impl TenantRequests {
         in_flight: &mut InFlight,
         office: &mut Office<'_>,
         desk: &mut impl Desk,
-        now: Instant,
     ) -> Result<(), RequestError> {
         let answer = match head.rule.key {
-            ApiKey::ApiVersions => versions(head, frame, office, desk)?,
+            ApiKey::ApiVersions => versions(head, frame, office.offered, office.cluster, office.node, desk)?,
             _ => self.login_again(head, frame, office, desk)?,
         };
-        self.remember(head, in_flight, desk, now, Asked { answer: Some(answer.freeze()), ..Asked::default() });
+        self.remember(head, in_flight, desk, office.now, Asked { answer: Some(answer.freeze()), ..Asked::default() });
         Ok(())
     }
 
@@ -440,7 +465,9 @@ pub fn draw(desk: &mut impl Desk, session: &Session, side: Side, topics: &[Used]
 pub fn versions(
     head: &Head,
     frame: &Bytes,
-    office: &Office<'_>,
+    offered: &Offered,
+    cluster: &str,
+    node: Option<i32>,
     watch: &mut impl Watch,
 ) -> Result<BytesMut, RequestError> {
     let is_known = head.rule.has_version(head.version);
@@ -450,11 +477,11 @@ pub fn versions(
         header::decode_request_header(&mut body)?;
         let asker = api_versions::asker(head.version, &body)?;
         watch.asker(&asker);
-        if !door::is_meant(&asker, &body, office.cluster, office.node) {
+        if !door::is_meant(&asker, &body, cluster, node) {
             error = ErrorCode::REBOOTSTRAP_REQUIRED;
         }
     }
-    Ok(office.offered.answer(head.version, head.correlation_id, error))
+    Ok(offered.answer(head.version, head.correlation_id, error))
 }
 
 /// The head of a request, from behind its length.

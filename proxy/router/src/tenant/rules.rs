@@ -152,7 +152,7 @@ const TRANSACTION_REFUSED: ErrorCode = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION
 const TOPIC_REFUSED: ErrorCode = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
 
 /// By key.
-pub const RULES: &[Rule] = &[
+pub static RULES: &[Rule] = &[
     rule(
         ApiKey::Produce,
         3,
@@ -222,15 +222,9 @@ pub const RULES: &[Rule] = &[
         message(&find_coordinator::RESPONSE).owned(&["key"]),
     )
     .note("groups and transactional ids renamed, others refused; addresses replaced"),
-    rule(
-        ApiKey::JoinGroup,
-        0,
-        9,
-        message(&join_group::REQUEST).owned(&["group_id"]),
-        message(&join_group::RESPONSE),
-    )
-    .subscribe(Access::Read, GROUP_REFUSED)
-    .note("group renamed, and topics in what consumers tell each other"),
+    rule(ApiKey::JoinGroup, 0, 9, message(&join_group::REQUEST).owned(&["group_id"]), message(&join_group::RESPONSE))
+        .subscribe(Access::Read, GROUP_REFUSED)
+        .note("group renamed, and topics in what consumers tell each other"),
     rule(ApiKey::Heartbeat, 0, 4, message(&heartbeat::REQUEST).owned(&["group_id"]), message(&heartbeat::RESPONSE))
         .subscribe(Access::Read, GROUP_REFUSED)
         .note("group renamed"),
@@ -307,15 +301,9 @@ pub const RULES: &[Rule] = &[
     )
     .publish(Access::Consumed, TRANSACTION_REFUSED)
     .note("transactional id and group renamed"),
-    rule(
-        ApiKey::EndTxn,
-        0,
-        5,
-        message(&end_txn::REQUEST).owned(&["transactional_id"]),
-        message(&end_txn::RESPONSE),
-    )
-    .publish(Access::Write, TRANSACTION_REFUSED)
-    .note("transactional id renamed"),
+    rule(ApiKey::EndTxn, 0, 5, message(&end_txn::REQUEST).owned(&["transactional_id"]), message(&end_txn::RESPONSE))
+        .publish(Access::Write, TRANSACTION_REFUSED)
+        .note("transactional id renamed"),
     rule(
         ApiKey::TxnOffsetCommit,
         0,
@@ -419,9 +407,8 @@ mod tests {
         fields.iter().any(|field| {
             field.name == name
                 || match field.kind {
-                    Kind::Struct(inner) | Kind::NullableStruct(inner) | Kind::Array(Kind::Struct(inner)) => {
-                        has_field(inner, name)
-                    }
+                    Kind::Struct(inner) | Kind::NullableStruct(inner) => has_field(inner, name),
+                    Kind::Array(Kind::Struct(inner)) => has_field(inner, name),
                     _ => false,
                 }
         })

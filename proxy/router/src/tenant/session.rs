@@ -39,15 +39,9 @@ pub struct Session {
 
 impl Session {
     /// Of a client that has proved who it is; it may be unwelcome all the same.
-    pub fn begin(
-        login: Login,
-        address: IpAddr,
-        cluster: Arc<str>,
-        snapshot: Arc<Snapshot>,
-    ) -> Result<Session, Over> {
+    pub fn begin(login: Login, address: IpAddr, cluster: Arc<str>, snapshot: Arc<Snapshot>) -> Result<Session, Over> {
         login.check(&snapshot, address).map_err(Over::Denied)?;
-        let session =
-            Session { login, address, cluster, snapshot, fetched: BTreeMap::new(), is_consumer: false };
+        let session = Session { login, address, cluster, snapshot, fetched: BTreeMap::new(), is_consumer: false };
         match session.tenant().stranger() {
             Some(why) => Err(Over::Stranger(why)),
             None => Ok(session),

@@ -31,7 +31,7 @@ impl Offered {
     /// From a broker's answer of this version without its header.
     pub fn read(version: i16, body: &Bytes) -> Result<Offered, WireError> {
         let Rows { mut rows, end } = Rows::read(version, body)?;
-        rows.retain_mut(|row| cut_down(row));
+        rows.retain_mut(cut_down);
         rows.sort_unstable();
         for rule in rules::RULES.iter().filter(|rule| rule.way == rules::Way::Local) {
             let row = [rule.key.key(), rule.version_min, rule.version_max];
@@ -46,9 +46,10 @@ impl Offered {
 
     /// Whether everything that `other` offers is offered here, too.
     pub fn covers(&self, other: &Offered) -> bool {
-        other.rows.iter().all(|[key, min, max]| {
-            self.rows.iter().any(|row| row[0] == *key && row[1] <= *min && row[2] >= *max)
-        })
+        other
+            .rows
+            .iter()
+            .all(|[key, min, max]| self.rows.iter().any(|row| row[0] == *key && row[1] <= *min && row[2] >= *max))
     }
 
     /// Whether this version of an API was offered.

@@ -97,14 +97,14 @@ pub fn ask(
     let mut topics = Vec::new();
     let mut renamed = {
         let tenant = &session.tenant();
-        let mut allowed = |topic: &Topic, whole: &Range<usize>| topics.push(facts.used(tenant, topic, whole, &body, flexible));
+        let mut allowed = |topic: &Topic, whole: &Range<usize>| topics.push(facts.used(tenant, topic, whole));
         let who = &mut Who { tenant, ids, say, allowed: &mut allowed };
         rename::request(flexible, &body, found, who, rule.access, refusal_code)?
     };
     if let Some(error) = refusal_code {
-        return Ok(not_for_this_session(head, &body, &facts, flexible, error, &renamed.refused));
+        return Ok(not_for_this_session(head, &facts, error, &renamed.refused));
     }
-    if let Some(error) = facts.rename(rule, version, &body, flexible, session, say, &mut renamed.edits) {
+    if let Some(error) = facts.rename(rule, session, say, &mut renamed.edits) {
         return Ok(Asking::Answer(refusal(rule, version, head.correlation_id, error, &[], &[])));
     }
     if !head.is_answered && !renamed.refused.is_empty() {
@@ -125,23 +125,20 @@ pub fn ask(
 }
 
 /// The answer of the proxy to a request for which its client should have shown the app's other secret.
-fn not_for_this_session(
-    head: &Head,
-    body: &[u8],
-    facts: &Facts,
-    flexible: bool,
-    error: ErrorCode,
-    refused: &[Refused],
-) -> Asking {
+fn not_for_this_session(head: &Head, facts: &Facts<'_>, error: ErrorCode, refused: &[Refused]) -> Asking {
     if !head.is_answered {
         return Asking::Unanswerable;
     }
-    let owners: Vec<&str> = facts.found.owned.iter().filter_map(|range| text(body, range, flexible)).collect();
+    let owned = facts.found.owned.iter();
+    let owners: Vec<&str> = owned.filter_map(|range| text(facts.body, range, facts.flexible)).collect();
     Asking::Answer(refusal(head.rule, head.version, head.correlation_id, error, refused, &owners))
 }
 
 /// What was read of a request beside what its rule names.
-struct Facts {
+struct Facts<'a> {
+    version: i16,
+    body: &'a [u8],
+    flexible: bool,
     found: Found,
     /// Fields that a file of `messages/` speaks of.
     special: Vec<Visit>,
@@ -150,8 +147,8 @@ struct Facts {
     key_type: i8,
 }
 
-impl Facts {
-    fn read(rule: &'static Rule, version: i16, body: &[u8], flexible: bool) -> Result<Facts, WireError> {
+impl<'a> Facts<'a> {
+    fn read(rule: &'static Rule, version: i16, body: &'a [u8], flexible: bool) -> Result<Facts<'a>, WireError> {
         let (mut special, mut records) = (Vec::new(), Vec::new());
         let (mut is_consumer, mut key_type) = (false, 0);
         let mut each = Each(|visit: Visit| match (rule.key, visit.field.name) {
@@ -163,7 +160,9 @@ impl Facts {
             (ApiKey::JoinGroup, "metadata")
             | (ApiKey::SyncGroup, "assignment")
             | (ApiKey::Fetch, "max_bytes")
-            | (ApiKey::ConsumerGroupHeartbeat, "subscribed_topic_names" | "subscribed_topic_regex") => special.push(visit),
+            | (ApiKey::ConsumerGroupHeartbeat, "subscribed_topic_names" | "subscribed_topic_regex") => {
+                special.push(visit)
+            }
             _ => {}
         });
         let found = match rule.key {
@@ -175,7 +174,7 @@ impl Facts {
             | ApiKey::ConsumerGroupHeartbeat => find_and(&rule.request, version, body, &mut each)?,
             _ => find(&rule.request, version, body)?,
         };
-        Ok(Facts { found, special, records, is_consumer, key_type })
+        Ok(Facts { version, body, flexible, found, special, records, is_consumer, key_type })
     }
 
     /// The code with which all of it is refused, if it is.
@@ -196,13 +195,11 @@ impl Facts {
     fn rename(
         &self,
         rule: &Rule,
-        version: i16,
-        body: &[u8],
-        flexible: bool,
         session: &Session,
         say: &mut dyn FnMut(&NoTopic),
         edits: &mut Edits,
     ) -> Option<ErrorCode> {
+        let Facts { version, body, flexible, .. } = *self;
         let tenant = &session.tenant();
         if rule.key == ApiKey::Metadata {
             metadata::name_all(version, body, &self.found, tenant, edits);
@@ -234,12 +231,12 @@ impl Facts {
     }
 
     /// A topic, and what a Produce writes to it.
-    fn used(&self, tenant: &Tenant<'_>, topic: &Topic, whole: &Range<usize>, body: &[u8], flexible: bool) -> Used {
+    fn used(&self, tenant: &Tenant<'_>, topic: &Topic, whole: &Range<usize>) -> Used {
         let records = self.records.iter().filter(|range| whole.contains(&range.start));
         Used {
             name: tenant.shown(&topic.physical).unwrap_or_default().into(),
             has_limits: topic.limits.has_rates(),
-            messages: records.map(|range| count(body, range, flexible)).sum(),
+            messages: records.map(|range| count(self.body, range, self.flexible)).sum(),
             bytes: whole.len() as u64,
         }
     }

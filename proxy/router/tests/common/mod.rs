@@ -55,7 +55,7 @@ fn pass_answers(asked: &[(u8, u8)], data: &[u8], piece_bytes: usize) -> Passed {
     for (at, (api, version)) in asked.iter().enumerate() {
         let api = &APIS[usize::from(*api) % APIS.len()];
         let version = i16::from(*version) % (api.version_max.max(0) + 1);
-        in_flight.push(Outstanding { api, version, correlation_id: at as i32, at: Instant::now() });
+        in_flight.push(Outstanding { api, version, correlation_id: at as i32, at: Instant::now(), asked: None });
     }
     let (mut buffer, mut out) = (BytesMut::new(), Vec::<Bytes>::new());
     for piece in data.chunks(piece_bytes) {

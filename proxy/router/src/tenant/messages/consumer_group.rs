@@ -4,8 +4,8 @@
 //! A pattern would be matched by the broker against the topics of all tenants. It is refused: clients that match patterns
 //! themselves (KafkaConsumer's `subscribe(Pattern)`) send names.
 
-use kafka_wire::shape::{Kind, Visit};
 use kafka_wire::ErrorCode;
+use kafka_wire::shape::{Kind, Visit};
 use model::tenant::{Access, NoTopic, Tenant};
 use std::ops::Range;
 

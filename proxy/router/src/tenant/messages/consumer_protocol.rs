@@ -25,7 +25,14 @@ pub enum Way {
 }
 
 /// Replaces a field of such bytes, where it is one.
-pub fn subscription(body: &[u8], range: &Range<usize>, flexible: bool, tenant: &Tenant<'_>, way: Way, edits: &mut Edits) {
+pub fn subscription(
+    body: &[u8],
+    range: &Range<usize>,
+    flexible: bool,
+    tenant: &Tenant<'_>,
+    way: Way,
+    edits: &mut Edits,
+) {
     field(&SUBSCRIPTION, body, range, flexible, tenant, way, edits);
 }
 
