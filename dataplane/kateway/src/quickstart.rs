@@ -303,3 +303,87 @@ Data: {data_dir}   Stop: Ctrl-C
 "
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, CommandLine};
+    use clap::Parser;
+    use expect_test::expect;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn credentials() -> Credentials {
+        Credentials {
+            appid: "demo".to_owned(),
+            pubkey: "p1".to_owned(),
+            subkey: "s1".to_owned(),
+            topic: "hello".to_owned(),
+            ver: "v1".to_owned(),
+            ..Credentials::default()
+        }
+    }
+
+    #[test]
+    fn kproxy_is_where_it_is_told_or_on_free_ports_where_others_are() {
+        for (line, expected) in [
+            ("", "127.0.0.1:9094 default, brokers 1 and 0 more"),
+            ("--kafka 127.0.0.1:0", "127.0.0.1:0 default, brokers 1 and 0 more"),
+            ("--kafka 127.0.0.1:0 --kproxy 127.0.0.1:7000", "127.0.0.1:7000, brokers 1 and 0 more"),
+            ("--kproxy 0.0.0.0:0", "0.0.0.0:0, brokers 1 and 0 more"),
+            ("--bootstrap k1:9092,k2:9092", "127.0.0.1:9094 default, brokers 0 and 15 more"),
+            ("--bootstrap k1:9092 --pub 127.0.0.1:0", "127.0.0.1:0 default, brokers 0 and 15 more"),
+        ] {
+            let words = ["kateway", "quickstart"].into_iter().chain(line.split_whitespace());
+            let CommandLine::Quickstart(flags) = Cli::try_parse_from(words).expect("valid").command else {
+                panic!("quickstart was asked for")
+            };
+            let bootstrap =
+                if flags.bootstrap.is_empty() { vec!["127.0.0.1:9092".to_owned()] } else { flags.bootstrap.clone() };
+            let asked = kproxy_asked(&flags, &bootstrap).expect("good");
+            let default = if asked.is_default { " default" } else { "" };
+            let found = format!("{}{default}, brokers {} and {} more", asked.listen, asked.base, asked.width - 1);
+            assert_eq!(found, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn configurations_for_clients_hold_secrets_and_are_for_their_user_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        write_clients(dir.path(), "127.0.0.1:9094", &credentials()).expect("written");
+        for (side, secret) in [(Side::Publish, "p1"), (Side::Subscribe, "s1")] {
+            for client in [Client::Librdkafka, Client::Java] {
+                let path = client_file(dir.path(), side, client);
+                let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+                assert_eq!(mode & 0o777, 0o600, "{path:?}");
+                let text = std::fs::read_to_string(&path).expect("text");
+                assert!(text.contains(secret), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_to_paste_show_no_secret() {
+        expect![[r#"
+            The same app with a Kafka client, through kproxy 127.0.0.1:9094 (its secrets are in those files, which only you can read):
+              kcat -F D/clients/subscribe.librdkafka.properties -t hello.v1 -C -e
+              echo 'from kcat' | kcat -F D/clients/publish.librdkafka.properties -t hello.v1 -P
+              kafka-console-consumer.sh --bootstrap-server 127.0.0.1:9094 --topic hello.v1 --from-beginning --consumer.config D/clients/subscribe.java.properties
+              echo 'from Java' | kafka-console-producer.sh --bootstrap-server 127.0.0.1:9094 --topic hello.v1 --producer.config D/clients/publish.java.properties
+
+        "#]]
+        .assert_eq(&kafka_lines("127.0.0.1:9094", &credentials(), Path::new("D")));
+    }
+
+    #[test]
+    fn the_ready_line_names_kproxy_only_where_there_is_one() {
+        let ready = |kproxy: Option<&str>| Ready {
+            publish: "http://p".to_owned(),
+            subscribe: "http://s".to_owned(),
+            manager: "http://m".to_owned(),
+            kproxy: kproxy.map(str::to_owned),
+        };
+        let line = |kproxy| ready_line(&ready(kproxy), "k:1", &credentials());
+        assert!(line(Some("k:2")).contains(r#""kproxy":"k:2""#));
+        assert!(!line(None).contains("kproxy"));
+    }
+}

@@ -35,7 +35,11 @@ enum CommandLine {
     /// Print every configuration key with its default, as a TOML file.
     ConfigReference(daemon::ConfigReference<Settings>),
     /// Print what happens to each Kafka API, as a Markdown table.
-    Apis,
+    Apis {
+        /// Of the apps of a kateway (tenants.data_dir).
+        #[arg(long)]
+        tenants: bool,
+    },
     /// Print shell completions.
     Completion {
         /// bash, zsh, fish, elvish or powershell.
@@ -54,8 +58,8 @@ fn main() -> ExitCode {
             print!("{}", flags.text());
             Ok(ExitCode::SUCCESS)
         }
-        CommandLine::Apis => {
-            print!("{}", router::apis::markdown());
+        CommandLine::Apis { tenants } => {
+            print!("{}", if tenants { router::tenant::rules::markdown() } else { router::apis::markdown() });
             Ok(ExitCode::SUCCESS)
         }
         CommandLine::Completion { shell } => {

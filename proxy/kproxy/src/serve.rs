@@ -146,11 +146,13 @@ async fn drain(proxy: &Proxy, settings: &Settings) {
     }
 }
 
-/// Certificates are read again; what is wrong with them leaves the old ones in force.
+/// Certificates are read again; what is wrong with them leaves the old ones in force. The access log goes on in a new file,
+/// if the old one was renamed.
 fn reload(proxy: &Proxy, tenants: Option<&Tenants>, settings: &Settings) {
     if let Some(tenants) = tenants {
         tenants.reload(settings);
     }
+    proxy.reopen_access_log();
     match (server_tls(settings), client_tls(settings)) {
         (Ok(tls), Ok(upstream)) => {
             tls.into_iter().for_each(|tls| proxy.set_tls(tls));
