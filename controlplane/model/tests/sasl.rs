@@ -280,6 +280,8 @@ fn a_message_of_another_exchange_or_one_that_was_changed_fails() {
     let (nonce, _) = read_challenge(std::str::from_utf8(&challenge).unwrap());
     for (gs2_header, nonce, expected) in [
         ("n,,", nonce.as_str(), "shop publish"),
+        // librdkafka 2.0.2 and 2.3.0 say their own part twice.
+        ("n,,", &format!("clientnonce{nonce}"), "shop publish"),
         // It said y or asked for an identity, and somebody on the way has changed that.
         ("y,,", &nonce, "401 not_authenticated [shop]"),
         ("n,a=shop,", &nonce, "401 not_authenticated [shop]"),
