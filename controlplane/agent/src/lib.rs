@@ -15,10 +15,13 @@
 //! Loading, building and writing happen on threads of their own: neither the shards nor the manager wait for a million
 //! rows.
 
+mod feed;
 mod follow;
+mod ledger;
 pub mod limits;
 mod server;
 pub mod shares;
+pub mod standing;
 mod store;
 pub mod wire;
 mod worker;
@@ -32,6 +35,8 @@ use model::ids::Generation;
 use model::{Snapshot, SnapshotError};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use feed::{Feed, Shards};
+pub use ledger::share_limits;
 pub use server::Consumer;
 pub use store::open_db;
 pub use worker::socket_path;
@@ -40,7 +45,8 @@ use worker::Worker;
 
 /// What an agent works with.
 pub struct AgentConfig {
-    /// `None`: there is only what another process pushes.
+    /// `None`: there is only what another process pushes. Such an agent never owns the files: it would keep them from
+    /// whoever can say what is new.
     pub db: Option<Arc<dyn AuthDb>>,
     /// Where the last good snapshot is kept.
     pub snapshot_path: PathBuf,

@@ -186,8 +186,9 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
         path.into()
     }
 
-    /// `None`: another process has it, or the directory cannot be written.
+    /// `None`: another process has it, the directory cannot be written, or there is nothing to own it for.
     fn try_lock(&self) -> Option<File> {
+        self.config.db.as_ref()?;
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(self.lock_path());
         match file {
             Ok(file) => file.try_lock().is_ok().then_some(file),

@@ -337,6 +337,29 @@ async fn several_processes_of_a_directory_have_one_owner_and_the_others_are_push
     assert_eq!(served_without_database(fixture.dir.path()).await, ["a", "b", "c", "d", "e"]);
 }
 
+/// Went wrong: a proxy that started while no gateway ran owned the snapshot, had nothing new to say, and the gateway that came
+/// later followed it.
+#[tokio::test]
+async fn who_has_no_database_never_owns_the_files_of_those_who_have() {
+    let fixture = Fixture::new();
+    let socket = Some(agent::socket_path(fixture.dir.path()));
+    let config = |node: &str| AgentConfig { socket_path: socket.clone(), node: node.to_owned(), ..fixture.config() };
+    let (first, _published) = start(config("first")).await;
+    fixture.db().create_app(app("a")).await.unwrap();
+    first.refresh().await.unwrap();
+    first.stop().await;
+    drop(first);
+
+    let (blind, mut seen) = start(AgentConfig { db: None, ..config("blind") }).await;
+    assert_eq!((blind.status().part, blind.status().source), (Part::Alone, Source::Disk));
+    assert!(blind.snapshot().app("a").is_some(), "the last good snapshot serves");
+    let (owner, _published) = start(config("second")).await;
+    assert_eq!(owner.status().part, Part::Owner);
+    fixture.db().create_app(app("b")).await.unwrap();
+    until(&mut seen, |snapshot| snapshot.app("b").is_some()).await;
+    assert_eq!(blind.status().part, Part::Follower);
+}
+
 /// An owner that is stopped (SIGSTOP) keeps its lock and its connections and says nothing.
 #[tokio::test]
 async fn a_silent_owner_is_not_waited_for() {

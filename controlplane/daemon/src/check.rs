@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::Access;
 
-use crate::keys::{Mistake, Place, Written};
+use crate::keys::{Declare, Keys, Mistake, Place, Raw, Written};
 
 /// Where the mistakes of a daemon's checks go.
 #[derive(Debug)]
@@ -45,6 +45,14 @@ impl Check<'_> {
     /// Whether somebody set the key.
     pub fn is_written(&self, key: &str) -> bool {
         self.written.keys.contains_key(key)
+    }
+
+    /// Whether somebody set this key of `K` to something else than its default. A file made from `config-reference` says
+    /// all defaults.
+    pub fn is_changed<K: Keys>(&self, key: &str) -> bool {
+        let Some(entry) = self.written.keys.get(key) else { return false };
+        let declared = Declare::of::<K>().keys.into_iter().find(|declared| declared.path == key);
+        declared.is_none_or(|declared| entry.raw != Raw::Text(declared.default.to_owned()))
     }
 
     /// Whether nothing has been found wrong so far; what is expensive to try is tried only then.

@@ -43,6 +43,11 @@ pub trait Daemon: keys::Keys {
     /// Says what is wrong with values that are each right by themselves.
     fn check(&self, check: &mut Check<'_>);
 
+    /// What is allowed and may still not be meant: a sentence each.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What `--check-config` adds to "good".
     fn summary(&self) -> String {
         String::new()

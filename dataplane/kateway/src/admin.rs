@@ -1,9 +1,11 @@
 //! `kateway admin`: apps, topics, grants, secrets, principals and nodes, through the manager's REST API and nothing else.
 
 use crate::credentials::{self, Credentials};
+use crate::kafka_config::{Failed, KafkaConfig};
 use crate::table::{self, Format};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use daemon::exit;
 use manager::client::{AdminClient, ClientError};
 use manager::limits::PAGE_ROWS_MAX;
 use serde_json::{Value, json};
@@ -23,7 +25,7 @@ pub struct Admin {
     credentials: Option<PathBuf>,
     /// Output: a table on a terminal, tab-separated in a pipe.
     #[arg(short, long, value_enum, global = true)]
-    output: Option<Format>,
+    pub output: Option<Format>,
     /// Print what would be sent, and send nothing.
     #[arg(long, global = true)]
     dry_run: bool,
@@ -51,6 +53,8 @@ enum Noun {
     /// Who may call the manager beside the admin.
     #[command(subcommand)]
     Principal(Principal),
+    /// Print configurations for Kafka clients that log in at kproxy as this app.
+    KafkaConfig(KafkaConfig),
     /// Kafka clusters of the gateway.
     Clusters,
     /// Nodes that are up.
@@ -316,7 +320,7 @@ struct Apps {
 }
 
 /// One REST call and how to show its answer.
-struct Call {
+pub struct Call {
     method: &'static str,
     path: String,
     query: Vec<(&'static str, String)>,
@@ -329,17 +333,17 @@ struct Call {
 }
 
 impl Call {
-    fn new(method: &'static str, path: impl Into<String>, columns: &'static [&'static str]) -> Call {
+    pub fn new(method: &'static str, path: impl Into<String>, columns: &'static [&'static str]) -> Call {
         Call { method, path: path.into(), query: Vec::new(), body: None, columns, question: None, is_list: false }
     }
 
-    fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Call {
+    pub fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Call {
         self.query.extend(value.map(|value| (name, value.to_string())));
         self
     }
 
     /// Every row, however many there are.
-    fn list(path: impl Into<String>, columns: &'static [&'static str]) -> Call {
+    pub fn list(path: impl Into<String>, columns: &'static [&'static str]) -> Call {
         Call { is_list: true, ..Call::new("GET", path, columns) }.with("rows", Some(PAGE_ROWS_MAX))
     }
 
@@ -381,6 +385,7 @@ const DONE: &[&str] = &["ok", "existed", "lacking"];
 impl Noun {
     fn call(self) -> Call {
         match self {
+            Noun::KafkaConfig(config) => config.call(),
             Noun::Clusters => Call::new("GET", "/v1/clusters", &["name", "up", "detail"]),
             Noun::Instances => Call::new("GET", "/v1/instances", INSTANCE),
             Noun::Drain { id } => Call::new("PUT", format!("/v1/instances/{id}/drain"), OBEYED),
@@ -536,6 +541,16 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
     }
     let client = connect(&flags)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Noun::KafkaConfig(config) = &flags.noun {
+        return Ok(match runtime.block_on(config.run(&flags, &client))? {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(Failed::Manager(err)) => failed(&err, exit_code(&err)),
+            Err(Failed::Precondition(why)) => failed(&why, exit::PRECONDITION),
+        });
+    }
     match runtime.block_on(send(&client, &call)) {
         Ok(mut answer) => {
             if let Some(rows) = answer.get_mut("rows").filter(|rows| rows.is_array()) {
@@ -547,15 +562,17 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
             table::print(&answer, call.columns, flags.output);
             Ok(ExitCode::SUCCESS)
         }
-        Err(err) => {
-            eprintln!("kateway: {err}");
-            Ok(ExitCode::from(exit_code(&err)))
-        }
+        Err(err) => Ok(failed(&err, exit_code(&err))),
     }
 }
 
+fn failed(why: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("kateway: {why}");
+    ExitCode::from(code)
+}
+
 /// The answer; of a list, all pages in one.
-async fn send(client: &AdminClient, call: &Call) -> Result<Value, ClientError> {
+pub async fn send(client: &AdminClient, call: &Call) -> Result<Value, ClientError> {
     let (mut rows, mut cursor) = (Vec::new(), None::<String>);
     loop {
         let mut query: Vec<(&str, &str)> = call.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -666,8 +683,15 @@ fn ask(question: &str) -> Result<bool> {
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
+impl Admin {
+    /// Whether it is there or not.
+    pub fn credentials_path(&self) -> PathBuf {
+        self.credentials.clone().unwrap_or_else(|| PathBuf::from(credentials::FILE_NAME))
+    }
+}
+
 fn connect(flags: &Admin) -> Result<AdminClient> {
-    let path = flags.credentials.clone().unwrap_or_else(|| PathBuf::from(credentials::FILE_NAME));
+    let path = flags.credentials_path();
     let from_env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Some(token) = from_env("KATEWAY_ADMIN_TOKEN") {
         let manager = flags.manager.clone().context(

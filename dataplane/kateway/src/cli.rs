@@ -13,7 +13,8 @@ Examples:
   kateway serve --config kateway.toml --check-config
   kateway config-reference > kateway.toml
   kateway admin app create billing --cluster main
-  kateway admin topic create billing invoices v1 --partitions 8";
+  kateway admin topic create billing invoices v1 --partitions 8
+  kateway admin kafka-config billing --side publish --client java";
 
 /// REST publish and subscribe over Kafka.
 #[derive(Debug, Parser)]
@@ -59,6 +60,11 @@ pub struct Quickstart {
     /// Listener of the embedded broker.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092")]
     pub kafka: SocketAddr,
+    /// Where Kafka clients log in as apps, at a proxy that shows them what is theirs; the port behind it, and with
+    /// --bootstrap 16 of them, are the brokers'. Default: 127.0.0.1:9094, and any free ports where --kafka, or with
+    /// --bootstrap --pub, has port 0.
+    #[arg(long, value_name = "ADDR")]
+    pub kproxy: Option<SocketAddr>,
     /// A real Kafka instead of the embedded broker.
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',')]
     pub bootstrap: Vec<String>,

@@ -18,6 +18,9 @@ pub const FILE_NAME: &str = "credentials.json";
 pub struct Credentials {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub man: String,
+    /// Where Kafka clients log in as apps.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kproxy: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub appid: String,
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -2,6 +2,7 @@
 
 use crate::config::AuditTopic;
 use crate::credentials::Credentials;
+use crate::kproxy::Kproxy;
 use crate::live::Controls;
 use crate::node::Cluster;
 use crate::tenants;
@@ -30,6 +31,7 @@ pub struct Surroundings<'a> {
     pub db: &'a Arc<dyn AuthDb>,
     pub agent: &'a Agent,
     pub gateway: &'a Arc<Gateway>,
+    pub kproxy: Option<&'a Kproxy>,
     pub credentials: &'a Credentials,
     pub registry: Option<&'a Arc<dyn Registry>>,
     pub controls: &'a Arc<Controls>,
@@ -108,7 +110,7 @@ impl Manage {
         surroundings: &Surroundings<'_>,
     ) -> Result<(axum::Router, impl Future<Output = ()> + Send + 'static)> {
         let Surroundings { db, agent, gateway, credentials, registry, node, .. } = *surroundings;
-        let Surroundings { on_loopback, cors_origins, oidc, relayed, .. } = *surroundings;
+        let Surroundings { on_loopback, cors_origins, oidc, relayed, kproxy, .. } = *surroundings;
         let clusters = self
             .admins
             .iter()
@@ -131,10 +133,11 @@ impl Manage {
             fleet: fleet(surroundings),
             resume_after: manager::limits::CREATING_FOR,
             metrics: {
-                let (agent, relayed) = (agent.clone(), relayed.cloned());
+                let (agent, relayed, kproxy) = (agent.clone(), relayed.cloned(), kproxy.map(Kproxy::counter));
                 Arc::new(move || {
                     let relayed = relayed.as_ref().map_or(String::new(), |relayed| relayed.metrics());
-                    metrics.render() + &tenants::metrics(&agent) + &relayed
+                    let proxied = kproxy.as_ref().map_or(String::new(), |counted| counted());
+                    metrics.render() + &agent::standing::metrics(&agent) + &relayed + &proxied
                 })
             },
             openapi: openapi().into(),

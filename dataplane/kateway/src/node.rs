@@ -5,10 +5,11 @@
 
 use crate::config::AuditTopic;
 use crate::credentials::{self, Credentials};
+use crate::kproxy::{self, Kproxy};
 use crate::live::{self, Controls, Live};
 use crate::manage::{self, Manage, Surroundings};
 use crate::tenants;
-use agent::{Agent, AgentConfig};
+use agent::{Agent, AgentConfig, Feed, Shards};
 use anyhow::{Context, Result, anyhow};
 use authdb::AuthDb;
 use daemon::logging::LogHandle;
@@ -16,19 +17,18 @@ use daemon::notify::notify;
 use daemon::{Fault, Signal, Signals, exit, fault};
 use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
 use manager::OidcConfig;
-use model::ids::{AppId, Generation};
-use model::{PlainSecret, Snapshot};
+use model::PlainSecret;
+use model::ids::AppId;
 use registry::node_dir;
-use registry::{AppliedGeneration, LocalRegistry, NodeInfo, NodeKind, NodeState, NodeWish, Registration, Registry};
+use registry::{LocalRegistry, NodeInfo, NodeKind, NodeState, NodeWish, Registration, Registry};
 use runtime::crew::Fallen;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::watch;
 
 /// The ready line waits so long for a first cluster; after that the node says it is up, and `/readyz` says what is
 /// missing.
@@ -39,7 +39,7 @@ const REGISTRY_WAIT: Duration = Duration::from_secs(1);
 const LAST_ANSWERS: Duration = Duration::from_millis(1500);
 /// Manager requests in flight get so long at the end.
 const MANAGER_GRACE: Duration = Duration::from_millis(500);
-/// How often a running drain, or a snapshot on its way to the shards, is looked at.
+/// How often a running drain is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How often is asked whether a shard has fallen.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
@@ -62,6 +62,8 @@ pub struct NodeConfig {
     pub oidc: Option<OidcConfig>,
     /// Where the audit log goes beside the database.
     pub audit_topic: Option<AuditTopic>,
+    /// A proxy for Kafka clients in the same process.
+    pub kproxy: Option<kproxy::Asked>,
 }
 
 /// A Kafka cluster for both planes: the shards' client and the control plane's.
@@ -76,6 +78,8 @@ pub struct Ready {
     pub publish: String,
     pub subscribe: String,
     pub manager: String,
+    /// Where the proxy for Kafka clients is, if there is one.
+    pub kproxy: Option<String>,
 }
 
 /// What a caller may do before the shards start: the demo app of quickstart.
@@ -144,24 +148,18 @@ async fn live(
         let path = Credentials::path(&config.data_dir);
         let (mut credentials, before) = admin_credentials(&*db, &path).await?;
         seed(Seed { db: &*db, manage: &manage, credentials: &mut credentials }).await?;
-        if !is_address_of_a_living_node(registry.as_deref(), &credentials.man).await {
+        let man = credentials.man.strip_prefix("http://").unwrap_or_default();
+        if !is_address_of_a_living_node(registry.as_deref(), "man", man).await {
             credentials.man = format!("http://{man_addr}");
         }
-        match credentials::save_if_new(&credentials, before.as_ref(), &path) {
-            // What is there opens everything all the same.
-            Err(err) if before.is_some() => {
-                tracing::warn!(err = format!("{err:#}"), "credentials file stays as it was")
-            }
-            saved => saved?,
-        }
+        save_credentials(&credentials, before.as_ref(), &path)?;
         credentials
     };
 
-    let (applied, applied_seen) = watch::channel(Generation::default());
-    let feed = Feed::new(applied);
+    let (feed, applied) = Feed::new();
     let agent = Agent::start(
         AgentConfig {
-            applied: Some(applied_seen),
+            applied: Some(applied),
             socket_path: Some(agent::socket_path(&config.data_dir)),
             node: node_id.clone(),
             ..AgentConfig::new(Arc::clone(&db), snapshot_path)
@@ -182,13 +180,23 @@ async fn live(
         .context("cannot start the shards")?,
     );
     let controls = Arc::new(Controls::new(Arc::clone(&gateway), config.log, config.live));
-    let info = node_info(&node_id, publish_addr, subscribe_addr, man_addr);
+    let kproxy = match config.kproxy {
+        Some(asked) => Kproxy::start(asked, &gateway.board.ledger, feed.latest())?,
+        None => None,
+    };
+    let kproxy_address = kproxy.as_ref().map(|kproxy| kproxy.address.to_string());
+    let credentials = tell_kproxy(credentials, &config.data_dir, registry.as_deref(), kproxy_address.as_deref()).await?;
+    let mut addresses = vec![("pub", publish_addr), ("sub", subscribe_addr), ("man", man_addr)];
+    addresses.extend(kproxy.as_ref().map(|kproxy| ("kproxy", kproxy.address)));
+    let info = node_info(&node_id, &addresses, man_addr);
     let registration = registry.clone().map(|registry| {
         let registration = Arc::new(Registration::keep(Arc::clone(&registry), info.clone()));
         tokio::spawn(live::follow(Arc::clone(&controls), registry, Arc::clone(&registration), info.clone()));
         registration
     });
-    feed.connect(&gateway, registration.as_ref());
+    let mut shards = vec![shards(&gateway)];
+    shards.extend(kproxy.as_ref().map(Kproxy::shards));
+    feed.connect(shards, registration.as_ref());
 
     let relay = match &config.audit_topic {
         Some(topic) => Some(manage.audit_relay(topic, &db, &agent, &config.data_dir)?),
@@ -198,6 +206,7 @@ async fn live(
         db: &db,
         agent: &agent,
         gateway: &gateway,
+        kproxy: kproxy.as_ref(),
         credentials: &credentials,
         registry: registry.as_ref(),
         controls: &controls,
@@ -213,9 +222,9 @@ async fn live(
     let relay = relay.map(|relay| tokio::spawn(relay.run()));
     tokio::spawn(tenants::watch(agent.clone(), Arc::clone(&gateway.board), Arc::clone(&controls)));
     tokio::spawn(tenants::sample_traffic(Arc::clone(&gateway.board)));
-    tokio::spawn(tenants::share_limits(
+    tokio::spawn(agent::share_limits(
         agent.clone(),
-        Arc::clone(&gateway.board),
+        Arc::clone(&gateway.board.ledger),
         config.data_dir.clone(),
         node_id.clone(),
         registry.clone(),
@@ -230,12 +239,13 @@ async fn live(
         publish: format!("http://{publish_addr}"),
         subscribe: format!("http://{subscribe_addr}"),
         manager: format!("http://{man_addr}"),
+        kproxy: kproxy_address,
     };
-    if gateway.fallen().is_empty() {
+    if !has_fallen(&gateway, kproxy.as_ref()) {
         ready(&bound, &credentials);
     }
 
-    let mut fallen = std::pin::pin!(fallen(&gateway));
+    let mut fallen = std::pin::pin!(fallen(&gateway, kproxy.as_ref()));
     let mut fault = std::pin::pin!(fall(&gateway, fault));
     loop {
         tokio::select! {
@@ -248,11 +258,16 @@ async fn live(
         }
     }
     let begun = Instant::now();
-    let told = tell_fallen(&gateway, 0);
+    let told = all_fallen(&gateway, kproxy.as_ref()).map(|fallen| tell_fallen(&fallen));
     notify("STOPPING=1");
     tracing::info!("draining");
     let Live { drain_delay, drain_limit, .. } = controls.in_force();
-    drain(&gateway, registration, begun, drain_delay, drain_limit).await;
+    let proxy_drained = async {
+        if let Some(kproxy) = &kproxy {
+            kproxy.drain(drain_delay, drain_limit).await;
+        }
+    };
+    tokio::join!(proxy_drained, drain(&gateway, registration, begun, drain_delay, drain_limit));
     agent.stop().await;
     chores.abort();
     if let Some(relay) = relay {
@@ -264,9 +279,13 @@ async fn live(
     }
     feed.disconnect();
     let ended = gateway.join();
+    kproxy.iter().for_each(Kproxy::join);
     db.close().await;
-    tell_fallen(&gateway, told);
-    if !gateway.fallen().is_empty() {
+    let fallen = all_fallen(&gateway, kproxy.as_ref());
+    for (fallen, told) in fallen.iter().zip(told) {
+        tell_fallen(&fallen[told..]);
+    }
+    if has_fallen(&gateway, kproxy.as_ref()) {
         return Ok(ExitCode::from(exit::FAILED));
     }
     ended.map_err(|err| anyhow!(err))?;
@@ -274,16 +293,24 @@ async fn live(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn fallen(gateway: &Gateway) {
-    while gateway.fallen().is_empty() {
+/// Shards that fell so far, of the gateway and of the proxy.
+fn all_fallen(gateway: &Gateway, kproxy: Option<&Kproxy>) -> [Vec<Fallen>; 2] {
+    [gateway.fallen(), kproxy.map_or_else(Vec::new, Kproxy::fallen)]
+}
+
+fn has_fallen(gateway: &Gateway, kproxy: Option<&Kproxy>) -> bool {
+    all_fallen(gateway, kproxy).iter().any(|fallen| !fallen.is_empty())
+}
+
+async fn fallen(gateway: &Gateway, kproxy: Option<&Kproxy>) {
+    while !has_fallen(gateway, kproxy) {
         tokio::time::sleep(WATCH_EVERY).await;
     }
 }
 
-/// Tells of each shard that has fallen since the first `told`; how many have by now.
-fn tell_fallen(gateway: &Gateway, told: usize) -> usize {
-    let fallen = gateway.fallen();
-    for Fallen { shard, message } in &fallen[told..] {
+/// Tells of each shard that has fallen; how many have.
+fn tell_fallen(fallen: &[Fallen]) -> usize {
+    for Fallen { shard, message } in fallen {
         tracing::error!(
             shard,
             panic = message,
@@ -292,6 +319,17 @@ fn tell_fallen(gateway: &Gateway, told: usize) -> usize {
         );
     }
     fallen.len()
+}
+
+fn shards(gateway: &Arc<Gateway>) -> Shards {
+    let gateway = || Arc::clone(gateway);
+    let (told, asked, dropping, ending) = (gateway(), gateway(), gateway(), gateway());
+    Shards {
+        set_snapshot: Box::new(move |snapshot| told.publish_snapshot(snapshot)),
+        applied_edition: Box::new(move || asked.board.applied_edition()),
+        drop_retired: Box::new(move || dropping.board.drop_retired()),
+        is_finished: Box::new(move || ending.is_finished()),
+    }
 }
 
 /// What a test asked for. Never ends otherwise.
@@ -395,11 +433,43 @@ fn open_registry(data_dir: &Path) -> Option<Arc<dyn Registry>> {
     }
 }
 
-/// Of several processes of one directory, the file names the manager of one that lives.
-async fn is_address_of_a_living_node(registry: Option<&dyn Registry>, url: &str) -> bool {
-    let (Some(registry), Some(address)) = (registry, url.strip_prefix("http://")) else { return false };
+/// Of several processes of one directory, the file names the manager, and the proxy, of one that lives.
+async fn is_address_of_a_living_node(registry: Option<&dyn Registry>, name: &str, address: &str) -> bool {
+    let Some(registry) = registry else { return false };
     let nodes = registry.nodes(Some(NodeKind::Kateway)).await.unwrap_or_default();
-    nodes.iter().any(|node| node.addresses.get("man").is_some_and(|man| man == address))
+    nodes.iter().any(|node| node.addresses.get(name).is_some_and(|found| found == address))
+}
+
+/// Writes the credentials unless they are there; that this fails matters only to who has none yet.
+fn save_credentials(credentials: &Credentials, before: Option<&Credentials>, path: &Path) -> Result<()> {
+    match credentials::save_if_new(credentials, before, path) {
+        // What is there opens everything all the same.
+        Err(err) if before.is_some() => {
+            tracing::warn!(err = format!("{err:#}"), "credentials file stays as it was");
+            Ok(())
+        }
+        saved => saved,
+    }
+}
+
+/// Has the file say where the proxy is, which is known after the shards run; or that there is none any more.
+async fn tell_kproxy(
+    credentials: Credentials,
+    data_dir: &Path,
+    registry: Option<&dyn Registry>,
+    address: Option<&str>,
+) -> Result<Credentials> {
+    let ours = address.unwrap_or_default();
+    if credentials.kproxy == ours || is_address_of_a_living_node(registry, "kproxy", &credentials.kproxy).await {
+        return Ok(credentials);
+    }
+    let _alone = credentials::lock(data_dir).await;
+    let path = Credentials::path(data_dir);
+    let before = Credentials::load(&path)?;
+    // Another process may have written its manager's address meanwhile.
+    let now = before.clone().unwrap_or_else(|| credentials.clone());
+    save_credentials(&Credentials { kproxy: ours.to_owned(), ..now }, before.as_ref(), &path)?;
+    Ok(Credentials { kproxy: ours.to_owned(), ..credentials })
 }
 
 /// A secret as text, of 32 random bytes.
@@ -410,10 +480,9 @@ pub fn new_secret() -> Result<String> {
 }
 
 /// What is announced of this node.
-fn node_info(node_id: &str, publish_addr: SocketAddr, subscribe_addr: SocketAddr, man_addr: SocketAddr) -> NodeInfo {
+fn node_info(node_id: &str, addresses: &[(&str, SocketAddr)], man_addr: SocketAddr) -> NodeInfo {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let started_at_ms = since_epoch.map_or(0, |since| since.as_millis() as i64);
-    let addresses = [("pub", publish_addr), ("sub", subscribe_addr), ("man", man_addr)];
     NodeInfo {
         kind: NodeKind::Kateway,
         id: node_id.to_owned(),
@@ -423,111 +492,12 @@ fn node_info(node_id: &str, publish_addr: SocketAddr, subscribe_addr: SocketAddr
         pid: std::process::id(),
         started_at_ms,
         addresses: addresses
-            .map(|(name, addr)| (name.to_owned(), addr.to_string()))
-            .into_iter()
+            .iter()
+            .map(|(name, addr)| ((*name).to_owned(), addr.to_string()))
             .collect::<BTreeMap<_, _>>(),
         applied: None,
         state: NodeState::Serving,
         obeys: Some(NodeWish { started_at_ms, ..NodeWish::default() }),
         refuses: None,
-    }
-}
-
-/// Snapshots from the agent to the shards, also those that come before the shards run.
-struct Feed {
-    inner: Arc<FeedInner>,
-}
-
-struct FeedInner {
-    state: Mutex<FeedState>,
-    applied: watch::Sender<Generation>,
-}
-
-struct FeedState {
-    latest: Arc<Snapshot>,
-    gateway: Option<Arc<Gateway>>,
-    registration: Option<Arc<Registration>>,
-    /// Edition of the snapshot that every shard was last said to have.
-    announced: u64,
-}
-
-impl Feed {
-    fn new(applied: watch::Sender<Generation>) -> Feed {
-        let state = Mutex::new(FeedState {
-            latest: Arc::new(Snapshot::empty()),
-            gateway: None,
-            registration: None,
-            announced: 0,
-        });
-        Feed { inner: Arc::new(FeedInner { state, applied }) }
-    }
-
-    fn publisher(&self) -> impl Fn(Arc<Snapshot>) + Send + 'static {
-        let inner = Arc::clone(&self.inner);
-        move |snapshot| inner.publish(snapshot)
-    }
-
-    fn latest(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.inner.lock().latest)
-    }
-
-    /// From now on snapshots go to the shards, and what they have taken is announced. One that came while they started
-    /// goes now.
-    fn connect(&self, gateway: &Arc<Gateway>, registration: Option<&Arc<Registration>>) {
-        {
-            let mut state = self.inner.lock();
-            state.gateway = Some(Arc::clone(gateway));
-            state.registration = registration.cloned();
-        }
-        let latest = self.latest();
-        self.inner.publish(latest);
-    }
-
-    fn disconnect(&self) {
-        let mut state = self.inner.lock();
-        (state.gateway, state.registration) = (None, None);
-    }
-}
-
-impl FeedInner {
-    fn lock(&self) -> std::sync::MutexGuard<'_, FeedState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn publish(self: &Arc<Self>, snapshot: Arc<Snapshot>) {
-        let gateway = {
-            let mut state = self.lock();
-            state.latest = Arc::clone(&snapshot);
-            state.gateway.clone()
-        };
-        let generation = snapshot.generation;
-        let Some(gateway) = gateway else {
-            self.applied.send_replace(generation);
-            return;
-        };
-        let edition = gateway.publish_snapshot(&snapshot);
-        let inner = Arc::clone(self);
-        tokio::spawn(async move {
-            while gateway.board.applied_edition() < edition && !gateway.is_finished() {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-            gateway.board.drop_retired();
-            inner.announce(edition, generation);
-        });
-    }
-
-    /// To the agent, and to whoever asks the registry whether a revocation is in force everywhere. A task that was
-    /// overtaken by that of a later snapshot has nothing to say any more.
-    fn announce(&self, edition: u64, generation: Generation) {
-        let mut state = self.lock();
-        if edition < state.announced {
-            return;
-        }
-        state.announced = edition;
-        self.applied.send_replace(generation);
-        if let Some(registration) = &state.registration {
-            let Generation { history, number } = generation;
-            registration.update_applied(AppliedGeneration { history: history.to_string(), number });
-        }
     }
 }

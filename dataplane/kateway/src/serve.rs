@@ -76,6 +76,7 @@ fn node_config(settings: &Settings, log: LogHandle) -> Result<NodeConfig> {
         log,
         oidc: settings.oidc.config(),
         audit_topic: settings.audit_topic.clone(),
+        kproxy: None,
     })
 }
 

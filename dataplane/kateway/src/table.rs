@@ -22,7 +22,8 @@ fn default_format() -> Format {
     if std::io::stdout().is_terminal() { Format::Table } else { Format::Tsv }
 }
 
-fn render(answer: &Value, columns: &[&str], format: Format) -> String {
+/// The same as text.
+pub fn render(answer: &Value, columns: &[&str], format: Format) -> String {
     let single = [answer.clone()];
     let rows: &[Value] = answer.as_array().map_or(&single[..], Vec::as_slice);
     match format {

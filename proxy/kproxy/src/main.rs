@@ -2,6 +2,7 @@
 
 mod serve;
 mod settings;
+mod tenants;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use settings::Settings;
@@ -14,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   kproxy serve --listen 0.0.0.0:9092 --bootstrap kafka1:9092,kafka2:9092
   kproxy serve --config /etc/gafka/kproxy.toml
+  kproxy serve --bootstrap kafka1:9092 --tenants-data-dir /var/lib/gafka    for the apps of a kateway
   kproxy serve --config kproxy.toml --check-config
   kproxy config-reference > kproxy.toml
   kproxy apis                                   what happens to each Kafka API";
@@ -33,7 +35,11 @@ enum CommandLine {
     /// Print every configuration key with its default, as a TOML file.
     ConfigReference(daemon::ConfigReference<Settings>),
     /// Print what happens to each Kafka API, as a Markdown table.
-    Apis,
+    Apis {
+        /// Of the apps of a kateway (tenants.data_dir).
+        #[arg(long)]
+        tenants: bool,
+    },
     /// Print shell completions.
     Completion {
         /// bash, zsh, fish, elvish or powershell.
@@ -42,6 +48,7 @@ enum CommandLine {
 }
 
 fn main() -> ExitCode {
+    daemon::files::make_all_private();
     let ended = match Cli::parse().command {
         CommandLine::Serve(flags) => match daemon::open(*flags) {
             Err(code) => return code,
@@ -51,8 +58,8 @@ fn main() -> ExitCode {
             print!("{}", flags.text());
             Ok(ExitCode::SUCCESS)
         }
-        CommandLine::Apis => {
-            print!("{}", router::apis::markdown());
+        CommandLine::Apis { tenants } => {
+            print!("{}", if tenants { router::tenant::rules::markdown() } else { router::apis::markdown() });
             Ok(ExitCode::SUCCESS)
         }
         CommandLine::Completion { shell } => {

@@ -1,6 +1,7 @@
 //! One proxy process from start to end. The main thread tells, asks and drains; the shards have their own threads.
 
 use crate::settings::{Driver, Settings};
+use crate::tenants::Tenants;
 use anyhow::{Context, Result};
 use daemon::{Fault, Ops, Process, Readiness, Signals, exit, fault};
 use router::topology::Address;
@@ -29,36 +30,57 @@ pub fn run(process: Process<Settings>) -> Result<ExitCode> {
 async fn live(mut process: Process<Settings>) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let settings = process.settings().clone();
-    let config = proxy_config(&settings)?;
+    let tenants = match &settings.tenants.data_dir {
+        Some(data_dir) => Some(Arc::new(Tenants::start(&settings, data_dir).await?)),
+        None => None,
+    };
+    let config = proxy_config(&settings, tenants.as_deref())?;
     let fault = Fault::of_environment(config.shard_count)?;
     let proxy = Arc::new(Proxy::start(config).context("cannot start the proxy")?);
-    let ops = operators_port(&proxy).serve(settings.ops()).await;
+    let ops = operators_port(&proxy, tenants.as_ref()).serve(settings.ops()).await;
     let ops = ops.with_context(|| format!("cannot listen on the operator's port {}", settings.ops()))?;
+    if let Some(tenants) = &tenants {
+        tenants.connect(&proxy, &settings.advertised).await;
+    }
     wait_for_a_broker(&proxy).await;
     if proxy.fallen().is_empty() {
         process.ready(&[("bootstrap", proxy.bootstrap().to_string()), ("ops", format!("http://{}", ops.address))]);
     }
     tokio::select! {
-        () = process.until_stopped(&mut signals, |live| reload(&proxy, live)) => {}
+        () = process.until_stopped(&mut signals, |live| reload(&proxy, tenants.as_deref(), live)) => {}
         () = fallen(&proxy) => {}
         () = fall(&proxy, fault) => {}
     }
     let told = tell_fallen(&proxy, 0);
-    drain(&proxy, &settings).await;
+    let left = async {
+        if let Some(tenants) = &tenants {
+            tenants.leave().await;
+        }
+    };
+    // Beside each other: the shards do not wait for a registry that is away.
+    tokio::join!(left, drain(&proxy, &settings));
     drop(ops);
     let ended = proxy.join();
+    if let Some(tenants) = &tenants {
+        tenants.stop().await;
+    }
     tell_fallen(&proxy, told);
     Ok(ExitCode::from(if ended.is_ok() { exit::OK } else { exit::FAILED }))
 }
 
-fn operators_port(proxy: &Arc<Proxy>) -> Ops {
-    let (asked, counted) = (Arc::clone(proxy), Arc::clone(proxy));
+fn operators_port(proxy: &Arc<Proxy>, tenants: Option<&Arc<Tenants>>) -> Ops {
+    let (asked, counted) = ((Arc::clone(proxy), tenants.cloned()), (Arc::clone(proxy), tenants.cloned()));
     Ops {
         readiness: Box::new(move || {
-            let reasons = asked.unready();
+            let (proxy, tenants) = &asked;
+            let mut reasons = proxy.unready();
+            reasons.extend(tenants.as_ref().and_then(|tenants| tenants.unready()));
             Readiness { ready: reasons.is_empty(), reasons }
         }),
-        metrics: Box::new(move || counted.metrics()),
+        metrics: Box::new(move || {
+            let (proxy, tenants) = &counted;
+            proxy.metrics() + &tenants.as_ref().map_or(String::new(), |tenants| tenants.metrics())
+        }),
     }
 }
 
@@ -124,8 +146,13 @@ async fn drain(proxy: &Proxy, settings: &Settings) {
     }
 }
 
-/// Certificates are read again; what is wrong with them leaves the old ones in force.
-fn reload(proxy: &Proxy, settings: &Settings) {
+/// Certificates are read again; what is wrong with them leaves the old ones in force. The access log goes on in a new file,
+/// if the old one was renamed.
+fn reload(proxy: &Proxy, tenants: Option<&Tenants>, settings: &Settings) {
+    if let Some(tenants) = tenants {
+        tenants.reload(settings);
+    }
+    proxy.reopen_access_log();
     match (server_tls(settings), client_tls(settings)) {
         (Ok(tls), Ok(upstream)) => {
             tls.into_iter().for_each(|tls| proxy.set_tls(tls));
@@ -135,7 +162,8 @@ fn reload(proxy: &Proxy, settings: &Settings) {
     }
 }
 
-fn proxy_config(settings: &Settings) -> Result<ProxyConfig> {
+fn proxy_config(settings: &Settings, tenants: Option<&Tenants>) -> Result<ProxyConfig> {
+    let tenants = tenants.map(|tenants| tenants.config(&settings.tenants, &settings.upstream_sasl)).transpose()?;
     let listen = if settings.is_by_name() {
         Listen::Names { listen: settings.listen, pattern: settings.sni_pattern.clone() }
     } else {
@@ -165,6 +193,7 @@ fn proxy_config(settings: &Settings) -> Result<ProxyConfig> {
         age_max: settings.connection_age,
         idle_max: settings.idle_timeout,
         connections_per_address: settings.connections_per_address,
+        tenants,
     })
 }
 

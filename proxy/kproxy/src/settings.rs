@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::ClusterName;
+
 daemon::words! {
     /// How a shard talks to the kernel.
     pub enum Driver { Auto = "auto", IoUring = "io_uring", IoUringPlain = "io_uring_plain", Epoll = "epoll" }
@@ -33,6 +35,10 @@ daemon::keys! {
         pub client_ca_file as "tls.client_ca_file": Option<PathBuf> = live(""),
         /// TLS to the brokers
         pub upstream_tls as "upstream.tls": daemon::brokers::Tls = group,
+        /// login to the brokers, for tenants
+        pub upstream_sasl as "upstream.sasl": daemon::brokers::Sasl = group,
+        /// whom to serve
+        pub tenants: TenantKeys = group,
         /// clients' connections begin with a PROXY protocol v2 header, as HAProxy's send-proxy-v2 writes it
         pub proxy_protocol: bool = default("false"),
         /// threads, each with an io_uring of its own; 0: one per core
@@ -49,6 +55,8 @@ daemon::keys! {
         pub idle_timeout as "limits.idle_timeout": Duration = default("0s"),
         /// client connections of one address; 0: any number
         pub connections_per_address as "limits.connections_per_address": usize = default("0"),
+        /// client connections that use one app's credentials, with tenants; 0: any
+        pub connections_per_app as "limits.connections_per_app": usize = live("20000"),
         /// from SIGTERM, while /readyz already fails, to the end of accepting
         pub drain_delay as "drain.delay": Duration = default("1s"),
         /// from SIGTERM until connections with requests still in flight are closed
@@ -57,6 +65,54 @@ daemon::keys! {
         pub ops_listen as "ops.listen": Option<SocketAddr> = default(""),
         /// log.level, log.format
         pub log: Log = group,
+    }
+}
+
+daemon::keys! {
+    /// Whom to serve: the apps of a kateway, or, without a data directory, everybody whom the brokers serve.
+    pub struct TenantKeys {
+        /// data directory of the kateway whose apps log in here and see what is theirs; empty: none, everything passes as it is
+        pub data_dir: Option<PathBuf> = default(""),
+        /// what kateway calls the cluster behind this proxy
+        pub cluster: String = default("main"),
+        /// file with a line for the end of each session; empty: none
+        pub access_log: Option<PathBuf> = default(""),
+        /// not ready while nobody could say for so long whether a secret or grant was revoked
+        pub stale_after: Duration = live("24h"),
+    }
+}
+
+/// Keys that mean nothing without `tenants.data_dir`.
+const OF_TENANTS: [&str; 8] = [
+    "tenants.cluster",
+    "tenants.access_log",
+    "tenants.stale_after",
+    "limits.connections_per_app",
+    "upstream.sasl.mechanism",
+    "upstream.sasl.username",
+    "upstream.sasl.password",
+    "upstream.sasl.password_file",
+];
+
+impl TenantKeys {
+    fn check(&self, check: &mut Check<'_>) {
+        let Some(data_dir) = &self.data_dir else {
+            for key in OF_TENANTS.iter().filter(|key| check.is_changed::<Settings>(key)).collect::<Vec<_>>() {
+                let why = match key.strip_prefix("upstream.sasl.") {
+                    None => "has no effect without tenants.data_dir",
+                    Some(_) => "has no effect without tenants.data_dir: clients log in at the brokers themselves",
+                };
+                check.mistake(key, why);
+            }
+            return;
+        };
+        check.directory("tenants.data_dir", data_dir);
+        if let Err(err) = ClusterName::new(&self.cluster) {
+            check.mistake("tenants.cluster", err);
+        }
+        if let Some(file) = &self.access_log {
+            check.appendable("tenants.access_log", file);
+        }
     }
 }
 
@@ -129,11 +185,127 @@ impl Daemon for Settings {
             file.iter().for_each(|file| check.file(key, file));
         }
         self.upstream_tls.check("upstream", check);
+        self.tenants.check(check);
+        if self.tenants.data_dir.is_some() {
+            self.upstream_sasl.check("upstream", check);
+        }
         check.shorter("drain.delay", self.drain_delay, "drain.limit", self.drain_limit);
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let in_the_clear = self.tenants.data_dir.is_some() && !self.is_tls() && !self.listen.ip().is_loopback();
+        let why = "apps log in without TLS (tls.cert_file) at an address that is not loopback: PLAIN tells their secrets to \
+                   whoever listens, SCRAM does not";
+        in_the_clear.then(|| why.to_owned()).into_iter().collect()
     }
 
     fn summary(&self) -> String {
         let brokers: Vec<String> = self.bootstrap.iter().map(ToString::to_string).collect();
-        format!("; brokers {}", brokers.join(", "))
+        let tenants = self.tenants.data_dir.as_ref().map(|dir| format!("; apps of {}", dir.display()));
+        format!("; brokers {}{}", brokers.join(", "), tenants.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemon::{Loaded, Sources, keys};
+    use expect_test::{Expect, expect, expect_file};
+
+    fn check(text: &str, expected: Expect) {
+        let sources = Sources { config: Some("kproxy.toml".into()), ..Sources::default() };
+        let shown = match Loaded::<Settings>::parse("kproxy.toml", text, &sources) {
+            Ok(loaded) => format!("good{}\n{}\n", loaded.settings.summary(), loaded.warnings.join("\n")),
+            Err(mistakes) => mistakes.to_string(),
+        };
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn keys_of_tenants_are_mistakes_where_there_are_none() {
+        check(
+            r#"bootstrap = ["kafka:9092"]
+[tenants]
+cluster = "other"
+access_log = "/tmp/access.log"
+stale_after = "1h"
+[limits]
+connections_per_app = 7
+[upstream]
+sasl.mechanism = "PLAIN"
+sasl.username = "kproxy"
+sasl.password = "hunter2"
+"#,
+            expect![[r#"
+                kproxy.toml:3: `tenants.cluster`: has no effect without tenants.data_dir
+                kproxy.toml:4: `tenants.access_log`: has no effect without tenants.data_dir
+                kproxy.toml:5: `tenants.stale_after`: has no effect without tenants.data_dir
+                kproxy.toml:7: `limits.connections_per_app`: has no effect without tenants.data_dir
+                kproxy.toml:9: `upstream.sasl.mechanism`: has no effect without tenants.data_dir: clients log in at the brokers themselves
+                kproxy.toml:10: `upstream.sasl.username`: has no effect without tenants.data_dir: clients log in at the brokers themselves
+                kproxy.toml:11: `upstream.sasl.password`: has no effect without tenants.data_dir: clients log in at the brokers themselves
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_cannot_work_with_tenants_is_a_mistake_before_anything_starts() {
+        check(
+            r#"bootstrap = ["kafka:9092"]
+[tenants]
+data_dir = "/dev/null/gafka"
+cluster = "ma in"
+access_log = "/dev/null/logs/access.log"
+[upstream]
+sasl.mechanism = "SCRAM-SHA-512"
+"#,
+            expect![[r#"
+                kproxy.toml:3: `tenants.data_dir`: cannot be made: /dev/null is no directory
+                kproxy.toml:4: `tenants.cluster`: cluster "ma in" holds ' ' at character 2, allowed are letters, digits, _ and -
+                kproxy.toml:5: `tenants.access_log`: there is no directory /dev/null/logs
+                kproxy.toml:7: `upstream.sasl.username`: is required with sasl.mechanism
+                kproxy.toml:7: `upstream.sasl.password`: sasl.password_file or sasl.password is required
+            "#]],
+        );
+    }
+
+    #[test]
+    fn secrets_in_the_clear_are_warned_of_away_from_loopback() {
+        let with = |listen: &str| {
+            let listen = format!("listen = \"{listen}\"\nbootstrap = [\"kafka:9092\"]\n");
+            listen + "tenants.data_dir = \"/tmp\"\n"
+        };
+        check(
+            &with("0.0.0.0:9092"),
+            expect![[r#"
+                good; brokers kafka:9092; apps of /tmp
+                apps log in without TLS (tls.cert_file) at an address that is not loopback: PLAIN tells their secrets to whoever listens, SCRAM does not
+            "#]],
+        );
+        check(
+            &with("127.0.0.1:9092"),
+            expect![[r#"
+                good; brokers kafka:9092; apps of /tmp
+
+            "#]],
+        );
+    }
+
+    #[test]
+    fn the_printed_reference_is_itself_a_valid_file_once_the_required_keys_are_set() {
+        let text = keys::reference::<Settings>();
+        expect_file!["../config-reference.golden.toml"].assert_eq(&text);
+        let text = text.replace("# bootstrap = []", "bootstrap = [\"kafka:9092\"]");
+        let sources = Sources { config: Some("kproxy.toml".into()), ..Sources::default() };
+        if let Err(mistakes) = Loaded::<Settings>::parse("kproxy.toml", &text, &sources) {
+            panic!("{mistakes}");
+        }
+    }
+
+    #[test]
+    fn no_secret_is_a_flag() {
+        let keys = keys::Declare::of::<Settings>().keys;
+        let password = keys.iter().find(|key| key.path == "upstream.sasl.password").expect("declared");
+        assert!(password.is_variable() && !password.is_flag());
     }
 }

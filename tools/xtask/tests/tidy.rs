@@ -33,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("authdb", &["model"]),
     ("daemon", &["model"]),
     ("registry", &["model"]),
-    ("agent", &["authdb", "model"]),
+    ("agent", &["authdb", "model", "registry"]),
     ("kafka-admin", &["kafka-client", "kafka-wire", "model"]),
     ("manager", &["agent", "authdb", "kafka-admin", "kafka-client", "kafka-wire", "model", "registry", "telemetry"]),
     // Tests and chores.

@@ -125,7 +125,7 @@ impl<D: Daemon> Loaded<D> {
         let (mut written, mut mistakes) = (Written::default(), Vec::new());
         file::read(shown, text, &declared, &mut written, &mut mistakes);
         let prefix = crate::variable_prefix::<D>();
-        for key in declared.keys.iter().filter(|key| key.is_flag()) {
+        for key in declared.keys.iter().filter(|key| key.is_variable()) {
             let (flag, variable) = (format!("--{}", key.flag()), key.variable(&prefix));
             if let Some(text) = sources.variables.get(&variable) {
                 overlay(key, text, Place::Variable(variable), &mut written, &mut mistakes);
@@ -146,7 +146,8 @@ impl<D: Daemon> Loaded<D> {
         if !mistakes.is_empty() {
             return Err(Mistakes(mistakes));
         }
-        let warnings = unknown_variables::<D>(&prefix, &declared, sources);
+        let mut warnings = unknown_variables::<D>(&prefix, &declared, sources);
+        warnings.extend(settings.warnings());
         Ok(Loaded { settings, warnings, shown: shown.to_owned(), written })
     }
 
@@ -222,7 +223,7 @@ pub(crate) fn mistakes_about(mistakes: &[Mistake], key: &str) -> bool {
 /// Variables with our prefix that nobody reads. Only a warning: Kubernetes sets `KATEWAY_SERVICE_HOST` and others for a
 /// service of that name.
 fn unknown_variables<D: Daemon>(prefix: &str, declared: &Declare, sources: &Sources) -> Vec<String> {
-    let keys = declared.keys.iter().filter(|key| key.is_flag()).map(|key| key.variable(prefix));
+    let keys = declared.keys.iter().filter(|key| key.is_variable()).map(|key| key.variable(prefix));
     let others = D::OTHER_VARIABLES.iter().copied().map(str::to_owned);
     let known: Vec<String> = keys.chain(others).chain([format!("{prefix}CONFIG")]).collect();
     let unknown = sources.variables.keys().filter(|name| name.starts_with(prefix) && !known.contains(name));

@@ -75,10 +75,15 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Whether it is also a flag and a variable. Keys of repeated tables are not: they carry credentials, and there are
+    /// Whether it is also an environment variable. Keys of repeated tables are not: they carry credentials, and there are
     /// many of them.
-    pub fn is_flag(&self) -> bool {
+    pub fn is_variable(&self) -> bool {
         !self.path.contains('*')
+    }
+
+    /// Whether it is also a flag.
+    pub fn is_flag(&self) -> bool {
+        self.is_variable() && self.kind != Kind::Secret
     }
 
     /// `listen.pub` as `listen-pub`.

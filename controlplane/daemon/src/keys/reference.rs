@@ -13,14 +13,15 @@ pub fn reference<D: Daemon>() -> String {
     let mut section = "";
     // In TOML what stands in no table comes before all tables.
     let (plain, in_tables): (Vec<_>, Vec<_>) =
-        declared.keys.iter().filter(|key| key.is_flag()).partition(|key| !key.path.contains('.'));
+        declared.keys.iter().filter(|key| key.is_variable()).partition(|key| !key.path.contains('.'));
     for key in plain.into_iter().chain(in_tables) {
         let (table, name) = key.path.split_once('.').unwrap_or(("", &key.path));
         if table != section {
             let _ = writeln!(out, "\n[{table}]");
             section = table;
         }
-        let _ = writeln!(out, "# {}\n# --{}  {}", help(key), key.flag(), key.variable(&prefix));
+        let flag = if key.is_flag() { format!("--{}  ", key.flag()) } else { String::new() };
+        let _ = writeln!(out, "# {}\n# {flag}{}", help(key), key.variable(&prefix));
         let _ = writeln!(out, "{}{name} = {}", if key.default.is_empty() { "# " } else { "" }, literal(key));
     }
     for tables in &declared.tables {

@@ -57,6 +57,8 @@ fn property(key: &Declared, prefix: &str) -> Json {
     }
     if key.is_flag() {
         property.insert("x-flag".to_owned(), json!(format!("--{}", key.flag())));
+    }
+    if key.is_variable() {
         property.insert("x-variable".to_owned(), json!(key.variable(prefix)));
     }
     property.insert("x-live".to_owned(), json!(key.is_live));
@@ -74,7 +76,7 @@ fn kind(kind: Kind) -> Map<String, Json> {
         }
         Kind::Count => json!({"type": ["integer", "string"], "pattern": r"^\d+$", "minimum": 0}),
         Kind::Bool => json!({"type": "boolean"}),
-        Kind::Path | Kind::Text => json!({"type": "string"}),
+        Kind::Path | Kind::Text | Kind::Secret => json!({"type": "string"}),
         Kind::Word(words) => json!({"type": "string", "enum": words}),
         Kind::List(item) => json!({"type": "array", "items": Json::Object(self::kind(*item))}),
     };

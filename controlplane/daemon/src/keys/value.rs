@@ -28,6 +28,8 @@ pub enum Kind {
     Path,
     /// Any text.
     Text,
+    /// A text that nobody else may see: in the file or a variable, never on a command line, which every user can read.
+    Secret,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A list of such values; comma separated in a flag or variable.
@@ -45,7 +47,7 @@ impl Kind {
             Kind::Count => "a whole number",
             Kind::Bool => "true or false",
             Kind::Path => "a path in quotes",
-            Kind::Text | Kind::Word(_) => "a text in quotes",
+            Kind::Text | Kind::Secret | Kind::Word(_) => "a text in quotes",
             Kind::List(_) => "a list of strings",
         }
     }
@@ -195,7 +197,7 @@ impl fmt::Debug for Secret {
 }
 
 impl Value for Secret {
-    const KIND: Kind = Kind::Text;
+    const KIND: Kind = Kind::Secret;
 
     fn parse(text: &str) -> Result<Self, String> {
         Ok(Secret::new(text))
