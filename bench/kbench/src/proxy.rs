@@ -356,7 +356,7 @@ impl Between {
         command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--bootstrap", &broker.to_string()]);
         command.args(["--shards-count", "1", "--shards-pin", "false", "--log-level", "error", "--range-width", "1"]);
         if let Some(dir) = &data_dir {
-            command.arg("--tenants-data-dir").arg(dir.path).args(["--tenants-stale-after", "1h"]);
+            command.arg("--tenants-data-dir").arg(&dir.path).args(["--tenants-stale-after", "1h"]);
         }
         let (process, ready) = Process::start(command, "kproxy", None)?;
         let ops = ready.text("ops")?;

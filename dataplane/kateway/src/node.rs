@@ -185,7 +185,8 @@ async fn live(
         None => None,
     };
     let kproxy_address = kproxy.as_ref().map(|kproxy| kproxy.address.to_string());
-    let credentials = tell_kproxy(credentials, &config.data_dir, registry.as_deref(), kproxy_address.as_deref()).await?;
+    let credentials =
+        tell_kproxy(credentials, &config.data_dir, registry.as_deref(), kproxy_address.as_deref()).await?;
     let mut addresses = vec![("pub", publish_addr), ("sub", subscribe_addr), ("man", man_addr)];
     addresses.extend(kproxy.as_ref().map(|kproxy| ("kproxy", kproxy.address)));
     let info = node_info(&node_id, &addresses, man_addr);

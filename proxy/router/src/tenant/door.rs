@@ -56,9 +56,13 @@ impl Door {
     fn handshake(&mut self, version: i16, correlation_id: i32, body: &[u8]) -> Result<Step, WireError> {
         let mut asked = None;
         walk(&sasl_handshake::REQUEST, version, body, |visit| asked = text(body, &visit.range, false))?;
-        self.mechanism = asked.and_then(SaslMechanism::parse);
         self.exchange = None;
-        let error = if self.mechanism.is_some() { ErrorCode::NONE } else { ErrorCode::UNSUPPORTED_SASL_MECHANISM };
+        self.mechanism = asked.and_then(SaslMechanism::parse).filter(|_| version >= FRAMED_FROM);
+        let error = match self.mechanism {
+            Some(_) => ErrorCode::NONE,
+            None if version < FRAMED_FROM => ErrorCode::UNSUPPORTED_VERSION,
+            None => ErrorCode::UNSUPPORTED_SASL_MECHANISM,
+        };
         let shape = &sasl_handshake::RESPONSE;
         let body = Fill::message(shape, version, &mut |field, out| match field.name {
             ERROR_CODE => {
