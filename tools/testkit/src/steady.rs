@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ledger::{Entry, Outcome};
+use crate::login::At;
 use crate::process::{Process, scratch_dir, tethered};
 use crate::{components, java, wait};
 
@@ -44,24 +45,31 @@ pub struct Said {
 
 impl Steady {
     /// Writes some hundred records a second, with `name` in each.
-    pub fn produce(bootstrap: &str, topic: &str, name: &str) -> Result<Self> {
-        Self::python(json!({"do": "produce", "bootstrap": bootstrap, "topic": topic, "name": name, "pause": 0.003}))
+    pub fn produce<'a>(at: impl Into<At<'a>>, topic: &str, name: &str) -> Result<Self> {
+        Self::python(at.into(), json!({"do": "produce", "topic": topic, "name": name, "pause": 0.003}))
     }
 
     /// Reads as the only member of a group with this name.
-    pub fn consume(bootstrap: &str, topic: &str, name: &str) -> Result<Self> {
-        Self::python(json!({"do": "consume", "bootstrap": bootstrap, "topic": topic, "name": name}))
+    pub fn consume<'a>(at: impl Into<At<'a>>, topic: &str, name: &str) -> Result<Self> {
+        Self::consume_with(json!({}), at, topic, name)
+    }
+
+    /// The same with further settings of librdkafka.
+    pub fn consume_with<'a>(config: Value, at: impl Into<At<'a>>, topic: &str, name: &str) -> Result<Self> {
+        Self::python(at.into(), json!({"do": "consume", "topic": topic, "name": name, "config": config}))
     }
 
     /// Copies a topic into another with as many partitions; `name` is the group's and the transactional id.
-    pub fn transform(bootstrap: &str, topic: &str, to: &str, name: &str) -> Result<Self> {
-        Self::start("transformer", java::client(None, &["transform", bootstrap, topic, to, name])?)
+    pub fn transform<'a>(at: impl Into<At<'a>>, topic: &str, to: &str, name: &str) -> Result<Self> {
+        Self::start("transformer", java::client(None, at.into(), &["transform", topic, to, name])?)
     }
 
-    fn python(question: Value) -> Result<Self> {
+    fn python(at: At<'_>, mut question: Value) -> Result<Self> {
+        question["bootstrap"] = at.bootstrap.into();
         let mut command = tethered(components::ensure("python-clients")?.join("venv/bin/python"));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/steady.py");
         command.args(["-I", "-B"]).arg(script).arg(question.to_string());
+        at.tell(&mut command);
         Self::start(question["do"].as_str().unwrap_or("client"), command)
     }
 
