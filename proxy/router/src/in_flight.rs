@@ -9,7 +9,7 @@ use model::Side;
 
 use crate::apis::Api;
 use crate::limits::IN_FLIGHT_MAX;
-use crate::tenant::rename::Refused;
+use kafka_wire::ErrorCode;
 
 /// A request that was passed on, or answered here while others are still out.
 #[derive(Debug)]
@@ -35,6 +35,23 @@ pub struct Asked {
     pub side: Option<Side>,
     /// Topics of a Produce that have limits of their own.
     pub limited: Vec<Arc<str>>,
+}
+
+/// What a client called a topic that it may not touch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Called {
+    Name(Box<[u8]>),
+    Id([u8; 16]),
+}
+
+/// A topic that was cut out of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The group it was asked of, in Kafka's name, where a request is about several.
+    pub group: Option<Box<str>>,
+    pub called: Called,
+    pub partitions: Vec<i32>,
+    pub error: ErrorCode,
 }
 
 /// One per connection.

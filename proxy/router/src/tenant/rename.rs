@@ -26,22 +26,7 @@ use crate::tenant::rules::{Message, Rule};
 /// Longest name of a group or transactional id that still fits with an app's id before it.
 pub const OWNED_BYTES_MAX: usize = kafka_wire::limits::STRING_BYTES_MAX - NAME_BYTES_MAX - 1;
 
-/// What a client called a topic that it may not touch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Called {
-    Name(Box<[u8]>),
-    Id(TopicId),
-}
-
-/// A topic that was cut out of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// The group it was asked of, in Kafka's name, where a request is about several.
-    pub group: Option<Box<str>>,
-    pub called: Called,
-    pub partitions: Vec<i32>,
-    pub error: ErrorCode,
-}
+pub use crate::in_flight::{Called, Refused};
 
 /// Who asks, and what is known of ids.
 pub struct Who<'a, 's> {
