@@ -123,7 +123,7 @@ pub async fn run(parts: ShardParts) {
     drop(runtime::spawn(accept::adopt(Rc::clone(&shard), adopted)));
     drop(runtime::spawn(obey(Rc::clone(&shard), control)));
     drop(runtime::spawn(sweep::sweep(Rc::clone(&shard))));
-    drop(runtime::spawn(tenants::learn_ids(Rc::clone(&shard))));
+    drop(runtime::spawn(tenants::learn_topics(Rc::clone(&shard))));
     if id == PROBING_SHARD {
         drop(runtime::spawn(probe::probe(Rc::clone(&shard))));
     }

@@ -317,8 +317,8 @@ impl Pipe {
                     self.conn.room.notified().await;
                     continue;
                 }
-                Turn::Ids(ids) => {
-                    self.tenants().resolve(ids).await;
+                Turn::Topics(wanted) => {
+                    self.tenants().resolve(wanted).await;
                     continue;
                 }
                 Turn::Limits(wait) => {

@@ -25,6 +25,8 @@ pub struct Found {
     pub owners_count_at: Option<Range<usize>>,
     /// Flags that must be off.
     pub off: Vec<Range<usize>>,
+    /// Node ids that must be nobody's.
+    pub nobody: Vec<Range<usize>>,
     pub throttle: Option<Range<usize>>,
     /// Sentences a broker wrote.
     pub sentences: Vec<Range<usize>>,
@@ -164,6 +166,7 @@ impl<V: Visitor> Visitor for Walk<'_, V> {
             ERROR_CODE if visit.depth == 0 => self.found.error = Some(visit.range.clone()),
             "error_message" => self.found.sentences.push(visit.range.clone()),
             _ if self.message.off.contains(&name) => self.found.off.push(visit.range.clone()),
+            _ if self.message.nobody.contains(&name) => self.found.nobody.push(visit.range.clone()),
             _ => {}
         }
         self.then.field(visit);

@@ -1,6 +1,9 @@
 //! Which topic a topic id means. An id never comes to mean another topic, so what was learned holds for good.
 //!
 //! Learned from the Metadata answers that pass, and asked for when a client names one that it has from another proxy.
+//!
+//! And which topics there are in Kafka, for a while: before version 4 a client that asks for the metadata of one that is not
+//! there has it made, and cannot say that it does not want that.
 
 use std::rc::Rc;
 
@@ -13,6 +16,15 @@ use crate::tenant::found::{NO_ID, TopicId};
 #[derive(Debug, Default)]
 pub struct TopicIds {
     names: HashMap<TopicId, Option<Rc<str>>>,
+    /// Whether a topic was there when a broker was last asked.
+    there: HashMap<Rc<str>, bool>,
+}
+
+/// What brokers have to be asked about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wanted {
+    Id(TopicId),
+    Name(Box<str>),
 }
 
 impl TopicIds {
@@ -44,6 +56,36 @@ impl TopicIds {
     /// They are asked about again.
     pub fn forget_unknown(&mut self) {
         self.names.retain(|_, name| name.is_some());
+        self.there.clear();
+    }
+
+    /// Whether the topic is in Kafka; None: a broker has to be asked.
+    pub fn is_there(&self, name: &str) -> Option<bool> {
+        self.there.get(name).copied()
+    }
+
+    pub fn learn_there(&mut self, name: &str, is_there: bool) {
+        if self.there.len() >= TOPIC_IDS_MAX {
+            self.there.clear();
+        }
+        self.there.insert(name.into(), is_there);
+    }
+
+    /// Whether nothing has to be asked about this.
+    pub fn has(&self, wanted: &Wanted) -> bool {
+        match wanted {
+            Wanted::Id(id) => self.knows(id),
+            Wanted::Name(name) => self.is_there(name).is_some(),
+        }
+    }
+
+    /// Nobody could say.
+    pub fn give_up(&mut self, wanted: &Wanted) {
+        match wanted {
+            Wanted::Id(id) => self.learn_unknown(*id),
+            Wanted::Name(name) if self.is_there(name).is_none() => self.learn_there(name, false),
+            Wanted::Name(_) => {}
+        }
     }
 
     fn make_room(&mut self) {

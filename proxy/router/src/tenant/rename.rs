@@ -36,6 +36,8 @@ pub struct Who<'a, 's> {
     pub say: &'a mut dyn FnMut(&NoTopic),
     /// Told of each topic that is not, and where its element stands.
     pub allowed: &'a mut dyn FnMut(&'s model::Topic, &Range<usize>),
+    /// Topics that are not in Kafka are not passed on: the request would have them made.
+    pub only_there: bool,
 }
 
 /// A renamed request.
@@ -70,6 +72,9 @@ pub fn request(
     }
     for range in &found.off {
         renamed.edits.bytes(range.clone(), BytesMut::from(&[0][..]));
+    }
+    for range in &found.nobody {
+        renamed.edits.int32(range.clone(), -1);
     }
     for array in &found.arrays {
         topics(flexible, body, array, who, access, blanket, &mut renamed);
@@ -172,6 +177,9 @@ fn rename(
     }
     let name = text(body, &topic.name, flexible).unwrap_or_default();
     match who.tenant.topic(name, access) {
+        Ok(found) if who.only_there && who.ids.is_there(&found.physical) == Some(false) => {
+            Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        }
         Ok(found) => {
             (who.allowed)(found, &topic.whole);
             edits.string(topic.name.clone(), flexible, &found.physical);

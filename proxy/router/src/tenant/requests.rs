@@ -28,7 +28,7 @@ use crate::requests::{RequestError, Watch};
 use crate::rewrite::{api_versions, text};
 use crate::tenant::door::{self, Door, Step};
 use crate::tenant::found::TopicId;
-use crate::tenant::ids::TopicIds;
+use crate::tenant::ids::{TopicIds, Wanted};
 use crate::tenant::rename;
 use crate::tenant::rules::{self, Way};
 use crate::tenant::session::Session;
@@ -60,8 +60,8 @@ pub enum Turn {
     Bytes,
     /// Room in flight.
     Room,
-    /// These ids have to be asked about.
-    Ids(Vec<TopicId>),
+    /// These topics have to be asked about.
+    Topics(Vec<Wanted>),
     /// Limits.
     Limits(Duration),
     /// Memory for a large frame.
@@ -308,7 +308,7 @@ impl TenantRequests {
         };
         let asking = ask(head, frame, office.session, office.ids, &mut |why| desk.refused(why))?;
         match asking {
-            Asking::Unknown(ids) => return Ok(Some(Turn::Ids(ids))),
+            Asking::Unknown(wanted) => return Ok(Some(Turn::Topics(wanted))),
             Asking::Unanswerable => {
                 self.state = State::Ended("refused_without_answer");
             }

@@ -15,8 +15,8 @@ use crate::edit::Edits;
 use crate::in_flight::{Asked, Outstanding};
 use crate::limits::RENAMED_FETCH_BYTES_MAX;
 use crate::rewrite::{self, int32, text};
-use crate::tenant::found::{Found, TopicId, find, find_and};
-use crate::tenant::ids::TopicIds;
+use crate::tenant::found::{Found, find, find_and};
+use crate::tenant::ids::{TopicIds, Wanted};
 use crate::tenant::messages::{consumer_group, consumer_protocol, coordinator, metadata};
 use crate::tenant::rename::{self, Refused, Reply, Who, refusal};
 use crate::tenant::rules::{Need, Rule, Way};
@@ -49,7 +49,7 @@ pub enum Asking {
     /// The proxy answers it.
     Answer(BytesMut),
     /// Topics have to be asked about first.
-    Unknown(Vec<TopicId>),
+    Unknown(Vec<Wanted>),
     /// It may not be, and its client wants no answer: Kafka closes the connection.
     Unanswerable,
 }
@@ -91,14 +91,21 @@ pub fn ask(
     let found = &facts.found;
     let unknown = rename::unknown_ids(&body, found, ids);
     if !unknown.is_empty() {
-        return Ok(Asking::Unknown(unknown));
+        return Ok(Asking::Unknown(unknown.into_iter().map(Wanted::Id).collect()));
+    }
+    let makes_topics = rule.key == ApiKey::Metadata && version < metadata::NO_CREATION_FROM;
+    if makes_topics {
+        let unknown = metadata::not_known_to_be_there(&body, found, flexible, &session.tenant(), ids);
+        if !unknown.is_empty() {
+            return Ok(Asking::Unknown(unknown));
+        }
     }
     let refusal_code = facts.refusal(rule, session);
     let mut topics = Vec::new();
     let mut renamed = {
         let tenant = &session.tenant();
         let mut allowed = |topic: &Topic, whole: &Range<usize>| topics.push(facts.used(tenant, topic, whole));
-        let who = &mut Who { tenant, ids, say, allowed: &mut allowed };
+        let who = &mut Who { tenant, ids, say, allowed: &mut allowed, only_there: makes_topics };
         rename::request(flexible, &body, found, who, rule.access, refusal_code)?
     };
     if let Some(error) = refusal_code {
