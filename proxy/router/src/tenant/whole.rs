@@ -18,7 +18,7 @@ use crate::rewrite::{self, int32, text};
 use crate::tenant::found::{Found, TopicId, find, find_and};
 use crate::tenant::ids::TopicIds;
 use crate::tenant::messages::{consumer_group, consumer_protocol, coordinator, metadata};
-use crate::tenant::rename::{self, Refused, Reply, Who, refusal};
+use crate::tenant::rename::{self, Refused, Renamed, Reply, Who, refusal};
 use crate::tenant::rules::{Need, Rule, Way};
 use crate::tenant::session::Session;
 use crate::topology::{Learned, View};
@@ -104,7 +104,7 @@ pub fn ask(
     if let Some(error) = refusal_code {
         return Ok(not_for_this_session(head, &facts, error, &renamed.refused));
     }
-    if let Some(error) = facts.rename(rule, session, say, &mut renamed.edits) {
+    if let Some(error) = facts.rename(rule, session, say, &mut renamed) {
         return Ok(Asking::Answer(refusal(rule, version, head.correlation_id, error, &[], &[])));
     }
     if !head.is_answered && !renamed.refused.is_empty() {
@@ -197,13 +197,14 @@ impl<'a> Facts<'a> {
         rule: &Rule,
         session: &Session,
         say: &mut dyn FnMut(&NoTopic),
-        edits: &mut Edits,
+        renamed: &mut Renamed,
     ) -> Option<ErrorCode> {
         let Facts { version, body, flexible, .. } = *self;
         let tenant = &session.tenant();
         if rule.key == ApiKey::Metadata {
-            metadata::name_all(version, body, &self.found, tenant, edits);
+            metadata::name_all(version, body, &self.found, tenant, renamed);
         }
+        let edits = &mut renamed.edits;
         let to_kafka = consumer_protocol::Way::ToKafka;
         for visit in &self.special {
             let range = &visit.range;
@@ -281,9 +282,10 @@ impl Answer<'_> {
             metadata::learn(version, &body, &found, ids);
         }
         let refused = asked.map_or(&[][..], |asked| &asked.refused);
+        let ids = &*ids;
         // What was asked for by name was allowed by name; what comes unasked has to be.
         let is_filtered = matches!(rule.key, ApiKey::Metadata | ApiKey::OffsetFetch);
-        let reply = Reply { tenant, refused, throttle_ms, is_filtered };
+        let reply = Reply { tenant, ids, refused, throttle_ms, is_filtered };
         let mut edits = rename::answer(message, version, &body, &found, &reply);
         edits.merge(special);
         if let Handling::Rewritten(rewriter) = outstanding.api.answer(version) {
