@@ -18,6 +18,7 @@ use model::limits::NAME_BYTES_MAX;
 use model::tenant::{Access, NoTopic, Tenant};
 
 use crate::edit::Edits;
+use crate::limits::ASKED_TOPIC_IDS_MAX;
 use crate::rewrite::{int32, text};
 use crate::tenant::fill::{ERROR_CODE, Fill, PARTITION_ERROR_CODE, elements_of};
 use crate::tenant::found::{Found, NO_ID, Topic, TopicArray, TopicId};
@@ -82,13 +83,16 @@ pub struct Renamed {
 }
 
 /// Ids that a request names and nobody knows yet.
-pub fn unknown_ids(body: &[u8], found: &Found, ids: &TopicIds) -> Vec<TopicId> {
+pub fn unknown_ids(body: &[u8], found: &Found, ids: &TopicIds) -> Result<Vec<TopicId>, WireError> {
     let topics = found.arrays.iter().flat_map(|array| &array.found);
     let named = topics.filter_map(|topic| id(body, topic));
     let mut unknown: Vec<TopicId> = named.filter(|id| *id != NO_ID && !ids.knows(id)).collect();
     unknown.sort_unstable();
     unknown.dedup();
-    unknown
+    match unknown.len() > ASKED_TOPIC_IDS_MAX {
+        true => Err(WireError::Invalid { what: "count of unknown topic ids", offset: 0, found: unknown.len() as i64 }),
+        false => Ok(unknown),
+    }
 }
 
 /// Renames a request. `access` is wanted of its topics; with `blanket` all of them are refused.
