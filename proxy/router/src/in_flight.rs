@@ -44,11 +44,18 @@ pub enum Called {
     Id([u8; 16]),
 }
 
+/// A group that topics are asked of, in Kafka's name, and which of those with that name: a request may name one twice.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InGroup {
+    pub name: Box<str>,
+    pub nth: u32,
+}
+
 /// A topic that was cut out of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The group it was asked of, in Kafka's name, where a request is about several.
-    pub group: Option<Box<str>>,
+    /// The group it was asked of, where a request is about several.
+    pub group: Option<InGroup>,
     pub called: Called,
     pub partitions: Vec<i32>,
     pub error: ErrorCode,

@@ -26,6 +26,13 @@ pub const NODES_MAX: usize = 10_000;
 
 /// Topic ids a shard remembers, about 150 bytes each.
 pub const TOPIC_IDS_MAX: usize = 500_000;
+/// Topic ids that nobody knows, as far as a shard remembers that it has asked.
+pub const UNKNOWN_TOPIC_IDS_MAX: usize = 200_000;
+/// Topic ids in one request that have to be asked about. A client has ids from the metadata it was given, by this proxy as a
+/// rule; at one that has just started, those of all its topics are new.
+pub const ASKED_TOPIC_IDS_MAX: usize = 50_000;
+// Else asking about the last would forget that the first were asked about, for ever.
+const _: () = assert!(ASKED_TOPIC_IDS_MAX < UNKNOWN_TOPIC_IDS_MAX && ASKED_TOPIC_IDS_MAX < TOPIC_IDS_MAX);
 
 /// Largest request of a tenant that is read whole: everything but Produce. A leader's SyncGroup has an assignment for every
 /// member.

@@ -164,7 +164,7 @@ impl<V: Visitor> Visitor for Walk<'_, V> {
         match name {
             THROTTLE => self.found.throttle = Some(visit.range.clone()),
             ERROR_CODE if visit.depth == 0 => self.found.error = Some(visit.range.clone()),
-            "error_message" => self.found.sentences.push(visit.range.clone()),
+            "error_message" | "batch_index_error_message" => self.found.sentences.push(visit.range.clone()),
             _ if self.message.off.contains(&name) => self.found.off.push(visit.range.clone()),
             _ if self.message.nobody.contains(&name) => self.found.nobody.push(visit.range.clone()),
             _ => {}

@@ -241,7 +241,8 @@ impl TenantRequests {
         let name = match by_id {
             true => {
                 let id: TopicId = bytes[topic_at.clone()].try_into().expect("an id has 16 bytes");
-                office.ids.name(&id).and_then(|physical| tenant.shown(physical)).map(String::from)
+                let meant = office.ids.name(&id).and_then(|physical| tenant.meant(physical, Access::Write));
+                meant.and_then(|topic| tenant.shown(&topic.physical)).map(String::from)
             }
             false => text(bytes, &topic_at, flexible).map(str::to_owned),
         };
@@ -262,7 +263,8 @@ impl TenantRequests {
         let left = head.frame_bytes - body_at;
         let done = passing.advance(&mut BytesMut::from(&start[body_at..]), left)?;
         assert_eq!(done, start.len() - body_at, "a head ends where a field ends");
-        front.put(edits.apply_to_start(&start.freeze(), head.frame_bytes));
+        let too_large = FrameError::TooLarge { length: head.frame_bytes, limit: i32::MAX as usize };
+        front.put(edits.apply_to_start(&start.freeze(), head.frame_bytes).ok_or(too_large)?);
         let (topic_name, bytes): (Arc<str>, _) = (name.into(), head.frame_bytes as u64);
         let limited = topic.limits.has_rates().then(|| Arc::clone(&topic_name)).into_iter().collect();
         self.state = State::Records { left: left - done, passing, topic: topic_name, bytes };
