@@ -18,7 +18,7 @@ use model::limits::NAME_BYTES_MAX;
 use model::tenant::{Access, NoTopic, Tenant};
 
 use crate::edit::Edits;
-use crate::limits::ASKED_TOPIC_IDS_MAX;
+use crate::limits::{ASKED_TOPIC_IDS_MAX, TENANT_REFUSED_MAX};
 use crate::rewrite::{int32, text};
 use crate::tenant::fill::{ERROR_CODE, Fill, PARTITION_ERROR_CODE, elements_of};
 use crate::tenant::found::{Found, NO_ID, Topic, TopicArray, TopicId};
@@ -99,6 +99,10 @@ pub fn request(
         let group = array.group.as_ref().and_then(|range| text(body, range, flexible));
         let group = group.map(|name| groups.next(&who.tenant.owned(name)));
         topics(flexible, body, array, group, who, access, blanket, &mut renamed);
+    }
+    if renamed.refused.len() > TENANT_REFUSED_MAX {
+        let (found, limit) = (renamed.refused.len() as u64, TENANT_REFUSED_MAX as u64);
+        return Err(WireError::TooLarge { what: "topics that are not this client's", offset: 0, found, limit });
     }
     Ok(renamed)
 }

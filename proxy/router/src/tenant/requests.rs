@@ -23,7 +23,7 @@ use model::{App, Denied, Side, Topic};
 use crate::apis;
 use crate::edit::{Edits, Front};
 use crate::in_flight::{Asked, InFlight, Outstanding};
-use crate::limits::{REQUEST_HEAD_BYTES_MAX, TENANT_REQUEST_BYTES_MAX, THROTTLE_MAX};
+use crate::limits::{HELD_FREELY_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, TENANT_REQUEST_BYTES_MAX, THROTTLE_MAX};
 use crate::requests::{RequestError, Watch};
 use crate::rewrite::{api_versions, text};
 use crate::tenant::door::{self, Door, Step};
@@ -209,6 +209,9 @@ impl TenantRequests {
             _ if head.frame_bytes > TENANT_REQUEST_BYTES_MAX => {
                 let (length, limit) = (head.frame_bytes, TENANT_REQUEST_BYTES_MAX);
                 return Err(FrameError::TooLarge { length, limit }.into());
+            }
+            _ if !is_whole && head.frame_bytes > HELD_FREELY_BYTES_MAX && !desk.try_hold(head.frame_bytes) => {
+                return Ok(Some(Turn::Memory));
             }
             _ => front.hold(head.frame_bytes),
         };
