@@ -25,7 +25,6 @@ pub mod shapes;
 pub mod tenant;
 pub mod topology;
 
-mod board;
 pub mod config;
 mod listeners;
 mod metrics;

@@ -11,11 +11,11 @@ use runtime::mailbox::{Sender, TrySendError, mailbox};
 use runtime::net::tls::{ClientTls, ServerTls};
 use runtime::{Driver, ShardOptions};
 
-use crate::board::Board;
 use crate::config::ProxyConfig;
 use crate::limits::{ADOPT_DEPTH, CONNECTIONS_MAX};
 use crate::listeners::Listeners;
 use crate::metrics::ProxyMetrics;
+use crate::shard::board::Board;
 use crate::shard::{self, Control, ShardParts};
 
 /// A drain and a stop, and room to say them again.

@@ -316,7 +316,7 @@ const EMBEDDED_KAFKA: Rooms = Rooms {
 const ROUTER: Rooms = Rooms {
     sources: "proxy/router/src/",
     above: &["lib.rs", "proxy.rs"],
-    floors: &[&["shard"], &["answers", "requests"], &["rewrite"]],
+    floors: &[&["shard"], &["tenant"], &["answers", "requests"], &["rewrite"]],
 };
 
 impl Rooms {

@@ -4,6 +4,7 @@
 
 mod accept;
 mod ask;
+pub mod board;
 mod conn;
 mod conns;
 mod greeting;
@@ -11,6 +12,7 @@ mod login;
 mod pipe;
 mod probe;
 mod sweep;
+mod tenant_board;
 mod tenants;
 mod upstream;
 
@@ -26,10 +28,10 @@ use runtime::notify::Notify;
 use runtime::pool::BufferPool;
 use runtime::server::{Fresh, Placement};
 
-use crate::board::Board;
 use crate::config::ProxyConfig;
 use crate::listeners::Target;
 use crate::metrics::{ProxyMetrics, ShardMetrics};
+use crate::shard::board::Board;
 use crate::shard::conns::Conns;
 use crate::shard::tenants::TenantShard;
 use crate::topology::{Learned, Naming, Topology, View};
@@ -121,7 +123,7 @@ pub async fn run(parts: ShardParts) {
     drop(runtime::spawn(accept::adopt(Rc::clone(&shard), adopted)));
     drop(runtime::spawn(obey(Rc::clone(&shard), control)));
     drop(runtime::spawn(sweep::sweep(Rc::clone(&shard))));
-    drop(runtime::spawn(tenants::learn_ids(Rc::clone(&shard))));
+    drop(runtime::spawn(tenants::learn_topics(Rc::clone(&shard))));
     if id == PROBING_SHARD {
         drop(runtime::spawn(probe::probe(Rc::clone(&shard))));
     }

@@ -9,8 +9,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
-use kafka_wire::ApiKey;
-use kafka_wire::pieces::put_count;
+use kafka_wire::{ApiKey, WireError};
 use model::quota::ShardQuotas;
 use model::sasl::Login;
 use model::tenant::{Access, Tenant};
@@ -26,12 +25,12 @@ use crate::limits::{HELD_BYTES_MAX, HELD_BYTES_OF_TENANT_MAX};
 use crate::listeners::Target;
 use crate::shard::Shard;
 use crate::shard::ask::{ASK_TIMEOUT, ask, log_in};
+use crate::shard::tenant_board::TenantBoard;
 use crate::shard::upstream;
-use crate::tenant::board::TenantBoard;
-use crate::tenant::found::{NO_ID, TopicId, find};
-use crate::tenant::ids::TopicIds;
+use crate::tenant::found::find;
+use crate::tenant::ids::{TopicIds, Wanted};
 use crate::tenant::messages::metadata;
-use crate::tenant::rules;
+use crate::tenant::rules::{self, Message};
 use crate::tenant::session::Over;
 use crate::tenant::versions::Offered;
 
@@ -44,8 +43,8 @@ pub struct TenantShard {
     pub budget: Budget,
     pub access_log: LineLog,
     snapshot: RefCell<(u64, Arc<Snapshot>)>,
-    /// Ids that connections wait to hear of.
-    wanted: RefCell<BTreeSet<TopicId>>,
+    /// What connections wait to hear of.
+    wanted: RefCell<BTreeSet<Wanted>>,
     wants: Notify,
 }
 
@@ -53,7 +52,7 @@ pub struct TenantShard {
 const VERSIONS_VERSION: i16 = 4;
 /// A version of Metadata that takes topics by id alone (KIP-516).
 const METADATA_BY_ID_VERSION: i16 = 12;
-/// How often a connection looks whether the ids it waits for are known.
+/// How often a connection looks whether what it waits for is known.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// After a failure, brokers are asked again no sooner.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -127,14 +126,14 @@ impl TenantShard {
         names.iter().filter_map(move |name| tenant.topic(name, access).ok())
     }
 
-    /// Asks the brokers which topics these are; returns when they have answered, or cannot.
-    pub async fn resolve(&self, ids: Vec<TopicId>) {
-        self.wanted.borrow_mut().extend(ids.iter().copied());
+    /// Asks the brokers about topics; returns when they have answered, or cannot.
+    pub async fn resolve(&self, wanted: Vec<Wanted>) {
+        self.wanted.borrow_mut().extend(wanted.iter().cloned());
         self.wants.notify();
         let until = Instant::now() + ASK_TIMEOUT;
-        while !ids.iter().all(|id| self.ids.borrow().knows(id)) {
+        while !wanted.iter().all(|one| self.ids.borrow().has(one)) {
             if Instant::now() >= until {
-                ids.iter().for_each(|id| self.ids.borrow_mut().learn_unknown(*id));
+                wanted.iter().for_each(|one| self.ids.borrow_mut().give_up(one));
                 return;
             }
             runtime::time::sleep(LOOK_EVERY).await;
@@ -142,43 +141,53 @@ impl TenantShard {
     }
 }
 
-/// Learns what is wanted of topic ids, for as long as the shard lives.
-pub async fn learn_ids(shard: Rc<Shard>) {
+/// Learns what is wanted of topics, for as long as the shard lives.
+pub async fn learn_topics(shard: Rc<Shard>) {
     let Some(tenants) = &shard.tenants else { return };
     loop {
         tenants.wants.notified().await;
-        let wanted: Vec<TopicId> = std::mem::take(&mut *tenants.wanted.borrow_mut()).into_iter().collect();
+        let wanted = std::mem::take(&mut *tenants.wanted.borrow_mut());
         if wanted.is_empty() {
             continue;
         }
         let asked = timeout(ASK_TIMEOUT, ask_about(&shard, tenants, &wanted)).await;
         if !matches!(asked, Ok(Ok(()))) {
-            tracing::debug!(count = wanted.len(), "brokers do not say which topics these ids are");
+            tracing::debug!(count = wanted.len(), "brokers do not say what is known of these topics");
             runtime::time::sleep(PAUSE).await;
         }
         let mut ids = tenants.ids.borrow_mut();
-        wanted.iter().for_each(|id| ids.learn_unknown(*id));
+        wanted.iter().for_each(|one| ids.give_up(one));
     }
 }
 
-async fn ask_about(shard: &Rc<Shard>, tenants: &TenantShard, wanted: &[TopicId]) -> io::Result<()> {
-    let mut body = BytesMut::new();
-    put_count(&mut body, true, wanted.len());
-    for id in wanted {
-        body.put_slice(id);
-        // No name, no tagged fields.
-        body.put_slice(&[0, 0]);
+async fn ask_about(shard: &Rc<Shard>, tenants: &TenantShard, wanted: &BTreeSet<Wanted>) -> io::Result<()> {
+    let (mut of_ids, mut of_names) = (Vec::new(), Vec::new());
+    for one in wanted {
+        match one {
+            Wanted::Id(id) => of_ids.push(*id),
+            Wanted::Name(name) => of_names.push(&**name),
+        }
     }
-    // Nothing is made, no rights are told, no tagged fields.
-    body.put_slice(&[0, 0, 0]);
     let mut stream = upstream::connect_to_any(shard).await?;
-    let answer = ask(&mut stream, ApiKey::Metadata, METADATA_BY_ID_VERSION, &body).await?;
-    let rule = rules::of(ApiKey::Metadata.key()).expect("on the list");
-    let found = find(&rule.response, METADATA_BY_ID_VERSION, &answer)
-        .map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
-    metadata::learn(METADATA_BY_ID_VERSION, &answer, &found, &mut tenants.ids.borrow_mut());
-    debug_assert!(!wanted.contains(&NO_ID));
+    if !of_ids.is_empty() {
+        let answer = ask(&mut stream, ApiKey::Metadata, METADATA_BY_ID_VERSION, &metadata::ask_by_id(&of_ids)).await?;
+        let found = find(metadata_answer(), METADATA_BY_ID_VERSION, &answer).map_err(invalid)?;
+        metadata::learn(METADATA_BY_ID_VERSION, &answer, &found, &mut tenants.ids.borrow_mut());
+    }
+    if !of_names.is_empty() {
+        let version = metadata::NO_CREATION_FROM;
+        let answer = ask(&mut stream, ApiKey::Metadata, version, &metadata::ask_by_name(&of_names)).await?;
+        metadata::learn_there(&answer, &mut tenants.ids.borrow_mut()).map_err(invalid)?;
+    }
     Ok(())
+}
+
+fn metadata_answer() -> &'static Message {
+    &rules::of(ApiKey::Metadata.key()).expect("on the list").response
+}
+
+fn invalid(err: WireError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, err)
 }
 
 /// Prepares a broker's connection: the proxy logs in, where that is asked for.

@@ -12,7 +12,6 @@
 //! Everything here is without sockets and clocks.
 
 pub mod answers;
-pub mod board;
 pub mod door;
 pub mod fill;
 pub mod found;

@@ -53,6 +53,8 @@ pub struct Message {
     pub owned: &'static [&'static str],
     /// Flags that must be off: what the proxy may do at the cluster, or have made there, is no tenant's business.
     pub off: &'static [&'static str],
+    /// Node ids that must be nobody's: who says it is a replica moves what is committed, and reads what is not.
+    pub nobody: &'static [&'static str],
 }
 
 /// One API.
@@ -84,7 +86,7 @@ const fn topics(array: &'static str, name: &'static str, partition: &'static str
 }
 
 const fn message(shape: &'static Shape) -> Message {
-    Message { shape, topics: &[], owned: &[], off: &[] }
+    Message { shape, topics: &[], owned: &[], off: &[], nobody: &[] }
 }
 
 impl Message {
@@ -95,6 +97,11 @@ impl Message {
 
     const fn owned(mut self, owned: &'static [&'static str]) -> Message {
         self.owned = owned;
+        self
+    }
+
+    const fn nobody(mut self, nobody: &'static [&'static str]) -> Message {
+        self.nobody = nobody;
         self
     }
 
@@ -167,10 +174,12 @@ pub static RULES: &[Rule] = &[
         ApiKey::Fetch,
         4,
         18,
-        message(&fetch::REQUEST).topics(&[
-            topics("topics", "topic", "partition"),
-            Topics { array: "forgotten_topics_data", name: "topic", partition: "partitions", is_answered: false },
-        ]),
+        message(&fetch::REQUEST)
+            .topics(&[
+                topics("topics", "topic", "partition"),
+                Topics { array: "forgotten_topics_data", name: "topic", partition: "partitions", is_answered: false },
+            ])
+            .nobody(&["replica_id"]),
         message(&fetch::RESPONSE).topics(&[topics("responses", "topic", "partition_index")]),
     )
     .subscribe(Access::Read, TOPIC_REFUSED)
@@ -180,7 +189,7 @@ pub static RULES: &[Rule] = &[
         ApiKey::ListOffsets,
         1,
         11,
-        message(&list_offsets::REQUEST).topics(&[topics("topics", "name", "partition_index")]),
+        message(&list_offsets::REQUEST).topics(&[topics("topics", "name", "partition_index")]).nobody(&["replica_id"]),
         message(&list_offsets::RESPONSE).topics(&[topics("topics", "name", "partition_index")]),
     )
     .note("topics renamed"),
@@ -274,7 +283,9 @@ pub static RULES: &[Rule] = &[
         ApiKey::OffsetForLeaderEpoch,
         0,
         4,
-        message(&offset_for_leader_epoch::REQUEST).topics(&[topics("topics", "topic", "partition")]),
+        message(&offset_for_leader_epoch::REQUEST)
+            .topics(&[topics("topics", "topic", "partition")])
+            .nobody(&["replica_id"]),
         message(&offset_for_leader_epoch::RESPONSE).topics(&[topics("topics", "topic", "partition")]),
     )
     .note("topics renamed"),
@@ -420,8 +431,10 @@ mod tests {
         for rule in RULES.iter().filter(|rule| rule.way != Way::Local) {
             for message in [&rule.request, &rule.response] {
                 let (min, max) = message.shape.versions;
+                let says_replica = has_field(message.shape.fields, "replica_id");
+                assert_eq!(says_replica, !message.nobody.is_empty(), "{}", message.shape.name);
                 assert!(min <= rule.version_min && rule.version_max <= max, "{}", message.shape.name);
-                for name in message.owned.iter().chain(message.off) {
+                for name in message.owned.iter().chain(message.off).chain(message.nobody) {
                     assert!(has_field(message.shape.fields, name), "{} has no {name}", message.shape.name);
                 }
                 for topics in message.topics {

@@ -12,7 +12,7 @@ use runtime::net::tls::{ClientTls, ServerTls};
 use runtime::server::Crowd;
 
 use crate::config::ProxyConfig;
-use crate::tenant::board::TenantBoard;
+use crate::shard::tenant_board::TenantBoard;
 use crate::topology::{Learned, Topology};
 
 /// One per process.
