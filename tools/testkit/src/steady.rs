@@ -95,10 +95,14 @@ impl Steady {
 
     /// Waits until so many more are.
     pub fn wait_for_more(&mut self, more: usize, within: Duration) -> Result<()> {
-        let wanted = self.count() + more;
-        wait::until(&format!("{more} more records of {}", self.process.name()), within, || {
+        self.wait_for(self.count() + more, within)
+    }
+
+    /// Waits until it has dealt with so many since its start.
+    pub fn wait_for(&mut self, wanted: usize, within: Duration) -> Result<()> {
+        wait::until(&format!("{wanted} records of {}", self.process.name()), within, || {
             let count = self.count();
-            ensure!(count >= wanted, "{count} of {wanted}");
+            ensure!(count >= wanted, "{count}");
             Ok(())
         })
         .with_context(|| {
@@ -109,6 +113,16 @@ impl Steady {
                 std::thread::sleep(SAYS_WHERE_WITHIN);
             }
             format!("running: {}, last errors {errors:?}\n{}", self.process.is_running(), self.process.log_tail())
+        })
+    }
+
+    /// Waits until the library has told its application of an error with this in its name.
+    pub fn wait_for_error(&self, name: &str, within: Duration) -> Result<()> {
+        wait::until(&format!("{} to be told of {name}", self.process.name()), within, || {
+            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            let told: Vec<&String> = lines.iter().filter(|line| line.contains("\"error\"")).collect();
+            ensure!(told.iter().any(|line| line.contains(name)), "{told:?}");
+            Ok(())
         })
     }
 

@@ -40,6 +40,8 @@ const NODES: [i32; 3] = [1, 2, 3];
 const NEWEST_KEY: i16 = 100;
 /// TOPIC_, GROUP_, CLUSTER_ and TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
 const REFUSED: [i16; 4] = [29, 30, 31, 53];
+/// NOT_COORDINATOR and GROUP_ID_NOT_FOUND.
+const NO_SUCH_GROUP: [i16; 2] = [16, 69];
 const UNKNOWN_TOPIC: i16 = 3;
 const UNKNOWN_TOPIC_ID: i16 = 100;
 
@@ -252,7 +254,10 @@ impl Crime {
             for name in self.names_of_topic() {
                 for (what, attempt) in ON_TOPIC {
                     let codes = attempt(&mut wire, &name).with_context(|| format!("{what} {name:?} {side:?}"))?;
-                    let is_refused = !codes.is_empty() && codes.iter().all(|code| REFUSED.contains(code));
+                    let is_refused = codes.iter().any(|code| REFUSED.contains(code));
+                    // The group is looked for at every broker, and is nowhere.
+                    let is_no_more = codes.iter().all(|code| REFUSED.contains(code) || NO_SUCH_GROUP.contains(code));
+                    let is_refused = is_refused && is_no_more;
                     ensure!(is_refused, "{what} of {name:?} with the secret to {side:?}: {codes:?}");
                 }
             }
@@ -445,7 +450,7 @@ pub fn a_tenant_can_do_nothing_to_another() -> Result<()> {
     let values: Vec<Record> = (0..30).map(|at| Record::with_value(format!("mine {at}")).key(&at.to_string())).collect();
     python::produce(Client::Confluent, at, "orders.v1", &values)?;
     let mut member = Steady::consume(at, "orders.v1", "victims")?;
-    member.wait_for_more(values.len(), SOON)?;
+    member.wait_for(values.len(), SOON)?;
     wait::until("its position to be committed", SOON, || {
         let committed =
             python::committed(&kafka.bootstrap(), &victim.physical_topic(), &victim.physical_group("victims"))?;
@@ -470,7 +475,7 @@ pub fn a_tenant_can_do_nothing_to_another() -> Result<()> {
         .with_committed(true);
     same("the victim's commit", &transaction.ask(3, &end)?.error_code, &0)?;
     python::produce(Client::Confluent, login.at(&stage.kproxy.bootstrap), "orders.v1", &[Record::with_value("after")])?;
-    member.wait_for_more(1, SOON).context("the victim's member goes on")?;
+    member.wait_for(values.len() + 1, SOON).context("the victim's member goes on")?;
     member.stop().map(drop)
 }
 

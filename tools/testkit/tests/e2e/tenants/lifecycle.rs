@@ -4,6 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kafka_protocol::messages::{
+    DeleteGroupsRequest, GroupId, MetadataRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
 use rustix::process::Signal;
 use testkit::login::{PLAIN, SCRAM_512};
 use testkit::process::scratch_dir;
@@ -13,6 +16,7 @@ use testkit::{ports, wait};
 
 use super::stage::{Side, Stage, logged_in, stage};
 use crate::harness::same;
+use crate::kproxy::wire::{Wire, text};
 use crate::serve::table;
 use crate::shared::three_nodes;
 
@@ -39,9 +43,7 @@ pub fn tenants_are_counted_and_logged_and_their_secrets_are_nowhere() -> Result<
     stage.gateway.admin(&["secret", "revoke-previous", appid, "publish"])?;
     ensure!(revoked.is_closed_within(SOON)?, "a revoked session lives on");
     let mut deletes = logged_in(&kproxy.bootstrap, appid, &tenant.subkey)?;
-    let group = kafka_protocol::messages::GroupId(crate::kproxy::wire::text("g"));
-    let delete = kafka_protocol::messages::DeleteGroupsRequest::default().with_groups_names(vec![group]);
-    deletes.ask(2, &delete)?;
+    deletes.ask(2, &DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("g"))]))?;
 
     for (series, least) in [
         (format!("kproxy_app_messages_total{{app=\"{appid}\",direction=\"in\"}}"), 20),
@@ -110,5 +112,22 @@ pub fn an_app_of_another_cluster_is_told_so_and_a_drain_ends_all() -> Result<()>
     same("exit code", &stage.kproxy.wait(SOON)?.code(), &Some(0))?;
     let log = stage.kproxy.log();
     ensure!(log.contains("drained") && !log.contains("drain.limit is over"), "{log}");
+    Ok(())
+}
+
+/// Went wrong: at a broker's port whoever was still logging in when connections were looked at was taken for somebody at the
+/// wrong broker, and closed.
+pub fn a_slow_login_is_waited_for() -> Result<()> {
+    let stage = stage()?;
+    let tenant = stage.tenant("slow")?;
+    let proof = format!("\0{}\0{}", tenant.appid, tenant.pubkey).into_bytes();
+    for address in [stage.kproxy.bootstrap.clone(), stage.kproxy.node(2, 1)?] {
+        let mut wire = Wire::connect(&address)?;
+        wire.ask(1, &SaslHandshakeRequest::default().with_mechanism(text("PLAIN")))?;
+        std::thread::sleep(Duration::from_millis(1_200));
+        let answer = wire.ask(2, &SaslAuthenticateRequest::default().with_auth_bytes(proof.clone().into()))?;
+        same(&address, &answer.error_code, &0)?;
+        wire.ask(4, &MetadataRequest::default().with_topics(None))?;
+    }
     Ok(())
 }

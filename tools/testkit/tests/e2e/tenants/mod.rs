@@ -84,6 +84,7 @@ pub const CASES: &[Case] = &[
         BROKERS,
         lifecycle::an_app_of_another_cluster_is_told_so_and_a_drain_ends_all,
     ),
+    case("a_slow_login_is_waited_for", BROKERS, lifecycle::a_slow_login_is_waited_for),
     Case {
         turn: Some(&faults::TURN),
         ..case("a_tenant_loses_doubles_and_reorders_nothing_when_brokers_and_proxies_die", BROKERS, || {

@@ -1,15 +1,18 @@
 //! One topic, one group, two protocols: what REST published a tenant's Kafka clients read as it is, and the other way round.
 
+use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use testkit::gateway::Tenant;
 use testkit::http::{Response, call};
+use testkit::java::{self, Setup};
 use testkit::login::{PLAIN, SCRAM_256, SCRAM_512};
+use testkit::process::scratch_dir;
 use testkit::python::{self, Client};
 use testkit::record::Record;
-use testkit::{java, kcat, wait};
+use testkit::{kcat, wait};
 
 use super::stage::{Stage, stage};
 use crate::harness::same;
@@ -129,7 +132,11 @@ pub fn a_group_moves_between_rest_and_kafka() -> Result<()> {
     }
     committed(3).context("by REST")?;
     type Consume<'a> = &'a dyn Fn() -> Result<Vec<Record>>;
-    let by_java: Consume<'_> = &|| java::consume(at, &topic, "g", 3);
+    // Java's would take all there is.
+    let dir = scratch_dir("tenants")?;
+    let settings = dir.path().join("client.properties");
+    fs::write(&settings, "max.poll.records=3\n")?;
+    let by_java: Consume<'_> = &|| java::consume_as(Setup { settings: &settings, hosts: None }, at, &topic, "g", 3);
     for consume in [by_java, &|| python::consume(Client::Confluent, at, &topic, "g", 3)] {
         read.extend(consume().context("a Kafka client's turn")?.iter().map(Record::text));
     }
