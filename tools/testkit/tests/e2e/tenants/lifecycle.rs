@@ -21,6 +21,7 @@ use crate::serve::table;
 use crate::shared::three_nodes;
 
 const SOON: Duration = Duration::from_secs(10);
+const UNSUPPORTED_VERSION: i16 = 35;
 
 /// Whatever is done with them, rightly and wrongly, and however much is logged.
 pub fn tenants_are_counted_and_logged_and_their_secrets_are_nowhere() -> Result<()> {
@@ -130,4 +131,30 @@ pub fn a_slow_login_is_waited_for() -> Result<()> {
         wire.ask(4, &MetadataRequest::default().with_topics(None))?;
     }
     Ok(())
+}
+
+/// After a handshake of version 0 messages have a length before them and nothing else, as kafka-python logs in until 2.0.
+pub fn a_client_of_before_kip_152_logs_in() -> Result<()> {
+    let stage = stage()?;
+    let tenant = stage.tenant("old")?;
+    let handshake = SaslHandshakeRequest::default().with_mechanism(text("PLAIN"));
+    let message = |secret: &str| -> Result<Vec<u8>> {
+        let proof = format!("\0{}\0{secret}", tenant.appid).into_bytes();
+        Ok([&u32::try_from(proof.len())?.to_be_bytes()[..], &proof].concat())
+    };
+    let mut wire = Wire::connect(&stage.kproxy.bootstrap)?;
+    same("handshake", &wire.ask(0, &handshake)?.error_code, &0)?;
+    wire.send_raw(&message(&tenant.subkey)?)?;
+    same("the last message", &wire.frame()?.len(), &0)?;
+    same("topics", &wire.ask(4, &MetadataRequest::default().with_topics(None))?.topics.len(), &1)?;
+    // Not in the middle of a session, which goes on.
+    same("another handshake", &wire.ask(0, &handshake)?.error_code, &UNSUPPORTED_VERSION)?;
+    same("topics", &wire.ask(4, &MetadataRequest::default().with_topics(None))?.topics.len(), &1)?;
+
+    let mut wrong = Wire::connect(&stage.kproxy.bootstrap)?;
+    wrong.ask(0, &handshake)?;
+    let heard = wrong.received.len();
+    wrong.send_raw(&message("a-guess")?)?;
+    ensure!(wrong.is_closed_within(SOON)?, "a guess is let in");
+    same("bytes in answer to a guess", &(wrong.received.len() - heard), &0)
 }

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use bytes::Bytes;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{MetadataRequest, ProduceRequest, TopicName};
+use kafka_protocol::messages::{FetchRequest, MetadataRequest, ProduceRequest, TopicName};
 use testkit::gateway::Tenant;
 use testkit::http::Connection;
 use testkit::wait;
@@ -21,31 +23,39 @@ const BATCH: [&str; 5] = ["1", "2", "3", "4", "5"];
 /// Nodes agree on their shares.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 const MEASURED_FOR: Duration = Duration::from_secs(8);
+/// Bytes a second; an answer has 100,000.
+const READ_BYTES_LIMIT: usize = 50_000;
 const FAILED_LOGINS_MAX: usize = 30;
 
 /// The port of a partition's leader.
-fn leader(stage: &Stage, tenant: &Tenant) -> Result<Wire> {
-    let answer = stage.wire(tenant, Side::Publish)?.ask(4, &MetadataRequest::default().with_topics(None))?;
+fn leader(stage: &Stage, tenant: &Tenant, side: Side) -> Result<Wire> {
+    let answer = stage.wire(tenant, side)?.ask(4, &MetadataRequest::default().with_topics(None))?;
     let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
     let first = partitions.into_iter().find(|found| found.partition_index == 0);
     let node = first.ok_or_else(|| anyhow!("no partition in {answer:?}"))?.leader_id.0;
-    stage.wire_to(node, tenant, Side::Publish)
+    stage.wire_to(node, tenant, side)
+}
+
+/// Writes one batch; how long the client is to wait.
+fn write(wire: &mut Wire, tenant: &Tenant, records: &Bytes) -> Result<i32> {
+    let partition = PartitionProduceData::default().with_records(Some(records.clone()));
+    let topic = TopicProduceData::default().with_name(TopicName(text(&tenant.own_topic())));
+    let topic = topic.with_partition_data(vec![partition]);
+    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(5_000).with_topic_data(vec![topic]);
+    let answer = wire.ask(9, &request)?;
+    let mut partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+    ensure!(partitions.all(|found| found.error_code == 0), "{answer:?}");
+    Ok(answer.throttle_time_ms)
 }
 
 /// Writes as fast as it is let, without ever waiting by itself: the longest that it was told to.
 fn flood(stage: &Stage, tenant: &Tenant, stored: &AtomicU64, stop: &AtomicBool) -> Result<i32> {
-    let mut wire = leader(stage, tenant)?;
+    let mut wire = leader(stage, tenant, Side::Publish)?;
     let (records, mut told_ms) = (batch(&BATCH, NOBODY)?, 0);
     while !stop.load(Ordering::Relaxed) {
-        let partition = PartitionProduceData::default().with_records(Some(records.clone()));
-        let topic = TopicProduceData::default().with_name(TopicName(text(&tenant.own_topic())));
-        let topic = topic.with_partition_data(vec![partition]);
-        let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(5_000).with_topic_data(vec![topic]);
-        let answer = wire.ask(9, &request)?;
-        let mut partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
-        ensure!(partitions.all(|found| found.error_code == 0), "{answer:?}");
+        let told = write(&mut wire, tenant, &records)?;
         stored.fetch_add(BATCH.len() as u64, Ordering::Relaxed);
-        told_ms = told_ms.max(answer.throttle_time_ms);
+        told_ms = told_ms.max(told);
     }
     Ok(told_ms)
 }
@@ -106,6 +116,33 @@ pub fn an_app_has_one_number_for_rest_and_kafka() -> Result<()> {
         ensure!(stored as f64 > 1.5 * LIMIT, "{stored} in a second");
         Ok(())
     })
+}
+
+/// Bytes that go out are drawn from the same account. The next Fetch is held back until something is left; so its answer, whose
+/// own bytes are counted when they have passed, says 0 ms.
+pub fn a_reader_beyond_its_bytes_is_held_back() -> Result<()> {
+    let stage = stage()?;
+    let tenant = stage.tenant("drinks")?;
+    let mut writer = leader(&stage, &tenant, Side::Publish)?;
+    let value = "x".repeat(10_000);
+    write(&mut writer, &tenant, &batch(&[value.as_str(); 10], NOBODY)?)?;
+    stage.gateway.admin(&["app", "limit", &tenant.appid, "--subscribe-bytes", &READ_BYTES_LIMIT.to_string()])?;
+    let mut reader = leader(&stage, &tenant, Side::Subscribe)?;
+    let (mut bytes, since) = (0, Instant::now());
+    while since.elapsed() < MEASURED_FOR {
+        let partition = FetchPartition::default().with_partition_max_bytes(1 << 20);
+        let topic = FetchTopic::default().with_topic(TopicName(text(&tenant.own_topic())));
+        let request = FetchRequest::default().with_max_wait_ms(100).with_max_bytes(1 << 20).with_session_epoch(-1);
+        let answer = reader.ask(12, &request.with_topics(vec![topic.with_partitions(vec![partition])]))?;
+        let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
+        bytes += partitions.filter_map(|found| found.records.as_ref()).map(|records| records.len()).sum::<usize>();
+    }
+    let rate = bytes as f64 / since.elapsed().as_secs_f64();
+    // An answer is not cut: what is overdrawn, the next one waits for.
+    ensure!((0.3..=1.8).contains(&(rate / READ_BYTES_LIMIT as f64)), "{rate} bytes a second");
+    let throttled = stage.kproxy.metric(&format!("kproxy_app_throttled_total{{app=\"{}\"}}", tenant.appid))?;
+    ensure!(throttled > 0, "nothing is counted");
+    Ok(())
 }
 
 pub fn connections_beyond_the_limit_are_told_why() -> Result<()> {

@@ -68,6 +68,7 @@ pub const CASES: &[Case] = &[
     ),
     case("kproxy_serves_without_its_kateway", BROKERS, live::kproxy_serves_without_its_kateway),
     case("an_app_has_one_number_for_rest_and_kafka", BROKERS, limits::an_app_has_one_number_for_rest_and_kafka),
+    case("a_reader_beyond_its_bytes_is_held_back", BROKERS, limits::a_reader_beyond_its_bytes_is_held_back),
     case("connections_beyond_the_limit_are_told_why", BROKERS, limits::connections_beyond_the_limit_are_told_why),
     case(
         "failed_logins_are_limited_and_the_right_secret_is_not",
@@ -85,6 +86,7 @@ pub const CASES: &[Case] = &[
         lifecycle::an_app_of_another_cluster_is_told_so_and_a_drain_ends_all,
     ),
     case("a_slow_login_is_waited_for", BROKERS, lifecycle::a_slow_login_is_waited_for),
+    case("a_client_of_before_kip_152_logs_in", BROKERS, lifecycle::a_client_of_before_kip_152_logs_in),
     Case {
         turn: Some(&faults::TURN),
         ..case("a_tenant_loses_doubles_and_reorders_nothing_when_brokers_and_proxies_die", BROKERS, || {
