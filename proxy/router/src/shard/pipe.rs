@@ -201,6 +201,11 @@ impl tenant_answers::Desk for Desk<'_> {
         wait
     }
 
+    fn gives(&mut self, session: &Session, topic: &Arc<str>, bytes: u64) {
+        let used = Used { name: Arc::clone(topic), has_limits: false, messages: 0, bytes };
+        draw(self, session, &[used], bytes);
+    }
+
     fn fetched(&mut self, session: &Session, topics: &[Used], bytes: u64) {
         draw(self, session, topics, bytes);
     }

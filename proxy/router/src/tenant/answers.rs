@@ -41,6 +41,8 @@ const ENDPOINTS_FROM: i16 = 16;
 pub trait Desk: Watch {
     /// Milliseconds a client is to wait for the limits of its app.
     fn throttle_ms(&mut self, asked: &Asked, session: &Session) -> i32;
+    /// Bytes that a client is about to get: they count before it is told to wait. Of several topics there is no name.
+    fn gives(&mut self, session: &Session, topic: &Arc<str>, bytes: u64);
     /// Records that a client gets, of each topic. Of several without limits it is one sum, under no name.
     fn fetched(&mut self, session: &Session, topics: &[Used], bytes: u64);
     /// How many bytes may be held of a frame now; false: wait.
@@ -75,7 +77,7 @@ enum State {
     #[default]
     Head,
     /// Records stream by.
-    Records { left: usize, passing: Box<Passing>, version: i16, topic: Option<Arc<str>>, bytes: u64 },
+    Records { left: usize, passing: Box<Passing>, version: i16, topic: Option<Arc<str>> },
     /// What follows a message is nobody's field: it passes.
     Rest { left: usize },
 }
@@ -105,7 +107,7 @@ impl TenantAnswers {
                     }
                     self.state = State::Head;
                 }
-                State::Records { left, passing, version, topic, bytes } => {
+                State::Records { left, passing, version, topic } => {
                     let rest = front.rest();
                     let here = rest.len().min(*left);
                     let malformed = |err| AnswerError::Malformed { api: "Fetch", version: *version, err };
@@ -118,8 +120,8 @@ impl TenantAnswers {
                         desk.hidden();
                     }
                     let name = topic.take().unwrap_or_default();
-                    let used = Used { name, has_limits: false, messages: passing.record_count(), bytes: *bytes };
-                    desk.fetched(office.session, &[used], *bytes);
+                    let used = Used { name, has_limits: false, messages: passing.record_count(), bytes: 0 };
+                    desk.fetched(office.session, &[used], 0);
                     self.state = State::Rest { left: *left };
                 }
                 State::Head => {
@@ -207,6 +209,7 @@ impl TenantAnswers {
                 Some(shown.as_ref().into())
             }
         };
+        desk.gives(office.session, topic.as_ref().unwrap_or(&Arc::default()), frame_bytes as u64);
         let throttle_ms = asked.asked.as_ref().map_or(0, |asked| desk.throttle_ms(asked, office.session));
         throttle(bytes, Some(&head.throttle_time_ms), throttle_ms, &mut edits);
         let start = front.hold(4 + end).expect("it is there");
@@ -220,7 +223,7 @@ impl TenantAnswers {
         }
         let too_large = FrameError::TooLarge { length: frame_bytes, limit: i32::MAX as usize };
         front.put(edits.apply_to_start(&start.freeze(), frame_bytes).ok_or(too_large)?);
-        self.state = State::Records { left: left - done, passing, version, topic, bytes: frame_bytes as u64 };
+        self.state = State::Records { left: left - done, passing, version, topic };
         Ok(Begun::Streams)
     }
 }
@@ -250,13 +253,14 @@ fn put_whole(
 ) -> Result<(), AnswerError> {
     let version = outstanding.version;
     let malformed = |err| AnswerError::Malformed { api: rule.key.name(), version, err };
-    let throttle_ms = outstanding.asked.as_ref().map_or(0, |asked| desk.throttle_ms(asked, office.session));
-    let whole = whole::Answer { rule, outstanding, frame, session: office.session, throttle_ms, view: office.view };
-    let (edits, body_at) = whole.edits(office.ids, office.learned).map_err(malformed)?;
+    // Before it is told to wait.
     if rule.way == Way::Fetch {
         let topics = fetched(rule, version, frame, office.session, office.ids).map_err(malformed)?;
         desk.fetched(office.session, &topics, frame.len() as u64);
     }
+    let throttle_ms = outstanding.asked.as_ref().map_or(0, |asked| desk.throttle_ms(asked, office.session));
+    let whole = whole::Answer { rule, outstanding, frame, session: office.session, throttle_ms, view: office.view };
+    let (edits, body_at) = whole.edits(office.ids, office.learned).map_err(malformed)?;
     edits.splice(frame, body_at, front.out());
     Ok(())
 }

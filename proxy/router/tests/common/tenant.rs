@@ -260,6 +260,8 @@ impl to_client::Desk for Told {
         self.throttle_ms
     }
 
+    fn gives(&mut self, _: &Session, _: &Arc<str>, _: u64) {}
+
     fn fetched(&mut self, _: &Session, topics: &[Used], _: u64) {
         self.fetched.extend(topics.iter().map(|used| (used.name.to_string(), used.messages)));
     }
