@@ -118,9 +118,8 @@ pub fn an_app_has_one_number_for_rest_and_kafka() -> Result<()> {
     })
 }
 
-/// Bytes that go out are drawn from the same account. The next Fetch is held back until something is left; so its answer, whose
-/// own bytes are counted when they have passed, says 0 ms.
-pub fn a_reader_beyond_its_bytes_is_held_back() -> Result<()> {
+/// Bytes that go out are drawn from the same account, and told and held back like those that come in.
+pub fn a_reader_beyond_its_bytes_is_told_to_wait() -> Result<()> {
     let stage = stage()?;
     let tenant = stage.tenant("drinks")?;
     let mut writer = leader(&stage, &tenant, Side::Publish)?;
@@ -128,7 +127,7 @@ pub fn a_reader_beyond_its_bytes_is_held_back() -> Result<()> {
     write(&mut writer, &tenant, &batch(&[value.as_str(); 10], NOBODY)?)?;
     stage.gateway.admin(&["app", "limit", &tenant.appid, "--subscribe-bytes", &READ_BYTES_LIMIT.to_string()])?;
     let mut reader = leader(&stage, &tenant, Side::Subscribe)?;
-    let (mut bytes, since) = (0, Instant::now());
+    let (mut bytes, mut told_ms, since) = (0, 0, Instant::now());
     while since.elapsed() < MEASURED_FOR {
         let partition = FetchPartition::default().with_partition_max_bytes(1 << 20);
         let topic = FetchTopic::default().with_topic(TopicName(text(&tenant.own_topic())));
@@ -136,10 +135,12 @@ pub fn a_reader_beyond_its_bytes_is_held_back() -> Result<()> {
         let answer = reader.ask(12, &request.with_topics(vec![topic.with_partitions(vec![partition])]))?;
         let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
         bytes += partitions.filter_map(|found| found.records.as_ref()).map(|records| records.len()).sum::<usize>();
+        told_ms = told_ms.max(answer.throttle_time_ms);
     }
     let rate = bytes as f64 / since.elapsed().as_secs_f64();
     // An answer is not cut: what is overdrawn, the next one waits for.
     ensure!((0.3..=1.8).contains(&(rate / READ_BYTES_LIMIT as f64)), "{rate} bytes a second");
+    ensure!(told_ms > 0, "the client was never told to wait");
     let throttled = stage.kproxy.metric(&format!("kproxy_app_throttled_total{{app=\"{}\"}}", tenant.appid))?;
     ensure!(throttled > 0, "nothing is counted");
     Ok(())

@@ -68,7 +68,7 @@ pub const CASES: &[Case] = &[
     ),
     case("kproxy_serves_without_its_kateway", BROKERS, live::kproxy_serves_without_its_kateway),
     case("an_app_has_one_number_for_rest_and_kafka", BROKERS, limits::an_app_has_one_number_for_rest_and_kafka),
-    case("a_reader_beyond_its_bytes_is_held_back", BROKERS, limits::a_reader_beyond_its_bytes_is_held_back),
+    case("a_reader_beyond_its_bytes_is_told_to_wait", BROKERS, limits::a_reader_beyond_its_bytes_is_told_to_wait),
     case("connections_beyond_the_limit_are_told_why", BROKERS, limits::connections_beyond_the_limit_are_told_why),
     case(
         "failed_logins_are_limited_and_the_right_secret_is_not",
