@@ -16,10 +16,12 @@ use tokio::sync::watch;
 /// How often a snapshot on its way to the shards is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
+/// Hands a snapshot over; its edition.
+pub type SetSnapshot = dyn Fn(&Arc<Snapshot>) -> u64 + Send + Sync;
+
 /// A set of shards, by what can be done to it.
 pub struct Shards {
-    /// Hands a snapshot over; its edition.
-    pub set_snapshot: Box<dyn Fn(&Arc<Snapshot>) -> u64 + Send + Sync>,
+    pub set_snapshot: Box<SetSnapshot>,
     /// Edition of the newest snapshot that each of them has.
     pub applied_edition: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Drops, here and not on a shard, snapshots that none of them uses any more.

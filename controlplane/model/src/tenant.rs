@@ -128,9 +128,14 @@ impl<'s> Tenant<'s> {
 
     /// As [`Tenant::shown`], for what it may be told of unasked.
     pub fn shown_if<'p>(&self, physical: &'p str, access: Access) -> Option<Cow<'p, str>> {
-        let shown = self.shown(physical)?;
-        let topic = self.topic(&shown, access).ok()?;
-        (*topic.physical == *physical).then_some(shown)
+        self.meant(physical, access).and_then(|_| self.shown(physical))
+    }
+
+    /// The topic that is called so in Kafka, if this may be done with it. One that is called alike but for its checksum is
+    /// nobody's.
+    pub fn meant(&self, physical: &str, access: Access) -> Option<&'s Topic> {
+        let topic = self.topic(&self.shown(physical)?, access).ok()?;
+        (*topic.physical == *physical).then_some(topic)
     }
 
     /// Every topic on this cluster that it may see.

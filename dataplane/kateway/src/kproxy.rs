@@ -84,10 +84,10 @@ impl Kproxy {
         }
     }
 
-    /// Its Prometheus text, whenever that is asked for.
+    /// Its Prometheus text, whenever that is asked for; without what is about the process, which the gateway tells.
     pub fn counter(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let proxy = Arc::clone(&self.proxy);
-        move || proxy.metrics()
+        move || of_kproxy(&proxy.metrics())
     }
 
     pub fn fallen(&self) -> Vec<Fallen> {
@@ -114,5 +114,22 @@ impl Kproxy {
     /// Waits for its shards. What became of them [`Kproxy::fallen`] says.
     pub fn join(&self) {
         let _ = self.proxy.join();
+    }
+}
+
+fn of_kproxy(metrics: &str) -> String {
+    let name = |line: &'_ str| line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ").starts_with("kproxy_");
+    metrics.lines().filter(|line| name(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prometheus refuses a page that tells the same metric twice.
+    #[test]
+    fn what_the_gateway_tells_of_the_process_is_not_told_again() {
+        let text = "# HELP kproxy_a Help.\n# TYPE kproxy_a gauge\nkproxy_a{b=\"process_\"} 1\n# TYPE process_x gauge\nprocess_x 2\n";
+        assert_eq!(of_kproxy(text), "# HELP kproxy_a Help.\n# TYPE kproxy_a gauge\nkproxy_a{b=\"process_\"} 1\n");
     }
 }

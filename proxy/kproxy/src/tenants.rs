@@ -226,3 +226,29 @@ fn node_info(node: &str, cluster: &str, bootstrap: &HostPort) -> NodeInfo {
         refuses: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_keeps_its_id_and_never_takes_a_gateways_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (first, held) = node_id(dir.path()).expect("an id");
+        let (second, _second_held) = node_id(dir.path()).expect("another");
+        assert_ne!(first, second, "two proxies of one directory");
+        drop(held);
+        assert_eq!(node_id(dir.path()).expect("the first again").0, first);
+        let gateways = node_dir::claim(dir.path()).expect("a place");
+        assert!(![first, second].contains(&gateways.id.to_string()));
+    }
+
+    #[test]
+    fn a_node_says_where_kafka_clients_of_its_cluster_are_welcome() {
+        let bootstrap = HostPort { host: "::1".to_owned(), port: 9092 };
+        let node = node_info("n1", "main", &bootstrap);
+        let addresses: Vec<String> = node.addresses.iter().map(|(name, address)| format!("{name} {address}")).collect();
+        assert_eq!(addresses, ["kafka [::1]:9092", "kafka.main [::1]:9092"]);
+        assert_eq!((node.kind, node.obeys), (NodeKind::Kproxy, None));
+    }
+}

@@ -75,12 +75,13 @@ impl Edits {
     }
 
     /// Of a frame of which only the start is here, length in front, with all edits in it. Ranges are from behind the length.
-    pub fn apply_to_start(self, start: &Bytes, frame_bytes: usize) -> Bytes {
+    /// None: the whole would be longer than a length can say.
+    pub fn apply_to_start(self, start: &Bytes, frame_bytes: usize) -> Option<Bytes> {
         let changed = self.apply(start, 4);
-        let length = frame_bytes - 4 + changed.len() - start.len();
+        let length = i32::try_from(frame_bytes - 4 + changed.len() - start.len()).ok()?;
         let mut out = BytesMut::from(changed);
-        out[..4].copy_from_slice(&i32::try_from(length).expect("about as large as before").to_be_bytes());
-        out.freeze()
+        out[..4].copy_from_slice(&length.to_be_bytes());
+        Some(out.freeze())
     }
 
     /// The same for bytes that no frame is around.

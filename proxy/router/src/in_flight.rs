@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::Side;
 
 use crate::apis::Api;
-use crate::limits::IN_FLIGHT_MAX;
+use crate::limits::{IN_FLIGHT_KEPT_BYTES_MAX, IN_FLIGHT_MAX};
 use kafka_wire::ErrorCode;
 
 /// A request that was passed on, or answered here while others are still out.
@@ -44,11 +44,18 @@ pub enum Called {
     Id([u8; 16]),
 }
 
+/// A group that topics are asked of, in Kafka's name, and which of those with that name: a request may name one twice.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InGroup {
+    pub name: Box<str>,
+    pub nth: u32,
+}
+
 /// A topic that was cut out of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The group it was asked of, in Kafka's name, where a request is about several.
-    pub group: Option<Box<str>>,
+    /// The group it was asked of, where a request is about several.
+    pub group: Option<InGroup>,
     pub called: Called,
     pub partitions: Vec<i32>,
     pub error: ErrorCode,
@@ -58,10 +65,27 @@ pub struct Refused {
 #[derive(Debug, Default)]
 pub struct InFlight {
     queue: VecDeque<Outstanding>,
+    /// Of all that was asked.
+    kept_bytes: usize,
+}
+
+impl Asked {
+    /// Memory it takes, about.
+    fn kept_bytes(&self) -> usize {
+        let of_refused = |refused: &Refused| {
+            let name = match &refused.called {
+                Called::Name(name) => name.len(),
+                Called::Id(_) => 0,
+            };
+            size_of::<Refused>() + name + size_of_val(&*refused.partitions)
+        };
+        self.answer.as_ref().map_or(0, Bytes::len) + self.refused.iter().map(of_refused).sum::<usize>()
+    }
 }
 
 impl InFlight {
     pub fn push(&mut self, one: Outstanding) {
+        self.kept_bytes += kept_bytes(&one);
         self.queue.push_back(one);
     }
 
@@ -71,7 +95,9 @@ impl InFlight {
 
     /// The answer to the oldest request, if it was made here.
     pub fn take_answer(&mut self) -> Option<Bytes> {
-        self.queue.front_mut()?.asked.as_mut()?.answer.take()
+        let answer = self.queue.front_mut()?.asked.as_mut()?.answer.take();
+        self.kept_bytes -= answer.as_ref().map_or(0, Bytes::len);
+        answer
     }
 
     /// Whether the oldest request was answered here.
@@ -81,6 +107,7 @@ impl InFlight {
 
     pub fn pop(&mut self) -> Option<Outstanding> {
         let one = self.queue.pop_front();
+        self.kept_bytes -= one.as_ref().map_or(0, kept_bytes);
         // What a burst needed is not kept for the hours after it.
         if self.queue.is_empty() && self.queue.capacity() > KEPT {
             self.queue = VecDeque::new();
@@ -97,8 +124,12 @@ impl InFlight {
     }
 
     pub fn is_full(&self) -> bool {
-        self.queue.len() >= IN_FLIGHT_MAX
+        self.queue.len() >= IN_FLIGHT_MAX || self.kept_bytes >= IN_FLIGHT_KEPT_BYTES_MAX
     }
+}
+
+fn kept_bytes(one: &Outstanding) -> usize {
+    one.asked.as_ref().map_or(0, |asked| asked.kept_bytes())
 }
 
 /// Room that an idle connection may keep.

@@ -21,11 +21,22 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 80 * 1024;
 /// Requests of one connection without an answer. Clients keep 5 to 1,000 open; at the limit we stop reading.
 pub const IN_FLIGHT_MAX: usize = 10_000;
 
+/// What may be kept of requests of one connection until their answers: those made here, and topics to be told of in answers.
+/// A client that does not read its answers is not read then; the request that goes beyond it is the last.
+pub const IN_FLIGHT_KEPT_BYTES_MAX: usize = 4 << 20;
+
 /// Brokers known by node id. A cluster of Kafka's has a few hundred at most.
 pub const NODES_MAX: usize = 10_000;
 
 /// Topic ids a shard remembers, about 150 bytes each.
 pub const TOPIC_IDS_MAX: usize = 500_000;
+/// Topic ids that nobody knows, as far as a shard remembers that it has asked.
+pub const UNKNOWN_TOPIC_IDS_MAX: usize = 200_000;
+/// Topic ids in one request that have to be asked about. A client has ids from the metadata it was given, by this proxy as a
+/// rule; at one that has just started, those of all its topics are new.
+pub const ASKED_TOPIC_IDS_MAX: usize = 50_000;
+// Else asking about the last would forget that the first were asked about, for ever.
+const _: () = assert!(ASKED_TOPIC_IDS_MAX < UNKNOWN_TOPIC_IDS_MAX && ASKED_TOPIC_IDS_MAX < TOPIC_IDS_MAX);
 
 /// Largest request of a tenant that is read whole: everything but Produce. A leader's SyncGroup has an assignment for every
 /// member.
@@ -43,6 +54,16 @@ const _: () = assert!(REQUEST_BYTES_MAX <= HELD_BYTES_OF_TENANT_MAX && REWRITTEN
 
 /// Longest that a request waits here for its app's limits; then it goes, and the wait is the next one's.
 pub const THROTTLE_MAX: Duration = Duration::from_secs(10);
+
+/// Topics in one request of a tenant. A cluster has fewer that one app may see, by far; Kafka takes a million elements in an
+/// array.
+pub const TENANT_TOPICS_MAX: usize = 100_000;
+/// Topics in one request that are refused. Each costs memory until its answer, and whoever asks for so many that are not its
+/// own is not mistaken.
+pub const TENANT_REFUSED_MAX: usize = 10_000;
+
+/// A request or answer of up to so many bytes is held without asking for memory.
+pub const HELD_FREELY_BYTES_MAX: usize = 64 * 1024;
 
 /// Largest request of a client that has not logged in.
 pub const STRANGER_REQUEST_BYTES_MAX: usize = 64 * 1024;

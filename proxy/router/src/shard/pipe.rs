@@ -221,14 +221,9 @@ fn draw(desk: &Desk<'_>, session: &Session, topics: &[Used], bytes: u64) {
     let tenant = session.tenant();
     let messages = topics.iter().map(|used| used.messages).sum();
     desk.tenants.charge(Side::Subscribe, tenant.app, None, messages, bytes, desk.now);
-    // One topic that stands alone in an answer is the only one that is fetched, or has no limits.
     for topic in session.limited() {
         let shown = tenant.shown(&topic.physical).unwrap_or_default();
-        let used = match topics {
-            [one] if one.name.is_empty() => Some(one),
-            _ => topics.iter().find(|used| *used.name == *shown),
-        };
-        if let Some(used) = used {
+        if let Some(used) = topics.iter().find(|used| *used.name == *shown) {
             desk.tenants.charge(Side::Subscribe, tenant.app, Some(topic), used.messages, used.bytes, desk.now);
         }
     }

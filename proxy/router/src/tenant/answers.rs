@@ -9,6 +9,8 @@
 //! - Answers leave in the order of their requests, those made here among them.
 //! - A topic or a group that is not this tenant's does not leave.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use kafka_wire::frame::FrameError;
 use kafka_wire::passing::Passing;
@@ -24,7 +26,7 @@ use crate::edit::{Edits, Front};
 use crate::in_flight::{Asked, InFlight, Outstanding};
 use crate::limits::REWRITTEN_BYTES_MAX;
 use crate::rewrite::text;
-use crate::tenant::found::find_and;
+use crate::tenant::found::{TopicId, find_and};
 use crate::tenant::ids::TopicIds;
 use crate::tenant::rename::{Refused, id, put_refused, throttle};
 use crate::tenant::rules::{self, Rule, Way};
@@ -39,7 +41,7 @@ const ENDPOINTS_FROM: i16 = 16;
 pub trait Desk: Watch {
     /// Milliseconds a client is to wait for the limits of its app.
     fn throttle_ms(&mut self, asked: &Asked, session: &Session) -> i32;
-    /// Records that a client gets: of each topic, where that had to be told apart.
+    /// Records that a client gets, of each topic. Of several without limits it is one sum, under no name.
     fn fetched(&mut self, session: &Session, topics: &[Used], bytes: u64);
     /// How many bytes may be held of a frame now; false: wait.
     fn try_hold(&mut self, bytes: usize) -> bool;
@@ -73,7 +75,7 @@ enum State {
     #[default]
     Head,
     /// Records stream by.
-    Records { left: usize, passing: Box<Passing>, version: i16, bytes: u64 },
+    Records { left: usize, passing: Box<Passing>, version: i16, topic: Option<Arc<str>>, bytes: u64 },
     /// What follows a message is nobody's field: it passes.
     Rest { left: usize },
 }
@@ -103,7 +105,7 @@ impl TenantAnswers {
                     }
                     self.state = State::Head;
                 }
-                State::Records { left, passing, version, bytes } => {
+                State::Records { left, passing, version, topic, bytes } => {
                     let rest = front.rest();
                     let here = rest.len().min(*left);
                     let malformed = |err| AnswerError::Malformed { api: "Fetch", version: *version, err };
@@ -115,8 +117,8 @@ impl TenantAnswers {
                     if passing.has_hidden() {
                         desk.hidden();
                     }
-                    let used =
-                        Used { name: "".into(), has_limits: false, messages: passing.record_count(), bytes: *bytes };
+                    let name = topic.take().unwrap_or_default();
+                    let used = Used { name, has_limits: false, messages: passing.record_count(), bytes: *bytes };
                     desk.fetched(office.session, &[used], *bytes);
                     self.state = State::Rest { left: *left };
                 }
@@ -137,12 +139,13 @@ impl TenantAnswers {
                         Begun::Streams => {}
                         Begun::Waits => return Ok(Turn::Bytes),
                         Begun::No => {
+                            check_held(frame_bytes)?;
                             let is_here = front.rest().len() >= frame_bytes;
                             if !is_here && !desk.try_hold(frame_bytes) {
                                 return Ok(Turn::Memory);
                             }
-                            let Some(frame) = held(&mut front, frame_bytes)? else { return Ok(Turn::Bytes) };
-                            put_whole(rule, asked, &frame, &mut front, office, desk)?;
+                            let Some(frame) = front.hold_large(frame_bytes) else { return Ok(Turn::Bytes) };
+                            put_whole(rule, asked, &frame.freeze(), &mut front, office, desk)?;
                         }
                     }
                     let asked = in_flight.pop().expect("looked at by `head`");
@@ -189,13 +192,21 @@ impl TenantAnswers {
             edits.bytes(head.topics.clone(), topics);
         }
         let mut end = head.topics.end;
-        if let (false, Some(topic_at)) = (by_id, &head.topic) {
-            let physical = text(bytes, topic_at, flexible).unwrap_or_default();
-            let tenant = office.session.tenant();
-            let Some(shown) = tenant.shown(physical) else { return Ok(Begun::No) };
-            edits.string(topic_at.clone(), flexible, &shown);
-            end = topic_at.end;
-        }
+        let tenant = office.session.tenant();
+        let topic: Option<Arc<str>> = match (&head.topic, by_id) {
+            (None, _) => None,
+            (Some(topic_at), true) => {
+                let id: TopicId = bytes[topic_at.clone()].try_into().expect("an id has 16 bytes");
+                office.ids.name(&id).and_then(|physical| tenant.shown(physical)).map(|shown| shown.as_ref().into())
+            }
+            (Some(topic_at), false) => {
+                let physical = text(bytes, topic_at, flexible).unwrap_or_default();
+                let Some(shown) = tenant.shown(physical) else { return Ok(Begun::No) };
+                edits.string(topic_at.clone(), flexible, &shown);
+                end = topic_at.end;
+                Some(shown.as_ref().into())
+            }
+        };
         let throttle_ms = asked.asked.as_ref().map_or(0, |asked| desk.throttle_ms(asked, office.session));
         throttle(bytes, Some(&head.throttle_time_ms), throttle_ms, &mut edits);
         let start = front.hold(4 + end).expect("it is there");
@@ -207,8 +218,9 @@ impl TenantAnswers {
             let err = WireError::Invalid { what: "head of a Fetch answer", offset: done, found: start.len() as i64 };
             return Err(malformed(err));
         }
-        front.put(edits.apply_to_start(&start.freeze(), frame_bytes));
-        self.state = State::Records { left: left - done, passing, version, bytes: frame_bytes as u64 };
+        let too_large = FrameError::TooLarge { length: frame_bytes, limit: i32::MAX as usize };
+        front.put(edits.apply_to_start(&start.freeze(), frame_bytes).ok_or(too_large)?);
+        self.state = State::Records { left: left - done, passing, version, topic, bytes: frame_bytes as u64 };
         Ok(Begun::Streams)
     }
 }
@@ -220,12 +232,12 @@ enum Begun {
     No,
 }
 
-fn held(front: &mut Front<'_>, frame_bytes: usize) -> Result<Option<Bytes>, AnswerError> {
-    if frame_bytes > REWRITTEN_BYTES_MAX {
-        let (length, limit) = (frame_bytes, REWRITTEN_BYTES_MAX);
-        return Err(FrameError::TooLarge { length, limit }.into());
+/// Whether a frame of this size may be waited for as a whole at all.
+fn check_held(frame_bytes: usize) -> Result<(), AnswerError> {
+    match frame_bytes > REWRITTEN_BYTES_MAX {
+        true => Err(FrameError::TooLarge { length: frame_bytes, limit: REWRITTEN_BYTES_MAX }.into()),
+        false => Ok(()),
     }
-    Ok(front.hold_large(frame_bytes).map(BytesMut::freeze))
 }
 
 fn put_whole(
@@ -275,9 +287,10 @@ fn fetched(
     Ok(topics
         .map(|topic| {
             let physical = id(&body, topic).and_then(|id| ids.name(&id)).or(text(&body, &topic.name, flexible));
-            let name: std::sync::Arc<str> = physical.and_then(|name| tenant.shown(name)).unwrap_or_default().into();
+            let name: Arc<str> = physical.and_then(|name| tenant.shown(name)).unwrap_or_default().into();
             let mut count = RecordCount::default();
-            for visit in records.0.iter().filter(|visit| topic.whole.contains(&visit.range.start)) {
+            let from = records.0.partition_point(|visit| visit.range.start < topic.whole.start);
+            for visit in records.0[from..].iter().take_while(|visit| visit.range.start < topic.whole.end) {
                 count.begin();
                 count.pass(kafka_wire::pieces::bytes(&body[visit.range.clone()], flexible).unwrap_or_default());
             }

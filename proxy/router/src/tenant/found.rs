@@ -5,6 +5,7 @@ use std::ops::Range;
 use kafka_wire::WireError;
 use kafka_wire::shape::{Field, Kind, Visit, Visitor, walk_with};
 
+use crate::limits::TENANT_TOPICS_MAX;
 use crate::tenant::fill::{ERROR_CODE, THROTTLE};
 use crate::tenant::rules::{Message, Topics};
 
@@ -103,6 +104,15 @@ pub fn find_and(
     let mut walk = Walk { body, message, found: Found::default(), depth: 0, owners: None, owners_count_at: None, then };
     walk_with(message.shape, version, body, &mut walk)?;
     let mut found = walk.found;
+    let count = found.arrays.iter().map(|array| array.found.len()).sum::<usize>();
+    if count > TENANT_TOPICS_MAX {
+        return Err(WireError::TooLarge {
+            what: "topics",
+            offset: 0,
+            found: count as u64,
+            limit: TENANT_TOPICS_MAX as u64,
+        });
+    }
     // Behind the last topic of an array stands one that never came.
     found.arrays.iter_mut().for_each(|array| drop(array.found.pop()));
     Ok(found)
@@ -164,7 +174,7 @@ impl<V: Visitor> Visitor for Walk<'_, V> {
         match name {
             THROTTLE => self.found.throttle = Some(visit.range.clone()),
             ERROR_CODE if visit.depth == 0 => self.found.error = Some(visit.range.clone()),
-            "error_message" => self.found.sentences.push(visit.range.clone()),
+            "error_message" | "batch_index_error_message" => self.found.sentences.push(visit.range.clone()),
             _ if self.message.off.contains(&name) => self.found.off.push(visit.range.clone()),
             _ if self.message.nobody.contains(&name) => self.found.nobody.push(visit.range.clone()),
             _ => {}

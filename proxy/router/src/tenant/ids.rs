@@ -1,21 +1,23 @@
 //! Which topic a topic id means. An id never comes to mean another topic, so what was learned holds for good.
 //!
-//! Learned from the Metadata answers that pass, and asked for when a client names one that it has from another proxy.
+//! Learned from the Metadata answers that pass, and asked for when a client names one that it has from another proxy. Clients
+//! may make ids up: those that nobody knows have a room of their own, so that they do not push out the others.
 //!
 //! And which topics there are in Kafka, for a while: before version 4 a client that asks for the metadata of one that is not
 //! there has it made, and cannot say that it does not want that.
 
 use std::rc::Rc;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
-use crate::limits::TOPIC_IDS_MAX;
+use crate::limits::{TOPIC_IDS_MAX, UNKNOWN_TOPIC_IDS_MAX};
 use crate::tenant::found::{NO_ID, TopicId};
 
 /// One per shard.
 #[derive(Debug, Default)]
 pub struct TopicIds {
-    names: HashMap<TopicId, Option<Rc<str>>>,
+    names: HashMap<TopicId, Rc<str>>,
+    unknown: HashSet<TopicId>,
     /// Whether a topic was there when a broker was last asked.
     there: HashMap<Rc<str>, bool>,
 }
@@ -30,32 +32,39 @@ pub enum Wanted {
 impl TopicIds {
     /// Whether it was asked about before, even if nobody knew it.
     pub fn knows(&self, id: &TopicId) -> bool {
-        self.names.contains_key(id)
+        self.names.contains_key(id) || self.unknown.contains(id)
     }
 
     /// Its name in Kafka.
     pub fn name(&self, id: &TopicId) -> Option<&str> {
-        self.names.get(id)?.as_deref()
+        self.names.get(id).map(|name| &**name)
     }
 
     pub fn learn(&mut self, id: TopicId, name: &str) {
-        if id != NO_ID && self.name(&id) != Some(name) {
-            self.make_room();
-            self.names.insert(id, Some(name.into()));
+        if id == NO_ID || self.name(&id) == Some(name) {
+            return;
         }
+        if self.names.len() >= TOPIC_IDS_MAX {
+            self.names.clear();
+        }
+        self.unknown.remove(&id);
+        self.names.insert(id, name.into());
     }
 
     /// The brokers were asked and do not know it. Forgotten by [`TopicIds::forget_unknown`]: it may be new.
     pub fn learn_unknown(&mut self, id: TopicId) {
-        if id != NO_ID && !self.knows(&id) {
-            self.make_room();
-            self.names.insert(id, None);
+        if id == NO_ID || self.knows(&id) {
+            return;
         }
+        if self.unknown.len() >= UNKNOWN_TOPIC_IDS_MAX {
+            self.unknown.clear();
+        }
+        self.unknown.insert(id);
     }
 
     /// They are asked about again.
     pub fn forget_unknown(&mut self) {
-        self.names.retain(|_, name| name.is_some());
+        self.unknown.clear();
         self.there.clear();
     }
 
@@ -85,12 +94,6 @@ impl TopicIds {
             Wanted::Id(id) => self.learn_unknown(*id),
             Wanted::Name(name) if self.is_there(name).is_none() => self.learn_there(name, false),
             Wanted::Name(_) => {}
-        }
-    }
-
-    fn make_room(&mut self) {
-        if self.names.len() >= TOPIC_IDS_MAX {
-            self.names.clear();
         }
     }
 }

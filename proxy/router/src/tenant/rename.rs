@@ -7,6 +7,7 @@
 //! ```
 //! So one request is one request and one answer one answer, and a broker never hears of what was refused.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
@@ -17,16 +18,30 @@ use model::limits::NAME_BYTES_MAX;
 use model::tenant::{Access, NoTopic, Tenant};
 
 use crate::edit::Edits;
+use crate::limits::{ASKED_TOPIC_IDS_MAX, TENANT_REFUSED_MAX};
 use crate::rewrite::{int32, text};
 use crate::tenant::fill::{ERROR_CODE, Fill, PARTITION_ERROR_CODE, elements_of};
 use crate::tenant::found::{Found, NO_ID, Topic, TopicArray, TopicId};
 use crate::tenant::ids::TopicIds;
+use crate::tenant::messages::metadata;
 use crate::tenant::rules::{Message, Rule};
 
 /// Longest name of a group or transactional id that still fits with an app's id before it.
 pub const OWNED_BYTES_MAX: usize = kafka_wire::limits::STRING_BYTES_MAX - NAME_BYTES_MAX - 1;
 
-pub use crate::in_flight::{Called, Refused};
+pub use crate::in_flight::{Called, InGroup, Refused};
+
+/// Groups in the order in which a message names them.
+#[derive(Default)]
+struct Groups(HashMap<Box<str>, u32>);
+
+impl Groups {
+    fn next(&mut self, name: &str) -> InGroup {
+        let count = self.0.entry(name.into()).or_default();
+        *count += 1;
+        InGroup { name: name.into(), nth: *count - 1 }
+    }
+}
 
 /// Who asks, and what is known of ids.
 pub struct Who<'a, 's> {
@@ -48,13 +63,16 @@ pub struct Renamed {
 }
 
 /// Ids that a request names and nobody knows yet.
-pub fn unknown_ids(body: &[u8], found: &Found, ids: &TopicIds) -> Vec<TopicId> {
+pub fn unknown_ids(body: &[u8], found: &Found, ids: &TopicIds) -> Result<Vec<TopicId>, WireError> {
     let topics = found.arrays.iter().flat_map(|array| &array.found);
     let named = topics.filter_map(|topic| id(body, topic));
     let mut unknown: Vec<TopicId> = named.filter(|id| *id != NO_ID && !ids.knows(id)).collect();
     unknown.sort_unstable();
     unknown.dedup();
-    unknown
+    match unknown.len() > ASKED_TOPIC_IDS_MAX {
+        true => Err(WireError::Invalid { what: "count of unknown topic ids", offset: 0, found: unknown.len() as i64 }),
+        false => Ok(unknown),
+    }
 }
 
 /// Renames a request. `access` is wanted of its topics; with `blanket` all of them are refused.
@@ -76,8 +94,15 @@ pub fn request(
     for range in &found.nobody {
         renamed.edits.int32(range.clone(), -1);
     }
+    let mut groups = Groups::default();
     for array in &found.arrays {
-        topics(flexible, body, array, who, access, blanket, &mut renamed);
+        let group = array.group.as_ref().and_then(|range| text(body, range, flexible));
+        let group = group.map(|name| groups.next(&who.tenant.owned(name)));
+        topics(flexible, body, array, group, who, access, blanket, &mut renamed);
+    }
+    if renamed.refused.len() > TENANT_REFUSED_MAX {
+        let (found, limit) = (renamed.refused.len() as u64, TENANT_REFUSED_MAX as u64);
+        return Err(WireError::TooLarge { what: "topics that are not this client's", offset: 0, found, limit });
     }
     Ok(renamed)
 }
@@ -104,6 +129,10 @@ pub fn owned<'b>(flexible: bool, body: &'b [u8], range: &Range<usize>) -> Result
     text(body, range, flexible).filter(|name| name.len() <= OWNED_BYTES_MAX).ok_or_else(invalid)
 }
 
+fn null_text(flexible: bool) -> BytesMut {
+    BytesMut::from(if flexible { &[0][..] } else { &[0xff, 0xff] })
+}
+
 /// Whether a text is null.
 pub fn is_null(body: &[u8], range: &Range<usize>, flexible: bool) -> bool {
     match flexible {
@@ -112,16 +141,17 @@ pub fn is_null(body: &[u8], range: &Range<usize>, flexible: bool) -> bool {
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "all of what a request is about")]
 fn topics(
     flexible: bool,
     body: &[u8],
     array: &TopicArray,
+    group: Option<InGroup>,
     who: &mut Who<'_, '_>,
     access: Access,
     blanket: Option<ErrorCode>,
     renamed: &mut Renamed,
 ) {
-    let group = array.group.as_ref().and_then(|range| text(body, range, flexible)).map(|name| who.tenant.owned(name));
     let mut kept = 0;
     for topic in &array.found {
         let error = match blanket {
@@ -137,7 +167,7 @@ fn topics(
         renamed.edits.cut(topic.whole.clone());
         if array.topics.is_answered {
             let (called, partitions) = (called(flexible, body, topic), topic.partitions.clone());
-            renamed.refused.push(Refused { group: group.as_deref().map(Into::into), called, partitions, error });
+            renamed.refused.push(Refused { group: group.clone(), called, partitions, error });
         }
     }
     if kept != array.found.len() {
@@ -169,10 +199,13 @@ fn rename(
 ) -> Result<(), ErrorCode> {
     if let Called::Id(id) = called(flexible, body, topic) {
         // Ids of others and of nobody look alike.
-        let shown = who.ids.name(&id).and_then(|physical| who.tenant.shown(physical));
-        let found = shown.and_then(|shown| who.tenant.topic(&shown, access).ok());
-        let known = found.ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
-        (who.allowed)(known, &topic.whole);
+        let meant = who.ids.name(&id).and_then(|physical| who.tenant.meant(physical, access));
+        let meant = meant.ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
+        (who.allowed)(meant, &topic.whole);
+        // A broker looks at the id, so a name beside it is one that nobody looked at.
+        if !topic.name.is_empty() && !is_null(body, &topic.name, flexible) {
+            edits.bytes(topic.name.clone(), null_text(flexible));
+        }
         return Ok(());
     }
     let name = text(body, &topic.name, flexible).unwrap_or_default();
@@ -195,11 +228,20 @@ fn rename(
 /// What an answer has to be made of beside the broker's bytes.
 pub struct Reply<'a, 's> {
     pub tenant: &'a Tenant<'s>,
+    pub ids: &'a TopicIds,
     pub refused: &'a [Refused],
     /// Milliseconds the client is to wait for its limits' sake.
     pub throttle_ms: i32,
     /// Whether a topic that may not be seen is left out, even under a name of its own.
     pub is_filtered: bool,
+}
+
+impl Reply<'_, '_> {
+    /// A topic without a name: the client used its id itself, unless it asked for all there are.
+    fn is_of_others(&self, body: &[u8], topic: &Topic) -> bool {
+        let physical = id(body, topic).and_then(|id| self.ids.name(&id));
+        self.is_filtered && physical.is_some_and(|physical| self.tenant.shown_if(physical, Access::Describe).is_none())
+    }
 }
 
 /// Renames an answer.
@@ -212,8 +254,16 @@ pub fn answer(message: &'static Message, version: i16, body: &[u8], found: &Foun
         }
     }
     others(flexible, body, message, found, reply.tenant, &mut edits);
+    let mut told: HashMap<Option<&InGroup>, Vec<&Refused>> = HashMap::new();
+    for refused in reply.refused {
+        told.entry(refused.group.as_ref()).or_default().push(refused);
+    }
+    let mut groups = Groups::default();
     for array in &found.arrays {
-        answer_topics(message, version, body, array, reply, &mut edits);
+        let group = array.group.as_ref().filter(|_| !told.is_empty());
+        let group = group.and_then(|range| text(body, range, flexible)).map(|name| groups.next(name));
+        let told = told.get(&group.as_ref()).map_or(&[][..], Vec::as_slice);
+        answer_topics(message, version, body, array, told, reply, &mut edits);
     }
     for range in &found.sentences {
         sentence(flexible, body, range, reply.tenant, &mut edits);
@@ -266,6 +316,7 @@ fn answer_topics(
     version: i16,
     body: &[u8],
     array: &TopicArray,
+    told: &[&Refused],
     reply: &Reply<'_, '_>,
     edits: &mut Edits,
 ) {
@@ -279,8 +330,8 @@ fn answer_topics(
             false => reply.tenant.shown(name),
         };
         match shown {
-            // Named by an id that the client used itself.
-            _ if !is_named => kept += 1,
+            _ if !is_named && !reply.is_of_others(body, topic) => kept += 1,
+            _ if !is_named => edits.cut(topic.whole.clone()),
             Some(shown) => {
                 kept += 1;
                 if *shown != *name {
@@ -290,14 +341,12 @@ fn answer_topics(
             None => edits.cut(topic.whole.clone()),
         }
     }
-    let group = array.group.as_ref().and_then(|range| text(body, range, flexible));
-    let told = || reply.refused.iter().filter(|refused| refused.group.as_deref() == group);
-    if kept == array.found.len() && told().next().is_none() {
+    if kept == array.found.len() && told.is_empty() {
         return;
     }
     let mut start = BytesMut::new();
-    put_count(&mut start, flexible, kept + told().count());
-    told().for_each(|refused| put_refused(message, version, array.topics.array, refused, &mut start));
+    put_count(&mut start, flexible, kept + told.len());
+    told.iter().for_each(|refused| put_refused(message, version, array.topics.array, refused, &mut start));
     edits.bytes(array.count_at.clone(), start);
 }
 
@@ -314,6 +363,10 @@ pub fn put_refused(message: &'static Message, version: i16, array: &str, refused
         }
         ("topic_id", Called::Id(id)) => {
             out.put_slice(id);
+            true
+        }
+        (name, Called::Id(_)) if name == topics.name && version < metadata::NO_NAME_FROM => {
+            put_string(out, flexible, b"");
             true
         }
         (name, Called::Name(text)) if name == topics.name => {

@@ -23,7 +23,7 @@ use model::{App, Denied, Side, Topic};
 use crate::apis;
 use crate::edit::{Edits, Front};
 use crate::in_flight::{Asked, InFlight, Outstanding};
-use crate::limits::{REQUEST_HEAD_BYTES_MAX, TENANT_REQUEST_BYTES_MAX, THROTTLE_MAX};
+use crate::limits::{HELD_FREELY_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, TENANT_REQUEST_BYTES_MAX, THROTTLE_MAX};
 use crate::requests::{RequestError, Watch};
 use crate::rewrite::{api_versions, text};
 use crate::tenant::door::{self, Door, Step};
@@ -210,6 +210,9 @@ impl TenantRequests {
                 let (length, limit) = (head.frame_bytes, TENANT_REQUEST_BYTES_MAX);
                 return Err(FrameError::TooLarge { length, limit }.into());
             }
+            _ if !is_whole && head.frame_bytes > HELD_FREELY_BYTES_MAX && !desk.try_hold(head.frame_bytes) => {
+                return Ok(Some(Turn::Memory));
+            }
             _ => front.hold(head.frame_bytes),
         };
         let Some(frame) = held else { return Ok(Some(Turn::Bytes)) };
@@ -241,7 +244,8 @@ impl TenantRequests {
         let name = match by_id {
             true => {
                 let id: TopicId = bytes[topic_at.clone()].try_into().expect("an id has 16 bytes");
-                office.ids.name(&id).and_then(|physical| tenant.shown(physical)).map(String::from)
+                let meant = office.ids.name(&id).and_then(|physical| tenant.meant(physical, Access::Write));
+                meant.and_then(|topic| tenant.shown(&topic.physical)).map(String::from)
             }
             false => text(bytes, &topic_at, flexible).map(str::to_owned),
         };
@@ -262,7 +266,8 @@ impl TenantRequests {
         let left = head.frame_bytes - body_at;
         let done = passing.advance(&mut BytesMut::from(&start[body_at..]), left)?;
         assert_eq!(done, start.len() - body_at, "a head ends where a field ends");
-        front.put(edits.apply_to_start(&start.freeze(), head.frame_bytes));
+        let too_large = FrameError::TooLarge { length: head.frame_bytes, limit: i32::MAX as usize };
+        front.put(edits.apply_to_start(&start.freeze(), head.frame_bytes).ok_or(too_large)?);
         let (topic_name, bytes): (Arc<str>, _) = (name.into(), head.frame_bytes as u64);
         let limited = topic.limits.has_rates().then(|| Arc::clone(&topic_name)).into_iter().collect();
         self.state = State::Records { left: left - done, passing, topic: topic_name, bytes };

@@ -54,7 +54,8 @@ impl Offered {
 
     /// Whether this version of an API was offered.
     pub fn has(&self, rule: &Rule, version: i16) -> bool {
-        rule.has_version(version) && self.rows.iter().any(|row| row[0] == rule.key.key() && row[2] >= version)
+        let is_row = |row: &&[i16; 3]| row[0] == rule.key.key() && (row[1]..=row[2]).contains(&version);
+        rule.has_version(version) && self.rows.iter().find(is_row).is_some()
     }
 
     /// The answer's frame to a request of whatever version.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use kafka_wire::record_batch::count::RecordCount;
-use kafka_wire::shape::{Visit, Visitor};
+use kafka_wire::shape::{Field, Visit, Visitor};
+use kafka_wire::shapes::new_leader::NODE_ENDPOINTS;
 use kafka_wire::{ApiKey, ErrorCode, WireError, header};
 use model::Topic;
 use model::tenant::{NoTopic, Tenant};
@@ -18,7 +19,7 @@ use crate::rewrite::{self, int32, text};
 use crate::tenant::found::{Found, find, find_and};
 use crate::tenant::ids::{TopicIds, Wanted};
 use crate::tenant::messages::{consumer_group, consumer_protocol, coordinator, metadata};
-use crate::tenant::rename::{self, Refused, Reply, Who, refusal};
+use crate::tenant::rename::{self, Refused, Renamed, Reply, Who, refusal};
 use crate::tenant::rules::{Need, Rule, Way};
 use crate::tenant::session::Session;
 use crate::topology::{Learned, View};
@@ -89,7 +90,7 @@ pub fn ask(
     let flexible = version >= rule.request.shape.flexible_from;
     let facts = Facts::read(rule, version, &body, flexible)?;
     let found = &facts.found;
-    let unknown = rename::unknown_ids(&body, found, ids);
+    let unknown = rename::unknown_ids(&body, found, ids)?;
     if !unknown.is_empty() {
         return Ok(Asking::Unknown(unknown.into_iter().map(Wanted::Id).collect()));
     }
@@ -111,19 +112,20 @@ pub fn ask(
     if let Some(error) = refusal_code {
         return Ok(not_for_this_session(head, &facts, error, &renamed.refused));
     }
-    if let Some(error) = facts.rename(rule, session, say, &mut renamed.edits) {
+    if rule.way == Way::Fetch {
+        session.remember_fetched(topics.iter().map(|topic| (Arc::clone(&topic.name), topic.has_limits)).collect());
+    }
+    if let Some(error) = facts.rename(rule, session, say, &mut renamed) {
         return Ok(Asking::Answer(refusal(rule, version, head.correlation_id, error, &[], &[])));
     }
     if !head.is_answered && !renamed.refused.is_empty() {
         return Ok(Asking::Unanswerable);
     }
-    if rule.way == Way::Fetch {
-        session.remember_fetched(topics.iter().map(|topic| (Arc::clone(&topic.name), topic.has_limits)).collect());
-    }
     if rule.key == ApiKey::JoinGroup {
-        session.is_consumer = facts.is_consumer;
+        session.is_consumer = facts.is_consumer(session);
     }
-    let asked = Asked { refused: renamed.refused, is_consumer: session.is_consumer, ..Asked::default() };
+    let is_consumer = facts.is_consumer(session);
+    let asked = Asked { refused: renamed.refused, is_consumer, ..Asked::default() };
     let about = matches!(rule.key, ApiKey::DeleteGroups | ApiKey::OffsetDelete).then(|| {
         let named = found.owned.iter().filter_map(|range| text(&body, range, flexible));
         named.collect::<Vec<_>>().join(", ")
@@ -150,18 +152,19 @@ struct Facts<'a> {
     /// Fields that a file of `messages/` speaks of.
     special: Vec<Visit>,
     records: Vec<Range<usize>>,
-    is_consumer: bool,
+    /// Whether it says that members of its group are consumers; None: it does not say.
+    says_consumer: Option<bool>,
     key_type: i8,
 }
 
 impl<'a> Facts<'a> {
     fn read(rule: &'static Rule, version: i16, body: &'a [u8], flexible: bool) -> Result<Facts<'a>, WireError> {
         let (mut special, mut records) = (Vec::new(), Vec::new());
-        let (mut is_consumer, mut key_type) = (false, 0);
+        let (mut says_consumer, mut key_type) = (None, 0);
         let mut each = Each(|visit: Visit| match (rule.key, visit.field.name) {
             (ApiKey::Produce, "records") => records.push(visit.range),
-            (ApiKey::JoinGroup, "protocol_type") => {
-                is_consumer = text(body, &visit.range, flexible) == Some(consumer_protocol::CONSUMER);
+            (ApiKey::JoinGroup | ApiKey::SyncGroup, "protocol_type") => {
+                says_consumer = text(body, &visit.range, flexible).map(|said| said == consumer_protocol::CONSUMER);
             }
             (ApiKey::FindCoordinator, "key_type") => key_type = body[visit.range.start] as i8,
             (ApiKey::JoinGroup, "metadata")
@@ -181,14 +184,19 @@ impl<'a> Facts<'a> {
             | ApiKey::ConsumerGroupHeartbeat => find_and(&rule.request, version, body, &mut each)?,
             _ => find(&rule.request, version, body)?,
         };
-        Ok(Facts { version, body, flexible, found, special, records, is_consumer, key_type })
+        Ok(Facts { version, body, flexible, found, special, records, says_consumer, key_type })
+    }
+
+    /// Whether members of the group it is about are consumers. A SyncGroup says so from version 5.
+    fn is_consumer(&self, session: &Session) -> bool {
+        self.says_consumer.unwrap_or(session.is_consumer)
     }
 
     /// The code with which all of it is refused, if it is.
     fn refusal(&self, rule: &Rule, session: &Session) -> Option<ErrorCode> {
         if !session.has(rule.need) {
             return Some(match (rule.key, self.found.owned.first()) {
-                (ApiKey::InitProducerId, Some(range)) if range.len() > 2 => {
+                (ApiKey::InitProducerId, Some(range)) if !rename::is_null(self.body, range, self.flexible) => {
                     ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
                 }
                 _ => rule.refusal,
@@ -204,25 +212,28 @@ impl<'a> Facts<'a> {
         rule: &Rule,
         session: &Session,
         say: &mut dyn FnMut(&NoTopic),
-        edits: &mut Edits,
+        renamed: &mut Renamed,
     ) -> Option<ErrorCode> {
         let Facts { version, body, flexible, .. } = *self;
         let tenant = &session.tenant();
         if rule.key == ApiKey::Metadata {
-            metadata::name_all(version, body, &self.found, tenant, edits);
+            metadata::name_all(version, body, &self.found, tenant, renamed);
         }
+        let edits = &mut renamed.edits;
         let to_kafka = consumer_protocol::Way::ToKafka;
         for visit in &self.special {
             let range = &visit.range;
             match rule.key {
-                ApiKey::JoinGroup if self.is_consumer => {
+                ApiKey::JoinGroup if self.is_consumer(session) => {
                     consumer_protocol::subscription(body, range, flexible, tenant, to_kafka, edits);
                 }
-                ApiKey::SyncGroup if session.is_consumer => {
+                ApiKey::SyncGroup if self.is_consumer(session) => {
                     consumer_protocol::assignment(body, range, flexible, tenant, to_kafka, edits);
                 }
-                // Answers with names are read whole when they are about several topics.
-                ApiKey::Fetch if version < kafka_wire::peek::FETCH_TOPIC_ID_FROM => {
+                // Answers about several topics are read whole when they have names, or topics have limits of their own.
+                ApiKey::Fetch
+                    if version < kafka_wire::peek::FETCH_TOPIC_ID_FROM || session.limited().next().is_some() =>
+                {
                     edits.int32(range.clone(), int32(body, range).min(RENAMED_FETCH_BYTES_MAX));
                 }
                 ApiKey::ConsumerGroupHeartbeat => {
@@ -239,7 +250,8 @@ impl<'a> Facts<'a> {
 
     /// A topic, and what a Produce writes to it.
     fn used(&self, tenant: &Tenant<'_>, topic: &Topic, whole: &Range<usize>) -> Used {
-        let records = self.records.iter().filter(|range| whole.contains(&range.start));
+        let from = self.records.partition_point(|range| range.start < whole.start);
+        let records = self.records[from..].iter().take_while(|range| range.start < whole.end);
         Used {
             name: tenant.shown(&topic.physical).unwrap_or_default().into(),
             has_limits: topic.limits.has_rates(),
@@ -288,9 +300,10 @@ impl Answer<'_> {
             metadata::learn(version, &body, &found, ids);
         }
         let refused = asked.map_or(&[][..], |asked| &asked.refused);
+        let ids = &*ids;
         // What was asked for by name was allowed by name; what comes unasked has to be.
         let is_filtered = matches!(rule.key, ApiKey::Metadata | ApiKey::OffsetFetch);
-        let reply = Reply { tenant, refused, throttle_ms, is_filtered };
+        let reply = Reply { tenant, ids, refused, throttle_ms, is_filtered };
         let mut edits = rename::answer(message, version, &body, &found, &reply);
         edits.merge(special);
         if let Handling::Rewritten(rewriter) = outstanding.api.answer(version) {
@@ -299,6 +312,9 @@ impl Answer<'_> {
         Ok((edits, body_at))
     }
 }
+
+/// The tagged field of a Fetch answer with addresses of new leaders, without any: its tag, its size, its count.
+const NO_ENDPOINTS: &[u8] = &[0, 1, 1];
 
 /// What an answer has beside what its rule names.
 struct Look<'a, 's> {
@@ -339,6 +355,13 @@ impl Visitor for Look<'_, '_> {
             }
             (ApiKey::ConsumerGroupDescribe, _) => consumer_group::describe_field(&visit, body, tenant, edits),
             _ => {}
+        }
+    }
+
+    fn tagged_end(&mut self, field: &'static Field, range: Range<usize>) {
+        // Of a Produce they are rewritten.
+        if self.rule.way == Way::Fetch && field.name == NODE_ENDPOINTS {
+            self.edits.bytes(range, BytesMut::from(NO_ENDPOINTS));
         }
     }
 }

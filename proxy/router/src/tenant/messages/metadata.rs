@@ -12,11 +12,15 @@ use crate::edit::Edits;
 use crate::rewrite::{int16, text};
 use crate::tenant::found::{Found, NO_ID, TopicId};
 use crate::tenant::ids::{TopicIds, Wanted};
-use crate::tenant::rename::{id, is_null};
+use crate::tenant::rename::{Renamed, id, is_null};
 
 /// No topic named means none from here; before, all.
 const NONE_FROM: i16 = 1;
 const TOPIC_ID_FROM: i16 = 10;
+/// A topic that is told of by its id has no name from here; before, an empty one.
+pub const NO_NAME_FROM: i16 = 12;
+/// No broker has, or makes, a topic with a slash in its name.
+const NO_TOPIC: &str = "/";
 /// A client may say from here that nothing is to be made, and is made to say it.
 pub const NO_CREATION_FROM: i16 = 4;
 
@@ -35,30 +39,42 @@ pub fn not_known_to_be_there(
     allowed.map(|topic| Wanted::Name((*topic.physical).into())).collect()
 }
 
-/// Names every topic this tenant may see, when all were asked for.
-pub fn name_all(version: i16, body: &[u8], found: &Found, tenant: &Tenant<'_>, edits: &mut Edits) {
+/// Names every topic this tenant may see, when all were asked for. Where no name means all, one that no topic has stands for
+/// none: of what was asked for nothing may be left.
+pub fn name_all(version: i16, body: &[u8], found: &Found, tenant: &Tenant<'_>, renamed: &mut Renamed) {
     let flexible = version >= REQUEST.flexible_from;
     let Some(array) = found.arrays.first() else { return };
     let is_all = match version >= NONE_FROM {
         true => is_null(body, &array.count_at, flexible),
         false => array.found.is_empty(),
     };
-    if !is_all {
+    let is_left = is_all || renamed.refused.len() < array.found.len();
+    if !is_all && (is_left || version >= NONE_FROM) {
         return;
     }
-    let topics: Vec<_> = tenant.topics().collect();
-    let mut all = BytesMut::new();
-    put_count(&mut all, flexible, topics.len());
-    for topic in topics {
+    let mut names: Vec<String> = match is_all {
+        true => tenant.topics().map(|topic| topic.physical.to_string()).collect(),
+        false => Vec::new(),
+    };
+    if names.is_empty() && version < NONE_FROM {
+        names.push(tenant.owned(NO_TOPIC));
+    }
+    let mut array_bytes = BytesMut::new();
+    put_count(&mut array_bytes, flexible, names.len());
+    for name in names {
         if version >= TOPIC_ID_FROM {
-            all.put_slice(&NO_ID);
+            array_bytes.put_slice(&NO_ID);
         }
-        put_string(&mut all, flexible, topic.physical.as_bytes());
+        put_string(&mut array_bytes, flexible, name.as_bytes());
         if flexible {
-            all.put_u8(0);
+            array_bytes.put_u8(0);
         }
     }
-    edits.bytes(array.count_at.clone(), all);
+    if !is_left {
+        // Instead of cutting all of them out.
+        renamed.edits = Edits::default();
+    }
+    renamed.edits.bytes(array.whole(), array_bytes);
 }
 
 /// A request for topics by their ids, in a version that takes them alone (12): nothing is made, no rights are told.
