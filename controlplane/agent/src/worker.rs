@@ -466,16 +466,22 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
         self.keep_recorded();
     }
 
+    fn events_waiting(&self) -> usize {
+        self.audit.as_ref().map_or(0, Audit::waiting)
+    }
+
     /// What shards have told until now is written, if that is soon done.
     async fn tell_last_events(&mut self) {
         let Some(audit) = &mut self.audit else { return };
         audit.take_last(Instant::now());
-        let done = tokio::time::timeout(limits::AUDIT_LAST_WORDS, async {
-            loop {
+        // Whoever is away now is not waited for.
+        let _ = tokio::time::timeout(limits::AUDIT_LAST_WORDS, async {
+            let writes = self.config.db.is_some();
+            if !writes && self.events_waiting() > 0 {
+                self.take_a_role().await;
+            }
+            while self.events_waiting() > 0 && (writes || matches!(self.role, Role::Follower(_))) {
                 self.keep_recorded();
-                if self.audit.as_ref().is_none_or(|audit| audit.waiting() == 0) {
-                    return;
-                }
                 tokio::select! {
                     recorded = next_recorded(&mut self.recording) => self.take_recorded(recorded),
                     event = next_event(&mut self.role) => match event {
@@ -483,11 +489,13 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
                         Event::Lost(_) => self.be_alone(),
                         _ => {}
                     },
+                    () = tokio::time::sleep(self.config.poll_period) => {}
                 }
             }
-        });
-        if done.await.is_err() {
-            let count = self.audit.as_ref().map_or(0, Audit::waiting);
+        })
+        .await;
+        let count = self.events_waiting();
+        if count > 0 {
             tracing::error!(count, "events for the audit log are lost: nobody took them before this process's end");
         }
     }

@@ -137,7 +137,6 @@ fn shorten(text: &str, chars_max: usize) -> String {
 }
 
 mod side {
-    use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::Side;
@@ -147,8 +146,8 @@ mod side {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Side>, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        Side::parse(&word).map(Some).ok_or_else(|| D::Error::custom(format!("{word:?} is no side")))
+        // A word of a later version is no reason to lose the event.
+        String::deserialize(deserializer).map(|word| Side::parse(&word))
     }
 }
 
@@ -178,11 +177,13 @@ mod tests {
                 + r#""side":"subscribe","peer":"10.0.0.7:4711","about":"billing","count":1}"#
         );
         assert_eq!(serde_json::from_str::<ReportedEvent>(&json).unwrap(), event);
-        let later =
-            json.replace("kafka_groups_deleted", "mqtt_login_failed").replace("\"count\"", "\"new\":{},\"count\"");
+        let later = json
+            .replace("kafka_groups_deleted", "mqtt_login_failed")
+            .replace("subscribe", "both")
+            .replace("\"count\"", "\"new\":{},\"count\"");
         let read: ReportedEvent = serde_json::from_str(&later).unwrap();
         assert_eq!(read.event.what, AuditWhat::Other("mqtt_login_failed".to_owned()));
-        assert_eq!(read.event.what.as_str(), "mqtt_login_failed");
+        assert_eq!((read.event.what.as_str(), read.event.side), ("mqtt_login_failed", None));
     }
 
     #[test]
