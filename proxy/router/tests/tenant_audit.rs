@@ -1,6 +1,7 @@
 //! What the audit log is told of tenants' clients, between real sockets.
 
-mod common;
+#[path = "common/tenant.rs"]
+mod tenant;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use common::tenant;
 use kafka_wire::ApiKey;
 use model::{AuditEvent, ClusterName, Ledger, Snapshot};
 use router::topology::Address;
