@@ -1,7 +1,7 @@
 //! What the audit log is told of tenants' clients, between real sockets.
 
-#[path = "common/tenant.rs"]
-mod tenant;
+#[allow(dead_code, reason = "other tests use the rest")]
+mod common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use common::tenant;
 use kafka_wire::ApiKey;
 use model::{AuditEvent, ClusterName, Ledger, Snapshot};
 use router::topology::Address;
