@@ -24,7 +24,7 @@ use crate::tenant::fill::{ERROR_CODE, Fill, PARTITION_ERROR_CODE, elements_of};
 use crate::tenant::found::{Found, NO_ID, Topic, TopicArray, TopicId};
 use crate::tenant::ids::TopicIds;
 use crate::tenant::messages::metadata;
-use crate::tenant::rules::{Message, Rule};
+use crate::tenant::rules::{Message, Rule, Way};
 
 /// Longest name of a group or transactional id that still fits with an app's id before it.
 pub const OWNED_BYTES_MAX: usize = kafka_wire::limits::STRING_BYTES_MAX - NAME_BYTES_MAX - 1;
@@ -417,6 +417,10 @@ fn partitions_of(fields: &'static [Field], partition: &str) -> Option<(&'static 
     })
 }
 
+/// The session a Fetch answer belongs to, and what stands there for none (KIP-227).
+const FETCH_SESSION: &str = "session_id";
+const NO_SESSION: i32 = 0;
+
 /// A whole answer that the proxy gives in a broker's place: `error`, and the topics that were refused.
 pub fn refusal(
     rule: &'static Rule,
@@ -431,8 +435,17 @@ pub fn refusal(
     let array = message.topics.first().map(|topics| topics.array);
     let body = Fill::message(message.shape, version, &mut |field, out| match field.name {
         _ if put_owners(message, version, error, owners, field, out) => true,
+        // Of a Fetch that failed as a whole clients tell nobody; they try again for ever.
+        ERROR_CODE if rule.way == Way::Fetch && !refused.is_empty() => {
+            out.put_i16(ErrorCode::NONE.0);
+            true
+        }
         ERROR_CODE => {
             out.put_i16(error.0);
+            true
+        }
+        FETCH_SESSION => {
+            out.put_i32(NO_SESSION);
             true
         }
         name if Some(name) == array => {
