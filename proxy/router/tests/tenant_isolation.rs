@@ -101,7 +101,9 @@ fn said(rule: &Rule, version: i16) -> Vec<Row> {
         rows.push(Row { is_about_all: true, ..row("all topics") });
     }
     if !rule.request.owned.is_empty() {
-        rows.extend(owned_said());
+        let by_id = has("topic_id") && !array.is_some_and(|topics| has(topics.name));
+        let topics = if by_id { vec![Called::Id(ID_ORDERS)] } else { vec![called("orders.v1")] };
+        rows.extend(owned_said().into_iter().map(|row| Row { topics: topics.clone(), ..row }));
     }
     if matches!(rule.key, ApiKey::InitProducerId | ApiKey::Produce) {
         rows.push(Row { owned: None, ..row("no transaction") });

@@ -287,8 +287,8 @@ pub struct Client {
     pub told: Told,
     /// Ids the brokers were asked about, none of which they knew.
     pub asked_about: Vec<TopicId>,
-    from_client: BytesMut,
-    from_broker: BytesMut,
+    pub from_client: BytesMut,
+    pub from_broker: BytesMut,
 }
 
 impl Client {
