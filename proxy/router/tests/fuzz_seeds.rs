@@ -64,7 +64,8 @@ fn seeds_of_tenants_with_changed_bytes_do_no_harm() {
     let count: u64 = std::env::var("MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(2_000);
     for (target, check) in checks {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/fuzz/corpus").join(target);
-        let mut paths: Vec<_> = fs::read_dir(&folder).expect("seeds").map(|entry| entry.expect("an entry").path()).collect();
+        let mut paths: Vec<_> =
+            fs::read_dir(&folder).expect("seeds").map(|entry| entry.expect("an entry").path()).collect();
         paths.sort();
         let seeds: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).expect("a seed")).collect();
         for seed in 1..=count {
@@ -203,7 +204,9 @@ fn tenant_seeds(save: &dyn Fn(&str, String, &[u8])) {
         for version in [rule.version_min, rule.version_max] {
             let has_names = !matches!(
                 (rule.key, version),
-                (ApiKey::Produce | ApiKey::Fetch, 13..) | (ApiKey::OffsetCommit | ApiKey::OffsetFetch, 10..) | (ApiKey::TxnOffsetCommit, 6..)
+                (ApiKey::Produce | ApiKey::Fetch, 13..)
+                    | (ApiKey::OffsetCommit | ApiKey::OffsetFetch, 10..)
+                    | (ApiKey::TxnOffsetCommit, 6..)
             );
             let names = ["zorro.secret.v1", "orders.v1", "friend.prices.v1"].map(called);
             let asked = if has_names { names } else { [ID_SECRET, ID_ORDERS, ID_UNKNOWN].map(Called::Id) };
@@ -238,12 +241,18 @@ fn tenant_seeds(save: &dyn Fn(&str, String, &[u8])) {
     let proof = plain(b"\0app1\0app1-pub-secret", 1);
     save("tenant_door", "plain".to_owned(), &[&versions[..], &shake("PLAIN"), &proof].concat());
     let first = plain(b"n,,n=app1,r=rOprNGfwEbeRWgbNEkqO", 2);
-    let last = plain(b"c=biws,r=rOprNGfwEbeRWgbNEkqOAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", 2);
+    let last = plain(
+        b"c=biws,r=rOprNGfwEbeRWgbNEkqOAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+        2,
+    );
     save("tenant_door", "scram".to_owned(), &[&shake("SCRAM-SHA-256")[..], &first, &last].concat());
     save("tenant_door", "unknown_version".to_owned(), &request(ApiKey::ApiVersions, 9, 1, &[0; 9]));
     let said: [(&str, &[u8]); 4] = [
         ("subscription_0", b"\0\0\0\0\0\x02\0\x09orders.v1\0\x0fzorro.secret.v1\xff\xff\xff\xff"),
-        ("subscription_1", b"\0\x01\0\0\0\x01\0\x10friend.prices.v1\0\0\0\x02hi\0\0\0\x01\0\x09orders.v1\0\0\0\x01\0\0\0\x07"),
+        (
+            "subscription_1",
+            b"\0\x01\0\0\0\x01\0\x10friend.prices.v1\0\0\0\x02hi\0\0\0\x01\0\x09orders.v1\0\0\0\x01\0\0\0\x07",
+        ),
         ("assignment_0", b"\0\0\0\0\0\x01\0\x09orders.v1\0\0\0\x02\0\0\0\x07\0\0\0\x08\xff\xff\xff\xff"),
         ("newer", b"\0\x09\0\0\0\x01\0\x09orders.v1\xff\xff\xff\xff\0\0\0\0\0\0\0\x05\xff\xffrest"),
     ];

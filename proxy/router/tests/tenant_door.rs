@@ -111,7 +111,10 @@ fn every_mechanism_lets_an_app_in_with_either_secret_and_nobody_else() {
             Session::begin(login, ADDRESS, CLUSTER.into(), snapshot()).expect(&what);
         }
         let refused = ["wrong", &secret("friend", "pub")];
-        let mut sentences: Vec<String> = refused.iter().map(|password| Stranger::new().log_in(mechanism, "app1", password, version).expect_err(&what)).collect();
+        let mut sentences: Vec<String> = refused
+            .iter()
+            .map(|password| Stranger::new().log_in(mechanism, "app1", password, version).expect_err(&what))
+            .collect();
         sentences.push(Stranger::new().log_in(mechanism, "nobody", "wrong", version).expect_err(&what));
         sentences.dedup();
         assert_eq!(sentences.len(), 1, "{what}: who is not there is told apart: {sentences:?}");
@@ -131,7 +134,8 @@ fn a_failed_exchange_needs_a_new_handshake_and_may_then_succeed() {
 #[test]
 fn authenticate_without_a_handshake_is_out_of_order() {
     for version in 0..=2 {
-        let (answer, login) = Stranger::new().say(&authenticate(version, b"\0app1\0app1-pub-secret", 3)).expect("a message");
+        let (answer, login) =
+            Stranger::new().say(&authenticate(version, b"\0app1\0app1-pub-secret", 3)).expect("a message");
         let said: SaslAuthenticateResponse = decoded(ApiKey::SaslAuthenticate, version, &answer);
         assert_eq!((said.error_code, login.is_none()), (34, true), "v{version}");
         assert!(said.error_message.expect("a sentence").contains("SaslHandshake"), "v{version}");
@@ -145,7 +149,11 @@ fn an_unknown_mechanism_is_told_which_there_are() {
         let (answer, _) = stranger.say(&handshake(mechanism, 3)).expect("a handshake");
         let said: SaslHandshakeResponse = decoded(ApiKey::SaslHandshake, 1, &answer);
         let names: Vec<String> = said.mechanisms.iter().map(ToString::to_string).collect();
-        assert_eq!((said.error_code, names), (33, ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].map(str::to_owned).into()), "{mechanism}");
+        assert_eq!(
+            (said.error_code, names),
+            (33, ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].map(str::to_owned).into()),
+            "{mechanism}"
+        );
         let (answer, login) = stranger.say(&authenticate(2, b"\0app1\0app1-pub-secret", 4)).expect("a message");
         let said: SaslAuthenticateResponse = decoded(ApiKey::SaslAuthenticate, 2, &answer);
         assert_eq!((said.error_code, login.is_none()), (34, true), "{mechanism}");
@@ -154,25 +162,36 @@ fn an_unknown_mechanism_is_told_which_there_are() {
 
 #[test]
 fn a_handshake_that_brokers_no_longer_know_ends_the_connection() {
-    let old = request(ApiKey::SaslHandshake, 0, 1, &encoded(&SaslHandshakeRequest::default().with_mechanism(text("PLAIN")), 0));
+    let old = request(
+        ApiKey::SaslHandshake,
+        0,
+        1,
+        &encoded(&SaslHandshakeRequest::default().with_mechanism(text("PLAIN")), 0),
+    );
     assert_eq!(Stranger::new().say(&old).map(|_| ()), Err(RequestError::NotOffered { key: 17, version: 0 }));
 }
 
 #[test]
 fn versions_are_told_before_a_login_and_only_what_the_rules_have() {
     for version in 0..=4 {
-        let message = ApiVersionsRequest::default().with_client_software_name(text("rust")).with_client_software_version(text("1"));
+        let message = ApiVersionsRequest::default()
+            .with_client_software_name(text("rust"))
+            .with_client_software_version(text("1"));
         let mut stranger = Stranger::new();
-        let (answer, _) = stranger.say(&request(ApiKey::ApiVersions, version, 5, &encoded(&message, version))).expect("versions");
+        let (answer, _) =
+            stranger.say(&request(ApiKey::ApiVersions, version, 5, &encoded(&message, version))).expect("versions");
         assert_eq!(answer[4..8], 5_i32.to_be_bytes());
         let said: ApiVersionsResponse = decoded(ApiKey::ApiVersions, version, &answer);
         assert_eq!(said.error_code, 0, "v{version}");
         let rows: Vec<_> = said.api_keys.iter().map(|row| (row.api_key, row.min_version, row.max_version)).collect();
-        let rules: Vec<_> = router::tenant::rules::RULES.iter().map(|rule| {
-            // librdkafka looks for Produce 0 before it compresses (KAFKA-18659).
-            let min = if rule.key == ApiKey::Produce { 0 } else { rule.version_min };
-            (rule.key.key(), min, rule.version_max)
-        }).collect();
+        let rules: Vec<_> = router::tenant::rules::RULES
+            .iter()
+            .map(|rule| {
+                // librdkafka looks for Produce 0 before it compresses (KAFKA-18659).
+                let min = if rule.key == ApiKey::Produce { 0 } else { rule.version_min };
+                (rule.key.key(), min, rule.version_max)
+            })
+            .collect();
         assert_eq!(rows, rules, "v{version}");
         assert_eq!(stranger.told.askers, 1);
     }
@@ -181,7 +200,8 @@ fn versions_are_told_before_a_login_and_only_what_the_rules_have() {
 #[test]
 fn a_version_of_api_versions_that_nobody_knows_is_answered_in_version_0_with_error_35() {
     for version in [6, 7, 100, i16::MAX] {
-        let (answer, _) = Stranger::new().say(&request(ApiKey::ApiVersions, version, 5, &[0xff; 40])).expect("versions");
+        let (answer, _) =
+            Stranger::new().say(&request(ApiKey::ApiVersions, version, 5, &[0xff; 40])).expect("versions");
         let said: ApiVersionsResponse = decoded(ApiKey::ApiVersions, 0, &answer);
         assert_eq!(said.error_code, 35, "v{version}");
         assert!(said.api_keys.iter().any(|row| (row.api_key, row.max_version) == (18, 5)), "v{version}");
@@ -209,7 +229,8 @@ fn meaning(cluster: Option<&str>, node: i32) -> Bytes {
 fn a_client_that_means_another_broker_is_sent_back_to_the_bootstrap() {
     let own = session("app1", Side::Publish).tenant().cluster_id();
     let friends = session("friend", Side::Publish).tenant().cluster_id();
-    let at_other = model::tenant::Tenant { cluster: "elsewhere", ..session("app1", Side::Publish).tenant() }.cluster_id();
+    let at_other =
+        model::tenant::Tenant { cluster: "elsewhere", ..session("app1", Side::Publish).tenant() }.cluster_id();
     let rows = [
         (None, -1, 0),
         (Some(""), -1, 0),
@@ -229,7 +250,11 @@ fn a_client_that_means_another_broker_is_sent_back_to_the_bootstrap() {
         let (answer, _) = Stranger::new().say(&frame).expect("versions");
         let (_, mut body) = answer_body(ApiKey::ApiVersions, 5, Bytes::copy_from_slice(&answer[4..]));
         assert_eq!(body.get_i16(), error, "{cluster:?} {node}");
-        assert_eq!(body.get_u8(), router::tenant::rules::RULES.len() as u8 + 1, "{cluster:?} {node}: rows all the same");
+        assert_eq!(
+            body.get_u8(),
+            router::tenant::rules::RULES.len() as u8 + 1,
+            "{cluster:?} {node}: rows all the same"
+        );
         let mut bootstrap = Stranger { node: None, ..Stranger::new() };
         let (answer, _) = bootstrap.say(&frame).expect("versions");
         let (_, mut body) = answer_body(ApiKey::ApiVersions, 5, Bytes::copy_from_slice(&answer[4..]));
@@ -266,11 +291,13 @@ fn ids(out: &[Bytes]) -> Vec<i32> {
 
 #[test]
 fn a_client_proves_anew_who_it_is_among_its_requests_and_answers_stay_in_order() {
-    for (mechanism, piece_bytes) in MECHANISMS.iter().flat_map(|one| [1, 7, 64, usize::MAX].map(|bytes| (*one, bytes))) {
+    for (mechanism, piece_bytes) in MECHANISMS.iter().flat_map(|one| [1, 7, 64, usize::MAX].map(|bytes| (*one, bytes)))
+    {
         let mut client = Client::new(Side::Publish);
         let sasl = Sasl { mechanism, username: "app1".to_owned(), password: secret("app1", "pub") };
         let (mut exchange, first) = Exchange::start_with(&sasl, [1, 2, 3]);
-        let asked = [metadata(1).0, handshake(mechanism.name(), 2), metadata(3).0, authenticate(2, &first, 4), metadata(5).0];
+        let asked =
+            [metadata(1).0, handshake(mechanism.name(), 2), metadata(3).0, authenticate(2, &first, 4), metadata(5).0];
         let (out, turn) = client.send(&asked.concat(), piece_bytes).expect("requests");
         assert_eq!((frames(&out).len(), turn), (3, Turn::Bytes), "logins do not go to the broker");
         assert!(client.receive(&[], 1).expect("nothing").is_empty(), "the first answer is the broker's");
@@ -281,7 +308,9 @@ fn a_client_proves_anew_who_it_is_among_its_requests_and_answers_stay_in_order()
         let with_length = [&(authenticated.len() as i32).to_be_bytes()[..], authenticated].concat();
         let said: SaslAuthenticateResponse = decoded(ApiKey::SaslAuthenticate, 2, &with_length);
         assert_eq!(said.error_code, 0);
-        if let Some(last) = exchange.on_message(&said.auth_bytes, &sasl, &mut SaltedKeys::default()).expect("a challenge") {
+        if let Some(last) =
+            exchange.on_message(&said.auth_bytes, &sasl, &mut SaltedKeys::default()).expect("a challenge")
+        {
             client.send(&[authenticate(2, &last, 6), metadata(7).0].concat(), piece_bytes).expect("requests");
             let out = client.receive(&metadata(7).1, piece_bytes).expect("answers");
             assert_eq!(ids(&out), [6, 7]);

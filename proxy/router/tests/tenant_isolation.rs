@@ -52,7 +52,8 @@ fn names() -> Vec<Row> {
         ("Kafka's own", "__consumer_offsets"),
         ("empty", ""),
     ];
-    let mut rows: Vec<Row> = rows.into_iter().map(|(what, name)| Row { topics: vec![called(name)], ..row(what) }).collect();
+    let mut rows: Vec<Row> =
+        rows.into_iter().map(|(what, name)| Row { topics: vec![called(name)], ..row(what) }).collect();
     let mixed = ["zorro.secret.v1", "orders.v1", "friend.prices.v1", "off.v1"].map(called).into();
     rows.push(Row { topics: mixed, ..row("some of these") });
     rows
@@ -88,7 +89,9 @@ fn said(rule: &Rule, version: i16) -> Vec<Row> {
     let array = rule.request.topics.first();
     let inner = array.and_then(|topics| elements_of(rule.request.shape.fields, topics.array, version));
     let has = |name: &str| {
-        inner.is_some_and(|fields| fields.iter().any(|field| field.name == name && (field.since..=field.until).contains(&version)))
+        inner.is_some_and(|fields| {
+            fields.iter().any(|field| field.name == name && (field.since..=field.until).contains(&version))
+        })
     };
     let names_inside = [ApiKey::ConsumerGroupHeartbeat, ApiKey::JoinGroup, ApiKey::SyncGroup].contains(&rule.key);
     if names_inside || array.is_some_and(|topics| has(topics.name)) {
@@ -164,10 +167,11 @@ fn outcome(rule: &'static Rule, version: i16, side: Side, row: &Row) -> String {
     }
     let out = client.receive(&bytes, usize::MAX).unwrap_or_else(|err| panic!("{what}: {err}"));
     let [frame] = &frames(&out)[..] else { panic!("{what}: {} answers", frames(&out).len()) };
-    let is_said = row.owned.as_ref().is_some_and(|name| name.contains("zorro")) || row.topics.iter().any(|topic| match topic {
-        Called::Name(name) => has_of_others(name),
-        Called::Id(_) => false,
-    });
+    let is_said = row.owned.as_ref().is_some_and(|name| name.contains("zorro"))
+        || row.topics.iter().any(|topic| match topic {
+            Called::Name(name) => has_of_others(name),
+            Called::Id(_) => false,
+        });
     let text = String::from_utf8_lossy(frame);
     assert!(!text.contains("quagga") && !text.contains("internal"), "{what}: {text} reaches the client");
     assert!(is_said || !text.contains("zorro"), "{what}: {text} reaches the client");
@@ -206,7 +210,11 @@ fn broker_says(rule: &'static Rule, version: i16, body: &[u8], row: &Row) -> Vec
         topics = if by_id { vec![Called::Id(ID_ORDERS)] } else { vec![called("app1.orders.v1")] };
     }
     if LISTS.contains(&rule.key) {
-        topics.extend(if by_id { vec![Called::Id(ID_SECRET)] } else { ["zorro.secret.v1", "quagga.x.v1"].map(called).into() });
+        topics.extend(if by_id {
+            vec![Called::Id(ID_SECRET)]
+        } else {
+            ["zorro.secret.v1", "quagga.x.v1"].map(called).into()
+        });
         if matches!(rule.key, ApiKey::DescribeGroups | ApiKey::ConsumerGroupDescribe) {
             // Members of its own groups have said these themselves.
             topics.truncate(2);
@@ -247,7 +255,8 @@ fn nothing_of_others_reaches_a_broker_or_a_client() {
         for version in versions(rule) {
             write!(page, "\n## {} v{version}\n\n| Said | Pubkey | Subkey |\n|---|---|---|\n", rule.key.name()).unwrap();
             for row in said(rule, version) {
-                let [publish, subscribe] = [Side::Publish, Side::Subscribe].map(|side| outcome(rule, version, side, &row));
+                let [publish, subscribe] =
+                    [Side::Publish, Side::Subscribe].map(|side| outcome(rule, version, side, &row));
                 let kind = ["", ", of a transaction", ""][row.key_type as usize];
                 writeln!(page, "| {}{kind} | {publish} | {subscribe} |", row.what).unwrap();
             }
@@ -302,7 +311,12 @@ fn the_header_of_a_request_passes_as_it_was() {
     let rule = rules::of(ApiKey::Metadata.key()).expect("Metadata");
     for version in [0, 8, 9, 13] {
         let mut client = Client::new(Side::Subscribe);
-        let frame = request(ApiKey::Metadata, version, 4711, &Spoken { topics: &[called("orders.v1")], ..Spoken::default() }.body(&rule.request, version));
+        let frame = request(
+            ApiKey::Metadata,
+            version,
+            4711,
+            &Spoken { topics: &[called("orders.v1")], ..Spoken::default() }.body(&rule.request, version),
+        );
         let (out, _) = client.send(&frame, usize::MAX).expect("a request");
         let head = header::decode_request_header(&mut frames(&out)[0].clone()).expect("a header");
         assert_eq!((head.api_key, head.api_version, head.correlation_id), (3, version, 4711));

@@ -72,9 +72,24 @@ impl Seed {
         match self.below(40) {
             0 => topic_name(&"x".repeat(32_767)),
             _ => topic_name(self.one(&[
-                "orders.v1", "orders.v10", "friend.prices.v1", "friend.prices.v10", "friend.hidden.v1", "off.v1",
-                "away.v1", "zorro.secret.v1", "zorro.vault.v10", "app1.orders.v1", "__consumer_offsets", "", "..",
-                "nonsense", "orders.v1.app1.g.retry", "friend.prices.v1.7", "größe.v1", "capped.v1",
+                "orders.v1",
+                "orders.v10",
+                "friend.prices.v1",
+                "friend.prices.v10",
+                "friend.hidden.v1",
+                "off.v1",
+                "away.v1",
+                "zorro.secret.v1",
+                "zorro.vault.v10",
+                "app1.orders.v1",
+                "__consumer_offsets",
+                "",
+                "..",
+                "nonsense",
+                "orders.v1.app1.g.retry",
+                "friend.prices.v1.7",
+                "größe.v1",
+                "capped.v1",
             ])),
         }
     }
@@ -102,7 +117,8 @@ impl Seed {
 
     /// A sentence of a broker's.
     fn sentence(&mut self) -> Option<StrBytes> {
-        Some(text(self.one(&["", "no", "Invalid topic app1.orders.v1.", "app1.g and app1.h", "größer"]))).filter(|_| self.coin())
+        Some(text(self.one(&["", "no", "Invalid topic app1.orders.v1.", "app1.g and app1.h", "größer"])))
+            .filter(|_| self.coin())
     }
 
     fn bytes(&mut self) -> Bytes {
@@ -272,7 +288,8 @@ fn check<Q, A, C>(
         Need::Publish => vec![Side::Publish],
         Need::Subscribe => vec![Side::Subscribe],
     };
-    for (version, side) in (rule.version_min..=rule.version_max).flat_map(|v| sides.iter().map(move |side| (v, *side))) {
+    for (version, side) in (rule.version_min..=rule.version_max).flat_map(|v| sides.iter().map(move |side| (v, *side)))
+    {
         let mut written = 0;
         for seed in 1..=FRAMES_PER_VERSION {
             let what = format!("{api} v{version} {side:?} seed {seed}");
@@ -322,7 +339,9 @@ fn check<Q, A, C>(
             let mut outs = Vec::new();
             for ((mut client, _), piece_bytes) in passed.into_iter().flatten().zip([frame.len(), 1, 7, 64]) {
                 if frame.len() / piece_bytes <= 3_000 {
-                    outs.push(client.receive(&frame, piece_bytes).unwrap_or_else(|err| panic!("{what}: {err}")).concat());
+                    outs.push(
+                        client.receive(&frame, piece_bytes).unwrap_or_else(|err| panic!("{what}: {err}")).concat(),
+                    );
                     assert_eq!(client.held_bytes().1, 0, "{what}");
                 }
             }
@@ -431,9 +450,8 @@ fn fetch_is_as_if_decoded_substituted_and_encoded() {
             };
             let topics = seed.many(4, |seed| {
                 let (name, id) = named(seed);
-                let parts = seed.many(3, |seed| {
-                    FetchPartition::default().with_partition(seed.number()).with_fetch_offset(5)
-                });
+                let parts =
+                    seed.many(3, |seed| FetchPartition::default().with_partition(seed.number()).with_fetch_offset(5));
                 FetchTopic::default().with_topic(name).with_topic_id(uuid!(id)).with_partitions(parts)
             });
             let forgotten = seed.many(if version >= 7 { 3 } else { 0 }, |seed| {
@@ -509,8 +527,9 @@ fn list_offsets_is_as_if_decoded_substituted_and_encoded() {
         ApiKey::ListOffsets,
         |seed, _| {
             let topics = seed.many(4, |seed| {
-                let parts =
-                    seed.many(3, |seed| ListOffsetsPartition::default().with_partition_index(seed.number()).with_timestamp(-1));
+                let parts = seed.many(3, |seed| {
+                    ListOffsetsPartition::default().with_partition_index(seed.number()).with_timestamp(-1)
+                });
                 ListOffsetsTopic::default().with_name(seed.topic()).with_partitions(parts)
             });
             ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics)
@@ -536,7 +555,8 @@ fn list_offsets_is_as_if_decoded_substituted_and_encoded() {
                 |topic| &mut topic.name,
                 |cut| {
                     let parts = cut.partitions.iter().map(|index| {
-                        let epoch = if version >= 4 { -1 } else { ListOffsetsPartitionResponse::default().leader_epoch };
+                        let epoch =
+                            if version >= 4 { -1 } else { ListOffsetsPartitionResponse::default().leader_epoch };
                         ListOffsetsPartitionResponse::default()
                             .with_partition_index(*index)
                             .with_error_code(cut.code)
@@ -585,7 +605,8 @@ fn metadata_is_as_if_decoded_substituted_and_encoded() {
             if is_all {
                 // The order is the snapshot's.
                 let client = Client::new(side);
-                let all: Vec<_> = client.session.tenant().topics().map(|topic| named(topic.physical.to_string())).collect();
+                let all: Vec<_> =
+                    client.session.tenant().topics().map(|topic| named(topic.physical.to_string())).collect();
                 let count = if side == Side::Publish { 4 } else { 6 };
                 assert_eq!(all.len(), count, "own topics, and for a subscriber granted ones");
                 message.topics = Some(all);
@@ -626,19 +647,24 @@ fn metadata_is_as_if_decoded_substituted_and_encoded() {
                 broker.with_host(text("kafka.internal"))
             });
             let topics = asked.topics.iter().flatten().map(|topic| {
-                let physical = topic.name.clone().unwrap_or_else(|| topic_name(match *topic.topic_id.as_bytes() {
-                    ID_ORDERS => "app1.orders.v1",
-                    ID_PRICES => "friend.prices.v1",
-                    _ => "",
-                }));
-                let name = if physical.is_empty() { topic_name(&self::physical("app1", "orders.v10")) } else { physical };
-                let parts = seed.many(2, |seed| MetadataResponsePartition::default().with_partition_index(seed.number()));
+                let physical = topic.name.clone().unwrap_or_else(|| {
+                    topic_name(match *topic.topic_id.as_bytes() {
+                        ID_ORDERS => "app1.orders.v1",
+                        ID_PRICES => "friend.prices.v1",
+                        _ => "",
+                    })
+                });
+                let name =
+                    if physical.is_empty() { topic_name(&self::physical("app1", "orders.v10")) } else { physical };
+                let parts =
+                    seed.many(2, |seed| MetadataResponsePartition::default().with_partition_index(seed.number()));
                 let topic = MetadataResponseTopic::default().with_topic_id(topic.topic_id).with_partitions(parts);
                 topic.with_name(Some(name))
             });
             let mut topics: Vec<_> = topics.collect();
             // Nobody asked for these.
-            for name in ["zorro.secret.v1", "__consumer_offsets", "app1.orders.v1.7", "friend.hidden.v1", "app1.off.v1"] {
+            for name in ["zorro.secret.v1", "__consumer_offsets", "app1.orders.v1.7", "friend.hidden.v1", "app1.off.v1"]
+            {
                 if seed.below(3) == 0 {
                     let at = seed.below(topics.len() as u64 + 1) as usize;
                     topics.insert(at, MetadataResponseTopic::default().with_name(Some(topic_name(name))));
@@ -658,7 +684,10 @@ fn metadata_is_as_if_decoded_substituted_and_encoded() {
             }
             let is_told = |name: &str| {
                 let granted = ["prices.v1", "prices.v10"].iter().any(|topic| physical("friend", topic) == name);
-                granted || ["orders.v1", "orders.v10", "capped.v1", "capped.v2"].iter().any(|topic| physical("app1", topic) == name)
+                granted
+                    || ["orders.v1", "orders.v10", "capped.v1", "capped.v2"]
+                        .iter()
+                        .any(|topic| physical("app1", topic) == name)
             };
             message.topics.retain(|topic| is_told(topic.name.as_ref().expect("a name")));
             for topic in &mut message.topics {
@@ -692,7 +721,10 @@ fn offset_commit_is_as_if_decoded_substituted_and_encoded() {
                 });
                 OffsetCommitRequestTopic::default().with_name(seed.topic()).with_partitions(parts)
             });
-            OffsetCommitRequest::default().with_group_id(GroupId(seed.owned())).with_member_id(seed.word()).with_topics(topics)
+            OffsetCommitRequest::default()
+                .with_group_id(GroupId(seed.owned()))
+                .with_member_id(seed.word())
+                .with_topics(topics)
         },
         |message, _, side| {
             message.group_id = GroupId(text(&own(&message.group_id)));
@@ -702,9 +734,10 @@ fn offset_commit_is_as_if_decoded_substituted_and_encoded() {
         },
         |_, asked, _| {
             let topics = asked.topics.iter().map(|topic| {
-                let parts = topic.partitions.iter().map(|one| {
-                    OffsetCommitResponsePartition::default().with_partition_index(one.partition_index)
-                });
+                let parts = topic
+                    .partitions
+                    .iter()
+                    .map(|one| OffsetCommitResponsePartition::default().with_partition_index(one.partition_index));
                 OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(parts.collect())
             });
             OffsetCommitResponse::default().with_topics(topics.collect())
@@ -744,10 +777,14 @@ fn offset_fetch_is_as_if_decoded_substituted_and_encoded() {
             // The same group may well come twice.
             let groups = seed.many(4, |seed| {
                 let topics = seed.many(4, |seed| {
-                    OffsetFetchRequestTopics::default().with_name(seed.topic()).with_partition_indexes(seed.partitions())
+                    OffsetFetchRequestTopics::default()
+                        .with_name(seed.topic())
+                        .with_partition_indexes(seed.partitions())
                 });
                 let is_all = seed.below(5) == 0;
-                OffsetFetchRequestGroup::default().with_group_id(GroupId(seed.owned())).with_topics((!is_all).then_some(topics))
+                OffsetFetchRequestGroup::default()
+                    .with_group_id(GroupId(seed.owned()))
+                    .with_topics((!is_all).then_some(topics))
             });
             message.with_groups(groups)
         },
@@ -755,20 +792,30 @@ fn offset_fetch_is_as_if_decoded_substituted_and_encoded() {
             if version < 8 {
                 message.group_id = GroupId(text(&own(&message.group_id)));
                 let Some(topics) = &mut message.topics else { return Then::Forwarded(vec![Vec::new()]) };
-                return Then::Forwarded(vec![substitute!(topics, others(side), name, |topic: &OffsetFetchRequestTopic| {
-                    topic.partition_indexes.clone()
-                })]);
+                return Then::Forwarded(vec![substitute!(
+                    topics,
+                    others(side),
+                    name,
+                    |topic: &OffsetFetchRequestTopic| { topic.partition_indexes.clone() }
+                )]);
             }
             let cuts = message.groups.iter_mut().map(|group| {
                 group.group_id = GroupId(text(&own(&group.group_id)));
                 let Some(topics) = &mut group.topics else { return Vec::new() };
-                substitute!(topics, others(side), name, |topic: &OffsetFetchRequestTopics| topic.partition_indexes.clone())
+                substitute!(topics, others(side), name, |topic: &OffsetFetchRequestTopics| topic
+                    .partition_indexes
+                    .clone())
             });
             Then::Forwarded(cuts.collect())
         },
         |seed, asked, version| {
             if version < 8 {
-                let mut topics: Vec<_> = asked.topics.iter().flatten().map(|topic| (topic.name.clone(), topic.partition_indexes.clone())).collect();
+                let mut topics: Vec<_> = asked
+                    .topics
+                    .iter()
+                    .flatten()
+                    .map(|topic| (topic.name.clone(), topic.partition_indexes.clone()))
+                    .collect();
                 if seed.coin() {
                     topics.push((topic_name("zorro.secret.v1"), vec![1]));
                 }
@@ -781,20 +828,28 @@ fn offset_fetch_is_as_if_decoded_substituted_and_encoded() {
                 });
                 return OffsetFetchResponse::default().with_topics(topics.collect());
             }
-            let mut groups: Vec<_> = asked.groups.iter().map(|group| {
-                let topics = group.topics.iter().flatten().map(|topic| {
-                    let parts = topic.partition_indexes.iter().map(|index| {
-                        OffsetFetchResponsePartitions::default().with_partition_index(*index).with_committed_offset(5)
+            let mut groups: Vec<_> = asked
+                .groups
+                .iter()
+                .map(|group| {
+                    let topics = group.topics.iter().flatten().map(|topic| {
+                        let parts = topic.partition_indexes.iter().map(|index| {
+                            OffsetFetchResponsePartitions::default()
+                                .with_partition_index(*index)
+                                .with_committed_offset(5)
+                        });
+                        OffsetFetchResponseTopics::default()
+                            .with_name(topic.name.clone())
+                            .with_partitions(parts.collect())
                     });
-                    OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_partitions(parts.collect())
-                });
-                let mut topics: Vec<_> = topics.collect();
-                if seed.coin() {
-                    topics.insert(0, OffsetFetchResponseTopics::default().with_name(topic_name("zorro.secret.v1")));
-                }
-                let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-                answer.with_topics(topics)
-            }).collect();
+                    let mut topics: Vec<_> = topics.collect();
+                    if seed.coin() {
+                        topics.insert(0, OffsetFetchResponseTopics::default().with_name(topic_name("zorro.secret.v1")));
+                    }
+                    let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
+                    answer.with_topics(topics)
+                })
+                .collect();
             if seed.coin() {
                 let theirs = OffsetFetchResponseTopics::default().with_name(topic_name("app1.orders.v1"));
                 let other = OffsetFetchResponseGroup::default().with_group_id(GroupId(text("zorro.g")));
@@ -832,7 +887,9 @@ fn offset_fetch_is_as_if_decoded_substituted_and_encoded() {
                             let part = OffsetFetchResponsePartitions::default().with_partition_index(*index);
                             part.with_committed_offset(-1).with_metadata(None).with_error_code(cut.code)
                         });
-                        OffsetFetchResponseTopics::default().with_name(cut.name.clone()).with_partitions(parts.collect())
+                        OffsetFetchResponseTopics::default()
+                            .with_name(cut.name.clone())
+                            .with_partitions(parts.collect())
                     },
                 );
             }
@@ -869,8 +926,13 @@ fn find_coordinator_is_as_if_decoded_substituted_and_encoded() {
         },
         |seed, asked, version| {
             if version < 4 {
-                let message = FindCoordinatorResponse::default().with_node_id(BrokerId(2)).with_host(text("kafka.internal"));
-                return message.with_port(9092).with_error_message(if version >= 1 { seed.sentence() } else { Some(text("")) });
+                let message =
+                    FindCoordinatorResponse::default().with_node_id(BrokerId(2)).with_host(text("kafka.internal"));
+                return message.with_port(9092).with_error_message(if version >= 1 {
+                    seed.sentence()
+                } else {
+                    Some(text(""))
+                });
             }
             let coordinators = asked.coordinator_keys.iter().map(|key| {
                 let one = Coordinator::default().with_key(key.clone()).with_node_id(BrokerId(2)).with_port(9092);
@@ -900,7 +962,8 @@ fn find_coordinator_is_as_if_decoded_substituted_and_encoded() {
 /// What a consumer says it wants and owns, with bytes behind it that no version has.
 fn subscription(version: i16, topics: &[&str], owned: &[&str], rest: &[u8]) -> Bytes {
     use consumer_protocol_subscription::*;
-    let owned = owned.iter().map(|name| TopicPartition::default().with_topic(topic_name(name)).with_partitions(vec![1, 2]));
+    let owned =
+        owned.iter().map(|name| TopicPartition::default().with_topic(topic_name(name)).with_partitions(vec![1, 2]));
     let message = ConsumerProtocolSubscription::default().with_topics(topics.iter().map(|name| text(name)).collect());
     let message = message.with_user_data(Some(Bytes::from_static(b"app1.orders.v1 stays")));
     let message = if version >= 1 { message.with_owned_partitions(owned.collect()) } else { message };
@@ -910,7 +973,8 @@ fn subscription(version: i16, topics: &[&str], owned: &[&str], rest: &[u8]) -> B
 
 fn assignment(version: i16, topics: &[&str]) -> Bytes {
     use consumer_protocol_assignment::*;
-    let topics = topics.iter().map(|name| TopicPartition::default().with_topic(topic_name(name)).with_partitions(vec![3]));
+    let topics =
+        topics.iter().map(|name| TopicPartition::default().with_topic(topic_name(name)).with_partitions(vec![3]));
     let message = ConsumerProtocolAssignment::default().with_assigned_partitions(topics.collect());
     let body = body_of(&message, version.min(3)).expect("an assignment");
     Bytes::from([&version.to_be_bytes()[..], &body].concat())
@@ -955,7 +1019,12 @@ fn of_kafka(meant: &Bytes, kinds: &[u64], is_consumer: bool) -> Bytes {
         (3, true) => assignment(1, &["orders.v1"]),
         _ => member_bytes(kind, is_consumer).0,
     };
-    kinds.iter().map(|kind| (member_bytes(*kind, is_consumer).1, back(*kind))).find(|(row, _)| row == meant).expect("a row").1
+    kinds
+        .iter()
+        .map(|kind| (member_bytes(*kind, is_consumer).1, back(*kind)))
+        .find(|(row, _)| row == meant)
+        .expect("a row")
+        .1
 }
 
 fn one_of(seed: &mut Seed, kinds: &[u64]) -> u64 {
@@ -1011,7 +1080,8 @@ fn sync_group_is_as_if_decoded_substituted_and_encoded() {
                 let bytes = member_bytes(one_of(seed, &ASSIGNMENTS), false).0;
                 SyncGroupRequestAssignment::default().with_member_id(seed.word()).with_assignment(bytes)
             });
-            let message = SyncGroupRequest::default().with_group_id(GroupId(seed.owned())).with_assignments(assignments);
+            let message =
+                SyncGroupRequest::default().with_group_id(GroupId(seed.owned())).with_assignments(assignments);
             let said = Some(text(seed.one(&["consumer", "connect"]))).filter(|_| seed.below(4) > 0);
             if version >= 5 { message.with_protocol_type(said) } else { message }
         },
@@ -1037,14 +1107,17 @@ fn a_sync_group_that_does_not_say_what_its_group_is_follows_the_last_join() {
     for (version, protocol_type) in (0..=5).flat_map(|version| [(version, "consumer"), (version, "connect")]) {
         let is_consumer = protocol_type == "consumer";
         let mut client = Client::new(Side::Subscribe);
-        let join = JoinGroupRequest::default().with_group_id(GroupId(text("g"))).with_protocol_type(text(protocol_type));
+        let join =
+            JoinGroupRequest::default().with_group_id(GroupId(text("g"))).with_protocol_type(text(protocol_type));
         client.send(&request(ApiKey::JoinGroup, 3, 1, &body_of(&join, 3).unwrap()), 64).expect("a join");
         let said = assignment(1, &["orders.v1"]);
         let one = SyncGroupRequestAssignment::default().with_assignment(said.clone());
         let sync = SyncGroupRequest::default().with_group_id(GroupId(text("g"))).with_assignments(vec![one]);
-        let (out, _) = client.send(&request(ApiKey::SyncGroup, version, 2, &body_of(&sync, version).unwrap()), 64).unwrap();
+        let (out, _) =
+            client.send(&request(ApiKey::SyncGroup, version, 2, &body_of(&sync, version).unwrap()), 64).unwrap();
         let (_, mut body) = request_body(frames(&out)[0].clone());
-        let found = SyncGroupRequest::decode(&mut body, version).expect("a SyncGroup").assignments[0].assignment.clone();
+        let found =
+            SyncGroupRequest::decode(&mut body, version).expect("a SyncGroup").assignments[0].assignment.clone();
         let meant = if is_consumer { assignment(1, &["app1.orders.v1"]) } else { said.clone() };
         assert_eq!(found, meant, "v{version} {protocol_type}");
 
@@ -1093,9 +1166,8 @@ fn leave_group_is_as_if_decoded_substituted_and_encoded() {
             Then::Forwarded(())
         },
         |seed, _, version| {
-            let members = seed.many(if version >= 3 { 3 } else { 0 }, |seed| {
-                MemberResponse::default().with_member_id(seed.word())
-            });
+            let members = seed
+                .many(if version >= 3 { 3 } else { 0 }, |seed| MemberResponse::default().with_member_id(seed.word()));
             LeaveGroupResponse::default().with_members(members)
         },
         |_, _, _, ()| {},
@@ -1181,7 +1253,8 @@ fn list_groups_is_as_if_decoded_substituted_and_encoded() {
         |seed, _, _| {
             let own_groups = seed.many(4, |seed| GroupId(text(&own(&seed.owned()))));
             let groups = groups_of_others(seed, own_groups).into_iter();
-            let groups = groups.map(|group| ListedGroup::default().with_group_id(group).with_protocol_type(text("consumer")));
+            let groups =
+                groups.map(|group| ListedGroup::default().with_group_id(group).with_protocol_type(text("consumer")));
             ListGroupsResponse::default().with_groups(groups.collect())
         },
         |message, _, _, ()| message.groups.retain_mut(|group| strip(&mut group.group_id)),
@@ -1257,9 +1330,10 @@ fn offset_for_leader_epoch_is_as_if_decoded_substituted_and_encoded() {
                 &cut,
                 |topic| &mut topic.topic,
                 |cut| {
-                    let parts = cut.partitions.iter().map(|index| {
-                        EpochEndOffset::default().with_partition(*index).with_error_code(cut.code)
-                    });
+                    let parts = cut
+                        .partitions
+                        .iter()
+                        .map(|index| EpochEndOffset::default().with_partition(*index).with_error_code(cut.code));
                     OffsetForLeaderTopicResult::default().with_topic(cut.name.clone()).with_partitions(parts.collect())
                 },
             );
@@ -1288,10 +1362,13 @@ fn add_partitions_to_txn_is_as_if_decoded_substituted_and_encoded() {
         },
         |_, asked, _| {
             let topics = asked.v3_and_below_topics.iter().map(|topic| {
-                let parts = topic.partitions.iter().map(|index| {
-                    AddPartitionsToTxnPartitionResult::default().with_partition_index(*index)
-                });
-                AddPartitionsToTxnTopicResult::default().with_name(topic.name.clone()).with_results_by_partition(parts.collect())
+                let parts = topic
+                    .partitions
+                    .iter()
+                    .map(|index| AddPartitionsToTxnPartitionResult::default().with_partition_index(*index));
+                AddPartitionsToTxnTopicResult::default()
+                    .with_name(topic.name.clone())
+                    .with_results_by_partition(parts.collect())
             });
             AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(topics.collect())
         },
@@ -1305,7 +1382,9 @@ fn add_partitions_to_txn_is_as_if_decoded_substituted_and_encoded() {
                         let part = AddPartitionsToTxnPartitionResult::default().with_partition_index(*index);
                         part.with_partition_error_code(cut.code)
                     });
-                    AddPartitionsToTxnTopicResult::default().with_name(cut.name.clone()).with_results_by_partition(parts.collect())
+                    AddPartitionsToTxnTopicResult::default()
+                        .with_name(cut.name.clone())
+                        .with_results_by_partition(parts.collect())
                 },
             );
         },
@@ -1368,15 +1447,19 @@ fn txn_offset_commit_is_as_if_decoded_substituted_and_encoded() {
             message.transactional_id = TransactionalId(text(&own(&message.transactional_id)));
             message.group_id = GroupId(text(&own(&message.group_id)));
             // A producer commits what the app's consumers have read.
-            Then::Forwarded(substitute!(message.topics, Others::Granted, name, |topic: &TxnOffsetCommitRequestTopic| {
-                of_parts(&topic.partitions, |one| one.partition_index)
-            }))
+            Then::Forwarded(substitute!(
+                message.topics,
+                Others::Granted,
+                name,
+                |topic: &TxnOffsetCommitRequestTopic| { of_parts(&topic.partitions, |one| one.partition_index) }
+            ))
         },
         |_, asked, _| {
             let topics = asked.topics.iter().map(|topic| {
-                let parts = topic.partitions.iter().map(|one| {
-                    TxnOffsetCommitResponsePartition::default().with_partition_index(one.partition_index)
-                });
+                let parts = topic
+                    .partitions
+                    .iter()
+                    .map(|one| TxnOffsetCommitResponsePartition::default().with_partition_index(one.partition_index));
                 TxnOffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(parts.collect())
             });
             TxnOffsetCommitResponse::default().with_topics(topics.collect())
@@ -1406,7 +1489,8 @@ fn offset_delete_is_as_if_decoded_substituted_and_encoded() {
         ApiKey::OffsetDelete,
         |seed, _| {
             let topics = seed.many(4, |seed| {
-                let parts = seed.many(3, |seed| OffsetDeleteRequestPartition::default().with_partition_index(seed.number()));
+                let parts =
+                    seed.many(3, |seed| OffsetDeleteRequestPartition::default().with_partition_index(seed.number()));
                 OffsetDeleteRequestTopic::default().with_name(seed.topic()).with_partitions(parts)
             });
             OffsetDeleteRequest::default().with_group_id(GroupId(seed.owned())).with_topics(topics)
@@ -1419,9 +1503,10 @@ fn offset_delete_is_as_if_decoded_substituted_and_encoded() {
         },
         |_, asked, _| {
             let topics = asked.topics.iter().map(|topic| {
-                let parts = topic.partitions.iter().map(|one| {
-                    OffsetDeleteResponsePartition::default().with_partition_index(one.partition_index)
-                });
+                let parts = topic
+                    .partitions
+                    .iter()
+                    .map(|one| OffsetDeleteResponsePartition::default().with_partition_index(one.partition_index));
                 OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(parts.collect())
             });
             OffsetDeleteResponse::default().with_topics(topics.collect())
@@ -1587,7 +1672,11 @@ fn versions_that_kafka_protocol_does_not_know_are_renamed_by_our_own_shapes() {
             let (out, _) = client.send(&request(*api, *version, 7, &body), piece_bytes).expect("a request");
             let (_, body) = request_body(frames(&out)[0].clone());
             let kafka = Spoken { topics: &kept, owned: &["app1.g"], ..Spoken::default() };
-            assert_eq!(heard(&rule.request, *version, &body), heard(&rule.request, *version, &kafka.body(&rule.request, *version)), "{what}");
+            assert_eq!(
+                heard(&rule.request, *version, &body),
+                heard(&rule.request, *version, &kafka.body(&rule.request, *version)),
+                "{what}"
+            );
 
             let said = kafka.body(&rule.response, *version);
             let out = client.receive(&answer(*api, *version, 7, &said), piece_bytes).expect("an answer");
@@ -1619,6 +1708,10 @@ fn versions_that_kafka_protocol_does_not_know_are_renamed_by_our_own_shapes() {
 fn no_rule_is_left_out() {
     let here = include_str!("tenant_renaming.rs");
     for rule in rules::RULES.iter().filter(|rule| rule.way != rules::Way::Local) {
-        assert!(here.contains(&format!("check(\n        ApiKey::{},", rule.key.name())), "{} is not compared", rule.key);
+        assert!(
+            here.contains(&format!("check(\n        ApiKey::{},", rule.key.name())),
+            "{} is not compared",
+            rule.key
+        );
     }
 }

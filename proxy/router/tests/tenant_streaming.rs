@@ -143,7 +143,8 @@ fn a_produce_about_several_topics_is_held_until_it_is_whole_and_its_records_are_
 fn a_produce_waits_for_memory_only_when_it_has_to_be_whole() {
     let records = batches(&[1], 100 << 10);
     let one = request(ApiKey::Produce, 9, 7, &encoded(&produce(9, 1, &[(ORDERS, records.clone())]), 9));
-    let two = request(ApiKey::Produce, 9, 8, &encoded(&produce(9, 1, &[(ORDERS, records.clone()), (CAPPED, records)]), 9));
+    let two =
+        request(ApiKey::Produce, 9, 8, &encoded(&produce(9, 1, &[(ORDERS, records.clone()), (CAPPED, records)]), 9));
     let mut client = Client::new(Side::Publish);
     client.told.has_no_memory = true;
     assert_eq!(client.send(&one, 10_000).expect("a request").1, Turn::Bytes);
@@ -159,7 +160,9 @@ fn a_produce_that_wants_no_answer_gets_none_and_ends_the_session_when_a_topic_is
     let small = batches(&[1], 100);
     for version in [3, 8, 9, 12, 13] {
         for piece_bytes in [1, 7, 64, usize::MAX] {
-            let frame = |acks, topics: &[(Topic, Bytes)]| request(ApiKey::Produce, version, 7, &encoded(&produce(version, acks, topics), version));
+            let frame = |acks, topics: &[(Topic, Bytes)]| {
+                request(ApiKey::Produce, version, 7, &encoded(&produce(version, acks, topics), version))
+            };
             let what = format!("v{version} in pieces of {piece_bytes}");
             let mut client = Client::new(Side::Publish);
             let own = frame(0, &[(ORDERS, small.clone())]);
@@ -244,8 +247,14 @@ fn what_is_fetched_is_renamed_counted_and_told_of_in_every_version_and_in_all_pi
     {
         let endpoints = if version >= 16 { endpoints } else { 0 };
         let records = |at: usize| batches(&[1 + at as i32, 10], 120 + at);
-        let kept: Vec<(Topic, Bytes)> = asked.iter().filter(|topic| topic.0 != SECRET.0).enumerate().map(|(at, topic)| (*topic, records(at))).collect();
-        let theirs: Vec<(Topic, Bytes)> = kept.iter().map(|(topic, records)| (in_kafka(*topic), records.clone())).collect();
+        let kept: Vec<(Topic, Bytes)> = asked
+            .iter()
+            .filter(|topic| topic.0 != SECRET.0)
+            .enumerate()
+            .map(|(at, topic)| (*topic, records(at)))
+            .collect();
+        let theirs: Vec<(Topic, Bytes)> =
+            kept.iter().map(|(topic, records)| (in_kafka(*topic), records.clone())).collect();
         let said = answer(ApiKey::Fetch, version, 7, &encoded(&fetched(version, &theirs, endpoints), version));
         let mut outs = Vec::new();
         for piece_bytes in [1, 7, 64, usize::MAX] {
@@ -275,7 +284,8 @@ fn what_is_fetched_is_renamed_counted_and_told_of_in_every_version_and_in_all_pi
             outs.push(out.concat());
 
             let mut counted: Vec<_> = client.told.fetched.clone();
-            let of_each: Vec<(String, u64)> = kept.iter().enumerate().map(|(at, (topic, _))| (topic.0.to_owned(), 11 + at as u64)).collect();
+            let of_each: Vec<(String, u64)> =
+                kept.iter().enumerate().map(|(at, (topic, _))| (topic.0.to_owned(), 11 + at as u64)).collect();
             let sum: u64 = of_each.iter().map(|(_, count)| count).sum();
             let is_apart = kept.len() == 1 || asked.iter().any(|topic| topic.0.starts_with("capped"));
             if kept.len() > 1 && !is_apart && version >= 13 || kept.is_empty() {
@@ -297,7 +307,9 @@ fn a_fetch_answer_about_one_topic_leaves_while_it_arrives_and_is_not_copied() {
         let said = fetched(version, &[(in_kafka(ORDERS), batches(&[5; 64], 64 << 10))], i32::from(version >= 16));
         let frame = answer(ApiKey::Fetch, version, 7, &encoded(&said, version));
         let mut client = Client::new(Side::Subscribe);
-        client.send(&request(ApiKey::Fetch, version, 7, &fetch(version, &[ORDERS, SECRET])), usize::MAX).expect("a request");
+        client
+            .send(&request(ApiKey::Fetch, version, 7, &fetch(version, &[ORDERS, SECRET])), usize::MAX)
+            .expect("a request");
         let (mut out, mut copied) = (Vec::new(), 0);
         for piece in frame.chunks(16 << 10) {
             client.from_broker.extend_from_slice(piece);
@@ -322,15 +334,23 @@ fn a_fetch_answer_about_one_topic_leaves_while_it_arrives_and_is_not_copied() {
 
 #[test]
 fn the_longer_wait_is_told() {
-    for (of_broker, ours, told) in [(0, 0, 0), (500, 0, 500), (500, 400, 500), (500, 600, 600), (0, i32::MAX, i32::MAX)] {
+    for (of_broker, ours, told) in [(0, 0, 0), (500, 0, 500), (500, 400, 500), (500, 600, 600), (0, i32::MAX, i32::MAX)]
+    {
         for version in [4, 12, 18] {
             let mut client = Client::new(Side::Subscribe);
             client.told.throttle_ms = ours;
-            client.send(&request(ApiKey::Fetch, version, 7, &fetch(version, &[ORDERS])), usize::MAX).expect("a request");
+            client
+                .send(&request(ApiKey::Fetch, version, 7, &fetch(version, &[ORDERS])), usize::MAX)
+                .expect("a request");
             let said = fetched(version, &[(in_kafka(ORDERS), Bytes::new())], 0).with_throttle_time_ms(of_broker);
-            let out = client.receive(&answer(ApiKey::Fetch, version, 7, &encoded(&said, version)), 9).expect("an answer");
+            let out =
+                client.receive(&answer(ApiKey::Fetch, version, 7, &encoded(&said, version)), 9).expect("an answer");
             let (_, mut body) = answer_body(ApiKey::Fetch, version, frames(&out)[0].clone());
-            assert_eq!(FetchResponse::decode(&mut body, version).expect("an answer").throttle_time_ms, told, "v{version}");
+            assert_eq!(
+                FetchResponse::decode(&mut body, version).expect("an answer").throttle_time_ms,
+                told,
+                "v{version}"
+            );
         }
         let said = encoded(&MetadataResponse::default().with_throttle_time_ms(of_broker), 12);
         let mut client = Client::new(Side::Subscribe);
@@ -371,7 +391,9 @@ fn an_answer_that_is_too_large_to_be_held_ends_the_connection_and_does_not_wait_
     client.told.has_no_memory = true;
     let ask = encoded(&MetadataRequest::default(), 12);
     client.send(&request(ApiKey::Metadata, 12, 7, &ask), usize::MAX).expect("a request");
-    let err = client.receive(&[&0x7000_0000_i32.to_be_bytes()[..], &7_i32.to_be_bytes(), &[0]].concat(), 64).expect_err("too large");
+    let err = client
+        .receive(&[&0x7000_0000_i32.to_be_bytes()[..], &7_i32.to_be_bytes(), &[0]].concat(), 64)
+        .expect_err("too large");
     assert_eq!(err.reason(), "frame_length_of_broker");
 }
 

@@ -115,7 +115,7 @@ pub fn request(
     for array in &found.arrays {
         let group = array.group.as_ref().and_then(|range| text(body, range, flexible));
         let group = group.map(|name| groups.next(&who.tenant.owned(name)));
-        topics(flexible, body, array, group, who, access, blanket, &mut renamed);
+        topics(flexible, body, array, group, who, access, blanket, &mut renamed)?;
     }
     Ok(renamed)
 }
@@ -164,9 +164,10 @@ fn topics(
     access: Access,
     blanket: Option<ErrorCode>,
     renamed: &mut Renamed,
-) {
+) -> Result<(), WireError> {
     let mut kept = 0;
     for topic in &array.found {
+        check_name(flexible, body, topic)?;
         let error = match blanket {
             Some(error) => error,
             None => match rename(flexible, body, topic, who, access, &mut renamed.edits) {
@@ -185,6 +186,18 @@ fn topics(
     }
     if kept != array.found.len() {
         renamed.edits.count(array.count_at.clone(), flexible, kept);
+    }
+    Ok(())
+}
+
+/// A name is text or null; it could not be told of in an answer otherwise.
+fn check_name(flexible: bool, body: &[u8], topic: &Topic) -> Result<(), WireError> {
+    let is_none = topic.name.is_empty() || is_null(body, &topic.name, flexible);
+    match is_none || text(body, &topic.name, flexible).is_some() {
+        true => Ok(()),
+        false => {
+            Err(WireError::Invalid { what: "topic name", offset: topic.name.start, found: topic.name.len() as i64 })
+        }
     }
 }
 

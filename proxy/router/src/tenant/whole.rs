@@ -224,7 +224,9 @@ impl<'a> Facts<'a> {
                     consumer_protocol::assignment(body, range, flexible, tenant, to_kafka, edits);
                 }
                 // Answers about several topics are read whole when they have names, or topics have limits of their own.
-                ApiKey::Fetch if version < kafka_wire::peek::FETCH_TOPIC_ID_FROM || session.limited().next().is_some() => {
+                ApiKey::Fetch
+                    if version < kafka_wire::peek::FETCH_TOPIC_ID_FROM || session.limited().next().is_some() =>
+                {
                     edits.int32(range.clone(), int32(body, range).min(RENAMED_FETCH_BYTES_MAX));
                 }
                 ApiKey::ConsumerGroupHeartbeat => {

@@ -109,7 +109,8 @@ pub fn snapshot() -> Arc<Snapshot> {
             ("zorro", "secret", "v1", CLUSTER),
             ("zorro", "vault", "v10", CLUSTER),
         ];
-        let topics = topics.iter().zip(1..).map(|((owner, name, ver, cluster), at)| topic(at, owner, name, ver, cluster));
+        let topics =
+            topics.iter().zip(1..).map(|((owner, name, ver, cluster), at)| topic(at, owner, name, ver, cluster));
         let grant = GrantDoc::Subscribe {
             app: AppId::new("app1").expect("an app id"),
             owner: AppId::new("friend").expect("an app id"),
@@ -463,14 +464,28 @@ impl Spoken<'_> {
         Fill::message(message.shape, version, &mut |field, out| self.put(message, version, field, "", out))
     }
 
-    fn structure(&self, message: &'static Message, version: i16, fields: &'static [Field], owned: &str, out: &mut BytesMut) {
+    fn structure(
+        &self,
+        message: &'static Message,
+        version: i16,
+        fields: &'static [Field],
+        owned: &str,
+        out: &mut BytesMut,
+    ) {
         let flexible = version >= message.shape.flexible_from;
         let given = &mut |field: &'static Field, out: &mut BytesMut| self.put(message, version, field, owned, out);
         Fill { version, flexible, given }.structure(fields, out);
     }
 
     /// Writes a field that has something to say. `owned` is the group whose element this is in.
-    fn put(&self, message: &'static Message, version: i16, field: &'static Field, owned: &str, out: &mut BytesMut) -> bool {
+    fn put(
+        &self,
+        message: &'static Message,
+        version: i16,
+        field: &'static Field,
+        owned: &str,
+        out: &mut BytesMut,
+    ) -> bool {
         let flexible = version >= message.shape.flexible_from;
         let first = self.owned.first().copied().unwrap_or_default();
         match (field.name, field.kind) {
@@ -488,7 +503,9 @@ impl Spoken<'_> {
                 put_count(out, flexible, self.names().len());
                 self.names().iter().for_each(|name| put_string(out, flexible, name));
             }
-            (name, Kind::String) if message.owned.contains(&name) && self.owned.is_empty() && field.nullable => return false,
+            (name, Kind::String) if message.owned.contains(&name) && self.owned.is_empty() && field.nullable => {
+                return false;
+            }
             (name, Kind::String) if message.owned.contains(&name) => {
                 put_string(out, flexible, if owned.is_empty() { first } else { owned }.as_bytes());
             }
@@ -496,8 +513,11 @@ impl Spoken<'_> {
                 put_count(out, flexible, self.owned.len());
                 self.owned.iter().for_each(|name| put_string(out, flexible, name.as_bytes()));
             }
-            (name, Kind::Array(Kind::Struct(inner))) => match message.topics.iter().find(|topics| topics.array == name) {
-                Some(_) if self.is_about_all && field.nullable => out.put_slice(if flexible { &[0] } else { &[0xff; 4] }),
+            (name, Kind::Array(Kind::Struct(inner))) => match message.topics.iter().find(|topics| topics.array == name)
+            {
+                Some(_) if self.is_about_all && field.nullable => {
+                    out.put_slice(if flexible { &[0] } else { &[0xff; 4] })
+                }
                 Some(topics) => {
                     put_count(out, flexible, self.topics.len());
                     self.topics.iter().for_each(|called| self.topic(message, version, topics, inner, called, out));
@@ -532,7 +552,9 @@ impl Spoken<'_> {
                     put_count(out, flexible, 1);
                     out.put_i32(PARTITION);
                 }
-                (_, Kind::Array(Kind::Struct(inner)), _) if inner.iter().any(|field| field.name == topics.partition) => {
+                (_, Kind::Array(Kind::Struct(inner)), _)
+                    if inner.iter().any(|field| field.name == topics.partition) =>
+                {
                     put_count(out, flexible, 1);
                     let given = &mut |field: &'static Field, out: &mut BytesMut| match field.name {
                         name if name == topics.partition => {

@@ -120,7 +120,12 @@ fn check_names(rule: &'static Rule, version: i16, body: &[u8]) {
     }
 }
 
-fn receive(asked: &[(&'static Rule, i16, u8)], side: Side, bytes: &[u8], piece_bytes: usize) -> (Vec<u8>, Option<String>) {
+fn receive(
+    asked: &[(&'static Rule, i16, u8)],
+    side: Side,
+    bytes: &[u8],
+    piece_bytes: usize,
+) -> (Vec<u8>, Option<String>) {
     let mut client = Client::new(side);
     client.told.throttle_ms = 7;
     for (at, (rule, version, refused)) in asked.iter().enumerate() {
@@ -180,7 +185,9 @@ fn check_received(asked: &[(&'static Rule, i16, u8)], mut out: &[u8]) {
         let (_, body) = answer_body(rule.key, *version, Bytes::copy_from_slice(frame));
         let found = find(&rule.response, *version, &body).expect("what was renamed can be read");
         let flexible = *version >= rule.response.shape.flexible_from;
-        for topic in found.arrays.iter().flat_map(|array| &array.found).filter(|topic| is_list && !topic.name.is_empty()) {
+        for topic in
+            found.arrays.iter().flat_map(|array| &array.found).filter(|topic| is_list && !topic.name.is_empty())
+        {
             let name = text(&body[topic.name.clone()], flexible).unwrap_or_default();
             let own = ["orders.v1", "orders.v10", "capped.v1", "capped.v2", "friend.prices.v1", "friend.prices.v10"];
             assert!(name.is_empty() || name == "zorro.secret.v1" || own.contains(&name), "{} lists {name}", rule.key);
