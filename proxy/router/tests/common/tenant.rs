@@ -577,11 +577,11 @@ impl Spoken<'_> {
     }
 
     fn names(&self) -> Vec<&[u8]> {
-        let name = |called| match called {
-            &Called::Name(ref name) => Some(&**name),
+        let names = self.topics.iter().filter_map(|called| match called {
+            Called::Name(name) => Some(&**name),
             Called::Id(_) => None,
-        };
-        self.topics.iter().filter_map(name).collect()
+        });
+        names.collect()
     }
 
     /// What a consumer of these topics says.

@@ -32,7 +32,7 @@ struct Asking {
 }
 
 fn side(byte: u8) -> Side {
-    if byte % 2 == 0 { Side::Publish } else { Side::Subscribe }
+    if byte & 1 == 0 { Side::Publish } else { Side::Subscribe }
 }
 
 fn ask(side: Side, data: &[u8], piece_bytes: usize) -> Asking {
