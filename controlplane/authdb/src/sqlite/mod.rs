@@ -56,6 +56,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "in_force", include_str!("migrations/0002_in_force.sql")),
     (3, "principals", include_str!("migrations/0003_principals.sql")),
     (4, "limits", include_str!("migrations/0004_limits.sql")),
+    (5, "audit_event", include_str!("migrations/0005_audit_event.sql")),
 ];
 
 fn migrator() -> Migrator {
