@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::Side;
 
 use crate::apis::Api;
-use crate::limits::IN_FLIGHT_MAX;
+use crate::limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 use crate::tenant::rename::Refused;
 
 /// A request that was passed on, or answered here while others are still out.
@@ -37,14 +37,25 @@ pub struct Asked {
     pub limited: Vec<Arc<str>>,
 }
 
+impl Asked {
+    /// What it costs to keep, about.
+    fn bytes(&self) -> usize {
+        let refused: usize = self.refused.iter().map(Refused::bytes).sum();
+        self.answer.as_ref().map_or(0, Bytes::len) + refused
+    }
+}
+
 /// One per connection.
 #[derive(Debug, Default)]
 pub struct InFlight {
     queue: VecDeque<Outstanding>,
+    /// Of what is kept of them beside the queue.
+    bytes: usize,
 }
 
 impl InFlight {
     pub fn push(&mut self, one: Outstanding) {
+        self.bytes += bytes(&one);
         self.queue.push_back(one);
     }
 
@@ -54,7 +65,9 @@ impl InFlight {
 
     /// The answer to the oldest request, if it was made here.
     pub fn take_answer(&mut self) -> Option<Bytes> {
-        self.queue.front_mut()?.asked.as_mut()?.answer.take()
+        let answer = self.queue.front_mut()?.asked.as_mut()?.answer.take()?;
+        self.bytes -= answer.len();
+        Some(answer)
     }
 
     /// Whether the oldest request was answered here.
@@ -64,6 +77,7 @@ impl InFlight {
 
     pub fn pop(&mut self) -> Option<Outstanding> {
         let one = self.queue.pop_front();
+        self.bytes -= one.as_ref().map_or(0, bytes);
         // What a burst needed is not kept for the hours after it.
         if self.queue.is_empty() && self.queue.capacity() > KEPT {
             self.queue = VecDeque::new();
@@ -80,8 +94,12 @@ impl InFlight {
     }
 
     pub fn is_full(&self) -> bool {
-        self.queue.len() >= IN_FLIGHT_MAX
+        self.queue.len() >= IN_FLIGHT_MAX || self.bytes >= IN_FLIGHT_BYTES_MAX
     }
+}
+
+fn bytes(one: &Outstanding) -> usize {
+    one.asked.as_ref().map_or(0, |asked| asked.bytes())
 }
 
 /// Room that an idle connection may keep.

@@ -21,6 +21,10 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 80 * 1024;
 /// Requests of one connection without an answer. Clients keep 5 to 1,000 open; at the limit we stop reading.
 pub const IN_FLIGHT_MAX: usize = 10_000;
 
+/// Bytes that are kept of them for their answers: what was refused, and what was answered here. At the limit we stop reading; one
+/// request may go beyond it.
+pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
+
 /// Brokers known by node id. A cluster of Kafka's has a few hundred at most.
 pub const NODES_MAX: usize = 10_000;
 

@@ -65,6 +65,15 @@ pub struct Refused {
     pub error: ErrorCode,
 }
 
+impl Refused {
+    /// What it costs to keep, about.
+    pub fn bytes(&self) -> usize {
+        let name = if let Called::Name(name) = &self.called { name.len() } else { 0 };
+        let group = self.group.as_ref().map_or(0, |group| group.name.len());
+        size_of::<Refused>() + name + group + self.partitions.len() * size_of::<i32>()
+    }
+}
+
 /// Who asks, and what is known of ids.
 pub struct Who<'a, 's> {
     pub tenant: &'a Tenant<'s>,
