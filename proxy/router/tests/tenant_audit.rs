@@ -1,5 +1,6 @@
 //! What the audit log is told of tenants' clients, between real sockets.
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod common;
 
 use std::io::{Read, Write};

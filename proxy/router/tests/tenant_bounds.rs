@@ -36,7 +36,7 @@ fn refusals_in_very_many_groups_are_told_of_at_once() {
     said.put_slice(&[0]);
     let mut client = Client::new(Side::Subscribe);
     let (out, turn) = client.send(&request(ApiKey::OffsetFetch, 8, 7, &asked), usize::MAX).expect("a request");
-    // What is kept of it fills the connection: the next request waits for its answer.
+    // One request may be larger than what is kept of all.
     assert_eq!((frames(&out).len(), turn), (1, Turn::Room));
     let out = client.receive(&answer(ApiKey::OffsetFetch, 8, 7, &said), usize::MAX).expect("an answer").concat();
     assert_eq!(String::from_utf8_lossy(&out).matches("zorro.secret.v1").count(), MANY);
@@ -55,6 +55,46 @@ fn records_of_very_many_topics_are_counted_at_once() {
     let mut client = Client::new(Side::Publish);
     let (out, _) = client.send(&request(ApiKey::Produce, 9, 7, &body), usize::MAX).expect("a request");
     assert_eq!(String::from_utf8_lossy(&out.concat()).matches("app1.orders.v1").count(), MANY);
+}
+
+/// Sends the same until no more is taken.
+fn fill_up(client: &mut Client, frame: &[u8]) {
+    for _ in 0..100 {
+        match client.send(frame, usize::MAX).expect("a request").1 {
+            Turn::Bytes => assert!(!client.in_flight.is_full()),
+            turn => return assert!(turn == Turn::Room && client.in_flight.is_full()),
+        }
+    }
+    panic!("it has all been kept");
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_not_read_from_for_ever() {
+    let names = vec![called("zorro.secret.v1"); 10_000];
+    let spoken = Spoken { topics: &names, ..Spoken::default() };
+    let rule = router::tenant::rules::of(ApiKey::ListOffsets.key()).expect("a rule");
+    let frame = request(ApiKey::ListOffsets, 10, 7, &spoken.body(&rule.request, 10));
+    let said = answer(ApiKey::ListOffsets, 10, 7, &Spoken::default().body(&rule.response, 10));
+    let mut client = Client::new(Side::Subscribe);
+    fill_up(&mut client, &frame);
+    let (out, turn) = client.send(&frame, usize::MAX).expect("a request");
+    assert_eq!((out.len(), turn, client.held_bytes().0), (0, Turn::Room, frame.len()));
+    for _ in 0..client.in_flight.count() {
+        client.receive(&said, usize::MAX).expect("an answer");
+    }
+    assert!(client.in_flight.is_empty() && !client.in_flight.is_full());
+    let mut out = Vec::new();
+    assert_eq!(client.pass_requests(&mut out), Ok(Turn::Bytes));
+    assert_eq!(frames(&out).len(), 1, "it goes on where it stood");
+
+    // The same where the proxy answers.
+    let mut client = Client::new(Side::Publish);
+    let rule = router::tenant::rules::of(ApiKey::OffsetCommit.key()).expect("a rule");
+    let frame = request(ApiKey::OffsetCommit, 9, 7, &spoken.body(&rule.request, 9));
+    fill_up(&mut client, &frame);
+    let count = client.in_flight.count();
+    let out = client.receive(&[], 1).expect("answers");
+    assert!(frames(&out).len() == count && client.in_flight.is_empty() && !client.in_flight.is_full());
 }
 
 fn metadata_of_ids(count: usize) -> bytes::Bytes {
