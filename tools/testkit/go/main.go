@@ -2,12 +2,15 @@
 //
 //	clients sarama|kafka-go|franz-go BOOTSTRAP TOPIC
 //
-// It prints what was read, a value per line. The topic appears by being asked for. Built twice: with the newest of
+// It prints what was read, a value per line. The topic appears by being asked for, if it is not there. With KAFKA_LOGIN
+// (src/login.rs) it produces with one secret and reads with the other: by PLAIN but for franz-go, as the others' SCRAM is in
+// modules of its own. Built twice: with the newest of
 // everything (go.mod) and with the Sarama that many run (sarama-1.43.mod), which stamps and negotiates differently.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +18,9 @@ import (
 
 	"github.com/IBM/sarama"
 	kafkago "github.com/segmentio/kafka-go"
+	kafkagoplain "github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 const (
@@ -52,12 +57,47 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-func bySarama(ctx context.Context, bootstrap, topic string) ([]string, error) {
+type login struct{ User, Publish, Subscribe, Mechanism string }
+
+// logIn is nil without a login.
+func logIn() *login {
+	text := os.Getenv("KAFKA_LOGIN")
+	if text == "" {
+		return nil
+	}
+	var found login
+	if err := json.Unmarshal([]byte(text), &found); err != nil {
+		fail(err)
+	}
+	return &found
+}
+
+// password is a secret of a login that may be nil.
+func (l *login) password(publish bool) string {
+	switch {
+	case l == nil:
+		return ""
+	case publish:
+		return l.Publish
+	default:
+		return l.Subscribe
+	}
+}
+
+func saramaConfig(publish bool) *sarama.Config {
 	config := sarama.NewConfig()
 	config.Producer.Return.Successes = true
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest
 	config.Consumer.Offsets.AutoCommit.Enable = false
-	producer, err := sarama.NewSyncProducer([]string{bootstrap}, config)
+	if login := logIn(); login != nil {
+		config.Net.SASL.Enable = true
+		config.Net.SASL.User, config.Net.SASL.Password = login.User, login.password(publish)
+	}
+	return config
+}
+
+func bySarama(ctx context.Context, bootstrap, topic string) ([]string, error) {
+	producer, err := sarama.NewSyncProducer([]string{bootstrap}, saramaConfig(true))
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +110,7 @@ func bySarama(ctx context.Context, bootstrap, topic string) ([]string, error) {
 	if err := producer.Close(); err != nil {
 		return nil, err
 	}
-	group, err := sarama.NewConsumerGroup([]string{bootstrap}, topic+"-sarama", config)
+	group, err := sarama.NewConsumerGroup([]string{bootstrap}, topic+"-sarama", saramaConfig(false))
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +161,11 @@ func byKafkaGo(ctx context.Context, bootstrap, topic string) ([]string, error) {
 		Addr: kafkago.TCP(bootstrap), Topic: topic, BatchTimeout: 5 * time.Millisecond,
 		RequiredAcks: kafkago.RequireAll, AllowAutoTopicCreation: true,
 	}
+	dialer := &kafkago.Dialer{Timeout: 10 * time.Second, DualStack: true}
+	if login := logIn(); login != nil {
+		writer.Transport = &kafkago.Transport{SASL: kafkagoplain.Mechanism{Username: login.User, Password: login.Publish}}
+		dialer.SASLMechanism = kafkagoplain.Mechanism{Username: login.User, Password: login.Subscribe}
+	}
 	for n := range make([]struct{}, count) {
 		if err := writer.WriteMessages(ctx, kafkago.Message{Value: []byte(value(n))}); err != nil {
 			return nil, err
@@ -131,7 +176,7 @@ func byKafkaGo(ctx context.Context, bootstrap, topic string) ([]string, error) {
 	}
 	reader := kafkago.NewReader(kafkago.ReaderConfig{
 		Brokers: []string{bootstrap}, GroupID: topic + "-kafka-go", Topic: topic,
-		StartOffset: kafkago.FirstOffset, MaxWait: 100 * time.Millisecond,
+		StartOffset: kafkago.FirstOffset, MaxWait: 100 * time.Millisecond, Dialer: dialer,
 	})
 	var values []string
 	for len(values) < count {
@@ -144,8 +189,18 @@ func byKafkaGo(ctx context.Context, bootstrap, topic string) ([]string, error) {
 	return values, reader.Close()
 }
 
+// franzOptions are where it begins, and as whom.
+func franzOptions(bootstrap string, publish bool, more ...kgo.Opt) []kgo.Opt {
+	options := append([]kgo.Opt{kgo.SeedBrokers(bootstrap)}, more...)
+	if login := logIn(); login != nil {
+		options = append(options, kgo.SASL(scram.Auth{User: login.User, Pass: login.password(publish)}.AsSha256Mechanism()))
+	}
+	return options
+}
+
 func byFranzGo(ctx context.Context, bootstrap, topic string) ([]string, error) {
-	producer, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic), kgo.AllowAutoTopicCreation())
+	producer, err := kgo.NewClient(
+		franzOptions(bootstrap, true, kgo.DefaultProduceTopic(topic), kgo.AllowAutoTopicCreation())...)
 	if err != nil {
 		return nil, err
 	}
@@ -155,10 +210,10 @@ func byFranzGo(ctx context.Context, bootstrap, topic string) ([]string, error) {
 			return nil, err
 		}
 	}
-	consumer, err := kgo.NewClient(
-		kgo.SeedBrokers(bootstrap), kgo.ConsumerGroup(topic+"-franz-go"), kgo.ConsumeTopics(topic),
+	consumer, err := kgo.NewClient(franzOptions(
+		bootstrap, false, kgo.ConsumerGroup(topic+"-franz-go"), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-	)
+	)...)
 	if err != nil {
 		return nil, err
 	}

@@ -63,10 +63,14 @@ public final class Client {
         }
     }
 
-    /** What every client is told, and what the file in the system property client.settings says. */
-    private static Properties settings(String bootstrap) throws Exception {
+    /** What every client is told, how it logs in (src/login.rs), and what the file in client.settings says. */
+    private static Properties settings(String bootstrap, String secret) throws Exception {
         Properties settings = new Properties();
         settings.put("bootstrap.servers", bootstrap);
+        String login = System.getenv("KAFKA_LOGIN");
+        if (login != null) {
+            logIn(settings, JSON.readTree(login), secret);
+        }
         String more = System.getProperty("client.settings");
         if (more != null) {
             try (var input = new FileInputStream(more)) {
@@ -76,8 +80,18 @@ public final class Client {
         return settings;
     }
 
+    private static void logIn(Properties settings, JsonNode login, String secret) {
+        String mechanism = login.get("mechanism").asText();
+        String module = mechanism.equals("PLAIN") ? "plain.PlainLoginModule" : "scram.ScramLoginModule";
+        settings.put("security.protocol", "SASL_PLAINTEXT");
+        settings.put("sasl.mechanism", mechanism);
+        settings.put("sasl.jaas.config", String.format(
+            "org.apache.kafka.common.security.%s required username=\"%s\" password=\"%s\";", module,
+            login.get("user").asText(), login.get(secret).asText()));
+    }
+
     private static Properties consumerSettings(String bootstrap, String group) throws Exception {
-        Properties settings = settings(bootstrap);
+        Properties settings = settings(bootstrap, "subscribe");
         settings.put("key.deserializer", ByteArrayDeserializer.class.getName());
         settings.put("value.deserializer", ByteArrayDeserializer.class.getName());
         settings.put("auto.offset.reset", "earliest");
@@ -138,7 +152,7 @@ public final class Client {
                 Thread.currentThread().interrupt();
             }
         }));
-        Properties writes = settings(bootstrap);
+        Properties writes = settings(bootstrap, "publish");
         writes.put("key.serializer", ByteArraySerializer.class.getName());
         writes.put("value.serializer", ByteArraySerializer.class.getName());
         writes.put("transactional.id", name);
@@ -188,7 +202,7 @@ public final class Client {
     }
 
     private static void produce(String bootstrap, String topic) throws Exception {
-        Properties settings = settings(bootstrap);
+        Properties settings = settings(bootstrap, "publish");
         settings.put("key.serializer", ByteArraySerializer.class.getName());
         settings.put("value.serializer", ByteArraySerializer.class.getName());
         settings.put("acks", "all");
@@ -218,7 +232,7 @@ public final class Client {
     }
 
     private static void moveLeader(String bootstrap, String topic, int partition, int node) throws Exception {
-        Properties settings = settings(bootstrap);
+        Properties settings = settings(bootstrap, "subscribe");
         // Instead of one call that waits a minute for a controller that is gone, several that find the next one.
         settings.put("request.timeout.ms", "5000");
         settings.put("default.api.timeout.ms", "10000");

@@ -9,6 +9,8 @@ import sys
 import threading
 from collections import namedtuple
 
+from logins import PUBLISH, SUBSCRIBE, of_librdkafka, of_python
+
 Record = namedtuple("Record", "partition offset timestamp key value headers")
 ANSWERED_S = 20
 
@@ -29,7 +31,9 @@ class Confluent:
     def __init__(self, bootstrap):
         import confluent_kafka
         import confluent_kafka.admin
-        self.lib, self.base = confluent_kafka, {"bootstrap.servers": bootstrap}
+        self.lib = confluent_kafka
+        self.base = {"bootstrap.servers": bootstrap, **of_librdkafka(SUBSCRIBE)}
+        self.writing = {**self.base, **of_librdkafka(PUBLISH)}
         self.admin = confluent_kafka.admin.AdminClient(self.base)
 
     def refusal(self, err):
@@ -56,7 +60,7 @@ class Confluent:
     def produce(self, topic, records, codec="none", idempotent=False):
         ended = []
         producer = self.lib.Producer({
-            **self.base, "compression.type": codec, "enable.idempotence": idempotent, "linger.ms": 50})
+            **self.writing, "compression.type": codec, "enable.idempotence": idempotent, "linger.ms": 50})
         for index, record in enumerate(records):
             def delivered(err, message, index=index):
                 ended.append((index, self.refusal(err) if err else message.offset()))
@@ -114,7 +118,7 @@ class Confluent:
                 for what, of in described.items()}
 
     def transaction(self, transactional_id, topic):
-        producer = self.lib.Producer({**self.base, "transactional.id": transactional_id})
+        producer = self.lib.Producer({**self.writing, "transactional.id": transactional_id})
         try:
             producer.init_transactions(ANSWERED_S)
             producer.begin_transaction()
@@ -138,7 +142,9 @@ class KafkaPython:
         import kafka
         import kafka.admin
         import kafka.errors
-        self.lib, self.base = kafka, {"bootstrap_servers": bootstrap}
+        self.lib = kafka
+        self.base = {"bootstrap_servers": bootstrap, **of_python(SUBSCRIBE)}
+        self.writing = {**self.base, **of_python(PUBLISH)}
         self.admin = kafka.admin.KafkaAdminClient(**self.base)
         self.transactional = int(kafka.__version__.split(".")[0]) >= 3
         self.idempotence = {"enable_idempotence": True} if self.transactional else {}
@@ -169,7 +175,7 @@ class KafkaPython:
 
     def produce(self, topic, records, codec="none", idempotent=False):
         producer = self.lib.KafkaProducer(
-            **self.base, **(self.idempotence if idempotent else self.plain), acks="all", linger_ms=50,
+            **self.writing, **(self.idempotence if idempotent else self.plain), acks="all", linger_ms=50,
             compression_type=None if codec == "none" else codec)
         futures = [producer.send(topic, value=r.value, key=r.key, headers=r.headers, partition=r.partition,
                                  timestamp_ms=r.timestamp or None) for r in records]
@@ -231,7 +237,7 @@ class KafkaPython:
         return [name for name, _ in self.admin.list_consumer_groups()]
 
     def transaction(self, transactional_id, topic):
-        producer = self.lib.KafkaProducer(**self.base, transactional_id=transactional_id)
+        producer = self.lib.KafkaProducer(**self.writing, transactional_id=transactional_id)
         try:
             producer.init_transactions()
             producer.begin_transaction()
@@ -256,7 +262,9 @@ class Aiokafka:
         import aiokafka
         import aiokafka.admin
         import aiokafka.errors
-        self.lib, self.base = aiokafka, {"bootstrap_servers": bootstrap}
+        self.lib = aiokafka
+        self.base = {"bootstrap_servers": bootstrap, **of_python(SUBSCRIBE)}
+        self.writing = {**self.base, **of_python(PUBLISH)}
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.admin = self.wait(self.started(lambda: aiokafka.admin.AIOKafkaAdminClient(**self.base)))
@@ -290,7 +298,7 @@ class Aiokafka:
 
     async def produced(self, topic, records, codec, idempotent):
         producer = await self.started(lambda: self.lib.AIOKafkaProducer(
-            **self.base, acks="all", linger_ms=50, compression_type=None if codec == "none" else codec,
+            **self.writing, acks="all", linger_ms=50, compression_type=None if codec == "none" else codec,
             enable_idempotence=idempotent))
         futures = [await producer.send(topic, value=r.value, key=r.key, headers=r.headers, partition=r.partition,
                                        timestamp_ms=r.timestamp or None) for r in records]
@@ -346,7 +354,7 @@ class Aiokafka:
 
     def transaction(self, transactional_id, topic):
         async def attempt():
-            producer = self.lib.AIOKafkaProducer(**self.base, transactional_id=transactional_id)
+            producer = self.lib.AIOKafkaProducer(**self.writing, transactional_id=transactional_id)
             try:
                 await producer.start()
                 async with producer.transaction():

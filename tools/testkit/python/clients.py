@@ -5,8 +5,12 @@ a difference between the clients is a difference in the clients.
 """
 
 import json
+import os
 import sys
 import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from logins import PUBLISH, SUBSCRIBE, of_librdkafka, of_python  # noqa: E402
 
 DEADLINE_S = 45
 TRIES = 4
@@ -46,7 +50,9 @@ class Confluent:
         import confluent_kafka
         import confluent_kafka.admin
         self.lib, self.ask = confluent_kafka, ask
-        self.base = {"bootstrap.servers": ask["bootstrap"], **ask.get("config", {})}
+        fixed = {"bootstrap.servers": ask["bootstrap"]}
+        self.base = {**fixed, **of_librdkafka(SUBSCRIBE), **ask.get("config", {})}
+        self.writing = {**fixed, **of_librdkafka(PUBLISH), **ask.get("config", {})}
 
     def consumer(self, group):
         return self.lib.Consumer({
@@ -85,7 +91,7 @@ class Confluent:
         consumer.close()
 
     def produce(self):
-        producer = self.lib.Producer({**self.base, "enable.idempotence": True, "linger.ms": 0})
+        producer = self.lib.Producer({**self.writing, "enable.idempotence": True, "linger.ms": 0})
         results = []
 
         def delivered(err, message):
@@ -160,7 +166,8 @@ class KafkaPython:
     def __init__(self, ask):
         import kafka
         self.lib, self.ask = kafka, ask
-        self.base = {"bootstrap_servers": ask["bootstrap"].split(",")}
+        fixed = {"bootstrap_servers": ask["bootstrap"].split(",")}
+        self.base, self.writing = {**fixed, **of_python(SUBSCRIBE)}, {**fixed, **of_python(PUBLISH)}
 
     def show(self, record):
         emit(record.partition, record.offset, record.timestamp, record.key, record.value, record.headers)
@@ -186,7 +193,7 @@ class KafkaPython:
         consumer.close()
 
     def produce(self):
-        producer = self.lib.KafkaProducer(**self.base, acks="all", linger_ms=0)
+        producer = self.lib.KafkaProducer(**self.writing, acks="all", linger_ms=0)
         futures = []
         for record in given():
             part = record["partition"] if record["partition"] >= 0 else None

@@ -6,11 +6,15 @@ told its application; src/steady.rs reads them.
 
 import faulthandler
 import json
+import os
 import signal
 import sys
 import time
 
 import confluent_kafka as kafka
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from logins import PUBLISH, SUBSCRIBE, of_librdkafka  # noqa: E402
 
 KEYS = 8
 # What still happens after SIGTERM.
@@ -36,7 +40,8 @@ def heard(error):
 
 def settings(ask, **more):
     fixed = {"bootstrap.servers": ask["bootstrap"], "error_cb": heard, "reconnect.backoff.max.ms": 500}
-    return {**fixed, **ask.get("config", {}), **{name.replace("_", "."): value for name, value in more.items()}}
+    login = of_librdkafka(PUBLISH if ask["do"] == "produce" else SUBSCRIBE)
+    return {**fixed, **login, **ask.get("config", {}), **{name.replace("_", "."): value for name, value in more.items()}}
 
 
 def produce(ask):
@@ -65,9 +70,12 @@ def produce(ask):
 
 
 def consume(ask):
+    # Not a setting of librdkafka's: further topics.
+    topics = ask.get("config", {}).pop("topics", [ask["topic"]])
+    more = {} if "group.protocol" in ask.get("config", {}) else {"session_timeout_ms": 10_000}
     consumer = kafka.Consumer(settings(
-        ask, group_id=ask["name"], auto_offset_reset="earliest", enable_auto_commit=False, session_timeout_ms=10_000))
-    consumer.subscribe([ask["topic"]])
+        ask, group_id=ask["name"], auto_offset_reset="earliest", enable_auto_commit=False, **more))
+    consumer.subscribe(topics)
     last = committed = time.monotonic()
     while not stopping or time.monotonic() - last < QUIET_S:
         for message in consumer.consume(500, timeout=0.2):
@@ -81,7 +89,6 @@ def consume(ask):
             if consumer.assignment():
                 consumer.commit(asynchronous=True)
     consumer.close()
-
 
 
 if __name__ == "__main__":

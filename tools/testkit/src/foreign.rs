@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::components;
+use crate::login::At;
 use crate::npm;
 use crate::process::{run, tethered};
 use crate::progress::say;
@@ -36,19 +37,39 @@ pub const KAFKAJS: Client = Client { name: "kafkajs", component: "kafkajs" };
 /// Requests byte by byte, which no library of today sends.
 pub const BARE: Client = Client { name: "bare", component: "python" };
 
+/// Topics, and how many partitions they have, that a client needs to do its parts as a tenant: `PREFIX-NAME`, version `v1`.
+pub const TENANT_TOPICS: [(&str, u32); 14] = [
+    ("topics", 3),
+    ("records-none", 1),
+    ("records-gzip", 1),
+    ("records-snappy", 1),
+    ("records-lz4", 1),
+    ("records-zstd", 1),
+    ("idempotent", 1),
+    ("group", 4),
+    ("pattern-1", 1),
+    ("pattern-2", 1),
+    ("no-pattern", 1),
+    ("times", 1),
+    ("old", 1),
+    ("transaction", 1),
+];
+
 /// A part and what was found in it.
 pub type Finding = (String, Value);
 
-/// Lets a client do all its parts with a broker; topics and groups it makes begin with `prefix`. The error carries what
+/// Lets a client do all its parts with a broker; topics and groups it makes begin with `prefix`. One that logs in does those
+/// that tenants can do, with topics that are there ([`TENANT_TOPICS`]). The error carries what
 /// went wrong in which part.
-pub fn findings(client: Client, bootstrap: &str, prefix: &str) -> Result<Vec<Finding>> {
-    let attempts = if client == KAFKA_PYTHON { KAFKA_PYTHON_ATTEMPTS } else { 1 };
-    let mut found = findings_once(client, bootstrap, prefix);
+pub fn findings<'a>(client: Client, at: impl Into<At<'a>>, prefix: &str) -> Result<Vec<Finding>> {
+    let at = at.into();
+    let attempts = if client == KAFKA_PYTHON && at.login.is_none() { KAFKA_PYTHON_ATTEMPTS } else { 1 };
+    let mut found = findings_once(client, at, prefix);
     for attempt in 1..attempts {
         match &found {
             Err(err) if format!("{err:?}").contains("waited in vain") => {
                 say(&format!("  {} waited in vain: once more", client.name));
-                found = findings_once(client, bootstrap, &format!("{prefix}-{attempt}"));
+                found = findings_once(client, at, &format!("{prefix}-{attempt}"));
             }
             _ => break,
         }
@@ -60,10 +81,12 @@ pub fn findings(client: Client, bootstrap: &str, prefix: &str) -> Result<Vec<Fin
 /// elsewhere: what counts is what it finds when it does.
 const KAFKA_PYTHON_ATTEMPTS: usize = 3;
 
-fn findings_once(client: Client, bootstrap: &str, prefix: &str) -> Result<Vec<Finding>> {
+fn findings_once(client: Client, at: At<'_>, prefix: &str) -> Result<Vec<Finding>> {
     let mut command = program(client)?;
-    command.args([bootstrap, prefix]);
-    let output = run(command, WITHIN).with_context(|| format!("{} with the broker at {bootstrap}", client.name))?;
+    command.args([at.bootstrap, prefix]);
+    at.tell(&mut command);
+    let output =
+        run(command, WITHIN).with_context(|| format!("{} with the broker at {}", client.name, at.bootstrap))?;
     let lines = std::str::from_utf8(&output)?.lines();
     lines.map(finding).collect()
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::daemon::{Daemon, bin_path};
 use crate::http::{self, Request, Response};
 use crate::limits::CLIENT_WITHIN;
+use crate::login::Login;
 use crate::process::{run, tethered};
 use crate::wait;
 
@@ -193,6 +194,17 @@ impl Tenant {
     /// The group's name in Kafka.
     pub fn physical_group(&self, group: &str) -> String {
         format!("{}.{group}", self.appid)
+    }
+
+    /// How its Kafka clients log in at kproxy.
+    pub fn login(&self, mechanism: &'static str) -> Login {
+        let (user, publish, subscribe) = (self.appid.clone(), self.pubkey.clone(), self.subkey.clone());
+        Login { user, publish, subscribe, mechanism }
+    }
+
+    /// What its Kafka clients call its topic.
+    pub fn own_topic(&self) -> String {
+        format!("{}.{}", self.topic, self.ver)
     }
 
     /// A publish without body.

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::cache;
 use crate::components::{self, offline};
 use crate::limits::CLIENT_WITHIN;
+use crate::login::At;
 use crate::process::{run, tethered};
 use crate::progress::step;
 
@@ -38,10 +39,12 @@ impl Client {
     ];
 }
 
-/// Produces three values to a topic that appears by it, and reads them back as a group's member.
-pub fn round_trip(client: Client, bootstrap: &str, topic: &str) -> Result<Vec<String>> {
+/// Produces three values to a topic that appears by it if it may, and reads them back as a group's member.
+pub fn round_trip<'a>(client: Client, at: impl Into<At<'a>>, topic: &str) -> Result<Vec<String>> {
+    let at = at.into();
     let mut command = tethered(built(client.modules)?);
-    command.args([client.name, bootstrap, topic]);
+    command.args([client.name, at.bootstrap, topic]);
+    at.tell(&mut command);
     let output = run(command, CLIENT_WITHIN)?;
     Ok(String::from_utf8(output)?.lines().map(str::to_owned).collect())
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use crate::limits::CLIENT_WITHIN;
+use crate::login::At;
 use crate::process::{run, run_with_input, tethered};
 use crate::progress::say;
 use crate::record::{Record, parse_lines, to_lines};
@@ -41,8 +42,8 @@ fn compile(jars: &Path, dir: &Path) -> Result<()> {
     run(command, CLIENT_WITHIN).context("compiling the Java client").map(drop)
 }
 
-fn ask(words: &[&str], input: &str) -> Result<Vec<u8>> {
-    ask_as(None, words, input)
+fn ask(at: At<'_>, words: &[&str], input: &str) -> Result<Vec<u8>> {
+    ask_as(None, at, words, input)
 }
 
 /// How a client is set up beyond a bootstrap address.
@@ -51,20 +52,22 @@ pub struct Setup<'a> {
     /// A properties file.
     pub settings: &'a Path,
     /// Lines of a hosts file, which the JVM asks instead of the system.
-    pub hosts: &'a Path,
+    pub hosts: Option<&'a Path>,
 }
 
-fn ask_as(setup: Option<Setup<'_>>, words: &[&str], input: &str) -> Result<Vec<u8>> {
-    run_with_input(client(setup, words)?, input.as_bytes(), CLIENT_WITHIN)
+fn ask_as(setup: Option<Setup<'_>>, at: At<'_>, words: &[&str], input: &str) -> Result<Vec<u8>> {
+    run_with_input(client(setup, at, words)?, input.as_bytes(), CLIENT_WITHIN)
 }
 
-pub(crate) fn client(setup: Option<Setup<'_>>, words: &[&str]) -> Result<Command> {
+/// `words`: what it is to do, then all but the bootstrap address.
+pub(crate) fn client(setup: Option<Setup<'_>>, at: At<'_>, words: &[&str]) -> Result<Command> {
     let mut command = small_jvm();
     if let Some(Setup { settings, hosts }) = setup {
         command.arg(format!("-Dclient.settings={}", settings.display()));
-        command.arg(format!("-Djdk.net.hosts.file={}", hosts.display()));
+        command.args(hosts.map(|hosts| format!("-Djdk.net.hosts.file={}", hosts.display())));
     }
-    command.arg("-cp").arg(classpath()?).arg("Client").args(words);
+    command.arg("-cp").arg(classpath()?).arg("Client").arg(words[0]).arg(at.bootstrap).args(&words[1..]);
+    at.tell(&mut command);
     Ok(command)
 }
 
@@ -77,33 +80,39 @@ fn small_jvm() -> Command {
 }
 
 /// Every record of a topic from its beginning to its present end.
-pub fn read(bootstrap: &str, topic: &str) -> Result<Vec<Record>> {
-    parse_lines(&ask(&["read", bootstrap, topic], "")?)
+pub fn read<'a>(at: impl Into<At<'a>>, topic: &str) -> Result<Vec<Record>> {
+    parse_lines(&ask(at.into(), &["read", topic], "")?)
 }
 
 /// Produces records idempotently; yields where each went.
-pub fn produce(bootstrap: &str, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
-    parse_lines(&ask(&["produce", bootstrap, topic], &to_lines(records))?)
+pub fn produce<'a>(at: impl Into<At<'a>>, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
+    parse_lines(&ask(at.into(), &["produce", topic], &to_lines(records))?)
 }
 
 /// [`produce`] by a client set up so.
-pub fn produce_as(setup: Setup<'_>, bootstrap: &str, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
-    parse_lines(&ask_as(Some(setup), &["produce", bootstrap, topic], &to_lines(records))?)
+pub fn produce_as<'a>(setup: Setup<'_>, at: impl Into<At<'a>>, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
+    parse_lines(&ask_as(Some(setup), at.into(), &["produce", topic], &to_lines(records))?)
 }
 
 /// [`consume`] by a client set up so.
-pub fn consume_as(setup: Setup<'_>, bootstrap: &str, topic: &str, group: &str, count: usize) -> Result<Vec<Record>> {
-    parse_lines(&ask_as(Some(setup), &["consume", bootstrap, topic, group, &count.to_string()], "")?)
+pub fn consume_as<'a>(
+    setup: Setup<'_>,
+    at: impl Into<At<'a>>,
+    topic: &str,
+    group: &str,
+    count: usize,
+) -> Result<Vec<Record>> {
+    parse_lines(&ask_as(Some(setup), at.into(), &["consume", topic, group, &count.to_string()], "")?)
 }
 
 /// Joins a group, reads `count` records from the group's position, commits, leaves.
-pub fn consume(bootstrap: &str, topic: &str, group: &str, count: usize) -> Result<Vec<Record>> {
-    parse_lines(&ask(&["consume", bootstrap, topic, group, &count.to_string()], "")?)
+pub fn consume<'a>(at: impl Into<At<'a>>, topic: &str, group: &str, count: usize) -> Result<Vec<Record>> {
+    parse_lines(&ask(at.into(), &["consume", topic, group, &count.to_string()], "")?)
 }
 
 /// Makes `node` the leader of a partition: first in the replica list, then a preferred election.
 pub fn move_leader(bootstrap: &str, topic: &str, partition: i32, node: i32) -> Result<()> {
-    ask(&["move-leader", bootstrap, topic, &partition.to_string(), &node.to_string()], "").map(drop)
+    ask(bootstrap.into(), &["move-leader", topic, &partition.to_string(), &node.to_string()], "").map(drop)
 }
 
 /// A tool of Kafka's own `bin`, by its class below `org.apache.kafka.tools`, run to its end; yields what it printed.

@@ -1,31 +1,34 @@
 //! kcat, the command-line client on librdkafka: what people paste from our banner.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::components;
 use crate::limits::CLIENT_WITHIN;
+use crate::login::At;
 use crate::process::{run, scratch_dir, tethered};
 use crate::record::Record;
 
 /// Reads a topic from its beginning to its present end. Values and keys must be text: kcat prints JSON.
-pub fn read(bootstrap: &str, topic: &str) -> Result<Vec<Record>> {
-    let mut command = tethered(components::ensure("kcat")?);
+pub fn read<'a>(at: impl Into<At<'a>>, topic: &str) -> Result<Vec<Record>> {
+    let (mut command, _settings) = kcat(at.into(), Secret::Subscribe)?;
     command.args(["-C", "-J", "-q", "-e", "-o", "beginning", "-X", "socket.timeout.ms=10000"]);
-    command.args(["-b", bootstrap, "-t", topic]);
+    command.args(["-t", topic]);
     let output = run(command, CLIENT_WITHIN)?;
     String::from_utf8(output)?.lines().map(parse).collect()
 }
 
 /// Produces one message with a key and headers.
-pub fn produce(bootstrap: &str, topic: &str, record: &Record) -> Result<()> {
+pub fn produce<'a>(at: impl Into<At<'a>>, topic: &str, record: &Record) -> Result<()> {
     let dir = scratch_dir("kcat")?;
     let file = dir.path().join("value");
     fs::write(&file, record.value.as_deref().unwrap_or_default())?;
-    let mut command = tethered(components::ensure("kcat")?);
-    command.args(["-P", "-b", bootstrap, "-t", topic]);
+    let (mut command, _settings) = kcat(at.into(), Secret::Publish)?;
+    command.args(["-P", "-t", topic]);
     if let Some(key) = &record.key {
         command.args(["-k", std::str::from_utf8(key)?]);
     }
@@ -38,10 +41,34 @@ pub fn produce(bootstrap: &str, topic: &str, record: &Record) -> Result<()> {
 }
 
 /// `kcat -L` as JSON.
-pub fn metadata(bootstrap: &str) -> Result<Value> {
-    let mut command = tethered(components::ensure("kcat")?);
-    command.args(["-L", "-J", "-b", bootstrap]);
+pub fn metadata<'a>(at: impl Into<At<'a>>) -> Result<Value> {
+    let (mut command, _settings) = kcat(at.into(), Secret::Subscribe)?;
+    command.args(["-L", "-J"]);
     Ok(serde_json::from_slice(&run(command, CLIENT_WITHIN)?)?)
+}
+
+enum Secret {
+    Publish,
+    Subscribe,
+}
+
+/// kcat with its broker; a login is in a settings file, which has to live as long as it.
+fn kcat(at: At<'_>, secret: Secret) -> Result<(Command, Option<TempDir>)> {
+    let mut command = tethered(components::ensure("kcat")?);
+    command.args(["-b", at.bootstrap]);
+    let Some(login) = at.login else { return Ok((command, None)) };
+    let password = match secret {
+        Secret::Publish => &login.publish,
+        Secret::Subscribe => &login.subscribe,
+    };
+    let dir = scratch_dir("kcat-settings")?;
+    let file = dir.path().join("kcat.conf");
+    let (mechanism, user) = (login.mechanism, &login.user);
+    let lines = [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanism", mechanism), ("sasl.username", user)];
+    let lines = lines.into_iter().chain([("sasl.password", password.as_str())]);
+    fs::write(&file, lines.map(|(name, value)| format!("{name}={value}\n")).collect::<String>())?;
+    command.arg("-F").arg(file);
+    Ok((command, Some(dir)))
 }
 
 /// kcat's envelope: headers are a flat array `[name, value, name, value]`.

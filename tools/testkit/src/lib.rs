@@ -29,6 +29,7 @@ pub mod librdkafka_suite;
 pub mod limits;
 pub mod load;
 pub mod lockfile;
+pub mod login;
 pub mod npm;
 pub mod pip;
 pub mod ports;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::components;
 use crate::limits::CLIENT_WITHIN;
+use crate::login::At;
 use crate::process::{run_with_input, tethered};
 use crate::record::{Record, parse_lines, to_lines};
 
@@ -35,65 +36,85 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python/clients.py")
 }
 
-fn ask(client: Client, question: Value, input: &str) -> Result<Vec<u8>> {
+fn ask(client: Client, at: At<'_>, question: Value, input: &str) -> Result<Vec<u8>> {
     let mut question = question;
     question["client"] = client.name().into();
+    question["bootstrap"] = at.bootstrap.into();
     let mut command = tethered(components::ensure("python-clients")?.join("venv/bin/python"));
     // Nothing but what was verified is imported, and nothing is written beside it.
     command.args(["-I", "-B"]).arg(script()).arg(question.to_string());
+    at.tell(&mut command);
     run_with_input(command, input.as_bytes(), CLIENT_WITHIN)
 }
 
 /// Every record of a topic from its beginning to its present end, by partition and offset.
-pub fn read(client: Client, bootstrap: &str, topic: &str) -> Result<Vec<Record>> {
-    parse_lines(&ask(client, json!({"do": "read", "bootstrap": bootstrap, "topic": topic}), "")?)
+pub fn read<'a>(client: Client, at: impl Into<At<'a>>, topic: &str) -> Result<Vec<Record>> {
+    parse_lines(&ask(client, at.into(), json!({"do": "read", "topic": topic}), "")?)
 }
 
 /// Produces records (partition −1: the client's choice) and yields where each went.
-pub fn produce(client: Client, bootstrap: &str, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
-    let question = json!({"do": "produce", "bootstrap": bootstrap, "topic": topic});
-    parse_lines(&ask(client, question, &to_lines(records))?)
+pub fn produce<'a>(client: Client, at: impl Into<At<'a>>, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
+    let question = json!({"do": "produce", "topic": topic});
+    parse_lines(&ask(client, at.into(), question, &to_lines(records))?)
 }
 
 /// [`produce`] by librdkafka with further settings of its own, for example how to log in.
-pub fn produce_with(config: Value, bootstrap: &str, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
-    let question = json!({"do": "produce", "bootstrap": bootstrap, "topic": topic, "config": config});
-    parse_lines(&ask(Client::Confluent, question, &to_lines(records))?)
+pub fn produce_with<'a>(config: Value, at: impl Into<At<'a>>, topic: &str, records: &[Record]) -> Result<Vec<Record>> {
+    let question = json!({"do": "produce", "topic": topic, "config": config});
+    parse_lines(&ask(Client::Confluent, at.into(), question, &to_lines(records))?)
 }
 
 /// [`read`] likewise.
-pub fn read_with(config: Value, bootstrap: &str, topic: &str) -> Result<Vec<Record>> {
-    let question = json!({"do": "read", "bootstrap": bootstrap, "topic": topic, "config": config});
-    parse_lines(&ask(Client::Confluent, question, "")?)
+pub fn read_with<'a>(config: Value, at: impl Into<At<'a>>, topic: &str) -> Result<Vec<Record>> {
+    let question = json!({"do": "read", "topic": topic, "config": config});
+    parse_lines(&ask(Client::Confluent, at.into(), question, "")?)
 }
 
 /// Joins a group, reads `count` records from the group's position, commits, leaves.
-pub fn consume(client: Client, bootstrap: &str, topic: &str, group: &str, count: usize) -> Result<Vec<Record>> {
-    let question = json!({"do": "consume", "bootstrap": bootstrap, "topic": topic, "group": group, "count": count});
-    parse_lines(&ask(client, question, "")?)
+pub fn consume<'a>(
+    client: Client,
+    at: impl Into<At<'a>>,
+    topic: &str,
+    group: &str,
+    count: usize,
+) -> Result<Vec<Record>> {
+    let question = json!({"do": "consume", "topic": topic, "group": group, "count": count});
+    parse_lines(&ask(client, at.into(), question, "")?)
+}
+
+/// [`consume`] by librdkafka with further settings of its own.
+pub fn consume_with<'a>(
+    config: Value,
+    at: impl Into<At<'a>>,
+    topic: &str,
+    group: &str,
+    count: usize,
+) -> Result<Vec<Record>> {
+    let question = json!({"do": "consume", "topic": topic, "group": group, "count": count, "config": config});
+    parse_lines(&ask(Client::Confluent, at.into(), question, "")?)
 }
 
 /// Makes a topic and waits until it has leaders.
-pub fn create_topic(bootstrap: &str, topic: &str, partitions: u32, replicas: u32) -> Result<()> {
+pub fn create_topic<'a>(at: impl Into<At<'a>>, topic: &str, partitions: u32, replicas: u32) -> Result<()> {
     let question = json!({
-        "do": "create", "bootstrap": bootstrap, "topic": topic, "partitions": partitions, "replicas": replicas,
+        "do": "create", "topic": topic, "partitions": partitions, "replicas": replicas,
     });
-    ask(Client::Confluent, question, "").map(drop)
+    ask(Client::Confluent, at.into(), question, "").map(drop)
 }
 
 /// Deletes a topic, as somebody would who does not ask gafka, and waits until no broker lists it.
-pub fn delete_topic(bootstrap: &str, topic: &str) -> Result<()> {
-    ask(Client::Confluent, json!({"do": "delete", "bootstrap": bootstrap, "topic": topic}), "").map(drop)
+pub fn delete_topic<'a>(at: impl Into<At<'a>>, topic: &str) -> Result<()> {
+    ask(Client::Confluent, at.into(), json!({"do": "delete", "topic": topic}), "").map(drop)
 }
 
 /// Partition to leader, replicas and topic settings: `{"partitions":[{"id":0,"leader":1,"replicas":[1]}],"configs":{}}`.
-pub fn describe_topic(bootstrap: &str, topic: &str) -> Result<Value> {
-    let output = ask(Client::Confluent, json!({"do": "describe", "bootstrap": bootstrap, "topic": topic}), "")?;
+pub fn describe_topic<'a>(at: impl Into<At<'a>>, topic: &str) -> Result<Value> {
+    let output = ask(Client::Confluent, at.into(), json!({"do": "describe", "topic": topic}), "")?;
     Ok(serde_json::from_slice(&output)?)
 }
 
 /// Next offset to read per partition that a group committed: `{"0": 12}`.
-pub fn committed(bootstrap: &str, topic: &str, group: &str) -> Result<Value> {
-    let question = json!({"do": "committed", "bootstrap": bootstrap, "topic": topic, "group": group});
-    Ok(serde_json::from_slice(&ask(Client::Confluent, question, "")?)?)
+pub fn committed<'a>(at: impl Into<At<'a>>, topic: &str, group: &str) -> Result<Value> {
+    let question = json!({"do": "committed", "topic": topic, "group": group});
+    Ok(serde_json::from_slice(&ask(Client::Confluent, at.into(), question, "")?)?)
 }

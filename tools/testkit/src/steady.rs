@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ledger::{Entry, Outcome};
+use crate::login::At;
 use crate::process::{Process, scratch_dir, tethered};
 use crate::{components, java, wait};
 
@@ -44,24 +45,31 @@ pub struct Said {
 
 impl Steady {
     /// Writes some hundred records a second, with `name` in each.
-    pub fn produce(bootstrap: &str, topic: &str, name: &str) -> Result<Self> {
-        Self::python(json!({"do": "produce", "bootstrap": bootstrap, "topic": topic, "name": name, "pause": 0.003}))
+    pub fn produce<'a>(at: impl Into<At<'a>>, topic: &str, name: &str) -> Result<Self> {
+        Self::python(at.into(), json!({"do": "produce", "topic": topic, "name": name, "pause": 0.003}))
     }
 
     /// Reads as the only member of a group with this name.
-    pub fn consume(bootstrap: &str, topic: &str, name: &str) -> Result<Self> {
-        Self::python(json!({"do": "consume", "bootstrap": bootstrap, "topic": topic, "name": name}))
+    pub fn consume<'a>(at: impl Into<At<'a>>, topic: &str, name: &str) -> Result<Self> {
+        Self::consume_with(json!({}), at, topic, name)
+    }
+
+    /// The same with further settings of librdkafka.
+    pub fn consume_with<'a>(config: Value, at: impl Into<At<'a>>, topic: &str, name: &str) -> Result<Self> {
+        Self::python(at.into(), json!({"do": "consume", "topic": topic, "name": name, "config": config}))
     }
 
     /// Copies a topic into another with as many partitions; `name` is the group's and the transactional id.
-    pub fn transform(bootstrap: &str, topic: &str, to: &str, name: &str) -> Result<Self> {
-        Self::start("transformer", java::client(None, &["transform", bootstrap, topic, to, name])?)
+    pub fn transform<'a>(at: impl Into<At<'a>>, topic: &str, to: &str, name: &str) -> Result<Self> {
+        Self::start("transformer", java::client(None, at.into(), &["transform", topic, to, name])?)
     }
 
-    fn python(question: Value) -> Result<Self> {
+    fn python(at: At<'_>, mut question: Value) -> Result<Self> {
+        question["bootstrap"] = at.bootstrap.into();
         let mut command = tethered(components::ensure("python-clients")?.join("venv/bin/python"));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/steady.py");
         command.args(["-I", "-B"]).arg(script).arg(question.to_string());
+        at.tell(&mut command);
         Self::start(question["do"].as_str().unwrap_or("client"), command)
     }
 
@@ -87,10 +95,14 @@ impl Steady {
 
     /// Waits until so many more are.
     pub fn wait_for_more(&mut self, more: usize, within: Duration) -> Result<()> {
-        let wanted = self.count() + more;
-        wait::until(&format!("{more} more records of {}", self.process.name()), within, || {
+        self.wait_for(self.count() + more, within)
+    }
+
+    /// Waits until it has dealt with so many since its start.
+    pub fn wait_for(&mut self, wanted: usize, within: Duration) -> Result<()> {
+        wait::until(&format!("{wanted} records of {}", self.process.name()), within, || {
             let count = self.count();
-            ensure!(count >= wanted, "{count} of {wanted}");
+            ensure!(count >= wanted, "{count}");
             Ok(())
         })
         .with_context(|| {
@@ -101,6 +113,16 @@ impl Steady {
                 std::thread::sleep(SAYS_WHERE_WITHIN);
             }
             format!("running: {}, last errors {errors:?}\n{}", self.process.is_running(), self.process.log_tail())
+        })
+    }
+
+    /// Waits until the library has told its application of an error with this in its name.
+    pub fn wait_for_error(&self, name: &str, within: Duration) -> Result<()> {
+        wait::until(&format!("{} to be told of {name}", self.process.name()), within, || {
+            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            let told: Vec<&String> = lines.iter().filter(|line| line.contains("\"error\"")).collect();
+            ensure!(told.iter().any(|line| line.contains(name)), "{told:?}");
+            Ok(())
         })
     }
 

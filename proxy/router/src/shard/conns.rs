@@ -90,6 +90,11 @@ impl Conn {
         *self.broker.borrow_mut() = Some(broker);
     }
 
+    /// It is with a broker; before that nobody can say that it is with the wrong one.
+    pub fn has_broker(&self) -> bool {
+        self.broker.borrow().is_some()
+    }
+
     /// Ends both sides; the first reason stays.
     pub fn end(&self, reason: &'static str) {
         if self.reason.get().is_none() {

@@ -49,16 +49,17 @@ pub async fn log_in(
     conn.deadline.set(Some((Instant::now() + LOGIN_TIMEOUT, "no_login")));
     let no_broker = |err: std::io::Error| End::Fault { reason: "no_broker", message: err.to_string() };
     let offered = tenants::offered(shard, conn.target.get()).await.map_err(no_broker)?;
-    let mut door = Door::default();
+    let mut door = Door::of_stranger();
     loop {
-        while let Some((head, frame)) = next(&mut buffer, &offered)? {
-            if head.rule.way != Way::Local {
-                let message = format!("{} before a login: this proxy wants SASL", head.rule.key.name());
-                return Err(End::Fault { reason: "not_logged_in", message });
-            }
-            let said = answer(shard, tenants, conn, &head, &frame, &offered, &mut door)?;
+        while let Some(heard) = next(&mut buffer, &offered, door.is_bare())? {
+            let said = match heard {
+                Heard::Request(head, frame) => answer(shard, tenants, conn, &head, &frame, &offered, &mut door)?,
+                Heard::Bare(message) => answer_bare(shard, tenants, conn, &message, &mut door),
+            };
             shard.metrics.client_out.add(said.answer.len() as u64);
-            to.write_all(said.answer.freeze()).await?;
+            if !said.answer.is_empty() {
+                to.write_all(said.answer.freeze()).await?;
+            }
             match said.then {
                 Then::GoesOn => {}
                 Then::Enters => {
@@ -88,8 +89,14 @@ pub async fn log_in(
     }
 }
 
+enum Heard {
+    Request(Head, Bytes),
+    /// A message of an exchange that began with a handshake of version 0.
+    Bare(Bytes),
+}
+
 /// The next whole request of a stranger.
-fn next(buffer: &mut BytesMut, offered: &Offered) -> Result<Option<(Head, Bytes)>, End> {
+fn next(buffer: &mut BytesMut, offered: &Offered, is_bare: bool) -> Result<Option<Heard>, End> {
     let fault = |err: RequestError| End::Fault { reason: err.reason(), message: err.to_string() };
     let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
     let checked = frame::check_length(*length, STRANGER_REQUEST_BYTES_MAX);
@@ -105,8 +112,15 @@ fn next(buffer: &mut BytesMut, offered: &Offered) -> Result<Option<(Head, Bytes)
     if buffer.len() < 4 + length {
         return Ok(None);
     }
+    if is_bare {
+        return Ok(Some(Heard::Bare(buffer.split_to(4 + length).freeze().slice(4..))));
+    }
     let head = read_head(&buffer[4..4 + length], length, offered).map_err(fault)?;
-    Ok(Some((head, buffer.split_to(head.frame_bytes).freeze())))
+    if head.rule.way != Way::Local {
+        let message = format!("{} before a login: this proxy wants SASL", head.rule.key.name());
+        return Err(End::Fault { reason: "not_logged_in", message });
+    }
+    Ok(Some(Heard::Request(head, buffer.split_to(head.frame_bytes).freeze())))
 }
 
 struct Said {
@@ -158,6 +172,20 @@ fn answer(
         Step::Failed { app, denied } => (failed(shard, tenants, conn, &app, denied).to_string(), "login_failed"),
     };
     Ok(Said { answer: door::refuse(version, id, &why), then: Then::Leaves(reason, why) })
+}
+
+/// There is no room for a sentence: who is refused sees the end, and the log says why.
+fn answer_bare(shard: &Rc<Shard>, tenants: &TenantShard, conn: &Conn, message: &[u8], door: &mut Door) -> Said {
+    let snapshot = Arc::clone(&tenants.snapshot());
+    let (why, reason) = match door.bare_step(message, &snapshot, random) {
+        Step::Answer(answer) => return Said { answer, then: Then::GoesOn },
+        Step::Proved { login, last } => match enter(shard, tenants, conn, login) {
+            Ok(()) => return Said { answer: door::bare(&last), then: Then::Enters },
+            Err(refused) => refused,
+        },
+        Step::Failed { app, denied } => (failed(shard, tenants, conn, &app, denied).to_string(), "login_failed"),
+    };
+    Said { answer: BytesMut::new(), then: Then::Leaves(reason, why) }
 }
 
 /// Bytes nobody can guess.

@@ -25,6 +25,7 @@ pub async fn sweep(shard: Rc<Shard>) {
             conn.sweep(now, shard.config.idle_max);
             if let Target::Node(node) = conn.target.get()
                 && conn.upstream.get() == Upstream::Any
+                && conn.has_broker()
                 && topology.address(node).is_some()
             {
                 // It was given any broker while the one it means was unknown; now it can have that.

@@ -32,9 +32,37 @@ pub enum Step {
 pub struct Door {
     mechanism: Option<SaslMechanism>,
     exchange: Option<SaslServer>,
+    /// A handshake of version 0 is taken: the client is a stranger still.
+    takes_bare: bool,
+    is_bare: bool,
 }
 
 impl Door {
+    /// For a client that has not logged in yet.
+    pub fn of_stranger() -> Door {
+        Door { takes_bare: true, ..Door::default() }
+    }
+
+    /// What comes next is a message of the exchange and nothing else: a length, and so many bytes.
+    pub fn is_bare(&self) -> bool {
+        self.is_bare
+    }
+
+    /// Such a message. Whoever is answered gets a length and so many bytes, too; a failure is told by the end.
+    pub fn bare_step(
+        &mut self,
+        message: &[u8],
+        snapshot: &Snapshot,
+        random: impl FnOnce() -> [u8; SCRAM_NONCE_RANDOM_BYTES],
+    ) -> Step {
+        let mechanism = self.mechanism.expect("a handshake has named it");
+        match self.exchange(mechanism, message, snapshot, random) {
+            SaslStep::Challenge(bytes) => Step::Answer(bare(&bytes)),
+            SaslStep::Done { last, login } => Step::Proved { login, last },
+            SaslStep::Failed { app, denied } => Step::Failed { app, denied },
+        }
+    }
+
     /// One of the two requests of a login. `frame` has its length in front.
     pub fn step(
         &mut self,
@@ -57,11 +85,14 @@ impl Door {
         let mut asked = None;
         walk(&sasl_handshake::REQUEST, version, body, |visit| asked = text(body, &visit.range, false))?;
         self.exchange = None;
-        self.mechanism = asked.and_then(SaslMechanism::parse).filter(|_| version >= FRAMED_FROM);
+        let is_bare = version < FRAMED_FROM;
+        let takes = self.takes_bare || !is_bare;
+        self.mechanism = asked.and_then(SaslMechanism::parse).filter(|_| takes);
+        self.is_bare = is_bare && self.mechanism.is_some();
         let error = match self.mechanism {
             Some(_) => ErrorCode::NONE,
-            None if version < FRAMED_FROM => ErrorCode::UNSUPPORTED_VERSION,
-            None => ErrorCode::UNSUPPORTED_SASL_MECHANISM,
+            None if takes => ErrorCode::UNSUPPORTED_SASL_MECHANISM,
+            None => ErrorCode::UNSUPPORTED_VERSION,
         };
         let shape = &sasl_handshake::RESPONSE;
         let body = Fill::message(shape, version, &mut |field, out| match field.name {
@@ -104,23 +135,41 @@ impl Door {
                 &[],
             )));
         };
-        let exchange = self.exchange.get_or_insert_with(|| SaslServer::new(mechanism, random(), decoy_key(snapshot)));
-        Ok(match exchange.step(message, snapshot) {
+        Ok(match self.exchange(mechanism, message, snapshot, random) {
             SaslStep::Challenge(bytes) => Step::Answer(answer(version, correlation_id, ErrorCode::NONE, None, &bytes)),
-            SaslStep::Done { last, login } => {
-                (self.mechanism, self.exchange) = (None, None);
-                Step::Proved { login, last }
-            }
-            SaslStep::Failed { app, denied } => {
-                (self.mechanism, self.exchange) = (None, None);
-                Step::Failed { app, denied }
-            }
+            SaslStep::Done { last, login } => Step::Proved { login, last },
+            SaslStep::Failed { app, denied } => Step::Failed { app, denied },
         })
+    }
+
+    /// A step of the exchange, which begins with its first message and is forgotten at its end.
+    fn exchange(
+        &mut self,
+        mechanism: SaslMechanism,
+        message: &[u8],
+        snapshot: &Snapshot,
+        random: impl FnOnce() -> [u8; SCRAM_NONCE_RANDOM_BYTES],
+    ) -> SaslStep {
+        let exchange = self.exchange.get_or_insert_with(|| SaslServer::new(mechanism, random(), decoy_key(snapshot)));
+        let step = exchange.step(message, snapshot);
+        if !matches!(step, SaslStep::Challenge(_)) {
+            (self.mechanism, self.exchange, self.is_bare) = (None, None, false);
+        }
+        step
     }
 }
 
-/// After a handshake of version 0, proofs came without any frame (before KIP-152).
+/// After a handshake of version 0, messages come without any frame (before KIP-152). kafka-python logged in like this until
+/// 2.0, and brokers take it to this day.
 const FRAMED_FROM: i16 = 1;
+
+/// A message of an exchange without a frame.
+pub fn bare(message: &[u8]) -> BytesMut {
+    let mut out = BytesMut::with_capacity(4 + message.len());
+    put_count(&mut out, false, message.len());
+    out.put_slice(message);
+    out
+}
 const NO_MECHANISM: &str = "SaslHandshake has to come first and name a mechanism";
 
 /// The answer to the message that proved it.

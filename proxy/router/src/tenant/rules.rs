@@ -267,8 +267,8 @@ pub static RULES: &[Rule] = &[
     )
     .subscribe(Access::Read, GROUP_REFUSED)
     .note("own groups only"),
-    // Version 0 is refused in its own words: without it on the list librdkafka takes SASL for unsupported.
-    local(ApiKey::SaslHandshake, 0, 1, "answered here: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; not version 0"),
+    // Version 0 is kafka-python's before 2.1; and without it on the list librdkafka takes SASL for unsupported.
+    local(ApiKey::SaslHandshake, 0, 1, "answered here: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"),
     local(ApiKey::ApiVersions, 0, 5, "answered here: what the broker offers, cut down to this list"),
     rule(
         ApiKey::InitProducerId,

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-pub use self::config::{SASL_MECHANISMS, SASL_PASSWORD, SASL_USER};
+pub use self::config::{CLUSTER_ID, SASL_MECHANISMS, SASL_PASSWORD, SASL_USER};
 use self::disk::Disk;
 pub use self::probe::{Broker, Partition};
 pub use self::zookeeper::Zookeeper;

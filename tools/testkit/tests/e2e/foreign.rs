@@ -122,6 +122,14 @@ pub fn at_kafka(client: Client) -> Vec<Finding> {
     Seen::by(client).findings("none")
 }
 
+/// What a client finds as a tenant of kproxy, with [`foreign::TENANT_TOPICS`].
+pub fn of_tenant(client: Client) -> Vec<Finding> {
+    let mut all = at_kafka(client);
+    all.retain(|(part, _)| !["configs", "keyless_in_a_compacted_topic", "allowed"].contains(&part.as_str()));
+    all[0].1 = json!({"listed": foreign::TENANT_TOPICS.len()});
+    all
+}
+
 fn same_as_kafka(client: Client) -> Result<()> {
     let truth = findings(client, &kafka()?.bootstrap(), &unique(client.name))?;
     same("at Apache Kafka", &truth, &at_kafka(client))?;

@@ -21,6 +21,7 @@ mod quickstart;
 mod serve;
 mod shared;
 mod subscribe;
+mod tenants;
 
 fn main() -> std::process::ExitCode {
     let subjects = [
@@ -38,9 +39,11 @@ fn main() -> std::process::ExitCode {
         ("foreign", foreign::CASES),
         ("librdkafka", librdkafka::CASES),
         ("kproxy", kproxy::CASES),
+        ("tenants", tenants::CASES),
         ("faults", &faults::CASES),
     ];
     let code = harness::run(&subjects);
+    tenants::stop();
     shared::stop();
     kproxy::stop();
     faults::stop();

@@ -13,9 +13,9 @@ use crate::harness::same;
 use crate::shared::{kafka, three_nodes, unique};
 
 /// Partition, offset, key, value, headers.
-type Essence = (i32, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
+pub type Essence = (i32, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
 
-fn essence(records: &[Record]) -> Vec<Essence> {
+pub fn essence(records: &[Record]) -> Vec<Essence> {
     let of = |record: &Record| {
         let Record { partition, offset, key, value, headers, .. } = record.clone();
         (partition, offset, key, value, headers)
@@ -149,7 +149,7 @@ fn groups(kafka: &Cluster, kproxy: &Kproxy) -> Result<()> {
     let group = unique("group");
     type Consume = fn(&str, &str, &str, usize) -> Result<Vec<Record>>;
     let consumers: [(&str, Consume); 3] = [
-        ("java", java::consume),
+        ("java", |bootstrap, topic, group, count| java::consume(bootstrap, topic, group, count)),
         ("confluent", |bootstrap, topic, group, count| {
             python::consume(Client::Confluent, bootstrap, topic, group, count)
         }),

@@ -1,10 +1,12 @@
 //! Idempotent and transactional clients while brokers and proxies die: nothing is lost, doubled or reordered.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use testkit::kafka::Cluster;
 use testkit::ledger::{self, Ledger};
+use testkit::login::{At, Login};
 use testkit::progress::say;
 use testkit::proxy::Kproxy;
 use testkit::python::{self, Client};
@@ -14,7 +16,7 @@ use testkit::{ports, wait};
 use crate::harness::same;
 use crate::shared::unique;
 
-const PARTITIONS: u32 = 4;
+pub const PARTITIONS: u32 = 4;
 const PRODUCERS: u32 = 2;
 /// Electing a leader, fencing a broker, a client's own back-off, on a busy machine.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
@@ -22,26 +24,34 @@ const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
 const PORTS: u16 = 9;
 
 /// A proxy on ports of its own for life.
-struct Place {
+pub struct Place {
     listen: String,
     kafka: String,
+    /// Data directory of the kateway whose apps are served.
+    tenants: Option<String>,
 }
 
 impl Place {
-    fn new(kafka: &Cluster) -> Result<Self> {
-        Ok(Self { listen: format!("127.0.0.1:{}", ports::free_in_a_row(PORTS)?), kafka: kafka.bootstrap() })
+    pub fn new(kafka: &Cluster) -> Result<Self> {
+        let listen = format!("127.0.0.1:{}", ports::free_in_a_row(PORTS)?);
+        Ok(Self { listen, kafka: kafka.bootstrap(), tenants: None })
     }
 
-    fn start(&self, more: &[&str]) -> Result<Kproxy> {
+    pub fn of_tenants(self, data: &Path) -> Self {
+        Self { tenants: Some(data.display().to_string()), ..self }
+    }
+
+    pub fn start(&self, more: &[&str]) -> Result<Kproxy> {
         let width = (PORTS - 1).to_string();
         let mut flags = vec!["--listen", self.listen.as_str(), "--node-id-base", "1", "--range-width", &width];
+        flags.extend(self.tenants.iter().flat_map(|data| ["--tenants-data-dir", data]));
         flags.extend(more);
         Kproxy::start(&self.kafka, &flags)
     }
 }
 
-fn producers(bootstrap: &str, topic: &str) -> Result<Vec<Steady>> {
-    (0..PRODUCERS).map(|number| Steady::produce(bootstrap, topic, &format!("p{number}"))).collect()
+fn producers(at: At<'_>, topic: &str) -> Result<Vec<Steady>> {
+    (0..PRODUCERS).map(|number| Steady::produce(at, topic, &format!("p{number}"))).collect()
 }
 
 /// All of them go on.
@@ -64,36 +74,63 @@ fn judged(kafka: &mut Cluster, topic: &str, all: Vec<Steady>) -> Result<Vec<Said
     Ok(said)
 }
 
+/// What clients and Kafka call a topic.
+pub struct Names {
+    pub shown: String,
+    pub physical: String,
+}
+
+/// Who dies, and who has to live with it.
+pub struct Play<'a> {
+    pub place: &'a Place,
+    pub login: Option<&'a Login>,
+    pub topic: Names,
+    pub copy: Names,
+    pub brokers: &'a [usize],
+    /// How many times the proxy does.
+    pub proxies: usize,
+}
+
+pub fn nothing_is_lost_doubled_or_reordered(kafka: &mut Cluster) -> Result<()> {
+    let names = |what: &str| -> Result<Names> {
+        let name = unique(what);
+        python::create_topic(&kafka.bootstrap(), &name, PARTITIONS, 3)?;
+        Ok(Names { shown: name.clone(), physical: name })
+    };
+    let (topic, copy) = (names("eos")?, names("eos-copy")?);
+    let place = Place::new(kafka)?;
+    let kproxy = place.start(&[])?;
+    play(kafka, kproxy, &Play { place: &place, login: None, topic, copy, brokers: &[2, 3], proxies: 2 })
+}
+
 /// Each broker in turn dies as a machine without power does, then the proxy does, and comes back before it knows who is
 /// where. A transformer copies everything meanwhile.
-pub fn nothing_is_lost_doubled_or_reordered(kafka: &mut Cluster) -> Result<()> {
-    let (topic, copy, name) = (unique("eos"), unique("eos-copy"), unique("eos-transformer"));
-    for topic in [&topic, &copy] {
-        python::create_topic(&kafka.bootstrap(), topic, PARTITIONS, 3)?;
-    }
-    let place = Place::new(kafka)?;
-    let mut kproxy = place.start(&[])?;
-    let mut all = producers(&kproxy.bootstrap, &topic)?;
-    let mut transformer = Steady::transform(&kproxy.bootstrap, &topic, &copy, &name)?;
+pub fn play(kafka: &mut Cluster, mut kproxy: Kproxy, play: &Play<'_>) -> Result<()> {
+    let Play { place, login, topic, copy, brokers, proxies } = play;
+    let bootstrap = kproxy.bootstrap.clone();
+    let at = At { bootstrap: &bootstrap, login: *login };
+    let mut all = producers(at, &topic.shown)?;
+    let mut transformer = Steady::transform(at, &topic.shown, &copy.shown, &unique("eos-transformer"))?;
     go_on(&mut all, "before any fault")?;
     transformer.wait_for_more(200, RECOVERS_WITHIN)?;
-    for node in [2, 3] {
-        kafka.kill(node)?;
+    for node in *brokers {
+        kafka.kill(*node)?;
         go_on(&mut all, "a broker was killed")?;
         transformer.wait_for_more(200, RECOVERS_WITHIN).context("a broker was killed")?;
-        kafka.restart(node)?;
-        kafka.wait_until_in_sync(&topic)?;
+        kafka.restart(*node)?;
+        kafka.wait_until_in_sync(&topic.physical)?;
     }
-    for _ in 0..2 {
+    for _ in 0..*proxies {
         kproxy.kill9();
         drop(kproxy);
         kproxy = place.start(&[])?;
         go_on(&mut all, "the proxy was killed")?;
         transformer.wait_for_more(200, RECOVERS_WITHIN).context("the proxy was killed")?;
     }
-    judged(kafka, &topic, all).with_context(|| kproxy.log_tail())?;
+    judged(kafka, &topic.physical, all).with_context(|| kproxy.log_tail())?;
     let said = transformer.stop()?;
-    copied_once(kafka, &topic, &copy).with_context(|| format!("the transformer was told {:?}", said.errors()))
+    copied_once(kafka, &topic.physical, &copy.physical)
+        .with_context(|| format!("the transformer was told {:?}", said.errors()))
 }
 
 /// What is committed in the copy is the original, partition by partition, in order.
@@ -119,7 +156,7 @@ pub fn a_drain_costs_clients_a_reconnect(kafka: &mut Cluster) -> Result<()> {
     let limit = Duration::from_secs(10);
     let start = || place.start(&["--drain-delay", "1s", "--drain-limit", "10s"]);
     let mut kproxy = start()?;
-    let mut all = producers(&kproxy.bootstrap, &topic)?;
+    let mut all = producers(At::from(&kproxy.bootstrap), &topic)?;
     all.push(Steady::consume(&kproxy.bootstrap, &topic, &group)?);
     go_on(&mut all, "before the drain")?;
     for _ in 0..2 {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -15,13 +15,11 @@ use kafka_protocol::messages::share_fetch_request::{
     FetchPartition as ShareFetchPartition, FetchTopic as ShareFetchTopic,
 };
 use kafka_protocol::messages::*;
-use kafka_protocol::records::{Compression, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Record, RecordBatchEncoder};
-use kafka_protocol::records::{RecordEncodeOptions, TimestampType};
 use testkit::kafka::Cluster;
 use testkit::proxy::Kproxy;
 use testkit::python;
 
-use super::wire::{Wire, text, versions};
+use super::wire::{NOBODY, Wire, batch, text, versions};
 use crate::harness::same;
 use crate::shared::{three_nodes, unique};
 
@@ -64,25 +62,7 @@ fn topic_name(name: &str) -> TopicName {
 }
 
 fn records() -> Result<Bytes> {
-    let record = Record {
-        transactional: false,
-        control: false,
-        delete_horizon: false,
-        partition_leader_epoch: -1,
-        producer_id: NO_PRODUCER_ID,
-        producer_epoch: NO_PRODUCER_EPOCH,
-        timestamp_type: TimestampType::Creation,
-        offset: 0,
-        sequence: -1,
-        timestamp: 1_700_000_000_000,
-        key: None,
-        value: Some(Bytes::from_static(b"for somebody else")),
-        headers: Default::default(),
-    };
-    let mut out = BytesMut::new();
-    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
-    RecordBatchEncoder::encode(&mut out, [&record], &options)?;
-    Ok(out.freeze())
+    batch(&["for somebody else"], NOBODY)
 }
 
 /// Asks everything: `at` is where a node is found.

@@ -40,14 +40,14 @@
 //! Not hidden: DescribeConfigs of a broker tells an administrator its `listeners`, which is configuration.
 
 mod addresses;
-mod clients;
+pub mod clients;
 mod console;
-mod exactly_once;
+pub mod exactly_once;
 mod hidden;
 mod operate;
 mod secure;
 mod strangers;
-mod wire;
+pub mod wire;
 
 use anyhow::Result;
 use testkit::foreign;

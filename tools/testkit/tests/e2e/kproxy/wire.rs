@@ -5,12 +5,17 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslAuthenticateResponse,
+    SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes};
+use kafka_protocol::records::{Compression, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Record, RecordBatchEncoder};
+use kafka_protocol::records::{RecordEncodeOptions, TimestampType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -112,6 +117,14 @@ impl Wire {
         self.answer::<R>(version).with_context(|| format!("API {} version {version}", R::KEY))
     }
 
+    /// Shows a password by PLAIN.
+    pub fn log_in(&mut self, user: &str, password: &str) -> Result<SaslAuthenticateResponse> {
+        let handshake = self.ask(1, &SaslHandshakeRequest::default().with_mechanism(text("PLAIN")))?;
+        ensure!(handshake.error_code == 0, "the handshake is refused with {}", handshake.error_code);
+        let words = format!("\0{user}\0{password}").into_bytes();
+        self.ask(2, &SaslAuthenticateRequest::default().with_auth_bytes(words.into()))
+    }
+
     /// What the other side offers.
     pub fn offered(&mut self) -> Result<Offered> {
         let answer = self.ask(0, &ApiVersionsRequest::default())?;
@@ -199,6 +212,44 @@ pub fn introduction(correlation_id: i32, version: i16, cluster_id: &str, node_id
     let mut whole = (frame.len() as i32).to_be_bytes().to_vec();
     whole.extend_from_slice(&frame);
     whole
+}
+
+/// What a producer says of itself in a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Producer {
+    pub id: i64,
+    pub epoch: i16,
+    pub sequence: i32,
+    pub transactional: bool,
+}
+
+/// One that says nothing.
+pub const NOBODY: Producer =
+    Producer { id: NO_PRODUCER_ID, epoch: NO_PRODUCER_EPOCH, sequence: -1, transactional: false };
+
+/// A batch of records with these values.
+pub fn batch(values: &[&str], producer: Producer) -> Result<Bytes> {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64;
+    let record = |(index, value): (usize, &&str)| Record {
+        transactional: producer.transactional,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: -1,
+        producer_id: producer.id,
+        producer_epoch: producer.epoch,
+        timestamp_type: TimestampType::Creation,
+        offset: index as i64,
+        sequence: producer.sequence + index as i32,
+        timestamp: now_ms,
+        key: None,
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+        headers: Default::default(),
+    };
+    let records: Vec<Record> = values.iter().enumerate().map(record).collect();
+    let mut out = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut out, &records, &options)?;
+    Ok(out.freeze())
 }
 
 /// Every version that both the other side and kafka-protocol know of a request.
