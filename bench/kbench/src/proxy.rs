@@ -59,6 +59,8 @@ const AUTHENTICATE_KEY: i16 = 36;
 const TOPIC: &str = "proxy";
 /// Before a measurement.
 const WARMUP: Duration = Duration::from_millis(500);
+/// A proxy says what it has moved within this.
+const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 /// Or the measurement has failed.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -381,6 +383,21 @@ impl Between {
     }
 }
 
+impl Between {
+    /// The last bytes may be counted a moment after they were received.
+    fn must_have_counted(&self, before: u64, sent: u64) -> Result<()> {
+        let until = Instant::now() + COUNTED_WITHIN;
+        loop {
+            let counted = self.counted()?.unwrap_or(before) - before;
+            if counted == sent {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "clients moved {sent} bytes, {} counted {counted}", self.name);
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
 /// A data directory as a gateway leaves it, with one app and its topic.
 fn tenants() -> Result<TempDir> {
     let scram = ScramParams { salt: vec![1; SCRAM_SALT_BYTES], iterations: SCRAM_ITERATIONS_DEFAULT };
@@ -607,9 +624,9 @@ fn measure(proxy: &Proxy, between: &Between, work: &Work, pace: Pace) -> Result<
         moved += done.login_bytes;
         latency.add(&done.latency).map_err(|err| anyhow!("{err}"))?;
     }
-    if let (Some(before), Some(after)) = (counted_before, between.counted()?) {
+    if let Some(before) = counted_before {
         let sent = exchanges * exchange.bytes() as u64 + moved;
-        ensure!(after - before == sent, "clients moved {sent} bytes, {} counted {}", between.name, after - before);
+        between.must_have_counted(before, sent)?;
     }
     let cpu_seconds =
         cpu_after.zip(cpu_before).map_or(0.0, |(after, before)| after.since(&before).total_ns as f64 / 1e9);

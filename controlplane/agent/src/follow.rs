@@ -16,12 +16,16 @@ pub(crate) struct Follow {
     events: mpsc::Receiver<Event>,
     replies: mpsc::UnboundedSender<Frame>,
     task: tokio::task::JoinHandle<()>,
+    /// The agent writes events into the audit log.
+    pub(crate) records: bool,
 }
 
 pub(crate) enum Event {
     Snapshot(Vec<u8>),
     Changes(Vec<u8>),
     Alive(Alive),
+    /// Rows are there up to that of this event.
+    Recorded(String),
     /// It hung up, or has been silent for too long.
     Lost(io::Error),
 }
@@ -37,13 +41,14 @@ impl Follow {
             wire::write(&mut stream, &Frame::Hello(Hello { wire: wire::VERSION, node: node.to_owned(), have })).await?;
             match wire::read(&mut stream).await? {
                 Frame::Welcome(welcome) => match welcome.refused {
-                    None => Ok(stream),
+                    None => Ok((stream, welcome.records)),
                     Some(why) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, why)),
                 },
                 _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the first frame is not a welcome")),
             }
         };
-        let stream = tokio::time::timeout(HELLO_WITHIN, greeting).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let greeted = tokio::time::timeout(HELLO_WITHIN, greeting).await.map_err(|_| io::ErrorKind::TimedOut)?;
+        let (stream, records) = greeted?;
         let (mut read, mut write) = stream.into_split();
         let (said, events) = mpsc::channel(1);
         let (replies, mut outbox) = mpsc::unbounded_channel::<Frame>();
@@ -54,6 +59,7 @@ impl Follow {
                         Ok(Ok(Frame::Snapshot(file))) => Event::Snapshot(file),
                         Ok(Ok(Frame::Changes(changes))) => Event::Changes(changes),
                         Ok(Ok(Frame::Alive(alive))) => Event::Alive(alive),
+                        Ok(Ok(Frame::Recorded(recorded))) => Event::Recorded(recorded.id),
                         Ok(Ok(_)) => continue,
                         Ok(Err(err)) => Event::Lost(err),
                         Err(_) => Event::Lost(io::ErrorKind::TimedOut.into()),
@@ -78,7 +84,7 @@ impl Follow {
                 () = writing => {}
             }
         });
-        Ok(Self { events, replies, task })
+        Ok(Self { events, replies, task, records })
     }
 
     pub(crate) async fn next(&mut self) -> Event {

@@ -12,9 +12,12 @@
 //! Of the processes that share a data directory one owns the files: it holds their lock, asks the database, writes, and
 //! pushes to the others ([`wire`], `WIRE.md`). Whoever can neither own nor follow asks the database itself and tries again.
 //!
+//! The other way go events for the audit log that shards tell ([`audit`]): to the database, or to the owner that has one.
+//!
 //! Loading, building and writing happen on threads of their own: neither the shards nor the manager wait for a million
 //! rows.
 
+pub mod audit;
 mod feed;
 mod follow;
 mod ledger;
@@ -32,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use authdb::{AuthDb, AuthDbError};
 use model::ids::Generation;
-use model::{Snapshot, SnapshotError};
+use model::{AuditEvent, Snapshot, SnapshotError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use feed::{Feed, Shards};
@@ -57,6 +60,8 @@ pub struct AgentConfig {
     /// Generations that every shard has taken, if the shards say so. `refresh` then returns only after they have.
     pub applied: Option<watch::Receiver<Generation>>,
     pub poll_period: Duration,
+    /// What shards tell for the audit log ([`audit::channel`]).
+    pub audit: Option<std::sync::mpsc::Receiver<AuditEvent>>,
 }
 
 impl AgentConfig {
@@ -68,6 +73,7 @@ impl AgentConfig {
             node: std::process::id().to_string(),
             applied: None,
             poll_period: limits::POLL_PERIOD,
+            audit: None,
         }
     }
 }
@@ -108,6 +114,16 @@ pub struct Status {
     pub unwritten: Option<(String, Instant)>,
     /// Who uses this agent's result.
     pub consumers: Vec<Consumer>,
+    pub audit: AuditStatus,
+}
+
+/// What became of this process's events for the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AuditStatus {
+    /// They have no row yet, as far as is known here.
+    pub waiting: usize,
+    /// They will have none: too many waited.
+    pub dropped: u64,
 }
 
 /// Why the tenants could not be brought up to date.
@@ -157,6 +173,7 @@ struct State {
     trouble: Option<(String, Instant)>,
     unwritten: Option<(String, Instant)>,
     consumers: Vec<Consumer>,
+    audit: AuditStatus,
 }
 
 impl Agent {
@@ -175,6 +192,7 @@ impl Agent {
             trouble: None,
             unwritten: None,
             consumers: Vec::new(),
+            audit: AuditStatus::default(),
         }));
         let (commands, inbox) = mpsc::channel(limits::REFRESHES_MAX);
         let mut worker = Worker::begin(config, publish, Arc::clone(&state)).await;
@@ -219,6 +237,7 @@ impl Agent {
             trouble: state.trouble.clone(),
             unwritten: state.unwritten.clone(),
             consumers: state.consumers.clone(),
+            audit: state.audit,
         }
     }
 
@@ -229,7 +248,7 @@ impl Agent {
         now.saturating_duration_since(since)
     }
 
-    /// Ends the task.
+    /// Ends the task. What shards told before is written, if that is soon done.
     pub async fn stop(&self) {
         let (reply, done) = oneshot::channel();
         if self.commands.send(Command::Stop(reply)).await.is_ok() {

@@ -59,3 +59,30 @@ pub const SHARES_PERIOD: Duration = Duration::from_millis(250);
 /// How long the answer to that may take.
 pub const SHARES_WITHIN: Duration = Duration::from_secs(1);
 const _: () = assert!(SHARES_PERIOD.as_millis() * 4 <= model::quota::lease::VALID_MS as u128);
+
+/// Events for the audit log that shards may tell between two looks of the agent.
+pub const AUDIT_CHANNEL_EVENTS: usize = 4_096;
+
+/// Events that wait for somebody to write them; of more the oldest go. A thousand characters each at most.
+pub const AUDIT_WAITING_MAX: usize = 4_096;
+
+/// Events that are told, and written in one change, at once.
+pub const AUDIT_BATCH_EVENTS_MAX: usize = 256;
+const _: () = assert!(AUDIT_BATCH_EVENTS_MAX <= AUDIT_WAITING_MAX);
+
+/// A batch that is not acknowledged for so long is told again. Longer than a database may be busy.
+pub const RECORDED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Pauses between tries to write events that could not be written.
+pub const AUDIT_AGAIN_MIN: Duration = Duration::from_secs(1);
+pub const AUDIT_AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// How long an agent that stops tries to get its last events written.
+pub const AUDIT_LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Events of one kind are counted for so long.
+pub const AUDIT_WINDOW: Duration = Duration::from_secs(60);
+
+/// Kinds that are counted apart, in all and of one address.
+pub const AUDIT_KEYS_MAX: usize = 256;
+pub const AUDIT_ADDRESS_KEYS_MAX: usize = 8;

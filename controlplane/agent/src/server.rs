@@ -10,14 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use authdb::{AuthDb, AuthDbError};
 use model::ids::Generation;
-use model::{ChangesDoc, Snapshot};
+use model::{ChangesDoc, ReportedEvent, Snapshot};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
-use crate::limits::{ACKNOWLEDGED_WITHIN, ALIVE_PERIOD, CHANGES_QUEUED_MAX, CONSUMERS_MAX, HELLO_WITHIN};
+use crate::limits::{
+    ACKNOWLEDGED_WITHIN, ALIVE_PERIOD, AUDIT_BATCH_EVENTS_MAX, CHANGES_QUEUED_MAX, COMPLAIN_PERIOD, CONSUMERS_MAX,
+    HELLO_WITHIN,
+};
 use crate::store::Raw;
-use crate::wire::{self, Alive, Frame, Welcome};
+use crate::wire::{self, Alive, Events, Frame, Recorded, Welcome};
 
 /// Who uses this agent's result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +54,9 @@ struct Shared {
     beat: watch::Receiver<Beat>,
     ask: mpsc::Sender<AskForAll>,
     places: Semaphore,
+    /// Where consumers' events are written.
+    db: Option<Arc<dyn AuthDb>>,
+    complained_at: Mutex<Option<Instant>>,
 }
 
 struct Entry {
@@ -57,6 +65,15 @@ struct Entry {
 }
 
 impl Shared {
+    /// Of what cannot be written, now and then.
+    fn complain(&self, err: &AuthDbError) {
+        let mut complained_at = self.complained_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_PERIOD) {
+            *complained_at = Some(Instant::now());
+            tracing::warn!(%err, "a consumer's events cannot be written into the audit log, it will tell them again");
+        }
+    }
+
     fn consumers(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
         self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,9 +81,21 @@ impl Shared {
 
 impl Server {
     /// Listens at `path`, where a process that died may have left a socket. The caller holds the agent's lock.
-    pub(crate) fn listen(path: &Path, beat: watch::Receiver<Beat>, ask: mpsc::Sender<AskForAll>) -> io::Result<Self> {
+    pub(crate) fn listen(
+        path: &Path,
+        beat: watch::Receiver<Beat>,
+        ask: mpsc::Sender<AskForAll>,
+        db: Option<Arc<dyn AuthDb>>,
+    ) -> io::Result<Self> {
         let listener = listen(path)?;
-        let shared = Arc::new(Shared { consumers: Mutex::default(), beat, ask, places: Semaphore::new(CONSUMERS_MAX) });
+        let shared = Arc::new(Shared {
+            consumers: Mutex::default(),
+            beat,
+            ask,
+            places: Semaphore::new(CONSUMERS_MAX),
+            db,
+            complained_at: Mutex::default(),
+        });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self { shared, path: path.to_owned(), accepting })
     }
@@ -142,18 +171,29 @@ async fn serve(mut stream: UnixStream, number: u64, shared: &Arc<Shared>) -> io:
     };
     if hello.wire != wire::VERSION {
         let refused = format!("this agent speaks wire version {}, not {}", wire::VERSION, hello.wire);
-        return wire::write(&mut stream, &Frame::Welcome(Welcome { wire: wire::VERSION, refused: Some(refused) }))
-            .await;
+        let welcome = Welcome { wire: wire::VERSION, refused: Some(refused), records: false };
+        return wire::write(&mut stream, &Frame::Welcome(welcome)).await;
     }
     let (changes, queue) = mpsc::channel(CHANGES_QUEUED_MAX);
     let consumer = Consumer { node: hello.node.chars().take(64).collect(), applied: None };
     // Known before it is asked what it lacks: what is published from now on is queued for it.
     shared.consumers().insert(number, Entry { consumer, changes });
-    wire::write(&mut stream, &Frame::Welcome(Welcome { wire: wire::VERSION, refused: None })).await?;
+    let welcome = Welcome { wire: wire::VERSION, refused: None, records: shared.db.is_some() };
+    wire::write(&mut stream, &Frame::Welcome(welcome)).await?;
     let (read, write) = stream.into_split();
     let (said, told) = mpsc::channel(CHANGES_QUEUED_MAX);
     let reading = tokio::spawn(listen_to(read, said));
-    let mut session = Session { number, shared, write, queue, told, has: hello.have, sent: None, acknowledge_by: None };
+    let mut session = Session {
+        number,
+        shared,
+        write,
+        queue,
+        told,
+        has: hello.have,
+        sent: None,
+        acknowledge_by: None,
+        recording: None,
+    };
     let ended = session.run().await;
     reading.abort();
     ended
@@ -177,6 +217,8 @@ struct Session<'s> {
     has: Option<Generation>,
     sent: Option<Generation>,
     acknowledge_by: Option<tokio::time::Instant>,
+    /// The batch that is being written. One that is left behind by its consumer is written all the same.
+    recording: Option<JoinHandle<Result<String, AuthDbError>>>,
 }
 
 impl Session<'_> {
@@ -196,6 +238,13 @@ impl Session<'_> {
                     Some(frame) => self.hear(frame).await?,
                     None => return Err(io::ErrorKind::ConnectionReset.into()),
                 },
+                recorded = ended(&mut self.recording) => {
+                    self.recording = None;
+                    match recorded {
+                        Ok(id) => self.send(&Frame::Recorded(Recorded { id })).await?,
+                        Err(err) => self.shared.complain(&err),
+                    }
+                }
                 _ = beats.tick() => {
                     let Beat { generation, confirmed_at } = *self.shared.beat.borrow();
                     let confirmed_ms_ago = confirmed_at.map(|at| at.elapsed().as_millis() as u64);
@@ -262,8 +311,36 @@ impl Session<'_> {
                 tracing::warn!(generation = %failed.generation, why = failed.why, "a consumer asks for everything");
                 self.send_all().await
             }
+            Frame::Events(Events { events }) => self.record(events),
             _ => Ok(()),
         }
+    }
+
+    /// Aside: the consumer hears meanwhile that the agent lives.
+    fn record(&mut self, events: Vec<ReportedEvent>) -> io::Result<()> {
+        if events.len() > AUDIT_BATCH_EVENTS_MAX {
+            let why = format!("a batch of {} events, allowed are {AUDIT_BATCH_EVENTS_MAX}", events.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        if self.recording.is_some() {
+            // It will come again.
+            return Ok(());
+        }
+        let (Some(db), Some(last)) = (self.shared.db.clone(), events.last()) else { return Ok(()) };
+        let last = last.id.clone();
+        let events: Vec<ReportedEvent> = events.into_iter().map(ReportedEvent::bounded).collect();
+        self.recording = Some(tokio::spawn(async move {
+            db.record_events(&events).await?;
+            Ok(last)
+        }));
+        Ok(())
+    }
+}
+
+async fn ended(recording: &mut Option<JoinHandle<Result<String, AuthDbError>>>) -> Result<String, AuthDbError> {
+    match recording {
+        Some(handle) => handle.await.expect("it does not panic"),
+        None => std::future::pending().await,
     }
 }
 

@@ -20,7 +20,7 @@ pub fn stale(agent: &Agent, stale_after: Duration) -> Option<String> {
 
 /// Prometheus text.
 pub fn metrics(agent: &Agent) -> String {
-    let Status { generation, part, unwritten, consumers, .. } = agent.status();
+    let Status { generation, part, unwritten, consumers, audit, .. } = agent.status();
     let snapshot = agent.snapshot();
     let gauges = [
         (
@@ -43,10 +43,13 @@ pub fn metrics(agent: &Agent) -> String {
             unwritten.map_or(0.0, |(_, since)| since.elapsed().as_secs_f64()),
         ),
         ("tenants_snapshot_consumers", "Processes that use this one's result.", consumers.len() as f64),
+        ("tenants_audit_waiting", "Events of Kafka clients that are not in the audit log yet.", audit.waiting as f64),
     ];
     let mut text = String::new();
     for (name, help, value) in gauges {
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
     }
+    let (name, help) = ("tenants_audit_dropped_total", "Events of Kafka clients that will not be in the audit log.");
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}\n", audit.dropped);
     text
 }

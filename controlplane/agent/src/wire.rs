@@ -4,6 +4,7 @@
 
 use std::io;
 
+use model::ReportedEvent;
 use model::ids::Generation;
 use model::quota::{Report, Shares};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,10 @@ pub enum Frame {
     Applied(Generation),
     /// `f`: the consumer could make nothing of what it was sent; a snapshot is next.
     Failed(Failed),
+    /// `e`: the consumer tells what is to stand in the audit log.
+    Events(Events),
+    /// `r`: it stands there.
+    Recorded(Recorded),
     /// `d`, to whoever splits limits: what is wanted here.
     Report(Report),
     /// `l`, its answer.
@@ -53,6 +58,9 @@ pub struct Welcome {
     /// Why the agent hangs up now, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// It takes [`Frame::Events`].
+    #[serde(default)]
+    pub records: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +76,18 @@ pub struct Failed {
     pub why: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// At most [`AUDIT_BATCH_EVENTS_MAX`](crate::limits::AUDIT_BATCH_EVENTS_MAX).
+    pub events: Vec<ReportedEvent>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Of the batch's last event.
+    pub id: String,
+}
+
 impl Frame {
     pub fn encode(&self) -> Vec<u8> {
         let json = |value: serde_json::Result<Vec<u8>>| value.expect("string keys and no failing serializer");
@@ -79,6 +99,8 @@ impl Frame {
             Frame::Alive(alive) => (b'a', json(serde_json::to_vec(alive))),
             Frame::Applied(generation) => (b'k', json(serde_json::to_vec(generation))),
             Frame::Failed(failed) => (b'f', json(serde_json::to_vec(failed))),
+            Frame::Events(events) => (b'e', json(serde_json::to_vec(events))),
+            Frame::Recorded(recorded) => (b'r', json(serde_json::to_vec(recorded))),
             Frame::Report(report) => (b'd', json(serde_json::to_vec(report))),
             Frame::Shares(shares) => (b'l', json(serde_json::to_vec(shares))),
         };
@@ -106,6 +128,8 @@ impl Frame {
             b'a' => Frame::Alive(serde_json::from_slice(&payload).map_err(bad)?),
             b'k' => Frame::Applied(serde_json::from_slice(&payload).map_err(bad)?),
             b'f' => Frame::Failed(serde_json::from_slice(&payload).map_err(bad)?),
+            b'e' => Frame::Events(serde_json::from_slice(&payload).map_err(bad)?),
+            b'r' => Frame::Recorded(serde_json::from_slice(&payload).map_err(bad)?),
             b'd' => Frame::Report(serde_json::from_slice(&payload).map_err(bad)?),
             b'l' => Frame::Shares(serde_json::from_slice(&payload).map_err(bad)?),
             _ => return Ok(None),
@@ -141,19 +165,33 @@ pub async fn write(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::HistoryId;
+    use model::{AuditEvent, AuditWhat, HistoryId};
+
+    fn reported() -> ReportedEvent {
+        let peer = "10.0.0.7:4711".parse().unwrap();
+        let event = AuditEvent::new(7, AuditWhat::KafkaLoginFailed, "shop", peer, "why");
+        ReportedEvent { id: "gw-1".to_owned(), node: "gw".to_owned(), event }
+    }
+
+    #[tokio::test]
+    async fn a_welcome_of_before_there_were_events_takes_none() {
+        let welcome = Frame::decode(b'w', br#"{"wire":1}"#.to_vec()).unwrap();
+        assert_eq!(welcome, Some(Frame::Welcome(Welcome { wire: 1, refused: None, records: false })));
+    }
 
     #[tokio::test]
     async fn every_frame_reads_back_and_kinds_of_later_versions_are_passed_over() {
         let generation = Generation { history: HistoryId::new(7), number: 3 };
         let frames = [
             Frame::Hello(Hello { wire: VERSION, node: "gw".to_owned(), have: Some(generation) }),
-            Frame::Welcome(Welcome { wire: VERSION, refused: Some("why".to_owned()) }),
+            Frame::Welcome(Welcome { wire: VERSION, refused: Some("why".to_owned()), records: true }),
             Frame::Snapshot(b"gafka-snapshot 1".to_vec()),
             Frame::Changes(b"{}".to_vec()),
             Frame::Alive(Alive { generation, confirmed_ms_ago: None }),
             Frame::Applied(generation),
             Frame::Failed(Failed { generation, why: "no".to_owned() }),
+            Frame::Events(Events { events: vec![reported()] }),
+            Frame::Recorded(Recorded { id: "gw-1".to_owned() }),
         ];
         let mut bytes = Vec::new();
         for frame in &frames {

@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use authdb::AuthDb;
+use authdb::{AuthDb, AuthDbError};
 use model::ids::Generation;
-use model::{ChangesDoc, Snapshot, SnapshotDoc, SnapshotError, snapshot_file};
+use model::{ChangesDoc, ReportedEvent, Snapshot, SnapshotDoc, SnapshotError, snapshot_file};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::audit::Audit;
 use crate::follow::{Event, Follow};
 use crate::limits;
 use crate::server::{self, AskForAll, Beat, Server};
 use crate::store::{self, Store, Written};
-use crate::wire::{Alive, Failed, Frame};
-use crate::{AgentConfig, Command, Part, RefreshError, Source, State, lock, with_causes};
+use crate::wire::{Alive, Events, Failed, Frame};
+use crate::{AgentConfig, AuditStatus, Command, Part, RefreshError, Source, State, lock, with_causes};
 
 pub(crate) struct Worker<P> {
     config: AgentConfig,
@@ -35,7 +36,13 @@ pub(crate) struct Worker<P> {
     writing: Option<JoinHandle<io::Result<Written>>>,
     write_again_at: Instant,
     write_pause: Duration,
+    /// `None`: nobody tells events here.
+    audit: Option<Audit>,
+    recording: Option<Recording>,
 }
+
+/// Events that are being written; the id of the last one.
+type Recording = JoinHandle<Result<String, AuthDbError>>;
 
 enum Role {
     Owner(Box<Owner>),
@@ -58,7 +65,8 @@ enum Delta {
 
 impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
     /// Serves what is on disk.
-    pub(crate) async fn begin(config: AgentConfig, publish: P, state: Arc<Mutex<State>>) -> Self {
+    pub(crate) async fn begin(mut config: AgentConfig, publish: P, state: Arc<Mutex<State>>) -> Self {
+        let audit = config.audit.take().map(|events| Audit::new(events, &config.node));
         let (ask, asked) = mpsc::channel(limits::CONSUMERS_MAX);
         let (beat, _) = watch::channel(server::nothing());
         let now = Instant::now();
@@ -75,6 +83,8 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
             writing: None,
             write_again_at: now,
             write_pause: limits::WRITE_AGAIN_MIN,
+            audit,
+            recording: None,
         };
         // The lock first: what is read is then what stays.
         let held = worker.try_lock();
@@ -150,11 +160,13 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
                     let _ = reply.send(raw);
                 }
                 written = ended(&mut self.writing) => self.finish_writing(written).await,
+                recorded = next_recorded(&mut self.recording) => self.take_recorded(recorded),
                 () = changed(&mut self.config.applied), if matches!(self.role, Role::Follower(_)) => {
                     self.acknowledge();
                 }
             }
         };
+        self.tell_last_events().await;
         if let Some(reply) = stopped {
             let _ = reply.send(());
         }
@@ -168,6 +180,7 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
             let _ = self.poll().await;
         }
         self.keep_written();
+        self.keep_recorded();
         if let Role::Owner(owner) = &self.role {
             let consumers = owner.server.as_ref().map(Server::consumers).unwrap_or_default();
             lock(&self.state).consumers = consumers;
@@ -223,7 +236,7 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
 
     fn own(&mut self, held: File, store: Store) {
         let server = self.config.socket_path.as_ref().and_then(|path| {
-            let server = Server::listen(path, self.beat.subscribe(), self.ask.clone());
+            let server = Server::listen(path, self.beat.subscribe(), self.ask.clone(), self.config.db.clone());
             server.inspect_err(|err| tracing::warn!(%err, "no other process can follow this agent")).ok()
         });
         self.role = Role::Owner(Box::new(Owner { _lock: held, store: Some(store), server }));
@@ -233,6 +246,9 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
     fn be_alone(&mut self) {
         self.role = Role::Alone;
         self.role_at = Instant::now();
+        if let Some(audit) = &mut self.audit {
+            audit.told_nobody();
+        }
         lock(&self.state).part = Part::Alone;
     }
 
@@ -388,6 +404,7 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
                     self.acknowledge();
                 }
             }
+            Event::Recorded(id) => self.take_recorded(Ok(id)),
             Event::Lost(err) => {
                 tracing::info!(%err, "the agent of another process is gone");
                 self.be_alone();
@@ -412,6 +429,74 @@ impl<P: Fn(Arc<Snapshot>) + Send + 'static> Worker<P> {
         tracing::warn!(why, %generation, "what another process's agent sent cannot be used, asking for everything");
         if let Role::Follower(follow) = &self.role {
             follow.reply(Frame::Failed(Failed { generation, why }));
+        }
+    }
+
+    // What is to stand in the audit log.
+
+    /// Gets events written, or told to whoever writes them.
+    fn keep_recorded(&mut self) {
+        let Some(audit) = &mut self.audit else { return };
+        let now = Instant::now();
+        audit.take(now);
+        if self.recording.is_none() {
+            match (&self.config.db, &self.role) {
+                (Some(db), _) => self.recording = audit.due(now).map(|events| record(Arc::clone(db), events)),
+                (None, Role::Follower(follow)) if follow.records => {
+                    if let Some(events) = audit.due(now) {
+                        follow.reply(Frame::Events(Events { events }));
+                    }
+                }
+                (None, _) => {}
+            }
+        }
+        lock(&self.state).audit = AuditStatus { waiting: audit.waiting(), dropped: audit.dropped() };
+    }
+
+    fn take_recorded(&mut self, recorded: Result<String, AuthDbError>) {
+        self.recording = None;
+        let Some(audit) = &mut self.audit else { return };
+        match recorded {
+            Ok(id) => audit.recorded(&id),
+            Err(err) => {
+                audit.failed(Instant::now());
+                tracing::debug!(%err, "events for the audit log cannot be written, trying on");
+            }
+        }
+        self.keep_recorded();
+    }
+
+    fn events_waiting(&self) -> usize {
+        self.audit.as_ref().map_or(0, Audit::waiting)
+    }
+
+    /// What shards have told until now is written, if that is soon done.
+    async fn tell_last_events(&mut self) {
+        let Some(audit) = &mut self.audit else { return };
+        audit.take_last(Instant::now());
+        // Whoever is away now is not waited for.
+        let _ = tokio::time::timeout(limits::AUDIT_LAST_WORDS, async {
+            let writes = self.config.db.is_some();
+            if !writes && self.events_waiting() > 0 {
+                self.take_a_role().await;
+            }
+            while self.events_waiting() > 0 && (writes || matches!(self.role, Role::Follower(_))) {
+                self.keep_recorded();
+                tokio::select! {
+                    recorded = next_recorded(&mut self.recording) => self.take_recorded(recorded),
+                    event = next_event(&mut self.role) => match event {
+                        Event::Recorded(id) => self.take_recorded(Ok(id)),
+                        Event::Lost(_) => self.be_alone(),
+                        _ => {}
+                    },
+                    () = tokio::time::sleep(self.config.poll_period) => {}
+                }
+            }
+        })
+        .await;
+        let count = self.events_waiting();
+        if count > 0 {
+            tracing::error!(count, "events for the audit log are lost: nobody took them before this process's end");
         }
     }
 
@@ -510,6 +595,20 @@ async fn next_event(role: &mut Role) -> Event {
     match role {
         Role::Follower(follow) => follow.next().await,
         Role::Owner(_) | Role::Alone => std::future::pending().await,
+    }
+}
+
+fn record(db: Arc<dyn AuthDb>, events: Vec<ReportedEvent>) -> Recording {
+    tokio::spawn(async move {
+        db.record_events(&events).await?;
+        Ok(events.last().map_or_else(String::new, |last| last.id.clone()))
+    })
+}
+
+async fn next_recorded(recording: &mut Option<Recording>) -> Result<String, AuthDbError> {
+    match recording {
+        Some(handle) => handle.await.expect("it does not panic"),
+        None => std::future::pending().await,
     }
 }
 

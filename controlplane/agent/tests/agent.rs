@@ -372,7 +372,7 @@ async fn a_silent_owner_is_not_waited_for() {
         let (mut stream, _) = listener.accept().await.unwrap();
         let frame = agent::wire::read(&mut stream).await.unwrap();
         assert!(matches!(frame, agent::wire::Frame::Hello(_)), "{frame:?}");
-        let welcome = agent::wire::Welcome { wire: agent::wire::VERSION, refused: None };
+        let welcome = agent::wire::Welcome { wire: agent::wire::VERSION, refused: None, records: false };
         agent::wire::write(&mut stream, &agent::wire::Frame::Welcome(welcome)).await.unwrap();
         drop(listener);
         std::future::pending::<()>().await
@@ -397,7 +397,7 @@ async fn changes_that_lead_on_from_nothing_are_refused_and_a_snapshot_mends_it()
     let teller = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         wire::read(&mut stream).await.unwrap();
-        let welcome = wire::Welcome { wire: wire::VERSION, refused: None };
+        let welcome = wire::Welcome { wire: wire::VERSION, refused: None, records: false };
         wire::write(&mut stream, &Frame::Welcome(welcome)).await.unwrap();
         let mut told = Vec::new();
         for rubbish in [b"{}".to_vec(), serde_json::to_vec(&lost_changes(generation)).unwrap()] {

@@ -2,9 +2,13 @@
 //!
 //! A change and its row are one transaction: there is no change without a row and no row without its change. Rows say what
 //! was there before and after, without secrets and hashes, and what went along by name.
+//!
+//! What happened at nodes and changed no tenant ([`AuditEvent`]) has rows, too: `after` has the node, the client's address,
+//! and how many times it was.
 
 use model::ids::{AppId, Generation};
-use serde_json::Value;
+use model::{AuditEvent, ReportedEvent};
+use serde_json::{Value, json};
 
 /// On whose behalf something is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +23,30 @@ impl Default for Actor {
     fn default() -> Self {
         Self { subject: "system".to_owned(), request_id: String::new() }
     }
+}
+
+/// Whose doing an event was: the app's that asked for it, the stranger's at an address, or nobody's but the process's.
+pub(crate) fn actor_of(event: &AuditEvent) -> String {
+    match event.address() {
+        _ if event.what.is_of_app() => format!("app:{}", event.app),
+        Some(address) if event.what.is_login() => address.to_string(),
+        None if event.what.is_login() => "several addresses".to_owned(),
+        _ => Actor::default().subject,
+    }
+}
+
+/// What an event's row says beside what every row says.
+pub(crate) fn details_of(reported: &ReportedEvent) -> Value {
+    let ReportedEvent { node, event, .. } = reported;
+    let mut details = json!({"node": node, "count": event.count});
+    let optional =
+        [("peer", event.peer.map(|peer| peer.to_string())), ("side", event.side.map(|side| side.as_str().to_owned()))];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            details[name] = value.into();
+        }
+    }
+    details
 }
 
 /// One thing that a change did.

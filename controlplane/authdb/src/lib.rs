@@ -31,7 +31,7 @@ use model::ids::{AppId, ClusterName, Generation, PrincipalName, TopicName, Topic
 use model::principals::Visible;
 use model::quota::Measure;
 use model::secrets::{PlainSecret, SecretHash};
-use model::{Addresses, Side};
+use model::{Addresses, ReportedEvent, Side};
 use serde_json::Value;
 
 pub use admin::Admin;
@@ -352,6 +352,11 @@ pub trait AuthDb: Send + Sync {
 
     /// Writes down what this handle's actor did elsewhere: to nodes. Unseen; a row each time.
     fn record<'a>(&'a self, operation: &'static str, subject: &'a str, before: Value, after: Value) -> Answer<'a, ()>;
+
+    /// Writes down what happened at nodes and is no change of a tenant, in this order, under the time when it happened.
+    /// Unseen. Repeating is harmless: an event that has a row, by its id, is passed over. How many had none. Rows are of
+    /// whom the events are about, whoever the actor of this handle is.
+    fn record_events<'a>(&'a self, events: &'a [ReportedEvent]) -> Answer<'a, usize>;
 
     /// Writes down that this handle's actor was refused something, about this app or (empty) none. Unseen; a row each
     /// time.

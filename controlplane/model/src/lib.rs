@@ -7,11 +7,13 @@
 //! Reading order: [`ids`] (what may be called what), [`naming`] (how a topic is called in Kafka), [`secrets`] and
 //! [`scram`], [`doc`] (a snapshot as stored), [`snapshot`] (a snapshot as looked up), [`authenticate`] and
 //! [`authorize`] (the hot path), [`sasl`] and [`tenant`] (the same callers over Kafka's protocol, and what they mean by a
-//! name), [`principals`] (who may do what at the manager), [`denied`] (what a refusal looks like to the client), [`quota`].
+//! name), [`principals`] (who may do what at the manager), [`denied`] (what a refusal looks like to the client), [`quota`],
+//! [`audit_event`] (what is told of them).
 
 pub mod addresses;
 pub mod api_doc;
 pub mod api_schema;
+pub mod audit_event;
 pub mod authenticate;
 pub mod authorize;
 pub mod counted;
@@ -38,6 +40,7 @@ pub mod tenant;
 pub mod topic_options;
 
 pub use addresses::{AddressRange, Addresses};
+pub use audit_event::{AuditEvent, AuditWhat, ReportedEvent};
 pub use authenticate::{CredentialCache, Credentials, Side, authenticate, authenticate_cached};
 pub use authorize::{Permit, RawPermit, authorize_publish, authorize_raw, authorize_subscribe, readable};
 pub use counted::{Counted, Full};

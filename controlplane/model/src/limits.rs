@@ -103,3 +103,9 @@ pub const ADDRESS_RANGES_MAX: usize = 100;
 /// Principals of the manager, and apps that one of them owns or sees one by one.
 pub const PRINCIPALS_MAX: usize = 10_000;
 pub const PRINCIPAL_APPS_MAX: usize = 1_000;
+
+/// Characters of what an audit event is about that are kept: names of groups, a sentence.
+pub const AUDIT_ABOUT_CHARS_MAX: usize = 1_000;
+
+/// The same of its id, and of the node's it happened at.
+pub const AUDIT_ID_CHARS_MAX: usize = 120;

@@ -3,13 +3,14 @@
 use agent::Shards;
 use anyhow::{Context, Result};
 use model::ids::ClusterName;
-use model::{Ledger, Snapshot};
+use model::{AuditEvent, Ledger, Snapshot};
 use router::topology::Address;
 use router::{Listen, Proxy, ProxyConfig, TenantConfig};
 use runtime::crew::Fallen;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 /// How often a running drain is looked at.
@@ -37,7 +38,12 @@ pub struct Kproxy {
 
 impl Kproxy {
     /// `None`, with a warning: the default port is taken.
-    pub fn start(asked: Asked, ledger: &Arc<Ledger>, snapshot: Arc<Snapshot>) -> Result<Option<Kproxy>> {
+    pub fn start(
+        asked: Asked,
+        ledger: &Arc<Ledger>,
+        snapshot: Arc<Snapshot>,
+        audit: SyncSender<AuditEvent>,
+    ) -> Result<Option<Kproxy>> {
         let Asked { listen, is_default, base, width, bootstrap, cluster } = asked;
         let started = Proxy::start(ProxyConfig {
             listen: Listen::Ports { bootstrap: listen, base, width },
@@ -48,6 +54,7 @@ impl Kproxy {
                 snapshot,
                 ledger: Arc::clone(ledger),
                 access_log: None,
+                audit: Some(audit),
             }),
             ..ProxyConfig::default()
         });

@@ -157,9 +157,11 @@ async fn live(
     };
 
     let (feed, applied) = Feed::new();
+    let (audit, events) = agent::audit::channel();
     let agent = Agent::start(
         AgentConfig {
             applied: Some(applied),
+            audit: Some(events),
             socket_path: Some(agent::socket_path(&config.data_dir)),
             node: node_id.clone(),
             ..AgentConfig::new(Arc::clone(&db), snapshot_path)
@@ -181,7 +183,7 @@ async fn live(
     );
     let controls = Arc::new(Controls::new(Arc::clone(&gateway), config.log, config.live));
     let kproxy = match config.kproxy {
-        Some(asked) => Kproxy::start(asked, &gateway.board.ledger, feed.latest())?,
+        Some(asked) => Kproxy::start(asked, &gateway.board.ledger, feed.latest(), audit)?,
         None => None,
     };
     let kproxy_address = kproxy.as_ref().map(|kproxy| kproxy.address.to_string());

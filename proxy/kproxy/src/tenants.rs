@@ -1,5 +1,6 @@
 //! The apps of a kateway, for a proxy on the same machine: what kateway's agent pushes goes to the shards, what all shards
-//! have is announced in kateway's registry, and the limits of apps are shared with everybody who serves them.
+//! have is announced in kateway's registry, the limits of apps are shared with everybody who serves them, and what is to stand
+//! in the audit log is told to kateway's agent.
 //!
 //! Nothing here waits for a kateway. While it is away the last good snapshot of its data directory serves.
 
@@ -8,13 +9,14 @@ use agent::{Agent, AgentConfig, Feed, Shards, Source, standing};
 use anyhow::{Context, Result, anyhow};
 use daemon::{HostPort, brokers, files};
 use kafka_client::{Mechanism, Sasl};
-use model::{ClusterName, Ledger};
+use model::{AuditEvent, ClusterName, Ledger};
 use registry::node_dir::{self, NodeDir};
 use registry::{LocalRegistry, NodeInfo, NodeKind, NodeState, Registration, Registry};
 use router::{Proxy, TenantConfig};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +28,7 @@ pub struct Tenants {
     agent: Agent,
     feed: Feed,
     ledger: Arc<Ledger>,
+    audit: SyncSender<AuditEvent>,
     data_dir: PathBuf,
     cluster: ClusterName,
     node: String,
@@ -43,6 +46,7 @@ impl Tenants {
             .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
         let (node, node_dir) = node_id(data_dir)?;
         let (feed, applied) = Feed::new();
+        let (audit, events) = agent::audit::channel();
         let agent = Agent::start(
             AgentConfig {
                 db: None,
@@ -51,6 +55,7 @@ impl Tenants {
                 node: node.clone(),
                 applied: Some(applied),
                 poll_period: agent::limits::POLL_PERIOD,
+                audit: Some(events),
             },
             feed.publisher(),
         )
@@ -60,6 +65,7 @@ impl Tenants {
             agent,
             feed,
             ledger,
+            audit,
             data_dir: data_dir.to_owned(),
             cluster: ClusterName::new(&settings.tenants.cluster).context("tenants.cluster")?,
             node,
@@ -80,6 +86,7 @@ impl Tenants {
             snapshot: self.feed.latest(),
             ledger: Arc::clone(&self.ledger),
             access_log: keys.access_log.clone(),
+            audit: Some(self.audit.clone()),
         })
     }
 

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use kafka_client::sasl::Sasl;
-use model::{ClusterName, Ledger, Snapshot};
+use model::{AuditEvent, ClusterName, Ledger, Snapshot};
 use runtime::net::tls::{ClientTls, ServerTls};
 
 use crate::limits::{RANGE_WIDTH_DEFAULT, REQUEST_BYTES_MAX};
@@ -64,6 +65,8 @@ pub struct TenantConfig {
     pub ledger: Arc<Ledger>,
     /// A file with a line for each session's end. None: none is written.
     pub access_log: Option<PathBuf>,
+    /// Where the audit log's events go; a shard drops and counts what is not taken at once. None: there is no such log.
+    pub audit: Option<SyncSender<AuditEvent>>,
 }
 
 impl Default for ProxyConfig {

@@ -56,11 +56,8 @@ const _: () = assert!(REQUEST_BYTES_MAX <= HELD_BYTES_OF_TENANT_MAX && REWRITTEN
 pub const THROTTLE_MAX: Duration = Duration::from_secs(10);
 
 /// Topics in one request of a tenant. A cluster has fewer that one app may see, by far; Kafka takes a million elements in an
-/// array.
+/// array, and each that is refused costs about 100 bytes until its answer.
 pub const TENANT_TOPICS_MAX: usize = 100_000;
-/// Topics in one request that are refused. Each costs memory until its answer, and whoever asks for so many that are not its
-/// own is not mistaken.
-pub const TENANT_REFUSED_MAX: usize = 10_000;
 
 /// A request or answer of up to so many bytes is held without asking for memory.
 pub const HELD_FREELY_BYTES_MAX: usize = 64 * 1024;

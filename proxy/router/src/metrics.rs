@@ -62,6 +62,7 @@ struct TenantFamilies {
     messages: Family<CounterKind, AppDirectionLabels>,
     logins: Family<CounterKind, OutcomeLabels>,
     revoked: Family<CounterKind, ()>,
+    audit_dropped: Family<CounterKind, ()>,
 }
 
 impl TenantFamilies {
@@ -90,6 +91,10 @@ impl TenantFamilies {
             ),
             logins: registry.counters("kproxy_logins_total", "Logins by what became of them."),
             revoked: registry.counter("kproxy_sessions_revoked_total", "Sessions ended by a change of the tenants."),
+            audit_dropped: registry.counter(
+                "kproxy_audit_dropped_total",
+                "Events that are not in the audit log because shards told more of them than were taken.",
+            ),
         }
     }
 
@@ -102,6 +107,7 @@ impl TenantFamilies {
             messages: RefCell::new(self.messages.shard()),
             logins: RefCell::new(self.logins.shard()),
             revoked: self.revoked.local(),
+            audit_dropped: self.audit_dropped.local(),
         }
     }
 }
@@ -115,6 +121,7 @@ pub struct TenantMetrics {
     messages: RefCell<ShardFamily<CounterKind, AppDirectionLabels>>,
     logins: RefCell<ShardFamily<CounterKind, OutcomeLabels>>,
     revoked: Counter,
+    audit_dropped: Counter,
 }
 
 /// What is counted of one app on one shard.
@@ -136,6 +143,10 @@ impl TenantMetrics {
 
     pub fn session_revoked(&self) {
         self.revoked.inc();
+    }
+
+    pub fn audit_dropped(&self) {
+        self.audit_dropped.inc();
     }
 
     pub fn app(&self, app: &str) -> Rc<AppMetrics> {

@@ -1,5 +1,6 @@
 //! Rows of `audit`.
 
+use model::ReportedEvent;
 use model::ids::{AppId, Generation};
 use model::principals::Visible;
 use serde_json::Value;
@@ -9,7 +10,7 @@ use sqlx::{Row, SqliteConnection};
 use super::SqliteAuthDb;
 use super::principals::bound;
 use super::rows::{bad, unsigned_column};
-use crate::audit::Entry;
+use crate::audit::{Entry, actor_of, details_of};
 use crate::{Actor, AuditFilter, AuditRow, AuthDbError, Outcome, limits, now_ms};
 
 const TABLE: &str = "audit";
@@ -64,8 +65,42 @@ impl SqliteAuthDb {
 
     pub(super) async fn record_denial(&self, operation: &str, app: &str, subject: &str) -> Result<(), AuthDbError> {
         let mut change = self.change().await?;
-        insert(change.conn(), &self.actor, (operation, Outcome::Denied, app, subject), &Entry::nothing(), None).await?;
+        let what = (operation, Outcome::Denied, app, subject);
+        insert(change.conn(), &self.actor, what, &Entry::nothing(), None, Came::now()).await?;
         change.commit_unseen().await
+    }
+
+    pub(super) async fn record_events(&self, events: &[ReportedEvent]) -> Result<usize, AuthDbError> {
+        let mut change = self.change().await?;
+        let mut count = 0;
+        for reported in events {
+            let known = sqlx::query("SELECT 1 FROM audit WHERE event = ?").bind(&reported.id);
+            if known.fetch_optional(change.conn()).await?.is_some() {
+                continue;
+            }
+            let event = &reported.event;
+            let actor = Actor { subject: actor_of(event), request_id: String::new() };
+            let outcome = if event.what.is_login() { Outcome::Denied } else { Outcome::Done };
+            let what = (event.what.as_str(), outcome, event.app.as_str(), event.about.as_str());
+            let entry = Entry::nothing().after(details_of(reported));
+            let came = Came { at_ms: event.at_ms, event: Some(&reported.id) };
+            insert(change.conn(), &actor, what, &entry, None, came).await?;
+            count += 1;
+        }
+        change.commit_unseen().await?;
+        Ok(count)
+    }
+}
+
+/// When it was, and what it is known by if it is told more than once.
+struct Came<'a> {
+    at_ms: i64,
+    event: Option<&'a str>,
+}
+
+impl Came<'_> {
+    fn now() -> Self {
+        Came { at_ms: now_ms(), event: None }
     }
 }
 
@@ -77,7 +112,8 @@ pub(super) async fn write(
 ) -> Result<(), AuthDbError> {
     for entry in entries {
         let app = entry.app.as_ref().map_or("", AppId::as_str);
-        insert(conn, actor, (entry.operation, Outcome::Done, app, &entry.subject), entry, generation).await?;
+        let what = (entry.operation, Outcome::Done, app, entry.subject.as_str());
+        insert(conn, actor, what, entry, generation, Came::now()).await?;
     }
     Ok(())
 }
@@ -88,13 +124,15 @@ async fn insert(
     (operation, outcome, app, subject): (&str, Outcome, &str, &str),
     entry: &Entry,
     generation: Option<Generation>,
+    came: Came<'_>,
 ) -> Result<(), AuthDbError> {
     let json = |value: &Value| if value.is_null() { String::new() } else { value.to_string() };
     let num = sqlx::query(
-        "INSERT INTO audit (at_ms, actor, request_id, operation, outcome, app, subject, before, after, cascades, generation)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO audit (at_ms, actor, request_id, operation, outcome, app, subject, before, after, cascades, generation,
+                            event)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
-    .bind(now_ms())
+    .bind(came.at_ms)
     .bind(&actor.subject)
     .bind(&actor.request_id)
     .bind(operation)
@@ -105,6 +143,7 @@ async fn insert(
     .bind(json(&entry.after))
     .bind(Value::from(entry.cascades.clone()).to_string())
     .bind(generation.map_or(String::new(), |generation| generation.to_string()))
+    .bind(came.event)
     .execute(&mut *conn)
     .await?
     .last_insert_rowid();

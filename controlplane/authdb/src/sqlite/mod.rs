@@ -56,6 +56,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "in_force", include_str!("migrations/0002_in_force.sql")),
     (3, "principals", include_str!("migrations/0003_principals.sql")),
     (4, "limits", include_str!("migrations/0004_limits.sql")),
+    (5, "audit_event", include_str!("migrations/0005_audit_event.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -349,6 +350,7 @@ mod tests {
                 (2, "5d7fa4c7e3376b2bd0cb5b7ab3e32386e97de923aafc1cdcbaa4074f09841c29eb138e90b7529e56ec7175c56c022166"),
                 (3, "7f614d32484a2d5bf83378838d00eabe0f85ba2ce4c5ab44df2466bbf757eec572b60ec0d4620385e0e42af22275df70"),
                 (4, "14c55538d6bcc74a7c628e7a94f3dfd5e898c081b45999d283ffcf6d28980f698edf7266ac3050247810937765a3e4c6"),
+                (5, "25c63a0c13611d6b7ba6a2ccc850111254ddcebe44c7a6d1a26a2ffbccc14aba6bcb11b9636ce87cad7adc9c76d8aab8"),
             ]
             .map(|(version, checksum)| (version, checksum.to_owned()))
         );

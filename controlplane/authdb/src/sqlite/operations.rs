@@ -11,7 +11,7 @@ use model::ids::{AppId, ClusterName, Generation, PrincipalName, TopicName, Topic
 use model::principals::Visible;
 use model::quota::Measure;
 use model::secrets::PlainSecret;
-use model::{Addresses, Side};
+use model::{Addresses, ReportedEvent, Side};
 use serde_json::Value;
 
 use super::SqliteAuthDb;
@@ -282,6 +282,10 @@ impl AuthDb for SqliteAuthDb {
 
     fn record<'a>(&'a self, operation: &'static str, subject: &'a str, before: Value, after: Value) -> Answer<'a, ()> {
         Box::pin(self.record(operation, subject, before, after))
+    }
+
+    fn record_events<'a>(&'a self, events: &'a [ReportedEvent]) -> Answer<'a, usize> {
+        Box::pin(self.record_events(events))
     }
 
     fn record_denial<'a>(&'a self, operation: &'a str, app: &'a str, subject: &'a str) -> Answer<'a, ()> {

@@ -1,8 +1,9 @@
 //! Who changed what, and what was refused.
 
 use authdb::{Actor, AppUpdate, AuditFilter, AuditRow, Outcome, Rotation, TopicUpdate};
-use model::Side;
 use model::principals::Visible;
+use model::{AuditEvent, AuditWhat, ReportedEvent, Side};
+use serde_json::json;
 
 use crate::{Database, Fixture, id, new_app, new_topic, subscribe, topic_name};
 
@@ -135,4 +136,57 @@ pub async fn the_log_is_read_on_from_a_number_whole_and_in_order(fixture: Fixtur
     for beyond in [newest, newest + 1, u64::MAX] {
         assert_eq!(fixture.db.audit_after(beyond, 100).await.unwrap(), []);
     }
+}
+
+pub async fn what_happened_at_nodes_has_one_row_however_often_it_is_told(fixture: Fixture<impl Database>) {
+    fixture.app("shop").await;
+    let generation = fixture.generation().await;
+    let before = fixture.db.audit_after(0, 100).await.unwrap().len();
+    let peer = "10.0.0.7:4711".parse().unwrap();
+    let event = |number: i64, what, app: &str| ReportedEvent {
+        id: format!("gw-{number}"),
+        node: "gw".to_owned(),
+        event: AuditEvent::new(1_000 + number, what, app, peer, "a, b"),
+    };
+    let mut several = event(4, AuditWhat::KafkaLoginLimited, "no app!");
+    (several.event.peer, several.event.count) = (None, 7);
+    let mut revoked = event(2, AuditWhat::KafkaSessionRevoked, "shop");
+    revoked.event = revoked.event.side(Side::Subscribe);
+    let events = [
+        event(1, AuditWhat::KafkaLoginFailed, "shop"),
+        revoked,
+        event(3, AuditWhat::KafkaGroupsDeleted, "shop"),
+        several,
+        event(5, AuditWhat::Other("mqtt_hello".to_owned()), ""),
+    ];
+    // Told by one process, in part once more, then whole by another one at the same time.
+    let other = fixture.database.open().await;
+    assert_eq!(fixture.db.record_events(&events[..2]).await.unwrap(), 2);
+    assert_eq!(fixture.db.record_events(&events[1..3]).await.unwrap(), 1);
+    let (here, there) = tokio::join!(fixture.db.record_events(&events), other.record_events(&events));
+    assert_eq!(here.unwrap() + there.unwrap(), 2);
+    assert_eq!(other.record_events(&events).await.unwrap(), 0);
+    assert_eq!(other.record_events(&[]).await.unwrap(), 0);
+    assert_eq!(fixture.generation().await, generation);
+
+    let rows = fixture.db.audit_after(0, 100).await.unwrap().split_off(before);
+    let found: Vec<String> = rows.iter().map(|row| format!("{} {}", row.at_ms, shown(row))).collect();
+    assert_eq!(
+        found,
+        [
+            "1001 10.0.0.7  kafka_login_failed denied shop a, b",
+            "1002 system  kafka_session_revoked done shop a, b",
+            "1003 app:shop  kafka_groups_deleted done shop a, b",
+            "1004 several addresses  kafka_login_limited denied  a, b",
+            "1005 system  mqtt_hello done  a, b",
+        ]
+    );
+    assert_eq!(rows[0].after, json!({"node": "gw", "count": 1, "peer": "10.0.0.7:4711"}));
+    assert_eq!(rows[1].after["side"], "subscribe");
+    assert_eq!(rows[3].after, json!({"node": "gw", "count": 7}));
+    assert!(rows.iter().all(|row| row.generation.is_none() && row.before.is_null() && row.cascades.is_empty()));
+    assert!(rows.windows(2).all(|pair| pair[0].num + 1 == pair[1].num), "no number is left out");
+    // Whoever sees the app sees them; what is about none, who sees all.
+    let visible = Visible::Apps(vec![id("shop")]);
+    assert_eq!(fixture.db.audit(&AuditFilter::default(), &visible, 100).await.unwrap().len(), 3 + 1);
 }

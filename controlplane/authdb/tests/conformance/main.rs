@@ -104,6 +104,7 @@ conformance! {
         every_change_is_written_down_as_whose_it_was_and_nothing_else_is
         the_log_is_read_from_its_newest_row_by_what_is_asked_for
         the_log_is_read_on_from_a_number_whole_and_in_order
+        what_happened_at_nodes_has_one_row_however_often_it_is_told
     }
     atomicity {
         a_call_that_cannot_be_done_says_why_and_leaves_everything_as_it_was

@@ -45,8 +45,11 @@ const DOC: EndpointDoc = EndpointDoc {
     summary: "Who changed what, and who was refused, the newest first",
     details: "A row is written in the change's own transaction. `before` and `after` hold no secrets and no hashes. The \
               actor is the principal; `app:` and its id of an app; `oidc:` and the subject of a token of another issuer; the \
-              address of somebody whose login was refused; `system` of what a process does by itself. Who does not see \
-              every app sees what is about theirs.",
+              address of somebody whose login was refused; `system` of what a process does by itself. What \
+              happened to Kafka clients at a proxy (`kafka_login_failed`, `kafka_login_limited`, `kafka_login_refused`, \
+              `kafka_session_revoked`, `kafka_groups_deleted`, `kafka_offsets_deleted`) stands under the time when it \
+              happened, and `after` says at which node, to whom and how often. Who does not see every app sees what is \
+              about theirs.",
     auth: Auth::Read(Resource::Audit),
     params: &[
         ParamDoc::query("appid", NAME, "only what is about this app"),

@@ -10,7 +10,8 @@ use kafka_wire::ApiKey;
 use kafka_wire::frame::{self, FrameError};
 use model::quota::{Measure, Subject};
 use model::sasl::Login;
-use model::{Denied, Full};
+use model::{AuditEvent, AuditWhat, Denied, Full};
+use runtime::clock::now_ms;
 use runtime::net::{ReadHalf, WriteHalf};
 use runtime::pool::PooledBuf;
 use runtime::{Either, race};
@@ -20,7 +21,7 @@ use crate::requests::{RequestError, Watch};
 use crate::shard::Shard;
 use crate::shard::conns::Conn;
 use crate::shard::pipe::{End, note_asker};
-use crate::shard::tenants::{self, TenantShard, node_of};
+use crate::shard::tenants::{self, TenantShard, audit, node_of};
 use crate::tenant::door::{self, Door, Step};
 use crate::tenant::requests::read_head;
 use crate::tenant::rules::Way;
@@ -209,6 +210,12 @@ pub fn failed(shard: &Shard, tenants: &TenantShard, conn: &Conn, app: &str, deni
     if !matches!(denied, Denied::TooManyFailedLogins { .. }) {
         tracing::info!(target: "audit", event = "login_failed", app, %peer, code = denied.code(), "login failed");
     }
+    let what = match denied {
+        Denied::TooManyFailedLogins { .. } => AuditWhat::KafkaLoginLimited,
+        _ if denied.is_failed_login() => AuditWhat::KafkaLoginFailed,
+        _ => AuditWhat::KafkaLoginRefused,
+    };
+    audit(shard, AuditEvent::new(now_ms(), what, app, peer, &denied.to_string()));
     denied
 }
 
@@ -216,11 +223,13 @@ pub fn failed(shard: &Shard, tenants: &TenantShard, conn: &Conn, app: &str, deni
 fn enter(shard: &Rc<Shard>, tenants: &TenantShard, conn: &Conn, login: Login) -> Result<(), (String, &'static str)> {
     let peer = conn.peer.get();
     let snapshot = Arc::clone(&tenants.snapshot());
-    let name = login.app().to_string();
+    let (name, side) = (login.app().to_string(), login.side());
     let begun = Session::begin(login, peer.ip(), Arc::clone(&tenants.cluster), snapshot);
     let session = begun.map_err(|over| {
         shard.metrics.tenants.login("refused");
         tracing::info!(target: "audit", event = "login_refused", app = name, %peer, why = %over, "login refused");
+        let event = AuditEvent::new(now_ms(), AuditWhat::KafkaLoginRefused, &name, peer, &over.to_string());
+        audit(shard, event.side(side));
         (over.to_string(), "login_refused")
     })?;
     count(tenants, conn, &session).map_err(|why| {

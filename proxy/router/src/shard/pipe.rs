@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use kafka_wire::peek;
+use kafka_wire::{ApiKey, peek};
 use model::limits::SCRAM_NONCE_RANDOM_BYTES;
 use model::tenant::{Access, NoTopic};
-use model::{App, Denied, Side, Topic};
+use model::{App, AuditEvent, AuditWhat, Denied, Side, Topic};
 use runtime::budget::Reservation;
+use runtime::clock::now_ms;
 use runtime::net::{ReadHalf, WriteHalf};
 use runtime::pool::PooledBuf;
 use runtime::{Either, race};
@@ -25,7 +26,7 @@ use crate::metrics::AppMetrics;
 use crate::requests::{RequestError, Requests};
 use crate::rewrite::api_versions::Asker;
 use crate::shard::conns::Conn;
-use crate::shard::tenants::{SessionUse, TenantShard, add, node_of};
+use crate::shard::tenants::{self, SessionUse, TenantShard, add, node_of};
 use crate::shard::{Shard, login};
 use crate::tenant::answers::{self as tenant_answers, TenantAnswers};
 use crate::tenant::requests::{self, TenantRequests, Turn};
@@ -166,6 +167,11 @@ impl requests::Desk for Desk<'_> {
         let app = self.pipe.conn.app.borrow().as_ref().map(|app| Arc::clone(&app.app)).unwrap_or_default();
         let peer = self.pipe.conn.peer.get();
         tracing::info!(target: "audit", event = what, %app, %peer, groups = about, "asked for by a Kafka client");
+        let what = match what {
+            what if what == ApiKey::DeleteGroups.name() => AuditWhat::KafkaGroupsDeleted,
+            _ => AuditWhat::KafkaOffsetsDeleted,
+        };
+        tenants::audit(&self.pipe.shard, AuditEvent::new(now_ms(), what, &app, peer, about));
     }
 
     fn try_hold(&mut self, bytes: usize) -> bool {

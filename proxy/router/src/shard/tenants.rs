@@ -13,8 +13,9 @@ use kafka_wire::{ApiKey, WireError};
 use model::quota::ShardQuotas;
 use model::sasl::Login;
 use model::tenant::{Access, Tenant};
-use model::{App, Snapshot, Topic};
+use model::{App, AuditEvent, AuditWhat, Snapshot, Topic};
 use runtime::budget::{Budget, BudgetLimits};
+use runtime::clock::now_ms;
 use runtime::line_log::LineLog;
 use runtime::net::Stream;
 use runtime::notify::Notify;
@@ -138,6 +139,14 @@ impl TenantShard {
             }
             runtime::time::sleep(LOOK_EVERY).await;
         }
+    }
+}
+
+/// Hands an event to whoever writes the audit log. A shard waits for nobody.
+pub fn audit(shard: &Shard, event: AuditEvent) {
+    let audit = shard.tenants.as_ref().and_then(|tenants| tenants.config.audit.as_ref());
+    if audit.is_some_and(|audit| audit.try_send(event).is_err()) {
+        shard.metrics.tenants.audit_dropped();
     }
 }
 
@@ -269,6 +278,8 @@ pub fn take_snapshot(shard: &Shard) {
 fn revoke(shard: &Shard, conn: &crate::shard::conns::Conn, login: &Login, why: &Over) {
     let (app, peer) = (login.app().as_str(), conn.peer.get());
     tracing::info!(target: "audit", event = "session_revoked", app, side = login.side().as_str(), %peer, %why, "session ended");
+    let event = AuditEvent::new(now_ms(), AuditWhat::KafkaSessionRevoked, app, peer, &why.to_string());
+    audit(shard, event.side(login.side()));
     shard.metrics.tenants.session_revoked();
     conn.end("revoked");
 }

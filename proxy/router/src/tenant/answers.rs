@@ -29,6 +29,7 @@ use crate::rewrite::text;
 use crate::tenant::found::{TopicId, find_and};
 use crate::tenant::ids::TopicIds;
 use crate::tenant::rename::{Refused, id, put_refused, throttle};
+use crate::tenant::requests::check_end;
 use crate::tenant::rules::{self, Rule, Way};
 use crate::tenant::session::Session;
 use crate::tenant::whole::{self, Used};
@@ -116,6 +117,7 @@ impl TenantAnswers {
                     if *left > 0 && !passing.is_done() {
                         return Ok(Turn::Bytes);
                     }
+                    check_end(passing).map_err(malformed)?;
                     if passing.has_hidden() {
                         desk.hidden();
                     }

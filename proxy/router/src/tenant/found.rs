@@ -104,6 +104,8 @@ pub fn find_and(
     let mut walk = Walk { body, message, found: Found::default(), depth: 0, owners: None, owners_count_at: None, then };
     walk_with(message.shape, version, body, &mut walk)?;
     let mut found = walk.found;
+    // Behind the last topic of an array stands one that never came.
+    found.arrays.iter_mut().for_each(|array| drop(array.found.pop()));
     let count = found.arrays.iter().map(|array| array.found.len()).sum::<usize>();
     if count > TENANT_TOPICS_MAX {
         return Err(WireError::TooLarge {
@@ -113,8 +115,6 @@ pub fn find_and(
             limit: TENANT_TOPICS_MAX as u64,
         });
     }
-    // Behind the last topic of an array stands one that never came.
-    found.arrays.iter_mut().for_each(|array| drop(array.found.pop()));
     Ok(found)
 }
 

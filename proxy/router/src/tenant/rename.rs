@@ -18,13 +18,13 @@ use model::limits::NAME_BYTES_MAX;
 use model::tenant::{Access, NoTopic, Tenant};
 
 use crate::edit::Edits;
-use crate::limits::{ASKED_TOPIC_IDS_MAX, TENANT_REFUSED_MAX};
+use crate::limits::ASKED_TOPIC_IDS_MAX;
 use crate::rewrite::{int32, text};
 use crate::tenant::fill::{ERROR_CODE, Fill, PARTITION_ERROR_CODE, elements_of};
 use crate::tenant::found::{Found, NO_ID, Topic, TopicArray, TopicId};
 use crate::tenant::ids::TopicIds;
 use crate::tenant::messages::metadata;
-use crate::tenant::rules::{Message, Rule};
+use crate::tenant::rules::{Message, Rule, Way};
 
 /// Longest name of a group or transactional id that still fits with an app's id before it.
 pub const OWNED_BYTES_MAX: usize = kafka_wire::limits::STRING_BYTES_MAX - NAME_BYTES_MAX - 1;
@@ -98,11 +98,7 @@ pub fn request(
     for array in &found.arrays {
         let group = array.group.as_ref().and_then(|range| text(body, range, flexible));
         let group = group.map(|name| groups.next(&who.tenant.owned(name)));
-        topics(flexible, body, array, group, who, access, blanket, &mut renamed);
-    }
-    if renamed.refused.len() > TENANT_REFUSED_MAX {
-        let (found, limit) = (renamed.refused.len() as u64, TENANT_REFUSED_MAX as u64);
-        return Err(WireError::TooLarge { what: "topics that are not this client's", offset: 0, found, limit });
+        topics(flexible, body, array, group, who, access, blanket, &mut renamed)?;
     }
     Ok(renamed)
 }
@@ -151,9 +147,10 @@ fn topics(
     access: Access,
     blanket: Option<ErrorCode>,
     renamed: &mut Renamed,
-) {
+) -> Result<(), WireError> {
     let mut kept = 0;
     for topic in &array.found {
+        check_name(flexible, body, topic)?;
         let error = match blanket {
             Some(error) => error,
             None => match rename(flexible, body, topic, who, access, &mut renamed.edits) {
@@ -172,6 +169,18 @@ fn topics(
     }
     if kept != array.found.len() {
         renamed.edits.count(array.count_at.clone(), flexible, kept);
+    }
+    Ok(())
+}
+
+/// A name is text or null; it could not be told of in an answer otherwise.
+fn check_name(flexible: bool, body: &[u8], topic: &Topic) -> Result<(), WireError> {
+    let is_none = topic.name.is_empty() || is_null(body, &topic.name, flexible);
+    match is_none || text(body, &topic.name, flexible).is_some() {
+        true => Ok(()),
+        false => {
+            Err(WireError::Invalid { what: "topic name", offset: topic.name.start, found: topic.name.len() as i64 })
+        }
     }
 }
 
@@ -407,6 +416,10 @@ fn partitions_of(fields: &'static [Field], partition: &str) -> Option<(&'static 
     })
 }
 
+/// The session a Fetch answer belongs to, and what stands there for none (KIP-227).
+const FETCH_SESSION: &str = "session_id";
+const NO_SESSION: i32 = 0;
+
 /// A whole answer that the proxy gives in a broker's place: `error`, and the topics that were refused.
 pub fn refusal(
     rule: &'static Rule,
@@ -421,8 +434,17 @@ pub fn refusal(
     let array = message.topics.first().map(|topics| topics.array);
     let body = Fill::message(message.shape, version, &mut |field, out| match field.name {
         _ if put_owners(message, version, error, owners, field, out) => true,
+        // Of a Fetch that failed as a whole clients tell nobody; they try again for ever.
+        ERROR_CODE if rule.way == Way::Fetch && !refused.is_empty() => {
+            out.put_i16(ErrorCode::NONE.0);
+            true
+        }
         ERROR_CODE => {
             out.put_i16(error.0);
+            true
+        }
+        FETCH_SESSION => {
+            out.put_i32(NO_SESSION);
             true
         }
         name if Some(name) == array => {

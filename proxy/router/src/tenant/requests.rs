@@ -153,6 +153,7 @@ impl TenantRequests {
                     if *left > 0 && !passing.is_done() {
                         return Ok(Turn::Bytes);
                     }
+                    check_end(passing)?;
                     self.finish_records(office, desk);
                     None
                 }
@@ -444,6 +445,14 @@ impl TenantRequests {
         tracing::debug!(app, why, "login in the middle of a session failed");
         self.state = State::Ended("login_failed");
         Ok(door::refuse(version, id, &why))
+    }
+}
+
+/// A message that says it has more bytes than its frame is none.
+pub(super) fn check_end(passing: &Passing) -> Result<(), WireError> {
+    match passing.is_done() {
+        true => Ok(()),
+        false => Err(WireError::Truncated { what: "records", offset: 0, need: 1, left: 0 }),
     }
 }
 

@@ -5,6 +5,8 @@
 
 #[allow(dead_code, reason = "not every test looks at everything")]
 pub mod tenant;
+#[allow(dead_code, reason = "not every test looks at everything")]
+pub mod tenant_checks;
 
 use std::time::Instant;
 

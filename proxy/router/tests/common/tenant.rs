@@ -12,6 +12,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_wire::pieces::{self, put_count, put_string};
+use kafka_wire::shape::{Field, Kind, Shape, walk};
+use kafka_wire::shapes::consumer_protocol::{ASSIGNMENT, SUBSCRIPTION};
 use kafka_wire::{ApiKey, header};
 use model::doc::{AppDoc, GrantDoc, SnapshotDoc, TopicDoc};
 use model::quota::{Limits, Measure};
@@ -27,10 +30,13 @@ use router::requests::{self, RequestError};
 use router::rewrite::api_versions::Asker;
 use router::tenant::answers as to_client;
 use router::tenant::answers::TenantAnswers;
+use router::tenant::fill::Fill;
 use router::tenant::found::TopicId;
 use router::tenant::ids::{TopicIds, Wanted};
+use router::tenant::rename::Called;
 use router::tenant::requests as to_kafka;
 use router::tenant::requests::{TenantRequests, Turn};
+use router::tenant::rules::{Message, Topics};
 use router::tenant::session::Session;
 use router::tenant::versions::Offered;
 use router::tenant::whole::Used;
@@ -284,8 +290,8 @@ pub struct Client {
     pub told: Told,
     /// Ids the brokers were asked about, none of which they knew.
     pub asked_about: Vec<TopicId>,
-    from_client: BytesMut,
-    from_broker: BytesMut,
+    pub from_client: BytesMut,
+    pub from_broker: BytesMut,
 }
 
 impl Client {
@@ -440,4 +446,225 @@ pub fn request_body(mut frame: Bytes) -> (i32, Bytes) {
 pub fn answer_body(api: ApiKey, version: i16, mut frame: Bytes) -> (i32, Bytes) {
     let correlation_id = header::decode_response_header(&mut frame, api, version).expect("an answer");
     (correlation_id, frame)
+}
+
+/// A message by its shape, with these names wherever its rule says that names stand; everything else is harmless.
+pub struct Spoken<'a> {
+    pub topics: &'a [Called],
+    /// Groups and transactional ids.
+    pub owned: &'a [&'a str],
+    pub key_type: i8,
+    pub error: i16,
+    /// No topic is named where that means all of them.
+    pub is_about_all: bool,
+}
+
+impl Default for Spoken<'_> {
+    fn default() -> Self {
+        Spoken { topics: &[], owned: &["g"], key_type: 0, error: 0, is_about_all: false }
+    }
+}
+
+/// The partition that is spoken of.
+pub const PARTITION: i32 = 7;
+
+pub fn called(name: &str) -> Called {
+    Called::Name(name.as_bytes().into())
+}
+
+impl Spoken<'_> {
+    pub fn body(&self, message: &'static Message, version: i16) -> BytesMut {
+        Fill::message(message.shape, version, &mut |field, out| self.put(message, version, field, "", out))
+    }
+
+    fn structure(
+        &self,
+        message: &'static Message,
+        version: i16,
+        fields: &'static [Field],
+        owned: &str,
+        out: &mut BytesMut,
+    ) {
+        let flexible = version >= message.shape.flexible_from;
+        let given = &mut |field: &'static Field, out: &mut BytesMut| self.put(message, version, field, owned, out);
+        Fill { version, flexible, given }.structure(fields, out);
+    }
+
+    /// Writes a field that has something to say. `owned` is the group whose element this is in.
+    fn put(
+        &self,
+        message: &'static Message,
+        version: i16,
+        field: &'static Field,
+        owned: &str,
+        out: &mut BytesMut,
+    ) -> bool {
+        let flexible = version >= message.shape.flexible_from;
+        let first = self.owned.first().copied().unwrap_or_default();
+        match (field.name, field.kind) {
+            ("acks", _) => out.put_i16(-1),
+            ("key_type", _) => out.put_i8(self.key_type),
+            ("error_code" | "partition_error_code", _) => out.put_i16(self.error),
+            ("protocol_type", _) => put_string(out, flexible, b"consumer"),
+            ("metadata", Kind::Bytes) | ("member_metadata", _) => put_bytes(out, flexible, &self.subscription()),
+            ("assignment", Kind::Bytes) | ("member_assignment", _) => put_bytes(out, flexible, &self.assignment()),
+            ("protocols" | "assignments" | "members", Kind::Array(Kind::Struct(inner))) => {
+                put_count(out, flexible, 1);
+                self.structure(message, version, inner, owned, out);
+            }
+            ("subscribed_topic_names", Kind::Array(_)) => {
+                put_count(out, flexible, self.names().len());
+                self.names().iter().for_each(|name| put_string(out, flexible, name));
+            }
+            (name, Kind::String) if message.owned.contains(&name) && self.owned.is_empty() && field.nullable => {
+                return false;
+            }
+            (name, Kind::String) if message.owned.contains(&name) => {
+                put_string(out, flexible, if owned.is_empty() { first } else { owned }.as_bytes());
+            }
+            (name, Kind::Array(Kind::String)) if message.owned.contains(&name) => {
+                put_count(out, flexible, self.owned.len());
+                self.owned.iter().for_each(|name| put_string(out, flexible, name.as_bytes()));
+            }
+            (name, Kind::Array(Kind::Struct(inner))) => match message.topics.iter().find(|topics| topics.array == name)
+            {
+                Some(_) if self.is_about_all && field.nullable => {
+                    out.put_slice(if flexible { &[0] } else { &[0xff; 4] })
+                }
+                Some(topics) => {
+                    put_count(out, flexible, self.topics.len());
+                    self.topics.iter().for_each(|called| self.topic(message, version, topics, inner, called, out));
+                }
+                None if inner.iter().any(|field| message.owned.contains(&field.name)) => {
+                    put_count(out, flexible, self.owned.len());
+                    self.owned.iter().for_each(|owned| self.structure(message, version, inner, owned, out));
+                }
+                None => return false,
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    fn topic(
+        &self,
+        message: &'static Message,
+        version: i16,
+        topics: &'static Topics,
+        fields: &'static [Field],
+        called: &Called,
+        out: &mut BytesMut,
+    ) {
+        let flexible = version >= message.shape.flexible_from;
+        let given = &mut |field: &'static Field, out: &mut BytesMut| {
+            match (field.name, field.kind, called) {
+                (name, Kind::String, Called::Name(text)) if name == topics.name => put_string(out, flexible, text),
+                ("topic_id", _, Called::Id(id)) => out.put_slice(id),
+                ("error_code", ..) => out.put_i16(self.error),
+                (name, Kind::Array(Kind::Int32), _) if name == topics.partition => {
+                    put_count(out, flexible, 1);
+                    out.put_i32(PARTITION);
+                }
+                (_, Kind::Array(Kind::Struct(inner)), _)
+                    if inner.iter().any(|field| field.name == topics.partition) =>
+                {
+                    put_count(out, flexible, 1);
+                    let given = &mut |field: &'static Field, out: &mut BytesMut| match field.name {
+                        name if name == topics.partition => {
+                            out.put_i32(PARTITION);
+                            true
+                        }
+                        "error_code" | "partition_error_code" => {
+                            out.put_i16(self.error);
+                            true
+                        }
+                        _ => false,
+                    };
+                    Fill { version, flexible, given }.structure(inner, out);
+                }
+                _ => return false,
+            }
+            true
+        };
+        Fill { version, flexible, given }.structure(fields, out);
+    }
+
+    fn names(&self) -> Vec<&[u8]> {
+        let names = self.topics.iter().filter_map(|called| match called {
+            Called::Name(name) => Some(&**name),
+            Called::Id(_) => None,
+        });
+        names.collect()
+    }
+
+    /// What a consumer of these topics says.
+    fn subscription(&self) -> BytesMut {
+        let mut out = BytesMut::from(&[0, 0][..]);
+        put_count(&mut out, false, self.names().len());
+        self.names().iter().for_each(|name| put_string(&mut out, false, name));
+        out.put_i32(-1);
+        out
+    }
+
+    /// What its leader says.
+    fn assignment(&self) -> BytesMut {
+        let mut out = BytesMut::from(&[0, 0][..]);
+        put_count(&mut out, false, self.names().len());
+        for name in self.names() {
+            put_string(&mut out, false, name);
+            put_count(&mut out, false, 1);
+            out.put_i32(PARTITION);
+        }
+        out.put_i32(-1);
+        out
+    }
+}
+
+fn put_bytes(out: &mut BytesMut, flexible: bool, bytes: &[u8]) {
+    put_count(out, flexible, bytes.len());
+    out.put_slice(bytes);
+}
+
+/// What a message says, as a person would: each topic, group and transactional id in it, and each error.
+pub fn heard(message: &'static Message, version: i16, body: &[u8]) -> Vec<String> {
+    let flexible = version >= message.shape.flexible_from;
+    let mut heard = Vec::new();
+    let read = walk(message.shape, version, body, |visit| {
+        let bytes = &body[visit.range.clone()];
+        let is_name = message.topics.iter().any(|topics| topics.name == visit.field.name)
+            || message.owned.contains(&visit.field.name)
+            || ["subscribed_topic_names", "topic_name"].contains(&visit.field.name);
+        match (visit.field.name, visit.kind) {
+            (_, Kind::String) if is_name => match pieces::text(bytes, flexible) {
+                Some(name) if name.len() > 60 => heard.push(format!("{} bytes", name.len())),
+                Some(name) => heard.push(format!("“{name}”")),
+                None => heard.push("null".to_owned()),
+            },
+            ("topic_id", _) if bytes != [0; 16] => heard.push(format!("id {:02x}", bytes[0])),
+            ("error_code" | "partition_error_code", _) => {
+                let code = i16::from_be_bytes(bytes.try_into().expect("two bytes"));
+                heard.push(format!("{code}"));
+            }
+            ("metadata" | "member_metadata", Kind::Bytes) => heard.push(inside(&SUBSCRIPTION, bytes, flexible)),
+            ("assignment" | "member_assignment", Kind::Bytes) => heard.push(inside(&ASSIGNMENT, bytes, flexible)),
+            _ => {}
+        }
+    });
+    let used = read.unwrap_or_else(|err| panic!("{} v{version}: {err}", message.shape.name));
+    assert_eq!(used, body.len(), "{} v{version}", message.shape.name);
+    heard
+}
+
+/// Topics in what consumers tell each other.
+fn inside(shape: &'static Shape, field: &[u8], flexible: bool) -> String {
+    let bytes = pieces::bytes(field, flexible).unwrap_or_default();
+    let Some(body) = bytes.get(2..) else { return "{}".to_owned() };
+    let mut names = Vec::new();
+    let walked = walk(shape, 0, body, |visit| {
+        if matches!(visit.kind, Kind::String) {
+            names.push(pieces::text(&body[visit.range], false).unwrap_or("?").to_owned());
+        }
+    });
+    walked.expect("what consumers say");
+    format!("{{{}}}", names.join(" "))
 }

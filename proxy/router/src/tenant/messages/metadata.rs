@@ -56,6 +56,8 @@ pub fn name_all(version: i16, body: &[u8], found: &Found, tenant: &Tenant<'_>, r
         true => tenant.topics().map(|topic| topic.physical.to_string()).collect(),
         false => Vec::new(),
     };
+    // A snapshot has them in no order.
+    names.sort_unstable();
     if names.is_empty() && version < NONE_FROM {
         names.push(tenant.owned(NO_TOPIC));
     }
