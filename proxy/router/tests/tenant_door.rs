@@ -160,15 +160,49 @@ fn an_unknown_mechanism_is_told_which_there_are() {
     }
 }
 
+fn old_handshake(stranger: &mut Stranger, mechanism: Mechanism) -> i16 {
+    let message = SaslHandshakeRequest::default().with_mechanism(text(mechanism.name()));
+    let (answer, _) = stranger.say(&request(ApiKey::SaslHandshake, 0, 1, &encoded(&message, 0))).expect("a handshake");
+    decoded::<SaslHandshakeResponse>(ApiKey::SaslHandshake, 0, &answer).error_code
+}
+
+/// As kafka-python logs in until 2.0: a length before each message, and nothing else (before KIP-152).
 #[test]
-fn a_handshake_that_brokers_no_longer_know_ends_the_connection() {
-    let old = request(
-        ApiKey::SaslHandshake,
-        0,
-        1,
-        &encoded(&SaslHandshakeRequest::default().with_mechanism(text("PLAIN")), 0),
-    );
-    assert_eq!(Stranger::new().say(&old).map(|_| ()), Err(RequestError::NotOffered { key: 17, version: 0 }));
+fn after_a_handshake_of_version_0_messages_come_bare() {
+    for (mechanism, password) in
+        MECHANISMS.into_iter().flat_map(|one| [(one, secret("app1", "pub")), (one, "wrong".to_owned())])
+    {
+        let mut stranger = Stranger { door: Door::of_stranger(), ..Stranger::new() };
+        assert_eq!(old_handshake(&mut stranger, mechanism), 0);
+        let sasl = Sasl { mechanism, username: "app1".to_owned(), password: password.clone() };
+        let mut keys = SaltedKeys::default();
+        let (mut exchange, mut message) = Exchange::start_with(&sasl, [1, 2, 3]);
+        let entered = loop {
+            assert!(stranger.door.is_bare());
+            match stranger.door.bare_step(&message, &snapshot(), || [9; 18]) {
+                Step::Answer(answer) => {
+                    assert_eq!(answer[..4], (answer.len() as i32 - 4).to_be_bytes());
+                    let next = exchange.on_message(&answer[4..], &sasl, &mut keys).expect("a challenge");
+                    message = next.expect("a proof");
+                }
+                Step::Proved { login, last } => {
+                    assert_eq!(door::bare(&last)[..4], (last.len() as i32).to_be_bytes());
+                    assert!(exchange.on_message(&last, &sasl, &mut keys).expect("the server's proof").is_none());
+                    break login.side() == Side::Publish;
+                }
+                Step::Failed { .. } => break false,
+            }
+        };
+        assert_eq!(entered, password != "wrong", "{}", mechanism.name());
+        assert!(!stranger.door.is_bare(), "what follows is Kafka again");
+    }
+}
+
+#[test]
+fn in_the_middle_of_a_session_a_handshake_of_version_0_is_not_taken() {
+    let mut inside = Stranger::new();
+    assert_eq!(old_handshake(&mut inside, Mechanism::Plain), 35);
+    assert!(!inside.door.is_bare());
 }
 
 #[test]
