@@ -24,6 +24,9 @@ use crate::tenant::rules::{Need, Rule, Way};
 use crate::tenant::session::Session;
 use crate::topology::{Learned, View};
 
+/// Session epoch of a Fetch that belongs to no session, and ends the one that it names (KIP-227).
+const NO_SESSION: i32 = -1;
+
 /// A request by its head.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
@@ -169,7 +172,7 @@ impl<'a> Facts<'a> {
             (ApiKey::FindCoordinator, "key_type") => key_type = body[visit.range.start] as i8,
             (ApiKey::JoinGroup, "metadata")
             | (ApiKey::SyncGroup, "assignment")
-            | (ApiKey::Fetch, "max_bytes")
+            | (ApiKey::Fetch, "max_bytes" | "session_epoch")
             | (ApiKey::ConsumerGroupHeartbeat, "subscribed_topic_names" | "subscribed_topic_regex") => {
                 special.push(visit)
             }
@@ -219,6 +222,7 @@ impl<'a> Facts<'a> {
         if rule.key == ApiKey::Metadata {
             metadata::name_all(version, body, &self.found, tenant, renamed);
         }
+        let is_cut = !renamed.refused.is_empty();
         let edits = &mut renamed.edits;
         let to_kafka = consumer_protocol::Way::ToKafka;
         for visit in &self.special {
@@ -229,6 +233,13 @@ impl<'a> Facts<'a> {
                 }
                 ApiKey::SyncGroup if self.is_consumer(session) => {
                     consumer_protocol::assignment(body, range, flexible, tenant, to_kafka, edits);
+                }
+                // The broker does not have in its session what the client believes it has (KIP-227): there must be none, so that
+                // what is refused today is asked for again.
+                ApiKey::Fetch if visit.field.name == "session_epoch" => {
+                    if is_cut {
+                        edits.int32(range.clone(), NO_SESSION);
+                    }
                 }
                 // Answers about several topics are read whole when they have names, or topics have limits of their own.
                 ApiKey::Fetch

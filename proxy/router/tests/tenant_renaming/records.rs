@@ -102,6 +102,10 @@ fn fetch_is_as_if_decoded_substituted_and_encoded() {
                 .with_topics(topics)
                 .with_forgotten_topics_data(forgotten);
             let replica = BrokerId(seed.number());
+            let message = match version >= 7 {
+                true => message.with_session_id(seed.number()).with_session_epoch(seed.number()),
+                false => message,
+            };
             match version < 15 {
                 true => message.with_replica_id(replica),
                 false => message.with_replica_state(ReplicaState::default().with_replica_id(replica)),
@@ -117,16 +121,21 @@ fn fetch_is_as_if_decoded_substituted_and_encoded() {
             }
             let partitions = |topic: &FetchTopic| of_parts(&topic.partitions, |one| one.partition);
             let none = |_: &ForgottenTopic| Vec::new();
-            match by_id {
+            let cuts = match by_id {
                 true => {
                     substitute_ids!(message.forgotten_topics_data, others(side), none);
-                    Then::Forwarded(substitute_ids!(message.topics, others(side), partitions))
+                    substitute_ids!(message.topics, others(side), partitions)
                 }
                 false => {
                     substitute!(message.forgotten_topics_data, others(side), topic, none);
-                    Then::Forwarded(substitute!(message.topics, others(side), topic, partitions))
+                    substitute!(message.topics, others(side), topic, partitions)
                 }
+            };
+            // What was cut out is not in the broker's session: there is none.
+            if version >= 7 && !cuts.is_empty() {
+                message.session_epoch = -1;
             }
+            Then::Forwarded(cuts)
         },
         |seed, asked, _| {
             let topics = asked.topics.iter().map(|topic| {
