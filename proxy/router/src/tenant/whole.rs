@@ -236,14 +236,13 @@ impl<'a> Facts<'a> {
                 }
                 // The broker does not have in its session what the client believes it has (KIP-227): there must be none, so that
                 // what is refused today is asked for again.
-                ApiKey::Fetch if visit.field.name == "session_epoch" => {
-                    if is_cut {
-                        edits.int32(range.clone(), NO_SESSION);
-                    }
+                ApiKey::Fetch if visit.field.name == "session_epoch" && is_cut => {
+                    edits.int32(range.clone(), NO_SESSION)
                 }
                 // Answers about several topics are read whole when they have names, or topics have limits of their own.
                 ApiKey::Fetch
-                    if version < kafka_wire::peek::FETCH_TOPIC_ID_FROM || session.limited().next().is_some() =>
+                    if visit.field.name == "max_bytes"
+                        && (version < kafka_wire::peek::FETCH_TOPIC_ID_FROM || session.limited().next().is_some()) =>
                 {
                     edits.int32(range.clone(), int32(body, range).min(RENAMED_FETCH_BYTES_MAX));
                 }
