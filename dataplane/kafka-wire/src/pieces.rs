@@ -2,7 +2,7 @@
 //! decoders and encoders of this crate do.
 
 use crate::primitive::Reader;
-pub use crate::primitive::{put_count, put_string, put_uvarint};
+pub use crate::primitive::{put_count, put_nullable_string, put_string, put_uvarint};
 
 /// The text of a field with its length, as a walk gives it; None when null, or not UTF-8.
 pub fn text(field: &[u8], flexible: bool) -> Option<&str> {

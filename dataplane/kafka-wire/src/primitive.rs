@@ -350,7 +350,8 @@ pub fn put_string(out: &mut BytesMut, flexible: bool, text: &[u8]) {
     out.put_slice(text);
 }
 
-pub(crate) fn put_nullable_string(out: &mut BytesMut, flexible: bool, text: Option<&[u8]>) {
+/// A string of ours, or null.
+pub fn put_nullable_string(out: &mut BytesMut, flexible: bool, text: Option<&[u8]>) {
     match text {
         Some(text) => put_string(out, flexible, text),
         None if flexible => out.put_u8(0),

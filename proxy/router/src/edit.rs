@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_wire::limits::FRAME_RESERVE_STEP_BYTES;
-use kafka_wire::pieces::{put_count, put_string};
+use kafka_wire::pieces::{put_count, put_nullable_string, put_string};
 
 /// What is to stand in place of which bytes. Ranges are of the body; one that begins inside another is void, for what it
 /// would change is gone.
@@ -50,6 +50,13 @@ impl Edits {
     /// These, too.
     pub fn merge(&mut self, other: Edits) {
         self.edits.extend(other.edits);
+    }
+
+    /// A text that is none.
+    pub fn null_string(&mut self, range: Range<usize>, flexible: bool) {
+        let mut bytes = BytesMut::with_capacity(2);
+        put_nullable_string(&mut bytes, flexible, None);
+        self.few(range, &bytes);
     }
 
     fn few(&mut self, range: Range<usize>, new: &[u8]) {

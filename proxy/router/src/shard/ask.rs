@@ -1,5 +1,6 @@
 //! Requests of the proxy's own to a broker, one at a time on a connection of their own or before a client's.
 
+use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
@@ -58,8 +59,9 @@ fn invalid(err: WireError) -> io::Error {
 const HANDSHAKE_VERSION: i16 = 1;
 const AUTHENTICATE_VERSION: i16 = 0;
 
-/// Logs the proxy in.
-pub async fn log_in(stream: &mut Stream, sasl: &Sasl) -> io::Result<()> {
+/// Logs the proxy in. `keys` are derived once and kept: that takes milliseconds of a shard, and brokers of a cluster have the
+/// same salt.
+pub async fn log_in(stream: &mut Stream, sasl: &Sasl, keys: &RefCell<SaltedKeys>) -> io::Result<()> {
     let denied = |why: String| io::Error::new(io::ErrorKind::PermissionDenied, why);
     let mut body = BytesMut::new();
     put_string(&mut body, false, sasl.mechanism.name().as_bytes());
@@ -73,8 +75,6 @@ pub async fn log_in(stream: &mut Stream, sasl: &Sasl) -> io::Result<()> {
     }
     let random = [runtime::clock::seed(), runtime::clock::seed(), runtime::clock::seed()];
     let (mut exchange, mut message) = Exchange::start_with(sasl, random);
-    // Derived anew by every connection: a few milliseconds of this shard, as seldom as brokers are connected to.
-    let mut keys = SaltedKeys::default();
     loop {
         let mut body = BytesMut::new();
         put_count(&mut body, false, message.len());
@@ -90,7 +90,7 @@ pub async fn log_in(stream: &mut Stream, sasl: &Sasl) -> io::Result<()> {
         if error_code(&answer) != 0 {
             return Err(denied(format!("the broker refuses the proxy's login as {}: {why}", sasl.username)));
         }
-        match exchange.on_message(&said, sasl, &mut keys).map_err(|err| denied(err.to_string()))? {
+        match exchange.on_message(&said, sasl, &mut keys.borrow_mut()).map_err(|err| denied(err.to_string()))? {
             Some(next) => message = next,
             None => return Ok(()),
         }

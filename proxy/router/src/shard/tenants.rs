@@ -9,6 +9,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
+use kafka_client::sasl::SaltedKeys;
 use kafka_wire::{ApiKey, WireError};
 use model::quota::ShardQuotas;
 use model::sasl::Login;
@@ -43,6 +44,8 @@ pub struct TenantShard {
     pub quotas: ShardQuotas,
     pub budget: Budget,
     pub access_log: LineLog,
+    /// Of the proxy's own login.
+    keys: RefCell<SaltedKeys>,
     snapshot: RefCell<(u64, Arc<Snapshot>)>,
     /// What connections wait to hear of.
     wanted: RefCell<BTreeSet<Wanted>>,
@@ -76,6 +79,7 @@ impl TenantShard {
                 cluster_bytes_max: HELD_BYTES_MAX,
             }),
             access_log: LineLog::new(lines),
+            keys: RefCell::default(),
             snapshot: RefCell::new(board.snapshot()),
             wanted: RefCell::default(),
             wants: Notify::new(),
@@ -201,11 +205,9 @@ fn invalid(err: WireError) -> io::Error {
 
 /// Prepares a broker's connection: the proxy logs in, where that is asked for.
 pub async fn introduce(shard: &Shard, stream: &mut Stream) -> io::Result<()> {
-    let login = shard.tenants.as_ref().and_then(|tenants| tenants.config.login.as_ref());
-    match login {
-        None => Ok(()),
-        Some(sasl) => timeout(ASK_TIMEOUT, log_in(stream, sasl)).await.unwrap_or_else(|_| Err(too_late())),
-    }
+    let Some(tenants) = &shard.tenants else { return Ok(()) };
+    let Some(sasl) = &tenants.config.login else { return Ok(()) };
+    timeout(ASK_TIMEOUT, log_in(stream, sasl, &tenants.keys)).await.unwrap_or_else(|_| Err(too_late()))
 }
 
 fn too_late() -> io::Error {

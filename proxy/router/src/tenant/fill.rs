@@ -4,7 +4,7 @@
 //! code look at nothing else.
 
 use bytes::{BufMut, BytesMut};
-use kafka_wire::pieces::put_count;
+use kafka_wire::pieces::{put_count, put_nullable_string};
 use kafka_wire::shape::{Field, Kind, Shape};
 
 /// A message being made up, or an element of one.
@@ -49,19 +49,12 @@ impl Fill<'_> {
             Kind::Int32 | Kind::Uint32 => out.put_i32(-1),
             Kind::Int64 | Kind::Float64 => out.put_i64(-1),
             Kind::Uuid => out.put_slice(&[0; 16]),
-            Kind::String if field.nullable => self.null_text(out),
+            Kind::String if field.nullable => put_nullable_string(out, self.flexible, None),
             Kind::String if self.flexible => out.put_u8(1),
             Kind::String => out.put_i16(0),
             Kind::Bytes | Kind::Array(_) => put_count(out, self.flexible, 0),
             Kind::Struct(fields) => self.structure(fields, out),
             Kind::NullableStruct(_) => out.put_i8(-1),
-        }
-    }
-
-    fn null_text(&self, out: &mut BytesMut) {
-        match self.flexible {
-            true => out.put_u8(0),
-            false => out.put_i16(-1),
         }
     }
 }

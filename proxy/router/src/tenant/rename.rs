@@ -47,6 +47,10 @@ impl Groups {
 pub struct Who<'a, 's> {
     pub tenant: &'a Tenant<'s>,
     pub ids: &'a TopicIds,
+    /// What is wanted of the topics.
+    pub access: Access,
+    /// All of them are refused, with this.
+    pub blanket: Option<ErrorCode>,
     /// Told of each topic that is refused.
     pub say: &'a mut dyn FnMut(&NoTopic),
     /// Told of each topic that is not, and where its element stands.
@@ -75,15 +79,8 @@ pub fn unknown_ids(body: &[u8], found: &Found, ids: &TopicIds) -> Result<Vec<Top
     }
 }
 
-/// Renames a request. `access` is wanted of its topics; with `blanket` all of them are refused.
-pub fn request(
-    flexible: bool,
-    body: &[u8],
-    found: &Found,
-    who: &mut Who<'_, '_>,
-    access: Access,
-    blanket: Option<ErrorCode>,
-) -> Result<Renamed, WireError> {
+/// Renames a request.
+pub fn request(flexible: bool, body: &[u8], found: &Found, who: &mut Who<'_, '_>) -> Result<Renamed, WireError> {
     let mut renamed = Renamed::default();
     for range in &found.owned {
         own(flexible, body, range, who.tenant, &mut renamed.edits)?;
@@ -98,7 +95,7 @@ pub fn request(
     for array in &found.arrays {
         let group = array.group.as_ref().and_then(|range| text(body, range, flexible));
         let group = group.map(|name| groups.next(&who.tenant.owned(name)));
-        topics(flexible, body, array, group, who, access, blanket, &mut renamed)?;
+        topics(flexible, body, array, group, who, &mut renamed)?;
     }
     Ok(renamed)
 }
@@ -125,10 +122,6 @@ pub fn owned<'b>(flexible: bool, body: &'b [u8], range: &Range<usize>) -> Result
     text(body, range, flexible).filter(|name| name.len() <= OWNED_BYTES_MAX).ok_or_else(invalid)
 }
 
-fn null_text(flexible: bool) -> BytesMut {
-    BytesMut::from(if flexible { &[0][..] } else { &[0xff, 0xff] })
-}
-
 /// Whether a text is null.
 pub fn is_null(body: &[u8], range: &Range<usize>, flexible: bool) -> bool {
     match flexible {
@@ -137,23 +130,20 @@ pub fn is_null(body: &[u8], range: &Range<usize>, flexible: bool) -> bool {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "all of what a request is about")]
 fn topics(
     flexible: bool,
     body: &[u8],
     array: &TopicArray,
     group: Option<InGroup>,
     who: &mut Who<'_, '_>,
-    access: Access,
-    blanket: Option<ErrorCode>,
     renamed: &mut Renamed,
 ) -> Result<(), WireError> {
     let mut kept = 0;
     for topic in &array.found {
         check_name(flexible, body, topic)?;
-        let error = match blanket {
+        let error = match who.blanket {
             Some(error) => error,
-            None => match rename(flexible, body, topic, who, access, &mut renamed.edits) {
+            None => match rename(flexible, body, topic, who, &mut renamed.edits) {
                 Ok(()) => {
                     kept += 1;
                     continue;
@@ -203,22 +193,21 @@ fn rename(
     body: &[u8],
     topic: &Topic,
     who: &mut Who<'_, '_>,
-    access: Access,
     edits: &mut Edits,
 ) -> Result<(), ErrorCode> {
     if let Called::Id(id) = called(flexible, body, topic) {
         // Ids of others and of nobody look alike.
-        let meant = who.ids.name(&id).and_then(|physical| who.tenant.meant(physical, access));
+        let meant = who.ids.name(&id).and_then(|physical| who.tenant.meant(physical, who.access));
         let meant = meant.ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
         (who.allowed)(meant, &topic.whole);
         // A broker looks at the id, so a name beside it is one that nobody looked at.
         if !topic.name.is_empty() && !is_null(body, &topic.name, flexible) {
-            edits.bytes(topic.name.clone(), null_text(flexible));
+            edits.null_string(topic.name.clone(), flexible);
         }
         return Ok(());
     }
     let name = text(body, &topic.name, flexible).unwrap_or_default();
-    match who.tenant.topic(name, access) {
+    match who.tenant.topic(name, who.access) {
         Ok(found) if who.only_there && who.ids.is_there(&found.physical) == Some(false) => {
             Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
         }

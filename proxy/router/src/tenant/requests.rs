@@ -287,7 +287,7 @@ impl TenantRequests {
             unreachable!("records have streamed by")
         };
         let used = Used { name: topic, has_limits: true, messages: passing.record_count(), bytes };
-        draw(desk, office.session, Side::Publish, &[used], bytes);
+        draw(desk, office.session, &[used], bytes);
         if left > 0 {
             self.state = State::Rest { left };
         }
@@ -340,7 +340,7 @@ impl TenantRequests {
                     desk.audit(head.rule.key.name(), &about);
                 }
                 if side == Some(Side::Publish) {
-                    draw(desk, office.session, Side::Publish, &topics, head.frame_bytes as u64);
+                    draw(desk, office.session, &topics, head.frame_bytes as u64);
                 }
                 let limited = match side {
                     Some(Side::Publish) => {
@@ -463,13 +463,12 @@ enum Begun {
     No,
 }
 
-/// Draws what was used from the limits of the app and of those topics that have some.
-pub fn draw(desk: &mut impl Desk, session: &Session, side: Side, topics: &[Used], bytes: u64) {
-    let tenant = session.tenant();
-    let access = if side == Side::Publish { Access::Write } else { Access::Read };
+/// Draws what was written from the limits of the app and of those topics that have some.
+fn draw(desk: &mut impl Desk, session: &Session, topics: &[Used], bytes: u64) {
+    let (tenant, side) = (session.tenant(), Side::Publish);
     desk.used(side, tenant.app, None, topics.iter().map(|used| used.messages).sum(), bytes);
     for used in topics.iter().filter(|used| used.has_limits) {
-        if let Some(topic) = tenant.topic(&used.name, access).ok().filter(|topic| topic.limits.has_rates()) {
+        if let Some(topic) = tenant.topic(&used.name, Access::Write).ok().filter(|topic| topic.limits.has_rates()) {
             desk.used(side, tenant.app, Some(topic), used.messages, used.bytes);
         }
     }

@@ -109,8 +109,9 @@ pub fn ask(
     let mut renamed = {
         let tenant = &session.tenant();
         let mut allowed = |topic: &Topic, whole: &Range<usize>| topics.push(facts.used(tenant, topic, whole));
-        let who = &mut Who { tenant, ids, say, allowed: &mut allowed, only_there: makes_topics };
-        rename::request(flexible, &body, found, who, rule.access, refusal_code)?
+        let (access, blanket) = (rule.access, refusal_code);
+        let who = &mut Who { tenant, ids, access, blanket, say, allowed: &mut allowed, only_there: makes_topics };
+        rename::request(flexible, &body, found, who)?
     };
     if let Some(error) = refusal_code {
         return Ok(not_for_this_session(head, &facts, error, &renamed.refused));
