@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use kafka_client::{Acks, Client, ConnId, Lane, ProduceError, Request, RequestError, RequestToken, Response, Stored};
+use kafka_client::{
+    Acks, Client, ConnId, How, Lane, ProduceError, Request, RequestError, RequestToken, Response, Stored,
+};
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -154,7 +156,7 @@ impl Driver {
         };
         self.tag_last += 1;
         let topic = self.client.topic(&topic);
-        match self.client.produce(topic, None, &record, Acks::All, self.tag_last, 0, deadline, now) {
+        match self.client.produce(topic, None, &record, How::new(Acks::All, deadline), self.tag_last, 0, now) {
             Ok(()) => drop(self.producing.insert(self.tag_last, Producing { reply, _room })),
             // As below.
             Err(err) => drop(reply.send(Err(err))),

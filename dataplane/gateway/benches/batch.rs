@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gateway::publish::format::{BatchLimits, BatchParser, ReceiptFormat, Receipts};
-use kafka_client::{Acks, Client, TopicIdx};
+use kafka_client::{Acks, Client, How, TopicIdx};
 
 const RECORDS: u64 = 100;
 /// As one read of a shard gives them.
@@ -49,14 +49,18 @@ fn publish(client: &mut Client, topic: TopicIdx, kind: &str, body: &[u8], receip
             let record = parsed.expect("well formed");
             let index = receipts.open() as u32;
             let record_ref = record.as_record(1_700_000_000_000);
-            client.produce(topic, record.partition, &record_ref, Acks::All, 1, index, deadline, now).expect("room");
+            client
+                .produce(topic, record.partition, &record_ref, How::new(Acks::All, deadline), 1, index, now)
+                .expect("room");
         }
     }
     if let Some(parsed) = parser.end() {
         let record = parsed.expect("well formed");
         let index = receipts.open() as u32;
         let record_ref = record.as_record(1_700_000_000_000);
-        client.produce(topic, record.partition, &record_ref, Acks::All, 1, index, deadline, now).expect("room");
+        client
+            .produce(topic, record.partition, &record_ref, How::new(Acks::All, deadline), 1, index, now)
+            .expect("room");
     }
 }
 

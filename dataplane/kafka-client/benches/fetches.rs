@@ -10,13 +10,13 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use kafka_client::{Acks, Client, Lane, Request, Target, TopicIdx};
+use kafka_client::{Acks, Client, How, Lane, Request, Target, TopicIdx};
 use kafka_wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use kafka_wire::record_batch::RecordRef;
 
 fn publish(client: &mut Client, topic: TopicIdx, now: Instant) -> u32 {
     let record = RecordRef { timestamp_ms: 1_700_000_000_000, key: None, value: Some(&[1; 1_024]), headers: &[] };
-    client.produce(topic, None, &record, Acks::All, 1, 0, now + Duration::from_secs(30), now).unwrap();
+    client.produce(topic, None, &record, How::new(Acks::All, now + Duration::from_secs(30)), 1, 0, now).unwrap();
     let mut stored = 0;
     broker::settle(client, now, |outcome| stored += outcome.count);
     stored

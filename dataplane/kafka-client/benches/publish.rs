@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use kafka_client::{Acks, Client, TopicIdx};
+use kafka_client::{Acks, Client, How, TopicIdx};
 use kafka_wire::record_batch::RecordRef;
 
 /// Gives the number of records stored.
@@ -31,7 +31,9 @@ fn warm(now: Instant) -> (Client, TopicIdx) {
 fn publish(client: &mut Client, topic: TopicIdx, value: &[u8], count: u32, now: Instant) {
     let record = RecordRef { timestamp_ms: 1_700_000_000_000, key: None, value: Some(value), headers: &[] };
     for index in 0..count {
-        client.produce(topic, None, &record, Acks::All, 1, index, now + Duration::from_secs(30), now).unwrap();
+        client
+            .produce(topic, None, &record, How::new(Acks::All, now + Duration::from_secs(30)), 1, index, now)
+            .unwrap();
     }
 }
 
@@ -66,7 +68,7 @@ fn expiry(criterion: &mut Criterion) {
             let record = RecordRef { timestamp_ms: 1_700_000_000_000, key: None, value: Some(&value), headers: &[] };
             for index in 0..RECORDS {
                 let partition = Some((index % 4) as i32);
-                client.produce(topic, partition, &record, Acks::All, 1, index, deadline(index), now).unwrap();
+                client.produce(topic, partition, &record, How::new(Acks::All, deadline(index)), 1, index, now).unwrap();
             }
             client
         };

@@ -30,7 +30,8 @@ use crate::config::ClientConfig;
 use crate::limits::{TOPIC_PLACES_PAUSE, TOPICS_MAX, WAITING_RECORDS_MAX};
 use crate::queue::{ACKS, Place, Places, Queue, QueueId, acks_index};
 use crate::rng::Rng;
-use crate::types::{Acks, ProduceError, TopicIdx, TopicOptions, TopicState};
+use crate::types::{How, OnAway, ProduceError, TopicIdx, TopicOptions, TopicState};
+use crate::unsent::{self, Unsent};
 
 /// One partition as the last metadata has it.
 #[derive(Debug, Default)]
@@ -38,12 +39,24 @@ pub(crate) struct Partition {
     /// Broker (index in the cluster), None while there is no leader.
     pub leader: Option<u32>,
     pub leader_epoch: i32,
+    /// Since when metadata says that nobody leads it.
+    pub leaderless_since: Option<Instant>,
     queues: [Option<Box<Queue>>; ACKS.len()],
 }
 
 impl Partition {
     pub fn queue(&self, acks: u8) -> Option<&Queue> {
         self.queues[acks as usize].as_deref()
+    }
+
+    /// What the leader said that is none any more counts no more.
+    pub fn forgive(&mut self) {
+        self.queues.iter_mut().flatten().for_each(|queue| queue.away_from = None);
+    }
+
+    /// A leader is missing, or refuses.
+    pub fn has_unrest(&self) -> bool {
+        self.leaderless_since.is_some() || self.queues.iter().flatten().any(|queue| queue.away_from.is_some())
     }
 
     fn is_busy(&self, acks: u8) -> bool {
@@ -59,11 +72,23 @@ struct WaitingRecord {
     key: Option<Bytes>,
     value: Option<Bytes>,
     headers: Vec<(Bytes, Option<Bytes>)>,
-    acks: Acks,
+    how: How,
     tag: u64,
     record_index: u32,
-    deadline: Instant,
     accounted_bytes: usize,
+}
+
+impl WaitingRecord {
+    fn with_ref<T>(&self, look: impl FnOnce(&RecordRef<'_>) -> T) -> T {
+        let headers: SmallVec<[HeaderRef<'_>; 8]> =
+            self.headers.iter().map(|(name, value)| HeaderRef { name, value: value.as_deref() }).collect();
+        look(&RecordRef {
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: &headers,
+        })
+    }
 }
 
 /// One topic of this client.
@@ -96,6 +121,10 @@ pub(crate) struct Topic {
     pub used_at: Instant,
     /// Nobody used it for long: Pending without being asked for, until somebody does.
     pub asleep: bool,
+    /// A partition may be away for a reason of its own: no leader, or one that refuses. Found out record by record.
+    pub unrest: bool,
+    /// When somebody was refused last and therefore asked for its leaders.
+    pub asked_away_at: Option<Instant>,
     waiting: VecDeque<WaitingRecord>,
     /// No waiting record has an earlier deadline than the one before it.
     waiting_in_order: bool,
@@ -115,10 +144,19 @@ pub(crate) struct Entry<'a> {
     pub record: &'a RecordRef<'a>,
     /// Replaces `record.value`; linked when large.
     pub shared: Option<Bytes>,
-    pub acks: Acks,
+    pub how: How,
     pub tag: u64,
     pub record_index: u32,
-    pub deadline: Instant,
+}
+
+impl Entry<'_> {
+    /// The record with the value it has.
+    fn with_record<T>(&self, look: impl FnOnce(&RecordRef<'_>) -> T) -> T {
+        match &self.shared {
+            None => look(self.record),
+            Some(value) => look(&RecordRef { value: Some(value), ..*self.record }),
+        }
+    }
 }
 
 /// Records that ended before they had a place in a queue.
@@ -128,7 +166,17 @@ pub(crate) struct Told {
     pub record_first: u32,
     pub count: u32,
     pub error: ProduceError,
+    pub unsent: Option<Unsent>,
 }
+
+impl Told {
+    fn one(waiting: &WaitingRecord, error: ProduceError) -> Told {
+        Told { tag: waiting.tag, record_first: waiting.record_index, count: 1, error, unsent: None }
+    }
+}
+
+/// Which partitions are away now.
+pub(crate) type IsAway<'a> = &'a dyn Fn(&Partition) -> bool;
 
 /// All topics and queues of a client.
 #[derive(Debug)]
@@ -218,6 +266,8 @@ impl Accumulator {
             used: Cell::new(true),
             used_at: now,
             asleep: false,
+            unrest: false,
+            asked_away_at: None,
             waiting: VecDeque::new(),
             waiting_in_order: true,
             sticky: None,
@@ -274,6 +324,7 @@ impl Accumulator {
         topic.negative_at = None;
         topic.wanted = false;
         topic.sticky = None;
+        topic.unrest = false;
         topic.asleep = true;
         true
     }
@@ -303,38 +354,46 @@ impl Accumulator {
         if self.queued_bytes + record_bytes > self.queued_bytes_max {
             return Err(ProduceError::QueueFull);
         }
-        let acks = acks_index(entry.acks);
-        let partition = self.choose_partition(topic, &entry, acks, rng)?;
+        let acks = acks_index(entry.how.acks);
+        let partition = self.choose_partition(topic, entry.partition, entry.record.key, acks, rng, None)?;
         let queue_id = QueueId { topic: topic.place(), partition, acks };
         self.append_to(queue_id, entry)
     }
 
-    /// The partition asked for, that of the key, or the sticky one.
-    fn choose_partition(
+    /// The partition asked for, that of the key, or the sticky one. The next record under the same conditions goes to the
+    /// same, whether it asks for it or not.
+    pub fn choose_partition(
         &mut self,
         topic: TopicIdx,
-        entry: &Entry<'_>,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
         acks: u8,
         rng: &mut Rng,
+        is_away: Option<IsAway<'_>>,
     ) -> Result<u32, ProduceError> {
         let topic = &mut self.topics[topic.place() as usize];
         let count = topic.partition_count as usize;
-        if let Some(partition) = entry.partition {
+        if let Some(partition) = partition {
             return match usize::try_from(partition) {
                 Ok(index) if index < count => Ok(index as u32),
                 _ => Err(ProduceError::PartitionUnknown { partition, partition_count: count as i32 }),
             };
         }
-        if let Some(key) = entry.record.key {
+        if let Some(key) = key {
             return Ok(topic.options.partitioner.partition(key, count as u32));
         }
         if count == 1 {
             return Ok(0);
         }
         match topic.sticky {
-            Some(partition) if (partition as usize) < count => Ok(partition),
+            Some(chosen)
+                if (chosen as usize) < count
+                    && !is_away.is_some_and(|is_away| is_away(&topic.partitions[chosen as usize])) =>
+            {
+                Ok(chosen)
+            }
             _ => {
-                let chosen = choose_sticky(&topic.partitions[..count], acks, rng.below(count));
+                let chosen = choose_sticky(&topic.partitions[..count], acks, rng.below(count), is_away);
                 topic.sticky = Some(chosen);
                 Ok(chosen)
             }
@@ -387,8 +446,9 @@ impl Accumulator {
         let added = builder.bytes() - before;
         batch.accounted_bytes += added;
         self.queued_bytes += added;
-        batch.note(entry.tag, entry.record_index, entry.deadline, entry.record.timestamp_ms);
-        self.next_expiry = Some(self.next_expiry.map_or(entry.deadline, |at| at.min(entry.deadline)));
+        batch.note(entry.tag, entry.record_index, entry.how, entry.record.timestamp_ms);
+        let deadline = entry.how.deadline;
+        self.next_expiry = Some(self.next_expiry.map_or(deadline, |at| at.min(deadline)));
         if queue.place() == Place::Idle {
             queue.move_to(Place::Ready, queue_id, &mut self.places);
         }
@@ -417,7 +477,7 @@ impl Accumulator {
             self.waiting_topics.push(topic_index);
             topic.waiting_in_order = true;
         }
-        topic.waiting_in_order &= waiting.back().is_none_or(|last| last.deadline <= entry.deadline);
+        topic.waiting_in_order &= waiting.back().is_none_or(|last| last.how.deadline <= entry.how.deadline);
         waiting.push_back(WaitingRecord {
             partition: entry.partition,
             timestamp_ms: record.timestamp_ms,
@@ -428,14 +488,14 @@ impl Accumulator {
                 .iter()
                 .map(|h| (Bytes::copy_from_slice(h.name), h.value.map(Bytes::copy_from_slice)))
                 .collect(),
-            acks: entry.acks,
+            how: entry.how,
             tag: entry.tag,
             record_index: entry.record_index,
-            deadline: entry.deadline,
             accounted_bytes,
         });
         self.queued_bytes += accounted_bytes;
-        self.next_expiry = Some(self.next_expiry.map_or(entry.deadline, |at| at.min(entry.deadline)));
+        let deadline = entry.how.deadline;
+        self.next_expiry = Some(self.next_expiry.map_or(deadline, |at| at.min(deadline)));
         Ok(())
     }
 
@@ -447,25 +507,20 @@ impl Accumulator {
     pub fn release_waiting(&mut self, topic: u32, rng: &mut Rng, told: &mut Vec<Told>) {
         for waiting in std::mem::take(&mut self.topics[topic as usize].waiting) {
             self.queued_bytes -= waiting.accounted_bytes;
-            let headers: SmallVec<[HeaderRef<'_>; 8]> =
-                waiting.headers.iter().map(|(name, value)| HeaderRef { name, value: value.as_deref() }).collect();
-            let record = RecordRef {
-                timestamp_ms: waiting.timestamp_ms,
-                key: waiting.key.as_deref(),
-                value: None,
-                headers: &headers,
-            };
-            let entry = Entry {
-                partition: waiting.partition,
-                record: &record,
-                shared: waiting.value.clone(),
-                acks: waiting.acks,
-                tag: waiting.tag,
-                record_index: waiting.record_index,
-                deadline: waiting.deadline,
-            };
-            if let Err(error) = self.append(self.topics[topic as usize].index(topic), entry, rng) {
-                told.push(Told { tag: waiting.tag, record_first: waiting.record_index, count: 1, error });
+            let index = self.topics[topic as usize].index(topic);
+            let appended = waiting.with_ref(|record| {
+                let entry = Entry {
+                    partition: waiting.partition,
+                    record,
+                    shared: waiting.value.clone(),
+                    how: waiting.how,
+                    tag: waiting.tag,
+                    record_index: waiting.record_index,
+                };
+                self.append(index, entry, rng)
+            });
+            if let Err(error) = appended {
+                told.push(Told::one(&waiting, error));
             }
         }
     }
@@ -474,7 +529,7 @@ impl Accumulator {
     pub fn refuse_waiting(&mut self, topic: u32, error: &ProduceError, told: &mut Vec<Told>) {
         for waiting in std::mem::take(&mut self.topics[topic as usize].waiting) {
             self.queued_bytes -= waiting.accounted_bytes;
-            told.push(Told { tag: waiting.tag, record_first: waiting.record_index, count: 1, error: error.clone() });
+            told.push(Told::one(&waiting, error.clone()));
         }
     }
 
@@ -486,11 +541,11 @@ impl Accumulator {
         let queued_bytes = &mut self.queued_bytes;
         self.waiting_topics.retain(|topic| {
             let topic = &mut topics[*topic as usize];
-            let over = |record: &WaitingRecord| now.is_none_or(|now| record.deadline <= now);
+            let over = |record: &WaitingRecord| now.is_none_or(|now| record.how.deadline <= now);
             let mut end = |record: WaitingRecord| {
                 *queued_bytes -= record.accounted_bytes;
                 let error = ProduceError::Unavailable { why: why.clone() };
-                told.push(Told { tag: record.tag, record_first: record.record_index, count: 1, error });
+                told.push(Told::one(&record, error));
             };
             if topic.waiting_in_order {
                 while topic.waiting.front().is_some_and(over) {
@@ -503,12 +558,43 @@ impl Accumulator {
                 ended.into_iter().for_each(&mut end);
             }
             let first = topic.waiting.iter().take(if topic.waiting_in_order { 1 } else { usize::MAX });
-            earliest = first.map(|record| record.deadline).chain(earliest).min();
+            earliest = first.map(|record| record.how.deadline).chain(earliest).min();
             !topic.waiting.is_empty()
         });
         self.waiting_topics.sort_unstable();
         self.waiting_topics.dedup();
         earliest
+    }
+
+    /// Gives back, in order, the waiting records that want it: one outcome for consecutive records of one tag.
+    pub fn give_back_waiting(&mut self, why: &Arc<str>, told: &mut Vec<Told>) {
+        for place in 0..self.waiting_topics.len() {
+            let topic = &mut self.topics[self.waiting_topics[place] as usize];
+            let (back, left): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut topic.waiting)
+                .into_iter()
+                .partition(|record| record.how.on_away == OnAway::GiveBack);
+            topic.waiting = left;
+            self.queued_bytes -= back.iter().map(|record| record.accounted_bytes).sum::<usize>();
+            let back: Vec<WaitingRecord> = back.into();
+            let follows = |a: &WaitingRecord, b: &WaitingRecord| {
+                (a.tag, a.partition, a.record_index.wrapping_add(1)) == (b.tag, b.partition, b.record_index)
+            };
+            for run in back.chunk_by(follows) {
+                let error = ProduceError::Away { why: why.clone(), partition: run[0].partition };
+                told.push(Told { count: run.len() as u32, unsent: Some(unsent_of(run)), ..Told::one(&run[0], error) });
+            }
+        }
+        let topics = &self.topics;
+        self.waiting_topics.retain(|topic| !topics[*topic as usize].waiting.is_empty());
+    }
+
+    /// A record that no batch takes is refused for that before anything else is wrong with it.
+    pub fn check_size(&self, entry: &Entry<'_>) -> Result<(), ProduceError> {
+        let record_bytes = entry.with_record(|record| self.scratch.bytes_with(record));
+        if record_bytes > self.record_bytes_max {
+            return Err(ProduceError::RecordTooLarge { record_bytes, limit_bytes: self.record_bytes_max });
+        }
+        Ok(())
     }
 
     /// Queues that hold batches.
@@ -633,14 +719,19 @@ impl Accumulator {
 /// While fewer than [`STICKY_BUSY_MAX`] partitions of the topic are under way it is one with nothing under way, so an
 /// idle publish waits for nothing. Beyond that records gather behind a batch that is out: more requests at once would
 /// only make each of them smaller, and every request costs the broker and us about as much as ten records.
-/// A partition in trouble is avoided while another one is well.
-fn choose_sticky(partitions: &[Partition], acks: u8, start: usize) -> u32 {
+/// A partition in trouble is avoided while another one is well, and one that is away while another one is not (KIP-794).
+fn choose_sticky(partitions: &[Partition], acks: u8, start: usize, is_away: Option<IsAway<'_>>) -> u32 {
+    let here = is_away.and_then(|is_away| find_sticky(partitions, acks, start, |partition| !is_away(partition)));
+    here.or_else(|| find_sticky(partitions, acks, start, |_| true)).unwrap_or(start as u32)
+}
+
+fn find_sticky(partitions: &[Partition], acks: u8, start: usize, fits: impl Fn(&Partition) -> bool) -> Option<u32> {
     let (mut idle, mut well, mut led) = (None, None, None);
     let mut busy_count = 0;
     for step in 0..partitions.len().min(STICKY_SCAN_MAX) {
         let index = (start + step) % partitions.len();
         let partition = &partitions[index];
-        if partition.leader.is_none() {
+        if partition.leader.is_none() || !fits(partition) {
             continue;
         }
         led.get_or_insert(index as u32);
@@ -651,8 +742,17 @@ fn choose_sticky(partitions: &[Partition], acks: u8, start: usize) -> u32 {
             well.get_or_insert(index as u32);
         }
         if busy_count >= STICKY_BUSY_MAX {
-            return well.expect("counted with it");
+            return well;
         }
     }
-    idle.or(well).or(led).unwrap_or(start as u32)
+    idle.or(well).or(led)
+}
+
+/// Records that had no batch yet: they get one to go back in.
+fn unsent_of(run: &[WaitingRecord]) -> Unsent {
+    let mut builder = BatchBuilder::with_capacity(run.iter().map(|record| record.accounted_bytes).sum());
+    for waiting in run {
+        waiting.with_ref(|record| builder.append(record));
+    }
+    Unsent::take(&mut unsent::records(builder.seal(Compression::None).to_bytes()), run.len() as u32)
 }

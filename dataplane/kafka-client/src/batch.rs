@@ -1,6 +1,7 @@
 //! A batch on its way: its records, who they belong to, and until when somebody waits for them.
 //!
-//! A run is a stretch of consecutive records of one request that share tag and deadline, so a request of a thousand
+//! A run is a stretch of consecutive records of one request that share tag and deadline (and what to do with them when
+//! the cluster is away), so a request of a thousand
 //! records costs one run per batch, and outcomes are told per run.
 //!
 //! Invariants:
@@ -11,9 +12,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_wire::compression::Compression;
-use kafka_wire::record_batch::{BatchBuilder, HeaderRef, RecordRef, SealedBatch, batches};
+use kafka_wire::record_batch::{BatchBuilder, HeaderRef, RecordRef, SealedBatch};
 
 use crate::producer::Identity;
+use crate::types::{How, OnAway};
+use crate::unsent::{self, Unsent};
 
 /// Consecutive records of one request.
 #[derive(Clone, Debug)]
@@ -26,6 +29,14 @@ pub(crate) struct Run {
     pub timestamp_ms: i64,
     /// Its outcome was told; the records may still be part of the batch.
     pub answered: bool,
+    pub on_away: OnAway,
+}
+
+impl Run {
+    /// Its owner wants it back rather than wait.
+    pub fn goes_back(&self) -> bool {
+        self.on_away == OnAway::GiveBack && !self.answered
+    }
 }
 
 /// Still growing, or closed and maybe sent.
@@ -100,19 +111,22 @@ impl Batch {
     }
 
     /// Notes that a record was appended, extending the last run when it continues it.
-    pub fn note(&mut self, tag: u64, record_index: u32, deadline: Instant, timestamp_ms: i64) {
+    pub fn note(&mut self, tag: u64, record_index: u32, how: How, timestamp_ms: i64) {
+        let How { deadline, on_away, .. } = how;
         self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         if let Some(run) = self.runs.last_mut()
             && run.tag == tag
             && run.record_first.wrapping_add(run.count) == record_index
             && run.deadline == deadline
+            && run.on_away == on_away
             && !run.answered
         {
             run.count += 1;
             return;
         }
         self.deadlines_in_order &= self.runs.last().is_none_or(|last| last.deadline <= deadline);
-        self.runs.push(Run { tag, record_first: record_index, count: 1, deadline, timestamp_ms, answered: false });
+        let record_first = record_index;
+        self.runs.push(Run { tag, record_first, count: 1, deadline, timestamp_ms, answered: false, on_away });
     }
 
     /// Marks every run with a deadline up to `until` (all of them for None) as answered, and gives each to `tell`.
@@ -189,11 +203,36 @@ impl Batch {
     /// records. None when nothing is left. Rare: records expired or were refused while others go on.
     pub fn without(mut self, dropped: impl Fn(u32) -> bool) -> Option<Batch> {
         let whole = self.take_bytes();
+        self.rebuild(whole, dropped)
+    }
+
+    /// Takes out the records that go back to their owners, each run of them to `tell`, and those that were answered
+    /// before. Gives what is left, in order.
+    pub fn give_back(mut self, mut tell: impl FnMut(&Run, Unsent)) -> Option<Batch> {
+        let whole = self.take_bytes();
+        let mut records = unsent::records(whole.clone());
+        let mut dropped = Vec::with_capacity(self.record_count() as usize);
+        for run in &self.runs {
+            if run.goes_back() {
+                tell(run, Unsent::take(&mut records, run.count));
+            } else {
+                unsent::skip(&mut records, run.count);
+            }
+            dropped.resize(dropped.len() + run.count as usize, run.answered || run.goes_back());
+        }
+        if !dropped.contains(&false) {
+            return None;
+        }
+        self.rebuild(whole, |position| dropped[position as usize])
+    }
+
+    fn rebuild(mut self, whole: Bytes, dropped: impl Fn(u32) -> bool) -> Option<Batch> {
         let mut builder = BatchBuilder::with_capacity(whole.len());
         let mut kept_runs: Vec<Run> = Vec::new();
         let mut runs = std::mem::take(&mut self.runs).into_iter();
         let mut run: Option<(Run, u32)> = None;
-        for (position, record) in records(whole).into_iter().enumerate() {
+        for (position, record) in unsent::records(whole).enumerate() {
+            let record = record.expect("a record of ours decodes");
             if run.as_ref().is_none_or(|(run, used)| *used == run.count) {
                 run = runs.next().map(|run| (run, 0));
             }
@@ -204,7 +243,7 @@ impl Batch {
                 continue;
             }
             let headers: Vec<HeaderRef<'_>> =
-                record.headers.iter().map(|(name, value)| HeaderRef { name, value: value.as_deref() }).collect();
+                record.headers.iter_refs().map(|(name, value)| HeaderRef { name, value }).collect();
             builder.append(&RecordRef {
                 timestamp_ms: record.timestamp_ms,
                 key: record.key.as_deref(),
@@ -216,6 +255,7 @@ impl Batch {
                     if last.tag == run.tag
                         && last.record_first.wrapping_add(last.count) == record_index
                         && last.deadline == run.deadline
+                        && last.on_away == run.on_away
                         && last.answered == run.answered =>
                 {
                     last.count += 1;
@@ -263,31 +303,6 @@ fn answered_count(runs: &[Run]) -> u32 {
     runs.iter().filter(|run| run.answered).map(|run| run.count).sum()
 }
 
-struct OwnedRecord {
-    timestamp_ms: i64,
-    key: Option<Bytes>,
-    value: Option<Bytes>,
-    headers: Vec<(Vec<u8>, Option<Bytes>)>,
-}
-
-/// The records of a batch we made ourselves.
-fn records(whole: Bytes) -> Vec<OwnedRecord> {
-    let batch = batches(whole).next().expect("one batch").expect("a batch of ours decodes");
-    // Ours: the limit only has to be above anything we ever put into one batch.
-    let records = batch.records(i32::MAX as usize).expect("a batch of ours decompresses");
-    records
-        .map(|record| {
-            let record = record.expect("a record of ours decodes");
-            OwnedRecord {
-                timestamp_ms: record.timestamp_ms,
-                headers: record.headers.iter().map(|(name, value)| (name.to_vec(), value)).collect(),
-                key: record.key,
-                value: record.value,
-            }
-        })
-        .collect()
-}
-
 /// Cuts the runs after `first_count` records.
 fn split_runs(runs: Vec<Run>, first_count: u32) -> (Vec<Run>, Vec<Run>) {
     let (mut first, mut second) = (Vec::new(), Vec::new());
@@ -309,7 +324,10 @@ fn split_runs(runs: Vec<Run>, first_count: u32) -> (Vec<Run>, Vec<Run>) {
 mod tests {
     use std::time::Duration;
 
+    use kafka_wire::record_batch::Record;
+
     use super::*;
+    use crate::types::Acks;
 
     fn batch_of(runs: &[(u64, u32, u64)]) -> Batch {
         let start = Instant::now();
@@ -326,7 +344,8 @@ mod tests {
                 };
                 let Body::Open(builder) = &mut batch.body else { unreachable!() };
                 builder.append(&record);
-                batch.note(*tag, index, start + Duration::from_secs(*deadline_s), record.timestamp_ms);
+                let how = How::new(Acks::All, start + Duration::from_secs(*deadline_s));
+                batch.note(*tag, index, how, record.timestamp_ms);
             }
         }
         batch
@@ -338,7 +357,8 @@ mod tests {
 
     fn values(batch: &mut Batch) -> Vec<String> {
         let whole = batch.seal(Compression::None).to_bytes();
-        records(whole).iter().map(|r| String::from_utf8(r.value.as_ref().unwrap().to_vec()).unwrap()).collect()
+        let value = |record: Record| String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+        unsent::records(whole).map(|record| value(record.unwrap())).collect()
     }
 
     #[test]

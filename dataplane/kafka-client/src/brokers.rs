@@ -26,6 +26,8 @@ pub(crate) struct Broker {
     /// After a failed connect, not before this.
     pub retry_at: Option<Instant>,
     pub last_error: Option<Arc<str>>,
+    /// Since when no connection to it came about, or it was too silent for one; until the next that does.
+    pub failed_at: Option<Instant>,
     /// In the last metadata.
     pub listed: bool,
 }
@@ -40,6 +42,7 @@ impl Broker {
             backoff: Backoff::default(),
             retry_at: None,
             last_error: None,
+            failed_at: None,
             listed: true,
         }
     }
@@ -135,6 +138,7 @@ impl Brokers {
                 broker.port = port;
                 broker.retry_at = None;
                 broker.backoff.succeeded();
+                broker.failed_at = None;
             }
             broker.listed = true;
             return Some((index, moved));

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `client/publish.rs` | records in, batches out, what answers mean |
 //! | `client/expiry.rs` | deadlines of records and requests, what times out when |
+//! | `client/away.rs` | what cannot be stored now is given back, instead of waiting |
 //! | `client/metadata.rs` | asking about topics, believing the answers |
 //! | `client/questions.rs` | producer ids, coordinators, users' requests |
 //! | `client/fetches.rs` | users' fetches, put together on few connections |
@@ -16,6 +17,7 @@
 //! - Every accepted record gets exactly one outcome, every request token exactly one reply (unless cancelled).
 //! - After `flush(now)`, nothing more can be done at `now`: `next_deadline()` is later, or None.
 
+mod away;
 mod expiry;
 mod fetches;
 mod metadata;
@@ -43,8 +45,8 @@ use crate::requests::{Requests, Waiting};
 use crate::rng::Rng;
 use crate::sasl::SaltedKeys;
 use crate::types::{
-    Acks, Asker, ConnId, Connect, Health, Lane, Outcome, ProduceError, Request, RequestError, RequestToken, Response,
-    Target, TopicIdx, TopicOptions, TopicState,
+    Acks, Asker, ConnId, Connect, Health, How, Lane, OnAway, Outcome, ProduceError, Request, RequestError,
+    RequestToken, Response, Target, TopicIdx, TopicOptions, TopicState,
 };
 
 /// A Kafka client without I/O. One per (shard, cluster).
@@ -77,6 +79,7 @@ pub struct Client {
     told: Vec<Told>,
     /// The brokers' words when they refused our credentials and no connection stands.
     auth_refused: Option<Arc<str>>,
+    watch: away::Watch,
     draining: bool,
     /// Something happened since the last flush.
     dirty: bool,
@@ -115,6 +118,7 @@ impl Client {
             expired_at: now,
             told: Vec::new(),
             auth_refused: None,
+            watch: away::Watch::default(),
             draining: false,
             dirty: true,
             flushed_at: now,
@@ -178,43 +182,44 @@ impl Client {
     /// [`Client::poll_outcome`] under `tag` and `record_index`; consecutive indexes of one tag come as one outcome
     /// per batch. An error means nothing was accepted and no outcome will come.
     ///
-    /// `deadline`: until then the record may be sent. Then its outcome is told: Unavailable when it was never sent,
+    /// Until `how.deadline` the record may be sent. Then its outcome is told: Unavailable when it was never sent,
     /// Unknown when it was sent and not answered.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments)] // the record, where to, how, and whose: none belongs to another
     pub fn produce(
         &mut self,
         topic: TopicIdx,
         partition: Option<i32>,
         record: &RecordRef<'_>,
-        acks: Acks,
+        how: How,
         tag: u64,
         record_index: u32,
-        deadline: Instant,
         now: Instant,
     ) -> Result<(), ProduceError> {
-        self.accept(topic, Entry { partition, record, shared: None, acks, tag, record_index, deadline }, now)
+        self.accept(topic, Entry { partition, record, shared: None, how, tag, record_index }, now)
     }
 
     /// As [`Client::produce`] with a value that is linked into the request instead of copied when it is large;
     /// `record.value` is ignored.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments)] // as above
     pub fn produce_shared(
         &mut self,
         topic: TopicIdx,
         partition: Option<i32>,
         record: &RecordRef<'_>,
         value: Bytes,
-        acks: Acks,
+        how: How,
         tag: u64,
         record_index: u32,
-        deadline: Instant,
         now: Instant,
     ) -> Result<(), ProduceError> {
-        self.accept(topic, Entry { partition, record, shared: Some(value), acks, tag, record_index, deadline }, now)
+        self.accept(topic, Entry { partition, record, shared: Some(value), how, tag, record_index }, now)
     }
 
-    fn accept(&mut self, topic: TopicIdx, entry: Entry<'_>, now: Instant) -> Result<(), ProduceError> {
+    fn accept(&mut self, topic: TopicIdx, mut entry: Entry<'_>, now: Instant) -> Result<(), ProduceError> {
         self.dirty = true;
+        if entry.how.acks != Acks::All || !self.is_idempotent() {
+            entry.how.on_away = OnAway::Wait;
+        }
         if self.draining {
             return Err(ProduceError::Unavailable { why: "this gateway is shutting down".into() });
         }
@@ -226,7 +231,8 @@ impl Client {
         };
         match known.state {
             TopicState::Known if !self.records.has_waiting(topic) => {
-                let refused = self.records.append(topic, entry, &mut self.rng);
+                let taken = self.check_away(topic, &mut entry, now);
+                let refused = taken.and_then(|()| self.records.append(topic, entry, &mut self.rng));
                 if let Err(ProduceError::PartitionUnknown { .. }) = refused {
                     self.want_topic(topic.place()); // it may have been added since
                 }
@@ -236,6 +242,7 @@ impl Client {
                 if known.asleep {
                     self.wake(topic);
                 }
+                self.check_cluster_away(&entry)?;
                 self.records.wait(topic, entry)
             }
             TopicState::Missing if known.name.is_empty() => {
@@ -247,6 +254,7 @@ impl Client {
                     return Err(metadata::refusal(known.state));
                 }
                 self.want_topic(topic.place());
+                self.check_cluster_away(&entry)?;
                 self.records.wait(topic, entry)
             }
         }
@@ -424,6 +432,7 @@ impl Client {
         }
         self.ask_coordinators(now);
         self.ask_metadata(now);
+        self.watch(now);
         self.timer = self.earliest_timer(now);
     }
 

@@ -140,6 +140,8 @@ pub(crate) struct Connection {
     /// Version range by API key; empty ranges for what the broker does not offer.
     versions: Vec<(i16, i16)>,
     pub opened_at: Instant,
+    /// When the broker last said something.
+    heard_at: Instant,
     /// When its silence last made us ask who leads what waits for it.
     pub stall_noted_at: Instant,
     /// Connecting and handshake must be over by then.
@@ -167,6 +169,7 @@ impl Connection {
             correlation_next: 0,
             versions: Vec::new(),
             opened_at: now,
+            heard_at: now,
             stall_noted_at: now,
             opening_deadline: now + config.connect_timeout + config.request_timeout,
             muted_until: None,
@@ -242,6 +245,7 @@ impl Connection {
     ) -> Result<Option<Event>, ConnectionError> {
         let Some(mut frame) = self.frames.next(buf)? else { return Ok(None) };
         self.last_used = now;
+        self.heard_at = now;
         let found = header::peek_correlation_id(&frame)?;
         match self.in_flight.front() {
             None => return Err(ConnectionError::Unsolicited),
@@ -493,6 +497,11 @@ impl Connection {
             _ => return None,
         };
         Some(since.max(self.stall_noted_at))
+    }
+
+    /// Since when an answer is due and nothing is said. None: none is due.
+    pub fn owes_since(&self) -> Option<Instant> {
+        self.in_flight.front().map(|oldest| oldest.sent_at.max(self.heard_at))
     }
 
     /// When the oldest request is given up.

@@ -35,11 +35,13 @@ mod requests;
 mod rng;
 pub mod sasl;
 mod types;
+mod unsent;
 
 pub use client::Client;
 pub use config::{ClientConfig, Mechanism, Sasl, Security};
 pub use partitioner::Partitioner;
 pub use types::{
-    Acks, Asker, ConnId, Connect, Health, Lane, Outcome, ProduceError, Request, RequestError, RequestToken, Response,
-    Stored, Target, TopicIdx, TopicOptions, TopicState,
+    Acks, Asker, ConnId, Connect, Health, How, Lane, OnAway, Outcome, ProduceError, Request, RequestError,
+    RequestToken, Response, Stored, Target, TopicIdx, TopicOptions, TopicState,
 };
+pub use unsent::Unsent;

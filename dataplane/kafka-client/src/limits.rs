@@ -136,8 +136,32 @@ pub const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// hands.
 pub const OPENING_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Attempts to connect to one broker at a time, each a second after the last: a packet that got lost is sent again by the
+/// kernel 1, 3 and 7 s later, so that a broker is found up to 4 s after it came back; together these miss no second.
+pub const ATTEMPTS_MAX: usize = 4;
+
 /// A Produce that is silent for longer makes us ask who leads now (a frozen broker sends no reset).
 pub const PRODUCE_STALL: Duration = Duration::from_secs(3);
+
+/// Unrest that is over sooner is not "away": a leader that moves, a broker that refuses a connection once, one that is no
+/// leader any more. (All brokers at once are away at once.)
+pub const AWAY_UNREST: Duration = Duration::from_millis(250);
+
+/// While that lasts, leaders are asked for and brokers tried this often, so that what is over in time is noticed in time.
+pub const AWAY_PAUSE: Duration = Duration::from_millis(50);
+
+/// An attempt to connect to a broker, after a failed one, that has taken so long has failed for those who do not wait.
+pub const AWAY_RECONNECT: Duration = Duration::from_millis(200);
+
+/// And an attempt that follows no failure: TLS and SASL over a long way take their time.
+pub const AWAY_CONNECT: Duration = Duration::from_secs(1);
+
+/// A broker that owes an answer and has said nothing for so long is away. A follower that is slow to copy costs less; one
+/// that hangs is worth it, for the leader waits up to `replica.lag.time.max.ms` (30 s) before it goes on without it.
+pub const AWAY_SILENCE: Duration = Duration::from_secs(1);
+
+/// Leaders of a topic that is away are asked for this often by those who are refused.
+pub const AWAY_REASK: Duration = Duration::from_millis(200);
 
 /// Expired records are looked for at most this often.
 pub const EXPIRY_PAUSE: Duration = Duration::from_millis(2);
@@ -168,6 +192,9 @@ const _: () = assert!(BATCH_BYTES_MAX <= LARGE_RECORD_BYTES_MAX);
 const _: () = assert!(LARGE_RECORD_BYTES_MAX * 4 <= QUEUE_BYTES_MAX);
 const _: () = assert!(OLDER_NEWS_AFTER.as_millis() < TOPIC_GONE_AFTER.as_millis());
 const _: () = assert!(REQUEST_BYTES_MAX <= TRANSMIT_BYTES_MAX);
+const _: () = assert!(AWAY_RECONNECT.as_millis() < AWAY_UNREST.as_millis());
+const _: () = assert!(AWAY_PAUSE.as_millis() * 2 < AWAY_UNREST.as_millis());
+const _: () = assert!(AWAY_SILENCE.as_millis() < PRODUCE_STALL.as_millis());
 const _: () = assert!(CONNECTIONS_MAX <= 1 << 12);
 const _: () = assert!(POLL_CONNECTIONS_MAX >= 2, "one of them is the door");
 const _: () = assert!(FETCH_CONNECTIONS_MAX + 4 <= STABLE_CONNECTIONS_MAX);

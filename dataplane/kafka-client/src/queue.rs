@@ -126,6 +126,8 @@ pub(crate) struct Queue {
     pub failures: u32,
     /// What last went wrong, for the outcome of records that expire.
     pub problem: Option<Arc<str>>,
+    /// Its leader refuses it, and from this time on that counts as being away, whenever it is not being tried.
+    pub away_from: Option<Instant>,
     /// Capacity of the next batch's buffer: a little more than the last ones used.
     pub capacity_hint: usize,
 }
@@ -141,6 +143,7 @@ impl Queue {
             sequence_next: 0,
             failures: 0,
             problem: None,
+            away_from: None,
             capacity_hint: 0,
         }
     }
@@ -175,6 +178,16 @@ impl Queue {
     /// A batch is out, or leaves with the next flush, and nothing went wrong lately.
     pub fn is_on_its_way(&self) -> bool {
         self.failures == 0 && matches!(self.place, Place::Ready | Place::Pending { .. } | Place::InFlight)
+    }
+
+    /// Refused for long enough, and not tried before a later time.
+    pub fn is_refused(&self, now: Instant) -> bool {
+        self.away_from.is_some_and(|from| from <= now) && matches!(self.place, Place::Delayed { until } if until > now)
+    }
+
+    /// What was sent may be stored, and nobody knows yet.
+    pub fn is_unsettled(&self) -> bool {
+        self.is_in_flight() || self.batches.front().is_some_and(|first| first.maybe_stored)
     }
 
     /// The producer id in use.

@@ -1,7 +1,7 @@
 //! What goes into a [`crate::Client`] and what comes out of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{RequestKind, ResponseKind};
@@ -10,6 +10,7 @@ use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::fetch::{FetchRequest, FetchResponse};
 
 use crate::partitioner::Partitioner;
+use crate::unsent::Unsent;
 
 /// What a publisher wants to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -37,6 +38,40 @@ impl Acks {
             Acks::All => Lane::ProduceAll,
             Acks::Leader | Acks::None => Lane::ProduceOther,
         }
+    }
+}
+
+/// What becomes of a record while it is known that it cannot be stored now.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OnAway {
+    /// It waits until its deadline.
+    Wait,
+    /// It is given back at once, [`ProduceError::Away`], unless it may be stored: then it waits. Only with [`Acks::All`]
+    /// and while the client is idempotent; otherwise as Wait.
+    GiveBack,
+}
+
+/// How a record wants to be produced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct How {
+    /// Whom to wait for.
+    pub acks: Acks,
+    /// Until then it may be sent. Hours are fine: what was sent and not answered is repeated under the same producer id
+    /// and sequence until then.
+    pub deadline: Instant,
+    /// When the cluster is away.
+    pub on_away: OnAway,
+}
+
+impl How {
+    /// Waits until `deadline`, whatever happens.
+    pub fn new(acks: Acks, deadline: Instant) -> How {
+        How { acks, deadline, on_away: OnAway::Wait }
+    }
+
+    /// The same, given back when it cannot be stored now.
+    pub fn or_give_back(self) -> How {
+        How { on_away: OnAway::GiveBack, ..self }
     }
 }
 
@@ -245,6 +280,8 @@ pub struct Outcome {
     pub count: u32,
     /// Where they are, or why not.
     pub result: Result<Stored, ProduceError>,
+    /// The records themselves, with [`ProduceError::Away`] and nothing else.
+    pub unsent: Option<Unsent>,
 }
 
 /// Where the first record of an [`Outcome`] lies; the others follow it.
@@ -291,6 +328,14 @@ pub enum ProduceError {
     Unavailable {
         /// The last thing that went wrong.
         why: Arc<str>,
+    },
+    /// Nothing stored, and known at once rather than at the deadline: to those alone who asked for [`OnAway::GiveBack`].
+    #[error("cluster is away: {why}")]
+    Away {
+        /// What is wrong.
+        why: Arc<str>,
+        /// The partition they would have gone to; None when that is not known.
+        partition: Option<i32>,
     },
     /// Stored or not: nobody knows. A retry may store the records twice.
     #[error("outcome unknown: {why}")]

@@ -11,7 +11,7 @@ impl From<&ProduceError> for Refusal {
             ProduceError::PartitionUnknown { .. } => codes::NO_SUCH_PARTITION,
             ProduceError::RecordTooLarge { .. } => codes::MESSAGE_TOO_LARGE,
             ProduceError::NotAuthorized { .. } => codes::KAFKA_DENIED,
-            ProduceError::Unavailable { .. } => codes::KAFKA_UNAVAILABLE,
+            ProduceError::Unavailable { .. } | ProduceError::Away { .. } => codes::KAFKA_UNAVAILABLE,
             ProduceError::Unknown { .. } => codes::OUTCOME_UNKNOWN,
             ProduceError::Rejected { .. } => codes::REJECTED_BY_KAFKA,
             ProduceError::QueueFull => codes::OVERLOADED,

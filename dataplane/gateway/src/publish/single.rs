@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 use crate::timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kafka_client::{Acks, Outcome, TopicIdx};
+use kafka_client::{Acks, How, Outcome, TopicIdx};
 use kafka_wire::record_batch::RecordRef;
 use model::Side;
 use smallvec::SmallVec;
@@ -115,13 +115,13 @@ fn hand_over(
     let refs = headers.refs();
     let record = RecordRef { timestamp_ms, key, value: (!wishes.null).then(|| body.as_slice()), headers: &refs };
     let deadline = now + wishes.timeout.unwrap_or(env.config.publish_timeout);
-    let (topic, partition, acks) = (destination.route.topic, wishes.partition, wishes.acks);
+    let (topic, partition, how) = (destination.route.topic, wishes.partition, How::new(wishes.acks, deadline));
     let mut client = cluster.client.borrow_mut();
     let handed_over = match body {
         RequestBody::Owned(bytes) if bytes.len() >= VALUE_SHARED_BYTES_MIN && !wishes.null => {
-            client.produce_shared(topic, partition, &record, bytes.clone(), acks, tag, 0, deadline, now)
+            client.produce_shared(topic, partition, &record, bytes.clone(), how, tag, 0, now)
         }
-        _ => client.produce(topic, partition, &record, acks, tag, 0, deadline, now),
+        _ => client.produce(topic, partition, &record, how, tag, 0, now),
     };
     handed_over.map_err(|err| Refusal::from(&err))
 }

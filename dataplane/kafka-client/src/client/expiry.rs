@@ -89,6 +89,7 @@ impl Client {
                 record_first: run.record_first,
                 count: run.count,
                 result: Err(error.clone()),
+                unsent: None,
             });
         });
         let (nobody_left, mostly_over) = (batch.earliest.is_none(), batch.is_mostly_over());
@@ -165,6 +166,7 @@ impl Client {
                 record_first: told.record_first,
                 count: told.count,
                 result: Err(told.error),
+                unsent: told.unsent,
             });
         }
     }
@@ -220,6 +222,9 @@ impl Client {
             }
         }
         for (conn, why) in over {
+            if let Some(silent) = self.conns.get(conn).filter(|_| why != UNUSED) {
+                self.brokers.broker_mut(silent.broker).failed_at.get_or_insert(now);
+            }
             self.lose(conn, why, if why == UNUSED { End::Unused } else { End::Failure }, now);
         }
         for queue_id in stalled {
@@ -261,6 +266,7 @@ impl Client {
         consider(self.requests.next_deadline());
         consider(self.fetches.next_deadline());
         consider(self.rechecks.iter().map(|(at, _)| *at).min());
+        consider(self.watch.next_at);
         consider(self.ids.retry_at);
         consider(self.coordinators.next_retry());
         if !self.brokers.refresh.asking {

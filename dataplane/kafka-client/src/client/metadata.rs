@@ -23,8 +23,8 @@ use super::{Client, find_from};
 use crate::accumulator::{Partition, Topic};
 use crate::connection::Owner;
 use crate::limits::{
-    METADATA_TIMEOUT, METADATA_TOPICS_MAX, OLDER_NEWS_AFTER, PARTITIONS_MAX, PRODUCE_STALL, TOPIC_GONE_AFTER,
-    TOPIC_IDLE_MAX, TOPIC_MISSING_REASK,
+    AWAY_PAUSE, AWAY_UNREST, METADATA_TIMEOUT, METADATA_TOPICS_MAX, OLDER_NEWS_AFTER, PARTITIONS_MAX, PRODUCE_STALL,
+    TOPIC_GONE_AFTER, TOPIC_IDLE_MAX, TOPIC_MISSING_REASK,
 };
 use crate::queue::{ACKS, Place, Queue, QueueId};
 use crate::types::{ConnId, Lane, ProduceError, TopicState};
@@ -195,7 +195,9 @@ impl Client {
         let open = self.records.topics.iter().any(|topic| topic.wanted);
         if open && !self.records.places.no_leader.is_empty() {
             // Leaders are still being elected: ask less and less often.
-            self.brokers.refresh.not_before = self.brokers.refresh.backoff.failed(now, &mut self.rng);
+            let at = self.brokers.refresh.backoff.failed(now, &mut self.rng);
+            let is_news = self.leaderless().any(|since| now < since + AWAY_UNREST);
+            self.brokers.refresh.not_before = if is_news { at.min(now + AWAY_PAUSE) } else { at };
         } else {
             self.brokers.refresh.backoff.succeeded();
         }
@@ -203,6 +205,7 @@ impl Client {
             self.brokers.want_refresh();
         }
         self.leave_silent_leaders(now);
+        self.watch.sweep = true;
     }
 
     fn learn_brokers(&mut self, answer: &types::MetadataResponse) {
@@ -262,7 +265,7 @@ impl Client {
             tracing::info!(topic = %topic.name, ?state, "topic cannot be written");
         }
         topic.state = state;
-        topic.partitions.iter_mut().for_each(|partition| partition.leader = None);
+        topic.partitions.iter_mut().for_each(|partition| (partition.leader, partition.leaderless_since) = (None, None));
         let partition_count = topic.partitions.len() as u32;
         let error = refusal(state);
         self.records.refuse_waiting(index, &error, &mut self.told);
@@ -349,10 +352,19 @@ impl Client {
             if !believed && (of_before || partition.is_earlier(told.leader_epoch)) {
                 continue; // old news
             }
-            partition.leader = self.brokers.by_node(told.leader_id.0);
+            let leader = self.brokers.by_node(told.leader_id.0);
+            if leader.is_some() && leader != partition.leader {
+                partition.forgive();
+            }
+            partition.leader = leader;
+            partition.leaderless_since = match leader {
+                Some(_) => None,
+                None => partition.leaderless_since.or(Some(now)),
+            };
             partition.leader_epoch = told.leader_epoch;
         }
         topic.state = TopicState::Known;
+        topic.unrest = topic.partitions.iter().any(Partition::has_unrest);
         self.records.release_waiting(index, &mut self.rng, &mut self.told);
         self.tell();
     }
@@ -365,6 +377,7 @@ impl Client {
         topic.id_before = std::mem::replace(&mut topic.id, NO_ID);
         for partition in topic.partitions.iter_mut() {
             partition.leader = None;
+            partition.leaderless_since = None;
             partition.leader_epoch = -1;
         }
         let old_count = topic.partitions.len() as u32;
@@ -400,6 +413,8 @@ impl Client {
         }
         partition.leader = leader;
         partition.leader_epoch = epoch;
+        partition.leaderless_since = None;
+        partition.forgive();
         // The partition's other queues need not wait for metadata either.
         for acks in 0..ACKS.len() as u8 {
             let sibling = QueueId { acks, ..queue_id };

@@ -65,6 +65,7 @@ impl Client {
         let Some(first) = queue.batches.front() else { return Place::Idle };
         let Some(leader) = leader else {
             self.want_topic(queue_id.topic);
+            self.watch.sweep = true;
             return Place::NoLeader;
         };
         // A batch that may be stored goes again under the id it was sent under, or nobody could tell it from a second
@@ -291,6 +292,9 @@ impl Client {
                 }
                 let moved = refresh && self.believe_leader(queue_id, answer.current_leader);
                 self.retry(queue_id, if moved { Retry::Soon } else { Retry::Later }, now);
+                if !moved {
+                    self.note_refusal(queue_id, answer.error, now);
+                }
             }
             Verdict::TooLarge => self.split(queue_id, answer.error),
             Verdict::BadRecord => self.isolate(queue_id, answer),
@@ -346,6 +350,7 @@ impl Client {
                     record_first: run.record_first,
                     count: run.count,
                     result: Ok(Stored { partition: queue_id.partition as i32, offset, timestamp_ms }),
+                    unsent: None,
                 });
             }
             position += run.count;
@@ -356,6 +361,7 @@ impl Client {
             }
             queue.failures = 0;
             queue.problem = None;
+            queue.away_from = None;
         }
         self.records.recycle(batch.runs);
         self.records.make_ready(queue_id);
@@ -418,6 +424,7 @@ impl Client {
                 record_first: run.record_first,
                 count: run.count,
                 result: Err(error.clone()),
+                unsent: None,
             });
         }
         self.records.recycle(batch.runs);
@@ -491,6 +498,7 @@ impl Client {
                             record_first: run.record_first.wrapping_add(first),
                             count: index - first,
                             result: Err(error.clone()),
+                            unsent: None,
                         });
                         begin = None;
                     }
@@ -547,7 +555,7 @@ mod tests {
     use crate::accumulator::Partition;
     use crate::config::ClientConfig;
     use crate::queue::acks_index;
-    use crate::types::TopicState;
+    use crate::types::{How, TopicState};
 
     #[test]
     fn an_answer_to_an_earlier_attempt_settles_nobody() {
@@ -560,7 +568,7 @@ mod tests {
         let send = |client: &mut Client, tag| {
             let record = RecordRef { timestamp_ms: 1, key: None, value: Some(b"v"), headers: &[] };
             let deadline = now + Duration::from_secs(9);
-            client.produce(topic, Some(0), &record, Acks::Leader, tag, 0, deadline, now).unwrap();
+            client.produce(topic, Some(0), &record, How::new(Acks::Leader, deadline), tag, 0, now).unwrap();
             client.stamp_first(queue_id)
         };
         let told = |client: &Client| -> Vec<(u64, i64)> {

@@ -8,8 +8,11 @@ use kafka_wire::api_key::ApiKey;
 use kafka_wire::cold::{self, ResponseKind};
 
 use super::Client;
+use super::expiry::UNUSED;
 use crate::connection::{Connection, ConnectionError, Context, Event, Owner};
-use crate::limits::{OPENING_PATIENCE, POLL_CONNECTIONS_MAX, WAITING_LANE_CONNECTIONS_MAX};
+use crate::limits::{
+    ATTEMPTS_MAX, AWAY_PAUSE, AWAY_UNREST, OPENING_PATIENCE, POLL_CONNECTIONS_MAX, WAITING_LANE_CONNECTIONS_MAX,
+};
 use crate::types::{ConnId, Connect, Lane, RequestError};
 
 /// A connection whose oldest request is older is not given requests that others can answer.
@@ -117,18 +120,27 @@ impl Client {
     fn on_event(&mut self, conn: ConnId, event: Event, now: Instant) -> Result<(), ConnectionError> {
         match event {
             Event::Progress => self.list_transmit(conn),
-            Event::Ready => self.on_ready(conn),
+            Event::Ready => self.on_ready(conn, now),
             Event::Answer { owner, api, version, body } => return self.on_answer(conn, owner, api, version, body, now),
         }
         Ok(())
     }
 
-    fn on_ready(&mut self, conn: ConnId) {
-        let Some(broker) = self.conns.get(conn).map(|connection| connection.broker) else { return };
+    fn on_ready(&mut self, conn: ConnId, now: Instant) {
+        let Some((broker, lane)) = self.conns.get(conn).map(|conn| (conn.broker, conn.lane)) else { return };
+        if !lane.waits() {
+            // Attempts that were begun because this one took long.
+            for other in self.brokers.broker(broker).conns[lane.index()].clone() {
+                if self.conns.get(other).is_some_and(Connection::is_connecting) {
+                    self.lose(other, UNUSED, End::Unused, now);
+                }
+            }
+        }
         let broker = self.brokers.broker_mut(broker);
         broker.backoff.succeeded();
         broker.retry_at = None;
         broker.last_error = None;
+        broker.failed_at = None;
         self.brokers.last_error = None;
         self.auth_refused = None;
     }
@@ -216,10 +228,13 @@ impl Client {
         let place = format!("{}:{}: {why}", broker.host, broker.port);
         if end == End::Failure {
             if connection.is_opening() {
+                let since = *broker.failed_at.get_or_insert(now);
                 let at = broker.backoff.failed(now, &mut self.rng);
+                let at = if now < since + AWAY_UNREST { at.min(now + AWAY_PAUSE) } else { at };
                 broker.retry_at = Some(broker.retry_at.map_or(at, |earlier| earlier.max(at)));
                 broker.last_error = Some(place.as_str().into());
             }
+            self.watch.sweep = true;
             self.brokers.last_error = Some(place.as_str().into());
             self.brokers.want_refresh();
             self.want_topics_pending_at(connection.broker);
@@ -273,15 +288,17 @@ impl Client {
     /// The broker's connection of a lane, if it takes a request now. If there is none, one is opened.
     pub(super) fn connection(&mut self, broker: u32, lane: Lane, now: Instant) -> Option<ConnId> {
         let in_flight_max = self.config.in_flight_max;
-        let mut usable = 0;
+        let (mut usable, mut attempts) = (0, 0);
         for id in &self.brokers.broker(broker).conns[lane.index()] {
             let Some(connection) = self.conns.get(*id) else { continue };
             if connection.can_send(in_flight_max, now) {
                 return Some(*id);
             }
-            usable += usize::from(!connection.is_retired(now));
+            attempts += usize::from(connection.is_connecting());
+            let is_late = connection.is_connecting() && connection.opened_at + OPENING_PATIENCE <= now;
+            usable += usize::from(!connection.is_retired(now) && !is_late);
         }
-        if usable == 0 {
+        if usable == 0 && attempts < ATTEMPTS_MAX {
             self.open(broker, lane, now);
         }
         None

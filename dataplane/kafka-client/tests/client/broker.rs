@@ -154,6 +154,8 @@ pub struct Cluster {
     pub amnesiacs: BTreeSet<i32>,
     /// Refuse our connections, and the others have not noticed.
     pub refusing: BTreeSet<i32>,
+    /// Packets to them vanish: attempts to connect have no result.
+    pub dark: BTreeSet<i32>,
     /// Take connections and bytes and say nothing.
     pub frozen: BTreeSet<i32>,
     /// Tell of topics what they knew when they began to lag behind.
@@ -195,6 +197,7 @@ impl Cluster {
             coordinators: BTreeMap::new(),
             amnesiacs: BTreeSet::new(),
             refusing: BTreeSet::new(),
+            dark: BTreeSet::new(),
             frozen: BTreeSet::new(),
             lagging: BTreeMap::new(),
             refuses_producer_ids: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kafka_client::{Acks, ClientConfig, Outcome, ProduceError, TopicState};
+use kafka_client::{Acks, ClientConfig, How, Outcome, ProduceError, TopicState};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::record_batch::RecordRef;
@@ -448,13 +448,13 @@ fn check_refused(positions: &[i32], sent: &[usize], told: &[&str]) {
     let deadline = world.now + Duration::from_secs(5);
     for (tag, index) in [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)] {
         let record = RecordRef { timestamp_ms: 1, key: None, value: Some(b"v"), headers: &[] };
-        world.client.produce(topic, Some(0), &record, Acks::All, tag, index, deadline, world.now).unwrap();
+        world.client.produce(topic, Some(0), &record, How::new(Acks::All, deadline), tag, index, world.now).unwrap();
     }
     world.run_ms(100);
     let sizes: Vec<usize> = world.cluster.seen_produce().iter().map(|seen| seen.batches[0].values.len()).collect();
     assert_eq!(sizes, sent, "refused {positions:?}");
     let say = |outcome: &Outcome| {
-        let Outcome { tag, record_first, count, result } = outcome;
+        let Outcome { tag, record_first, count, result, .. } = outcome;
         match result {
             Ok(stored) => format!("{tag}: {record_first}+{count} at {}", stored.offset),
             Err(ProduceError::Rejected { code }) => format!("{tag}: {record_first}+{count} {}", code.name()),

@@ -2,6 +2,7 @@
 //!
 //! `broker` is the model of a cluster, `world` the network and the driver between the two; the others are tests.
 
+mod away;
 mod broker;
 mod failures;
 mod fetches;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kafka_client::{Acks, ClientConfig, Partitioner, ProduceError, Stored, TopicOptions, TopicState};
+use kafka_client::{Acks, ClientConfig, How, Partitioner, ProduceError, Stored, TopicOptions, TopicState};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::compression::Compression;
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
@@ -151,7 +151,7 @@ fn consecutive_records_of_one_request_come_back_as_one_outcome() {
     let deadline = world.now + Duration::from_secs(1);
     for index in 0..1_000 {
         let record = RecordRef { timestamp_ms: 5, key: None, value: Some(b"x"), headers: &[] };
-        world.client.produce(topic, Some(0), &record, Acks::All, 7_777, index, deadline, world.now).unwrap();
+        world.client.produce(topic, Some(0), &record, How::new(Acks::All, deadline), 7_777, index, world.now).unwrap();
     }
     world.settle();
     let told: Vec<_> = world.outcomes.iter().map(|o| (o.tag, o.record_first, o.count, o.result.is_ok())).collect();
@@ -201,7 +201,10 @@ fn keys_go_where_the_partitioner_of_the_topic_says() {
             };
             let deadline = world.now + Duration::from_secs(1);
             world.outcomes.clear();
-            world.client.produce(topic, None, &record, Acks::All, 900 + tag as u64, 0, deadline, world.now).unwrap();
+            world
+                .client
+                .produce(topic, None, &record, How::new(Acks::All, deadline), 900 + tag as u64, 0, world.now)
+                .unwrap();
             world.settle();
             assert_eq!(world.stored(900 + tag as u64).partition as u32, partitioner.partition(key.as_bytes(), 10));
         }
@@ -273,7 +276,9 @@ fn a_large_shared_value_arrives_as_it_is() {
     let record = RecordRef { timestamp_ms: 1, key: Some(b"k"), value: None, headers: &[] };
     let deadline = world.now + Duration::from_secs(1);
     let client = &mut world.client;
-    client.produce_shared(topic, Some(0), &record, value.clone(), Acks::All, 55, 0, deadline, world.now).unwrap();
+    client
+        .produce_shared(topic, Some(0), &record, value.clone(), How::new(Acks::All, deadline), 55, 0, world.now)
+        .unwrap();
     world.settle();
     assert_eq!(world.stored(55).offset, 1);
     assert_eq!(world.cluster.topics["t"].partitions[0].log[1], value);
@@ -349,8 +354,15 @@ fn compression_of_much_is_spread_over_flushes_so_that_others_have_their_turn() {
     for partition in 0..PARTITIONS {
         let record = RecordRef { timestamp_ms: 1, key: None, value: Some(&value), headers: &[] };
         let deadline = now + Duration::from_secs(30);
-        let accepted =
-            world.client.produce(topic, Some(partition), &record, Acks::All, partition as u64, 0, deadline, now);
+        let accepted = world.client.produce(
+            topic,
+            Some(partition),
+            &record,
+            How::new(Acks::All, deadline),
+            partition as u64,
+            0,
+            now,
+        );
         accepted.expect("accepted");
     }
     let has_it = |world: &World, p| world.cluster.log("t", p).iter().any(|value| value.len() >= 150_000);

@@ -6,6 +6,7 @@
 //! - every record gets one outcome, by its deadline and a little;
 //! - told stored: it is in the log, at the offset told, and once in each topic of that name there was;
 //! - told not stored: it is in no log, and never will be;
+//! - given back, with its own value: the same, and only to those who asked for it;
 //! - told unknown: it is in each log at most once;
 //! - what one partition stored with acks=all, it stored in the order given;
 //! - and when all is well again, every partition is written to within `WELL_AGAIN`.
@@ -17,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use kafka_client::{Acks, ClientConfig, Mechanism, Sasl, Security, TopicIdx};
+use kafka_client::{Acks, ClientConfig, How, Mechanism, OnAway, ProduceError, Sasl, Security, TopicIdx};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::error_code::ErrorCode;
 
@@ -34,6 +35,7 @@ const SEEDS: u64 = 700;
 
 struct Sent {
     acks: Acks,
+    on_away: OnAway,
     partition: i32,
     value: String,
     deadline_ms: u64,
@@ -53,6 +55,8 @@ struct Sea {
     nodes: i32,
     topic: TopicIdx,
     topic_id_next: u128,
+    give_back_percent: u64,
+    refused_away: u64,
     sent: BTreeMap<u64, Sent>,
     seed: u64,
 }
@@ -125,7 +129,10 @@ impl Sea {
         let mut world = World::with(cluster, settings, seed);
         world.latency_max = Duration::from_micros(dice.below(30_000));
         let topic = world.client.topic("t");
-        let mut sea = Sea { world, dice, manners, nodes, topic, topic_id_next: 100, sent: BTreeMap::new(), seed };
+        let give_back_percent = [0, 30, 60, 100][dice.below(4) as usize];
+        let (topic_id_next, refused_away, sent) = (100, 0, BTreeMap::new());
+        let mut sea =
+            Sea { world, dice, manners, nodes, topic, topic_id_next, give_back_percent, refused_away, sent, seed };
         sea.tell_as_this_world_does();
         sea
     }
@@ -159,9 +166,18 @@ impl Sea {
         let partition = self.dice.below(known as u64) as i32;
         let value = format!("{step}-{}", self.sent.len());
         let deadline_ms = [60, 300, 1_500, 6_000][self.dice.below(4) as usize];
-        if let Ok(tag) = self.world.try_produce(self.topic, Some(partition), &value, acks, deadline_ms) {
-            let deadline_ms = deadline_ms + (self.world.now - self.world.start).as_millis() as u64;
-            self.sent.insert(tag, Sent { acks, partition, value, deadline_ms });
+        let how = How::new(acks, self.world.now + Duration::from_millis(deadline_ms));
+        let how = if self.dice.chance(self.give_back_percent) { how.or_give_back() } else { how };
+        match self.world.produce_as(self.topic, Some(partition), &value, how) {
+            Ok(tag) => {
+                let deadline_ms = deadline_ms + (self.world.now - self.world.start).as_millis() as u64;
+                self.sent.insert(tag, Sent { acks, on_away: how.on_away, partition, value, deadline_ms });
+            }
+            Err(ProduceError::Away { .. }) => {
+                self.refused_away += 1;
+                assert_eq!((acks, how.on_away), (Acks::All, OnAway::GiveBack), "seed {}: {value}", self.seed);
+            }
+            Err(_) => {}
         }
     }
 
@@ -195,6 +211,11 @@ impl Sea {
                         self.move_a_leader();
                     }
                 }
+            }
+            7 if self.dice.chance(30) => {
+                let node = self.any_node();
+                self.world.cluster.dark.insert(node);
+                self.world.cluster.frozen.insert(node);
             }
             7 => {
                 // What reached it before is read when it thaws and more comes.
@@ -260,6 +281,7 @@ impl Sea {
         self.create();
         let world = &mut self.world;
         world.cluster.frozen.clear();
+        world.cluster.dark.clear();
         world.cluster.amnesiacs.clear();
         world.cluster.lagging.clear();
         (1..=self.nodes).for_each(|node| world.revive(node));
@@ -288,7 +310,8 @@ impl Sea {
                 let told = self.world.try_produce(self.topic, Some(partition), &value, acks, 4_000);
                 let tag =
                     told.unwrap_or_else(|error| panic!("seed {}, {:?}: {value}: {error}", self.seed, self.manners));
-                self.sent.insert(tag, Sent { acks, partition, value, deadline_ms: u64::MAX / 2 });
+                let (on_away, deadline_ms) = (OnAway::Wait, u64::MAX / 2);
+                self.sent.insert(tag, Sent { acks, on_away, partition, value, deadline_ms });
             }
         }
         self.world.run(Duration::from_secs(5));
@@ -334,6 +357,10 @@ impl Sea {
                     assert!(stored.offset == -1 || there, "{context}");
                 }
                 Err(error) if error.outcome_unknown() => {}
+                Err(ProduceError::Away { .. }) => {
+                    assert!(found.is_empty(), "given back: {context}");
+                    assert_eq!((sent.acks, sent.on_away), (Acks::All, OnAway::GiveBack), "{context}");
+                }
                 Err(_) => assert!(found.is_empty(), "{context}"),
             }
             if sent.acks != Acks::All || told.is_err() {
@@ -344,12 +371,20 @@ impl Sea {
                 assert!(last_tag == 0 || last < offset, "seed {seed}: {} overtook tag {last_tag}", sent.value);
             }
         }
+        for outcome in &self.world.outcomes {
+            let back =
+                outcome.unsent.as_ref().map(|unsent| unsent.records().filter_map(|record| record.value).collect());
+            let away = matches!(outcome.result, Err(ProduceError::Away { .. }));
+            let own: Vec<_> = self.sent.get(&outcome.tag).map(|sent| sent.value.clone().into()).into_iter().collect();
+            assert_eq!(back, away.then_some(own), "seed {seed}: {outcome:?}");
+        }
         assert_eq!(self.world.client.queued_bytes(), 0, "seed {seed}");
         assert!(self.world.client.is_idle(), "seed {seed}");
     }
 }
 
-fn simulate(seed: u64) {
+/// Gives how many records were given back, and refused at once because they would have been.
+fn simulate(seed: u64) -> [u64; 2] {
     let mut sea = Sea::new(seed);
     let trouble = sea.dice.below(25);
     for step in 0..STEPS {
@@ -372,6 +407,8 @@ fn simulate(seed: u64) {
     sea.world.run(WELL_AGAIN);
     sea.assert_it_goes_on();
     sea.judge();
+    let back = sea.world.outcomes.iter().filter(|outcome| outcome.unsent.is_some()).count();
+    [back as u64, sea.refused_away]
 }
 
 #[test]
@@ -385,14 +422,18 @@ fn what_publishers_are_told_is_true_whatever_happens() {
     let end = setting("GAFKA_SIMULATION_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
     let further = end.into_iter().flat_map(|end| (today * 1_000_000..).take_while(move |_| Instant::now() < end));
-    let mut count = 0;
+    let (mut count, mut away) = (0, [0, 0]);
     for seed in (1..=seeds).chain(further) {
         let result = std::panic::catch_unwind(|| simulate(seed));
-        if let Err(panic) = result {
-            eprintln!("simulation failed with GAFKA_SIM_SEED={seed}");
-            std::panic::resume_unwind(panic);
+        match result {
+            Ok([back, refused]) => away = [away[0] + back, away[1] + refused],
+            Err(panic) => {
+                eprintln!("simulation failed with GAFKA_SIM_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
         }
         count += 1;
     }
-    println!("{count} seeds of {STEPS} steps");
+    println!("{count} seeds of {STEPS} steps: {} records given back, {} refused as away", away[0], away[1]);
+    assert!(away.iter().all(|records| *records > count), "that is what is tested: {away:?}");
 }

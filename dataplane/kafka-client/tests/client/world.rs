@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_client::{
-    Acks, Client, ClientConfig, ConnId, Connect, Outcome, ProduceError, RequestError, RequestToken, Response, Stored,
-    TopicIdx, TopicState,
+    Acks, Client, ClientConfig, ConnId, Connect, How, Outcome, ProduceError, RequestError, RequestToken, Response,
+    Stored, TopicIdx, TopicState,
 };
 use kafka_wire::record_batch::RecordRef;
 
@@ -71,6 +71,10 @@ pub struct World {
     /// Longest time a frame takes; zero delivers at once.
     pub latency_max: Duration,
     wires: BTreeMap<ConnId, Wire>,
+    /// SYNs without an answer, and when the first was sent.
+    dials: Vec<(Instant, Connect)>,
+    /// When each outcome was told.
+    pub told_at: BTreeMap<u64, Instant>,
     parcels: BinaryHeap<Reverse<(Instant, u64, Parcel)>>,
     parcel_count: u64,
     tag_next: u64,
@@ -99,6 +103,8 @@ impl World {
             dice: Dice(seed ^ 0xd1ce),
             latency_max: Duration::ZERO,
             wires: BTreeMap::new(),
+            dials: Vec::new(),
+            told_at: BTreeMap::new(),
             parcels: BinaryHeap::new(),
             parcel_count: 0,
             tag_next: 0,
@@ -147,10 +153,25 @@ impl World {
         acks: Acks,
         timeout_ms: u64,
     ) -> Result<u64, ProduceError> {
+        self.produce_as(topic, partition, value, How::new(acks, self.now + Duration::from_millis(timeout_ms)))
+    }
+
+    /// Publishes one record, acks=all, that is given back when it cannot be stored.
+    pub fn offer(&mut self, topic: TopicIdx, partition: Option<i32>, value: &str) -> Result<u64, ProduceError> {
+        let how = How::new(Acks::All, self.now + Duration::from_secs(60)).or_give_back();
+        self.produce_as(topic, partition, value, how)
+    }
+
+    pub fn produce_as(
+        &mut self,
+        topic: TopicIdx,
+        partition: Option<i32>,
+        value: &str,
+        how: How,
+    ) -> Result<u64, ProduceError> {
         self.tag_next += 1;
         let record = RecordRef { timestamp_ms: 1_000, key: None, value: Some(value.as_bytes()), headers: &[] };
-        let deadline = self.now + Duration::from_millis(timeout_ms);
-        self.client.produce(topic, partition, &record, acks, self.tag_next, 0, deadline, self.now)?;
+        self.client.produce(topic, partition, &record, how, self.tag_next, 0, self.now)?;
         Ok(self.tag_next)
     }
 
@@ -197,7 +218,8 @@ impl World {
             self.settle();
             let parcel = self.parcels.peek().map(|parcel| parcel.0.0);
             let polls = self.wires.values().filter_map(|wire| wire.parked.as_ref()).map(|(over_at, _)| *over_at);
-            let next = [self.client.next_deadline(), parcel].into_iter().flatten().chain(polls).min();
+            let dial = self.dials.iter().filter_map(|(since, connect)| self.next_syn(*since, connect)).min();
+            let next = [self.client.next_deadline(), parcel, dial].into_iter().flatten().chain(polls).min();
             match next {
                 Some(at) if at <= end => self.now = at.max(self.now),
                 _ => {
@@ -221,6 +243,7 @@ impl World {
             self.connect(&connect);
             self.connects.push(connect);
         }
+        moved |= self.dial_again();
         while let Some(conn) = self.client.poll_transmit_ready() {
             moved = true;
             let bytes = self.client.take_transmit(conn).concat();
@@ -259,6 +282,7 @@ impl World {
             }
         }
         while let Some(outcome) = self.client.poll_outcome() {
+            self.told_at.insert(outcome.tag, self.now);
             self.outcomes.push(outcome);
         }
         while let Some(reply) = self.client.poll_reply() {
@@ -272,6 +296,10 @@ impl World {
         let up = node.is_some_and(|node: i32| {
             self.cluster.nodes.get(&node).copied().unwrap_or(false) && !self.cluster.refusing.contains(&node)
         });
+        if node.is_some_and(|node| self.cluster.dark.contains(&node)) {
+            self.dials.push((self.now, connect.clone()));
+            return;
+        }
         if !up || connect.port != self.cluster.port(node.unwrap_or_default()) {
             self.client.on_connect_failed(connect.conn, "connection refused".into(), self.now);
             return;
@@ -290,6 +318,37 @@ impl World {
         };
         self.wires.insert(connect.conn, wire);
         self.client.on_connected(connect.conn, self.now);
+    }
+
+    /// When the kernel tries again, 1, 3 and 7 s after the first, or gives up.
+    fn next_syn(&self, since: Instant, connect: &Connect) -> Option<Instant> {
+        let syns = [1, 3, 7].map(|seconds| since + Duration::from_secs(seconds));
+        syns.into_iter().chain([since + connect.timeout]).find(|at| *at > self.now)
+    }
+
+    fn dial_again(&mut self) -> bool {
+        let now = self.now;
+        let is_due = |since: &Instant, connect: &Connect| {
+            let waited = now - *since;
+            [1, 3, 7].map(Duration::from_secs).contains(&waited) || waited >= connect.timeout
+        };
+        let (due, left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.dials).into_iter().partition(|(since, connect)| is_due(since, connect));
+        self.dials = left;
+        let mut moved = false;
+        for (since, connect) in due {
+            let dark = self.cluster.dark.iter().any(|node| connect.host == format!("b{node}"));
+            if now - since >= connect.timeout {
+                moved = true;
+                self.client.on_connect_failed(connect.conn, "timed out".into(), now);
+            } else if dark {
+                self.dials.push((since, connect));
+            } else {
+                moved = true;
+                self.connect(&connect);
+            }
+        }
+        moved
     }
 
     fn ship(&mut self, parcel: Parcel) {

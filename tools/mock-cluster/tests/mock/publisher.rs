@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use kafka_client::{Acks, Client, ClientConfig, ConnId, Connect, ProduceError, Stored, TopicIdx};
+use kafka_client::{Acks, Client, ClientConfig, ConnId, Connect, How, ProduceError, Stored, TopicIdx};
 use kafka_wire::record_batch::RecordRef;
 
 use crate::truth::Sent;
@@ -75,7 +75,7 @@ impl Publisher {
         let tag = self.sent.len() as u64 + 1;
         let record = RecordRef { timestamp_ms: 1_000, key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
         let now = Instant::now();
-        let accepted = self.client.produce(topic, Some(partition), &record, acks, tag, 0, now + timeout, now);
+        let accepted = self.client.produce(topic, Some(partition), &record, How::new(acks, now + timeout), tag, 0, now);
         if let Err(error) = accepted {
             self.outcomes.insert(tag, Err(error));
         }

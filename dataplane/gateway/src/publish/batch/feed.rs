@@ -16,7 +16,7 @@ use crate::publish::format::{BatchParser, Parsed, ParsedRecord, RecordError};
 use crate::publish::{Around, destination, record_error};
 use crate::refusal::Refusal;
 use crate::timestamp;
-use kafka_client::{Acks, Client, ProduceError, TopicIdx};
+use kafka_client::{Acks, Client, How, ProduceError, TopicIdx};
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use model::Side;
 use model::ids::Generation;
@@ -103,8 +103,8 @@ fn weight(record: &RecordRef<'_>) -> usize {
 impl Burst<'_> {
     /// Hands a record over that has its receipt; false when the queue is full and it should wait.
     fn give(&mut self, record: &RecordRef<'_>, partition: Option<i32>, index: (u64, u32)) -> bool {
-        let (topic, acks, tag, deadline) = (self.topic, self.acks, self.tag, self.deadline);
-        match self.client.produce(topic, partition, record, acks, tag, index.1, deadline, self.now) {
+        let (topic, how, tag) = (self.topic, How::new(self.acks, self.deadline), self.tag);
+        match self.client.produce(topic, partition, record, how, tag, index.1, self.now) {
             Ok(()) => {
                 self.state.unanswered += 1;
                 self.accepted += 1;
