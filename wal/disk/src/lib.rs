@@ -16,6 +16,8 @@
 //! - A persist that failed is final for its [`File`]: the kernel may call the lost pages clean, so that the next one would
 //!   succeed and lie (Rebello et al., "Can applications recover from fsync failures?"). Opened anew it would be believed:
 //!   cut off or write again what was not durable before.
+//! - A segment ([`Open::Segment`]) is a file made in full before it is used: [`Operation::Zero`] (a full disk is an error
+//!   there), persist, rename into place, persist the directory. Its length never changes while it is open.
 //! - A shortage ([`is_shortage`]: no descriptor, no memory) says nothing about the disk: nothing was done, try again.
 //!
 //! Other kinds dock here as further [`Disk`]s, owned buffers and completions being what they need. A mapped file copies
@@ -25,7 +27,11 @@
 mod file;
 mod files;
 mod operation;
+#[cfg(test)]
+mod promises;
+mod segment;
 mod simulated;
+mod transfer;
 
 use std::io;
 use std::path::Path;
@@ -34,7 +40,7 @@ use bytes::Bytes;
 
 pub use file::File;
 pub use files::Files;
-pub use operation::{Completion, Entry, Meta, Open, Operation, Outcome};
+pub use operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space, ZERO_WRITE_BYTES};
 pub use simulated::{Chances, SECTOR_BYTES, SimulatedDisk};
 
 /// A disk. Operations of one caller may overlap and end in any order; who needs one before another waits for it.
@@ -84,6 +90,11 @@ pub trait Disk: Send + Sync {
         self.call(Operation::Truncate { file: file.clone(), bytes }).map(|_| ())
     }
 
+    /// Fills an empty file with zeros up to this length.
+    fn zero(&self, file: &File, bytes: u64) -> io::Result<()> {
+        self.call(Operation::Zero { file: file.clone(), bytes }).map(|_| ())
+    }
+
     /// Reserves room up to this length, which does not change.
     fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         self.call(Operation::Preallocate { file: file.clone(), bytes }).map(|_| ())
@@ -122,6 +133,11 @@ pub trait Disk: Send + Sync {
     /// Length and age of what has this name.
     fn look_at(&self, path: &Path) -> io::Result<Meta> {
         self.call(Operation::LookAt { path: path.to_owned() }).map(Outcome::into_meta)
+    }
+
+    /// Room on the file system of what has this name.
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.call(Operation::Space { path: path.to_owned() }).map(Outcome::into_space)
     }
 }
 

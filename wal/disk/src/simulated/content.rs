@@ -49,6 +49,14 @@ impl Content {
         self.note(at.min(grown_from), end);
     }
 
+    /// Zeros up to `bytes` into an empty file. Sectors beyond the end of a file are zeros already, or have zeros as their
+    /// newest version since it was cut off, so only lengths are new: all of it, or, for what lies between, half.
+    pub fn zero(&mut self, bytes: usize) {
+        assert_eq!(self.live.len(), 0, "only an empty file is zeroed");
+        self.live.resize(bytes, 0);
+        self.lengths.extend([bytes / 2, bytes]);
+    }
+
     pub fn truncate(&mut self, bytes: usize) {
         let before = self.live.len();
         self.live.resize(bytes, 0);

@@ -127,6 +127,21 @@ impl Tree {
         Ok(names.into_iter().map(|(name, node)| (name, is_dir(node))).collect())
     }
 
+    /// The lengths of all files that have a name, together.
+    pub fn bytes_named(&self) -> u64 {
+        let (mut bytes, mut seen, mut next) = (0, vec![false; self.nodes.len()], vec![ROOT]);
+        while let Some(node) = next.pop() {
+            if std::mem::replace(&mut seen[node], true) {
+                continue;
+            }
+            match &self.nodes[node] {
+                Node::File { content, .. } => bytes += content.bytes() as u64,
+                Node::Directory(directory) => next.extend(directory.live.values()),
+            }
+        }
+        bytes
+    }
+
     /// What is there when the power is back.
     pub fn cut(&mut self, chance: &mut Chance) {
         for node in &mut self.nodes {
@@ -165,7 +180,7 @@ impl Tree {
         Ok((parent, name.to_owned()))
     }
 
-    fn find(&self, path: &Path) -> io::Result<NodeId> {
+    pub fn find(&self, path: &Path) -> io::Result<NodeId> {
         let mut at = ROOT;
         for component in path.components() {
             let Component::Normal(name) = component else { continue };

@@ -1,0 +1,174 @@
+//! What a disk promises, asked of every disk and every device: they differ in how, never in what.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use crate::{Disk, File, Files, Open, Operation, SimulatedDisk};
+
+const PAGE: usize = 4096;
+const SEGMENT_BYTES: u64 = 64 * PAGE as u64;
+
+/// A disk to ask, and a directory on it.
+struct Asked {
+    name: &'static str,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    fail_next_persist: Box<dyn Fn()>,
+    _temporary: Option<TempDir>,
+}
+
+fn plain() -> Asked {
+    let temporary = tempfile::tempdir().unwrap();
+    let fails = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&fails);
+    let before = move |operation: &Operation| match operation {
+        Operation::Persist { .. } if theirs.swap(false, Ordering::SeqCst) => Err(Errno::IO.into()),
+        _ => Ok(()),
+    };
+    Asked {
+        name: "plain",
+        disk: Arc::new(Files::start(before, || {}, || {}).unwrap()),
+        dir: temporary.path().to_owned(),
+        fail_next_persist: Box::new(move || fails.store(true, Ordering::SeqCst)),
+        _temporary: Some(temporary),
+    }
+}
+
+fn simulated() -> Asked {
+    let disk = Arc::new(SimulatedDisk::new(1));
+    disk.make_dir(Path::new("/d")).unwrap();
+    let theirs = Arc::clone(&disk);
+    let is_persist = |operation: &Operation| matches!(operation, Operation::Persist { .. });
+    Asked {
+        name: "simulated",
+        disk,
+        dir: PathBuf::from("/d"),
+        fail_next_persist: Box::new(move || theirs.fail_next(is_persist, Errno::IO.raw_os_error())),
+        _temporary: None,
+    }
+}
+
+/// Every disk, each by itself, so that a failure names it.
+fn each(ask: impl Fn(&Asked)) {
+    for asked in [plain(), simulated()] {
+        eprintln!("{}", asked.name);
+        ask(&asked);
+    }
+}
+
+impl Asked {
+    /// A zeroed segment, made as one is made.
+    fn segment(&self, name: &str) -> File {
+        let (making, path) = (self.dir.join("making"), self.dir.join(name));
+        let file = self.disk.open(&making, Open::Empty).unwrap();
+        self.disk.zero(&file, SEGMENT_BYTES).unwrap();
+        self.disk.persist(&file, 0).unwrap();
+        self.disk.rename(&making, &path).unwrap();
+        self.disk.persist_dir(&self.dir).unwrap();
+        self.disk.open(&path, Open::Segment).unwrap()
+    }
+
+    fn put(&self, file: &File, at: u64, bytes: Vec<u8>) -> io::Result<()> {
+        self.disk.write_all(file, Bytes::from(bytes), Bytes::new(), at)
+    }
+}
+
+fn pages(letters: &str) -> Vec<u8> {
+    letters.bytes().flat_map(|letter| [letter; PAGE]).collect()
+}
+
+#[test]
+fn a_segment_has_zeros_and_then_what_was_written_also_for_who_opens_it_later() {
+    each(|asked| {
+        let file = asked.segment("s");
+        let end = SEGMENT_BYTES - PAGE as u64;
+        assert_eq!(asked.disk.read(&file, 0, 1 << 20).unwrap(), vec![0; SEGMENT_BYTES as usize]);
+        asked.put(&file, 0, pages("ab")).unwrap();
+        asked.disk.write_all(&file, Bytes::from(pages("c")), Bytes::from(pages("d")), 2 * PAGE as u64).unwrap();
+        asked.put(&file, end, pages("z")).unwrap();
+        let writes = file.writes();
+        let persist = Operation::Persist { file: file.clone(), from: 0 };
+        assert!(
+            matches!(asked.disk.call(persist), Ok(crate::Outcome::Persisted { writes: covered }) if covered == writes)
+        );
+        let again = asked.disk.open(&asked.dir.join("s"), Open::Existing).unwrap();
+        for reader in [&file, &again] {
+            assert_eq!(asked.disk.read(reader, 0, 5 * PAGE).unwrap(), pages("abcd\0"));
+            assert_eq!(asked.disk.read(reader, end - PAGE as u64, 5 * PAGE).unwrap(), pages("\0z"));
+            assert_eq!(asked.disk.read(reader, SEGMENT_BYTES, 1).unwrap(), Bytes::new());
+        }
+        assert_eq!(asked.disk.look_at(&asked.dir.join("s")).unwrap().bytes, SEGMENT_BYTES);
+    });
+}
+
+#[test]
+fn a_segment_keeps_its_length_and_says_so_and_goes_on() {
+    each(|asked| {
+        let (disk, file) = (&asked.disk, asked.segment("s"));
+        let beyond = [(SEGMENT_BYTES, 1), (SEGMENT_BYTES - PAGE as u64, 2), (u64::MAX - PAGE as u64 + 1, 1)];
+        for (at, page_count) in beyond {
+            let err = asked.put(&file, at, vec![1; page_count * PAGE]).unwrap_err();
+            assert_eq!(err.kind(), io::ErrorKind::InvalidInput, "{err}");
+            assert!(err.to_string().contains("pass the end"), "{err}");
+        }
+        for done in [disk.truncate(&file, 0), disk.preallocate(&file, 1 << 20), disk.zero(&file, 1 << 20)] {
+            assert!(done.unwrap_err().to_string().contains("its length does not change"));
+        }
+        assert_eq!(file.writes(), 0);
+        asked.put(&file, 0, pages("a")).unwrap();
+        disk.persist(&file, 0).expect("a caller's mistake is not the file's");
+        assert_eq!(disk.look_at(&asked.dir.join("s")).unwrap().bytes, SEGMENT_BYTES);
+    });
+}
+
+#[test]
+fn only_an_empty_file_is_zeroed_to_any_length() {
+    each(|asked| {
+        for bytes in [0, 1, PAGE as u64 - 1, PAGE as u64, 3 * PAGE as u64 + 5] {
+            let path = asked.dir.join("f");
+            let file = asked.disk.open(&path, Open::Empty).unwrap();
+            asked.disk.zero(&file, bytes).unwrap();
+            assert_eq!(asked.disk.read(&file, 0, 1 << 20).unwrap(), vec![0; bytes as usize]);
+        }
+        let file = asked.disk.open(&asked.dir.join("f"), Open::Existing).unwrap();
+        let err = asked.disk.zero(&file, 1 << 20).unwrap_err();
+        assert!(err.to_string().contains("holds 12293 bytes"), "{err}");
+    });
+}
+
+#[test]
+fn a_segment_must_be_there() {
+    each(|asked| {
+        let err = asked.disk.open(&asked.dir.join("none"), Open::Segment).unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_persist_that_failed_is_final_for_the_open_segment_and_not_for_the_name() {
+    each(|asked| {
+        let file = asked.segment("s");
+        asked.put(&file, 0, pages("a")).unwrap();
+        (asked.fail_next_persist)();
+        assert_eq!(asked.disk.persist(&file, 0).unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
+        assert!(asked.disk.persist(&file, 0).unwrap_err().to_string().contains("earlier persist"));
+        let again = asked.disk.open(&asked.dir.join("s"), Open::Segment).unwrap();
+        asked.put(&again, 0, pages("a")).unwrap();
+        asked.disk.persist(&again, 0).unwrap();
+    });
+}
+
+#[test]
+fn space_is_what_is_left_and_what_there_is() {
+    each(|asked| {
+        let space = asked.disk.space(&asked.dir).unwrap();
+        assert!(0 < space.free_bytes && space.free_bytes <= space.total_bytes, "{space:?}");
+        assert_eq!(asked.disk.space(&asked.dir.join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    });
+}
