@@ -8,7 +8,8 @@
 //!
 //! Two disks: [`Files`], plain files with one thread for what is submitted, and [`SimulatedDisk`], in memory and from a
 //! seed, which after a power cut has what was persisted and of everything else what chance left. The same code runs on
-//! both, so what it forgets to persist is found by a seed instead of by a customer.
+//! both, so what it forgets to persist is found by a seed instead of by a customer. Of a short history it lists every state
+//! that a cut could leave ([`SimulatedDisk::states_after_cut`]).
 //!
 //! What must be told apart, because disks do:
 //! - A write is in the page cache. [`Operation::Persist`] makes it durable; a file's *name* is durable when its
@@ -41,7 +42,7 @@ use bytes::Bytes;
 pub use file::File;
 pub use files::Files;
 pub use operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space, ZERO_WRITE_BYTES};
-pub use simulated::{Chances, SECTOR_BYTES, SimulatedDisk};
+pub use simulated::{Chances, SECTOR_BYTES, SimulatedDisk, TooManyStates};
 
 /// A disk. Operations of one caller may overlap and end in any order; who needs one before another waits for it.
 pub trait Disk: Send + Sync {

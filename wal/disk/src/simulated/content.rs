@@ -10,25 +10,30 @@ use super::chance::{Chance, Survival};
 /// What a device writes whole.
 pub const SECTOR_BYTES: usize = 512;
 
-type Sector = [u8; SECTOR_BYTES];
+pub(super) type Sector = [u8; SECTOR_BYTES];
 /// Versions of sectors by their number, oldest first.
-type Versions = BTreeMap<usize, Vec<Sector>>;
+pub(super) type Versions = BTreeMap<usize, Vec<Sector>>;
 
 /// One file's content.
 #[derive(Default)]
 pub struct Content {
     /// What reading shows.
     live: Vec<u8>,
-    durable: Vec<u8>,
+    pub(super) durable: Vec<u8>,
     /// Written and not persisted.
-    dirty: Versions,
+    pub(super) dirty: Versions,
     /// Written, and a persist failed: called clean, and on the disk or not. No later persist covers them.
-    forsaken: Versions,
+    pub(super) forsaken: Versions,
     /// Lengths since the last persist.
-    lengths: Vec<usize>,
+    pub(super) lengths: Vec<usize>,
 }
 
 impl Content {
+    /// As a cut leaves it.
+    pub fn settled(bytes: Vec<u8>) -> Content {
+        Content { live: bytes.clone(), durable: bytes, ..Content::default() }
+    }
+
     pub fn bytes(&self) -> usize {
         self.live.len()
     }
@@ -120,7 +125,7 @@ impl Content {
     }
 }
 
-fn sector(bytes: &[u8], number: usize) -> Sector {
+pub(super) fn sector(bytes: &[u8], number: usize) -> Sector {
     let mut sector = [0; SECTOR_BYTES];
     let begin = (number * SECTOR_BYTES).min(bytes.len());
     let some = &bytes[begin..bytes.len().min(begin + SECTOR_BYTES)];
@@ -128,7 +133,7 @@ fn sector(bytes: &[u8], number: usize) -> Sector {
     sector
 }
 
-fn put(bytes: &mut Vec<u8>, number: usize, sector: &Sector) {
+pub(super) fn put(bytes: &mut Vec<u8>, number: usize, sector: &Sector) {
     let begin = number * SECTOR_BYTES;
     if bytes.len() < begin + SECTOR_BYTES {
         bytes.resize(begin + SECTOR_BYTES, 0);

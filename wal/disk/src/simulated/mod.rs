@@ -8,10 +8,13 @@
 //! One seed is one story: the operations are the user's, everything else comes from the seed. Submitted operations begin
 //! in any order when the test says so ([`SimulatedDisk::step`]).
 //!
+//! Of a short history, all that a cut could leave can be had one by one ([`SimulatedDisk::states_after_cut`]).
+//!
 //! What it does not have: permissions, links, holes, sectors torn in themselves.
 
 mod chance;
 mod content;
+mod states;
 mod tree;
 
 #[cfg(test)]
@@ -33,6 +36,7 @@ use chance::Chance;
 use tree::{NodeId, Tree};
 
 pub use content::SECTOR_BYTES;
+pub use states::TooManyStates;
 
 /// How often, of a thousand times, an operation meets its misfortune.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,21 +90,7 @@ const CAPACITY_BYTES: u64 = 1 << 40;
 impl SimulatedDisk {
     /// An empty disk with a root directory.
     pub fn new(seed: u64) -> SimulatedDisk {
-        let state = State {
-            tree: Tree::new(),
-            chance: Chance::new(seed),
-            chances: Chances::default(),
-            errors: VecDeque::new(),
-            pretends: None,
-            power: None,
-            is_off: false,
-            cuts: 0,
-            now_ms: 0,
-            capacity_bytes: CAPACITY_BYTES,
-            submitted: Vec::new(),
-            completed: VecDeque::new(),
-        };
-        SimulatedDisk { state: Mutex::new(state) }
+        SimulatedDisk { state: Mutex::new(State::new(Tree::new(), seed)) }
     }
 
     /// Sets the clock that files are stamped with.
@@ -201,6 +191,23 @@ impl Disk for SimulatedDisk {
 }
 
 impl State {
+    fn new(tree: Tree, seed: u64) -> State {
+        State {
+            tree,
+            chance: Chance::new(seed),
+            chances: Chances::default(),
+            errors: VecDeque::new(),
+            pretends: None,
+            power: None,
+            is_off: false,
+            cuts: 0,
+            now_ms: 0,
+            capacity_bytes: CAPACITY_BYTES,
+            submitted: Vec::new(),
+            completed: VecDeque::new(),
+        }
+    }
+
     fn restart(&mut self) {
         self.power = None;
         self.is_off = false;

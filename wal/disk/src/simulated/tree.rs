@@ -12,32 +12,32 @@ use super::content::Content;
 
 pub type NodeId = usize;
 
-type Names = BTreeMap<String, NodeId>;
+pub(super) type Names = BTreeMap<String, NodeId>;
 
 /// A change of a directory that is not durable.
-struct Change {
+pub(super) struct Change {
     removed: Option<String>,
     made: Option<(String, NodeId)>,
 }
 
 #[derive(Default)]
-struct Directory {
+pub(super) struct Directory {
     live: Names,
-    durable: Names,
-    changes: Vec<Change>,
+    pub(super) durable: Names,
+    pub(super) changes: Vec<Change>,
 }
 
-enum Node {
+pub(super) enum Node {
     Directory(Directory),
     File { content: Content, modified_ms: i64 },
 }
 
 /// Every directory and file there ever was; those without a name are kept for who still holds them.
 pub struct Tree {
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
 }
 
-const ROOT: NodeId = 0;
+pub(super) const ROOT: NodeId = 0;
 
 impl Tree {
     pub fn new() -> Tree {
@@ -193,6 +193,11 @@ impl Tree {
 }
 
 impl Directory {
+    /// As a cut leaves it.
+    pub fn settled(names: Names) -> Directory {
+        Directory { live: names.clone(), durable: names, changes: Vec::new() }
+    }
+
     fn cut(&mut self, chance: &mut Chance) {
         let survival = Survival::draw(chance);
         for change in std::mem::take(&mut self.changes) {
@@ -205,7 +210,7 @@ impl Directory {
 }
 
 impl Change {
-    fn apply(&self, names: &mut Names) {
+    pub(super) fn apply(&self, names: &mut Names) {
         if let Some(name) = &self.removed {
             names.remove(name);
         }
