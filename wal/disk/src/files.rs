@@ -1,4 +1,4 @@
-//! The real disk: plain files, and one thread that does what is submitted.
+//! The real disk: plain files, segments written as its device does, and one thread that does what is submitted.
 //!
 //! Cost of a group of persists: one condvar wake, one `fdatasync` each (0.1 to 5 ms), one doorbell each.
 
@@ -16,13 +16,13 @@ use tracing::error;
 use crate::Disk;
 use crate::file::File;
 use crate::operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space};
-use crate::segment::{self, Segment};
+use crate::segment::{self, Device, Segment};
 use crate::transfer;
 
 /// Asked before every operation; an error is the operation's. Tests inject faults here.
 type Before = Box<dyn Fn(&Operation) -> io::Result<()> + Send + Sync>;
 
-/// Plain files. Dropping it waits until everything submitted is done.
+/// Files of the system. Dropping it waits until everything submitted is done.
 pub struct Files {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -35,6 +35,7 @@ enum Handle {
 }
 
 struct Shared {
+    device: Device,
     before: Before,
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -55,7 +56,18 @@ impl Files {
         prepare: impl FnOnce() + Send + 'static,
         doorbell: impl Fn() + Send + 'static,
     ) -> io::Result<Files> {
+        Files::with_device(Device::Plain, before, prepare, doorbell)
+    }
+
+    /// The same, and segments ([`Open::Segment`]) are written in this way. All other files are plain.
+    pub fn with_device(
+        device: Device,
+        before: impl Fn(&Operation) -> io::Result<()> + Send + Sync + 'static,
+        prepare: impl FnOnce() + Send + 'static,
+        doorbell: impl Fn() + Send + 'static,
+    ) -> io::Result<Files> {
         let shared = Arc::new(Shared {
+            device,
             before: Box::new(before),
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -130,7 +142,7 @@ impl Shared {
         (self.before)(&operation)?;
         match operation {
             Operation::Open { path, how: Open::Segment } => {
-                let segment = Segment::open(&path)?;
+                let segment = Segment::open(&path, self.device)?;
                 Ok(Outcome::File(File::new(path, Handle::Segment(segment))))
             }
             Operation::Open { path, how } => {

@@ -6,10 +6,10 @@
 //!    └─────────── complete() ◀── doorbell ┘
 //! ```
 //!
-//! Two disks: [`Files`], plain files with one thread for what is submitted, and [`SimulatedDisk`], in memory and from a
-//! seed, which after a power cut has what was persisted and of everything else what chance left. The same code runs on
-//! both, so what it forgets to persist is found by a seed instead of by a customer. Of a short history it lists every state
-//! that a cut could leave ([`SimulatedDisk::states_after_cut`]).
+//! Two disks: [`Files`], files of the system with one thread for what is submitted, and [`SimulatedDisk`], in memory and
+//! from a seed, which after a power cut has what was persisted and of everything else what chance left. The same code runs
+//! on both, so what it forgets to persist is found by a seed instead of by a customer. Of a short history it lists every
+//! state that a cut could leave ([`SimulatedDisk::states_after_cut`]).
 //!
 //! What must be told apart, because disks do:
 //! - A write is in the page cache. [`Operation::Persist`] makes it durable; a file's *name* is durable when its
@@ -21,8 +21,11 @@
 //!   there), persist, rename into place, persist the directory. Its length never changes while it is open.
 //! - A shortage ([`is_shortage`]: no descriptor, no memory) says nothing about the disk: nothing was done, try again.
 //!
-//! Other kinds dock here as further [`Disk`]s, owned buffers and completions being what they need. A mapped file copies
-//! in `Write`, is `msync` of the dirty pages in `Persist`, and is zeroed ahead in `Preallocate`; a ring or another
+//! How segments are written is the [`Device`] that `Files` was given; all other files are plain. What each promises is
+//! one table of tests (`promises.rs`). A page of a mapped segment that is lost (cut off by somebody, a device error) is an
+//! error of the write or the persist, never a signal that ends the process (`segment/sigbus.rs`).
+//!
+//! Other kinds dock here as further [`Disk`]s, owned buffers and completions being what they need: a ring or another
 //! runtime keeps operations in flight between `submit` and `complete`. What they keep per file is in [`File::new`].
 
 mod file;
@@ -42,6 +45,7 @@ use bytes::Bytes;
 pub use file::File;
 pub use files::Files;
 pub use operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space, ZERO_WRITE_BYTES};
+pub use segment::Device;
 pub use simulated::{Chances, SECTOR_BYTES, SimulatedDisk, TooManyStates};
 
 /// A disk. Operations of one caller may overlap and end in any order; who needs one before another waits for it.

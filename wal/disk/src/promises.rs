@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use crate::{Disk, File, Files, Open, Operation, SimulatedDisk};
+use crate::{Device, Disk, File, Files, Open, Operation, SimulatedDisk};
 
 const PAGE: usize = 4096;
 const SEGMENT_BYTES: u64 = 64 * PAGE as u64;
@@ -23,7 +23,7 @@ struct Asked {
     _temporary: Option<TempDir>,
 }
 
-fn plain() -> Asked {
+fn files(name: &'static str, device: Device) -> Asked {
     let temporary = tempfile::tempdir().unwrap();
     let fails = Arc::new(AtomicBool::new(false));
     let theirs = Arc::clone(&fails);
@@ -32,8 +32,8 @@ fn plain() -> Asked {
         _ => Ok(()),
     };
     Asked {
-        name: "plain",
-        disk: Arc::new(Files::start(before, || {}, || {}).unwrap()),
+        name,
+        disk: Arc::new(Files::with_device(device, before, || {}, || {}).unwrap()),
         dir: temporary.path().to_owned(),
         fail_next_persist: Box::new(move || fails.store(true, Ordering::SeqCst)),
         _temporary: Some(temporary),
@@ -56,10 +56,14 @@ fn simulated() -> Asked {
 
 /// Every disk, each by itself, so that a failure names it.
 fn each(ask: impl Fn(&Asked)) {
-    for asked in [plain(), simulated()] {
+    for asked in of_the_system().into_iter().chain([simulated()]) {
         eprintln!("{}", asked.name);
         ask(&asked);
     }
+}
+
+fn of_the_system() -> Vec<Asked> {
+    vec![files("plain", Device::Plain), files("mapped", Device::Mapped)]
 }
 
 impl Asked {
@@ -171,4 +175,22 @@ fn space_is_what_is_left_and_what_there_is() {
         assert!(0 < space.free_bytes && space.free_bytes <= space.total_bytes, "{space:?}");
         assert_eq!(asked.disk.space(&asked.dir.join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
     });
+}
+
+#[test]
+fn a_segment_cut_off_by_somebody_else_is_broken_for_good_and_the_process_lives() {
+    for asked in of_the_system() {
+        eprintln!("{}", asked.name);
+        let file = asked.segment("s");
+        asked.put(&file, 0, pages("a")).unwrap();
+        asked.disk.persist(&file, 0).unwrap();
+        let operator = std::fs::File::options().write(true).open(asked.dir.join("s")).unwrap();
+        operator.set_len(PAGE as u64).unwrap();
+        // Into what is gone, without a look at the length before. A plain file only grows again.
+        let _ = asked.put(&file, 2 * PAGE as u64, pages("bcd"));
+        let err = asked.disk.persist(&file, 0).unwrap_err();
+        assert!(err.to_string().contains("cut off by somebody else") && err.to_string().contains("/s"), "{err}");
+        operator.set_len(SEGMENT_BYTES).unwrap();
+        assert!(asked.disk.persist(&file, 0).is_err());
+    }
 }

@@ -2,25 +2,54 @@
 //!
 //! Every block of it is allocated and its metadata durable before it is opened, so a write needs no room and a persist no
 //! journal commit of the file system. In return it refuses what would change that.
+//!
+//! Somebody else may still cut it off. It looks at the length before each persist; one that is shorter than it was is
+//! broken for good. One that was cut off and grown again in between has zeros where something was: who reads must check
+//! what it reads.
+
+mod mapping;
+mod sigbus;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::transfer;
+use mapping::Mapping;
+
+/// How segments are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// `pwrite`, and `fdatasync` to persist.
+    Plain,
+    /// A copy into the file's mapping, and `msync` of the dirty pages to persist. No system call for a write. The kernel
+    /// may write half of a copy back at any time.
+    Mapped,
+}
 
 /// One open segment.
 pub struct Segment {
     path: PathBuf,
+    /// For reading, and for the length.
     file: fs::File,
     bytes: u64,
+    writer: Writer,
+}
+
+enum Writer {
+    Plain,
+    Mapped(Mapping),
 }
 
 impl Segment {
-    pub fn open(path: &Path) -> io::Result<Segment> {
+    pub fn open(path: &Path, device: Device) -> io::Result<Segment> {
         let file = fs::File::options().read(true).write(true).open(path)?;
         let bytes = file.metadata()?.len();
-        Ok(Segment { path: path.to_owned(), file, bytes })
+        let writer = match device {
+            Device::Plain => Writer::Plain,
+            Device::Mapped => Writer::Mapped(Mapping::of(&file, path)?),
+        };
+        Ok(Segment { path: path.to_owned(), file, bytes, writer })
     }
 
     pub fn file(&self) -> &fs::File {
@@ -29,11 +58,22 @@ impl Segment {
 
     pub fn write(&self, at: u64, head: &[u8], body: &[u8]) -> io::Result<usize> {
         check_end(&self.path, self.bytes, at, head.len() + body.len())?;
-        transfer::write(&self.file, head, body, at)
+        match &self.writer {
+            Writer::Plain => transfer::write(&self.file, head, body, at),
+            Writer::Mapped(mapping) => mapping.write(at, head, body),
+        }
     }
 
     pub fn persist(&self) -> io::Result<()> {
-        self.file.sync_data()
+        let (path, bytes, is) = (self.path.display(), self.bytes, self.file.metadata()?.len());
+        if is < bytes {
+            let told = format!("segment {path} was cut off by somebody else: it had {bytes} bytes and has {is}");
+            return Err(io::Error::other(told));
+        }
+        match &self.writer {
+            Writer::Plain => self.file.sync_data(),
+            Writer::Mapped(mapping) => mapping.persist(),
+        }
     }
 }
 
