@@ -139,7 +139,13 @@ impl Shared {
             let persist = || (self.before)(&operation).and_then(|()| file.handle::<Handle>().persist());
             return file.run_persist(persist).map(|writes| Outcome::Persisted { writes });
         }
-        (self.before)(&operation)?;
+        (self.before)(&operation).inspect_err(|_| {
+            if let Operation::Write { file, .. } = &operation
+                && let Handle::Segment(segment) = file.handle()
+            {
+                segment.note_failed_write();
+            }
+        })?;
         match operation {
             Operation::Open { path, how: Open::Segment } => {
                 let segment = Segment::open(&path, self.device)?;

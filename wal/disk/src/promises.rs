@@ -2,8 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -14,28 +13,44 @@ use crate::{Device, Disk, File, Files, Open, Operation, SimulatedDisk};
 const PAGE: usize = 4096;
 const SEGMENT_BYTES: u64 = 64 * PAGE as u64;
 
+/// Which operation is to fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Write,
+    Persist,
+}
+
+impl Kind {
+    fn is_of(self, operation: &Operation) -> bool {
+        match self {
+            Kind::Write => matches!(operation, Operation::Write { .. }),
+            Kind::Persist => matches!(operation, Operation::Persist { .. }),
+        }
+    }
+}
+
 /// A disk to ask, and a directory on it.
 struct Asked {
     name: &'static str,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    fail_next_persist: Box<dyn Fn()>,
+    fail_next: Box<dyn Fn(Kind)>,
     _temporary: Option<TempDir>,
 }
 
 fn files(name: &'static str, device: Device) -> Asked {
     let temporary = tempfile::tempdir().unwrap();
-    let fails = Arc::new(AtomicBool::new(false));
+    let fails: Arc<Mutex<Option<Kind>>> = Arc::default();
     let theirs = Arc::clone(&fails);
-    let before = move |operation: &Operation| match operation {
-        Operation::Persist { .. } if theirs.swap(false, Ordering::SeqCst) => Err(Errno::IO.into()),
-        _ => Ok(()),
+    let before = move |operation: &Operation| {
+        let next = theirs.lock().unwrap().take_if(|kind| kind.is_of(operation));
+        next.map_or(Ok(()), |_| Err(Errno::IO.into()))
     };
     Asked {
         name,
         disk: Arc::new(Files::with_device(device, before, || {}, || {}).unwrap()),
         dir: temporary.path().to_owned(),
-        fail_next_persist: Box::new(move || fails.store(true, Ordering::SeqCst)),
+        fail_next: Box::new(move |kind| *fails.lock().unwrap() = Some(kind)),
         _temporary: Some(temporary),
     }
 }
@@ -44,12 +59,13 @@ fn simulated() -> Asked {
     let disk = Arc::new(SimulatedDisk::new(1));
     disk.make_dir(Path::new("/d")).unwrap();
     let theirs = Arc::clone(&disk);
-    let is_persist = |operation: &Operation| matches!(operation, Operation::Persist { .. });
     Asked {
         name: "simulated",
         disk,
         dir: PathBuf::from("/d"),
-        fail_next_persist: Box::new(move || theirs.fail_next(is_persist, Errno::IO.raw_os_error())),
+        fail_next: Box::new(move |kind| {
+            theirs.fail_next(move |operation| kind.is_of(operation), Errno::IO.raw_os_error());
+        }),
         _temporary: None,
     }
 }
@@ -63,19 +79,31 @@ fn each(ask: impl Fn(&Asked)) {
 }
 
 fn of_the_system() -> Vec<Asked> {
-    vec![files("plain", Device::Plain), files("mapped", Device::Mapped)]
+    let all = [files("plain", Device::Plain), files("mapped", Device::Mapped), files("direct", Device::Direct)];
+    let does_direct_writes = |asked: &Asked| match asked.try_segment("probe") {
+        Err(err) if err.kind() == io::ErrorKind::Unsupported => {
+            eprintln!("skipped: {err}");
+            false
+        }
+        opened => opened.is_ok(),
+    };
+    all.into_iter().filter(does_direct_writes).collect()
 }
 
 impl Asked {
     /// A zeroed segment, made as one is made.
     fn segment(&self, name: &str) -> File {
+        self.try_segment(name).unwrap()
+    }
+
+    fn try_segment(&self, name: &str) -> io::Result<File> {
         let (making, path) = (self.dir.join("making"), self.dir.join(name));
         let file = self.disk.open(&making, Open::Empty).unwrap();
         self.disk.zero(&file, SEGMENT_BYTES).unwrap();
         self.disk.persist(&file, 0).unwrap();
         self.disk.rename(&making, &path).unwrap();
         self.disk.persist_dir(&self.dir).unwrap();
-        self.disk.open(&path, Open::Segment).unwrap()
+        self.disk.open(&path, Open::Segment)
     }
 
     fn put(&self, file: &File, at: u64, bytes: Vec<u8>) -> io::Result<()> {
@@ -159,7 +187,7 @@ fn a_persist_that_failed_is_final_for_the_open_segment_and_not_for_the_name() {
     each(|asked| {
         let file = asked.segment("s");
         asked.put(&file, 0, pages("a")).unwrap();
-        (asked.fail_next_persist)();
+        (asked.fail_next)(Kind::Persist);
         assert_eq!(asked.disk.persist(&file, 0).unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
         assert!(asked.disk.persist(&file, 0).unwrap_err().to_string().contains("earlier persist"));
         let again = asked.disk.open(&asked.dir.join("s"), Open::Segment).unwrap();
@@ -193,4 +221,50 @@ fn a_segment_cut_off_by_somebody_else_is_broken_for_good_and_the_process_lives()
         operator.set_len(SEGMENT_BYTES).unwrap();
         assert!(asked.disk.persist(&file, 0).is_err());
     }
+}
+
+#[test]
+fn a_write_that_failed_is_no_promise_and_a_direct_one_is_the_end_of_its_segment() {
+    each(|asked| {
+        let file = asked.segment("s");
+        asked.put(&file, 0, pages("a")).unwrap();
+        (asked.fail_next)(Kind::Write);
+        assert!(asked.put(&file, 0, pages("b")).is_err());
+        let goes_on = asked.name != "direct";
+        assert_eq!(asked.put(&file, 0, pages("b")).is_ok(), goes_on);
+        assert_eq!(asked.disk.persist(&file, 0).is_ok(), goes_on);
+        let again = asked.disk.open(&asked.dir.join("s"), Open::Segment).unwrap();
+        asked.put(&again, 0, pages("c")).unwrap();
+        asked.disk.persist(&again, 0).unwrap();
+        assert_eq!(asked.disk.read(&again, 0, PAGE).unwrap(), pages("c"));
+    });
+}
+
+#[test]
+fn a_direct_segment_takes_whole_pages_from_any_memory_and_refuses_others_without_harm() {
+    let Some(asked) = of_the_system().into_iter().find(|asked| asked.name == "direct") else { return };
+    let file = asked.segment("s");
+    for (at, bytes) in [(1, PAGE), (0, 1), (512, 512), (0, PAGE + 512)] {
+        let err = asked.put(&file, at, vec![9; bytes]).unwrap_err();
+        assert!(err.kind() == io::ErrorKind::InvalidInput && err.to_string().contains("whole pages"), "{err}");
+    }
+    // Of a buffer one page is aligned, or none; head and body need no length of their own.
+    let bytes = Bytes::from(pages("abc"));
+    let aligned = bytes.as_ptr().align_offset(PAGE);
+    for from in [aligned, aligned + 1] {
+        let expected = bytes.slice(from..from + PAGE);
+        asked.disk.write_all(&file, expected.clone(), Bytes::new(), 0).unwrap();
+        asked.disk.write_all(&file, expected.slice(..100), expected.slice(100..), PAGE as u64).unwrap();
+        assert_eq!(asked.disk.read(&file, 0, 2 * PAGE).unwrap(), [expected.clone(), expected].concat());
+    }
+    // More than is copied at once.
+    let large = asked.dir.join("large");
+    let zeroed = asked.disk.open(&large, Open::Empty).unwrap();
+    asked.disk.zero(&zeroed, 4 << 20).unwrap();
+    asked.disk.persist(&zeroed, 0).unwrap();
+    let file = asked.disk.open(&large, Open::Segment).unwrap();
+    let bytes = Bytes::from_iter((0..3 << 20).map(|n: u32| (n / 999) as u8));
+    asked.disk.write_all(&file, bytes.slice(..5000), bytes.slice(5000..), 1 << 20).unwrap();
+    asked.disk.persist(&file, 0).unwrap();
+    assert!(asked.disk.read(&file, 1 << 20, 4 << 20).unwrap() == bytes);
 }

@@ -7,6 +7,7 @@
 //! broken for good. One that was cut off and grown again in between has zeros where something was: who reads must check
 //! what it reads.
 
+mod direct;
 mod mapping;
 mod sigbus;
 
@@ -15,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::transfer;
+use direct::Direct;
 use mapping::Mapping;
 
 /// How segments are written.
@@ -25,6 +27,9 @@ pub enum Device {
     /// A copy into the file's mapping, and `msync` of the dirty pages to persist. No system call for a write. The kernel
     /// may write half of a copy back at any time.
     Mapped,
+    /// Past the page cache, whole pages of 4 KiB only, each write durable when it returns. One that failed may have been
+    /// done in part, so the file is not written any more and no persist succeeds.
+    Direct,
 }
 
 /// One open segment.
@@ -39,6 +44,7 @@ pub struct Segment {
 enum Writer {
     Plain,
     Mapped(Mapping),
+    Direct(Direct),
 }
 
 impl Segment {
@@ -48,6 +54,7 @@ impl Segment {
         let writer = match device {
             Device::Plain => Writer::Plain,
             Device::Mapped => Writer::Mapped(Mapping::of(&file, path)?),
+            Device::Direct => Writer::Direct(Direct::open(path)?),
         };
         Ok(Segment { path: path.to_owned(), file, bytes, writer })
     }
@@ -61,6 +68,14 @@ impl Segment {
         match &self.writer {
             Writer::Plain => transfer::write(&self.file, head, body, at),
             Writer::Mapped(mapping) => mapping.write(at, head, body),
+            Writer::Direct(direct) => direct.write(at, head, body),
+        }
+    }
+
+    /// A write failed before it was begun.
+    pub fn note_failed_write(&self) {
+        if let Writer::Direct(direct) = &self.writer {
+            direct.give_up();
         }
     }
 
@@ -73,6 +88,7 @@ impl Segment {
         match &self.writer {
             Writer::Plain => self.file.sync_data(),
             Writer::Mapped(mapping) => mapping.persist(),
+            Writer::Direct(direct) => direct.check(),
         }
     }
 }
