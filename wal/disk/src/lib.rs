@@ -28,6 +28,7 @@
 //! Other kinds dock here as further [`Disk`]s, owned buffers and completions being what they need: a ring or another
 //! runtime keeps operations in flight between `submit` and `complete`. What they keep per file is in [`File::new`].
 
+mod amplification;
 mod file;
 mod files;
 mod operation;
@@ -42,6 +43,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+pub use amplification::commit_amplification;
 pub use file::File;
 pub use files::Files;
 pub use operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space, ZERO_WRITE_BYTES};

@@ -20,7 +20,7 @@ pub const PAGE_BYTES: usize = 4096;
 
 /// What is copied, and then written at once; a longer write is done in several.
 const COPY_BYTES_MAX: usize = 1 << 20;
-const _: () = assert!(COPY_BYTES_MAX % PAGE_BYTES == 0);
+const _: () = assert!(COPY_BYTES_MAX.is_multiple_of(PAGE_BYTES));
 
 /// Writes in a row that took no whole page, until it is an error.
 const SHORT_WRITES_MAX: usize = 10;
