@@ -60,7 +60,7 @@ const WITHOUT_TOKIO: &[&str] = &[
 ];
 
 /// May say `unsafe`, so they carry lints of their own.
-const WITH_OWN_LINTS: &[&str] = &["runtime", "telemetry"];
+const WITH_OWN_LINTS: &[&str] = &["runtime", "telemetry", "disk"];
 
 /// State machines: they run the same under a driver and under a seed.
 const PURE: &[&str] = &["dataplane/kafka-wire", "dataplane/kafka-client", "dataplane/http", "controlplane/model"];

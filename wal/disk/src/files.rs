@@ -1,34 +1,41 @@
-//! The real disk: plain files, and one thread that does what is submitted.
+//! The real disk: plain files, segments written as its device does, and one thread that does what is submitted.
 //!
 //! Cost of a group of persists: one condvar wake, one `fdatasync` each (0.1 to 5 ms), one doorbell each.
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::UNIX_EPOCH;
 
-use bytes::Bytes;
 use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
 use tracing::error;
 
 use crate::Disk;
 use crate::file::File;
-use crate::operation::{Completion, Entry, Meta, Open, Operation, Outcome};
+use crate::operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space};
+use crate::segment::{self, Device, Segment};
+use crate::transfer;
 
 /// Asked before every operation; an error is the operation's. Tests inject faults here.
 type Before = Box<dyn Fn(&Operation) -> io::Result<()> + Send + Sync>;
 
-/// Plain files. Dropping it waits until everything submitted is done.
+/// Files of the system. Dropping it waits until everything submitted is done.
 pub struct Files {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What a file of this disk is.
+enum Handle {
+    File(fs::File),
+    Segment(Segment),
+}
+
 struct Shared {
+    device: Device,
     before: Before,
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -49,7 +56,18 @@ impl Files {
         prepare: impl FnOnce() + Send + 'static,
         doorbell: impl Fn() + Send + 'static,
     ) -> io::Result<Files> {
+        Files::with_device(Device::Plain, before, prepare, doorbell)
+    }
+
+    /// The same, and segments ([`Open::Segment`]) are written in this way. All other files are plain.
+    pub fn with_device(
+        device: Device,
+        before: impl Fn(&Operation) -> io::Result<()> + Send + Sync + 'static,
+        prepare: impl FnOnce() + Send + 'static,
+        doorbell: impl Fn() + Send + 'static,
+    ) -> io::Result<Files> {
         let shared = Arc::new(Shared {
+            device,
             before: Box::new(before),
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -118,28 +136,52 @@ impl Shared {
 
     fn perform(&self, operation: Operation) -> io::Result<Outcome> {
         if let Operation::Persist { file, .. } = &operation {
-            let sync = || (self.before)(&operation).and_then(|()| file.handle::<fs::File>().sync_data());
-            return file.run_persist(sync).map(|writes| Outcome::Persisted { writes });
+            let persist = || (self.before)(&operation).and_then(|()| file.handle::<Handle>().persist());
+            return file.run_persist(persist).map(|writes| Outcome::Persisted { writes });
         }
-        (self.before)(&operation)?;
+        (self.before)(&operation).inspect_err(|_| {
+            if let Operation::Write { file, .. } = &operation
+                && let Handle::Segment(segment) = file.handle()
+            {
+                segment.note_failed_write();
+            }
+        })?;
         match operation {
+            Operation::Open { path, how: Open::Segment } => {
+                let segment = Segment::open(&path, self.device)?;
+                Ok(Outcome::File(File::new(path, Handle::Segment(segment))))
+            }
             Operation::Open { path, how } => {
                 let is_new = how == Open::Empty;
                 let file = fs::File::options().read(true).write(true).create(is_new).truncate(is_new).open(&path)?;
-                Ok(Outcome::File(File::new(path, file)))
+                Ok(Outcome::File(File::new(path, Handle::File(file))))
             }
-            Operation::Read { file, at, bytes } => read(file.handle(), at, bytes).map(Outcome::Bytes),
+            Operation::Read { file, at, bytes } => {
+                transfer::read(file.handle::<Handle>().file(), at, bytes).map(Outcome::Bytes)
+            }
             Operation::Write { file, at, head, body } => {
-                let written = write(file.handle(), &head, &body, at)?;
+                let written = match file.handle() {
+                    Handle::File(file) => transfer::write(file, &head, &body, at)?,
+                    Handle::Segment(segment) => segment.write(at, &head, &body)?,
+                };
                 file.note_write();
                 Ok(Outcome::Written(written))
             }
+            Operation::Zero { file, bytes } => {
+                let zeroed = growing(&file)?;
+                match zeroed.metadata()?.len() {
+                    0 => transfer::zero(zeroed, bytes)?,
+                    some => return Err(segment::is_not_empty(file.path(), some)),
+                }
+                file.note_write();
+                Ok(Outcome::Done)
+            }
             Operation::Preallocate { file, bytes } => {
-                rustix::fs::fallocate(file.handle::<fs::File>(), FallocateFlags::KEEP_SIZE, 0, bytes)?;
+                rustix::fs::fallocate(growing(&file)?, FallocateFlags::KEEP_SIZE, 0, bytes)?;
                 Ok(Outcome::Done)
             }
             Operation::Truncate { file, bytes } => {
-                file.handle::<fs::File>().set_len(bytes)?;
+                growing(&file)?.set_len(bytes)?;
                 file.note_write();
                 Ok(Outcome::Done)
             }
@@ -156,7 +198,36 @@ impl Shared {
                 let modified_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
                 Ok(Outcome::Meta(Meta { bytes: found.len(), modified_ms }))
             }
+            Operation::Space { path } => {
+                let found = rustix::fs::statvfs(&path)?;
+                let [free_bytes, total_bytes] = [found.f_bavail, found.f_blocks].map(|blocks| blocks * found.f_frsize);
+                Ok(Outcome::Space(Space { free_bytes, total_bytes }))
+            }
         }
+    }
+}
+
+impl Handle {
+    fn file(&self) -> &fs::File {
+        match self {
+            Handle::File(file) => file,
+            Handle::Segment(segment) => segment.file(),
+        }
+    }
+
+    fn persist(&self) -> io::Result<()> {
+        match self {
+            Handle::File(file) => file.sync_data(),
+            Handle::Segment(segment) => segment.persist(),
+        }
+    }
+}
+
+/// The file behind one whose length may change.
+fn growing(file: &File) -> io::Result<&fs::File> {
+    match file.handle() {
+        Handle::File(growing) => Ok(growing),
+        Handle::Segment(_) => Err(segment::length_is_fixed(file.path())),
     }
 }
 
@@ -177,34 +248,13 @@ fn list(path: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Never zeroes memory first.
-fn read(file: &fs::File, at: u64, bytes: usize) -> io::Result<Bytes> {
-    let mut buffer: Vec<u8> = Vec::with_capacity(bytes);
-    while buffer.len() < bytes && buffer.capacity() > buffer.len() {
-        let position = at + buffer.len() as u64;
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), position) {
-            Ok(0) => break,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(err) => return Err(err.into()),
-        }
-    }
-    buffer.truncate(bytes);
-    Ok(Bytes::from(buffer))
-}
-
-fn write(file: &fs::File, head: &[u8], body: &[u8], at: u64) -> io::Result<usize> {
-    loop {
-        match rustix::io::pwritev(file, &[IoSlice::new(head), IoSlice::new(body)], at) {
-            Err(Errno::INTR) => {}
-            done => return Ok(done?),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
+
+    use bytes::Bytes;
+    use rustix::io::Errno;
 
     use super::*;
 

@@ -6,9 +6,10 @@
 //!    └─────────── complete() ◀── doorbell ┘
 //! ```
 //!
-//! Two disks: [`Files`], plain files with one thread for what is submitted, and [`SimulatedDisk`], in memory and from a
-//! seed, which after a power cut has what was persisted and of everything else what chance left. The same code runs on
-//! both, so what it forgets to persist is found by a seed instead of by a customer.
+//! Two disks: [`Files`], files of the system with one thread for what is submitted, and [`SimulatedDisk`], in memory and
+//! from a seed, which after a power cut has what was persisted and of everything else what chance left. The same code runs
+//! on both, so what it forgets to persist is found by a seed instead of by a customer. Of a short history it lists every
+//! state that a cut could leave ([`SimulatedDisk::states_after_cut`]).
 //!
 //! What must be told apart, because disks do:
 //! - A write is in the page cache. [`Operation::Persist`] makes it durable; a file's *name* is durable when its
@@ -16,26 +17,38 @@
 //! - A persist that failed is final for its [`File`]: the kernel may call the lost pages clean, so that the next one would
 //!   succeed and lie (Rebello et al., "Can applications recover from fsync failures?"). Opened anew it would be believed:
 //!   cut off or write again what was not durable before.
+//! - A segment ([`Open::Segment`]) is a file made in full before it is used: [`Operation::Zero`] (a full disk is an error
+//!   there), persist, rename into place, persist the directory. Its length never changes while it is open.
 //! - A shortage ([`is_shortage`]: no descriptor, no memory) says nothing about the disk: nothing was done, try again.
 //!
-//! Other kinds dock here as further [`Disk`]s, owned buffers and completions being what they need. A mapped file copies
-//! in `Write`, is `msync` of the dirty pages in `Persist`, and is zeroed ahead in `Preallocate`; a ring or another
+//! How segments are written is the [`Device`] that `Files` was given; all other files are plain. What each promises is
+//! one table of tests (`promises.rs`). A page of a mapped segment that is lost (cut off by somebody, a device error) is an
+//! error of the write or the persist, never a signal that ends the process (`segment/sigbus.rs`).
+//!
+//! Other kinds dock here as further [`Disk`]s, owned buffers and completions being what they need: a ring or another
 //! runtime keeps operations in flight between `submit` and `complete`. What they keep per file is in [`File::new`].
 
+mod amplification;
 mod file;
 mod files;
 mod operation;
+#[cfg(test)]
+mod promises;
+mod segment;
 mod simulated;
+mod transfer;
 
 use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
 
+pub use amplification::commit_amplification;
 pub use file::File;
 pub use files::Files;
-pub use operation::{Completion, Entry, Meta, Open, Operation, Outcome};
-pub use simulated::{Chances, SECTOR_BYTES, SimulatedDisk};
+pub use operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space, ZERO_WRITE_BYTES};
+pub use segment::Device;
+pub use simulated::{Chances, SECTOR_BYTES, SimulatedDisk, TooManyStates};
 
 /// A disk. Operations of one caller may overlap and end in any order; who needs one before another waits for it.
 pub trait Disk: Send + Sync {
@@ -84,6 +97,11 @@ pub trait Disk: Send + Sync {
         self.call(Operation::Truncate { file: file.clone(), bytes }).map(|_| ())
     }
 
+    /// Fills an empty file with zeros up to this length.
+    fn zero(&self, file: &File, bytes: u64) -> io::Result<()> {
+        self.call(Operation::Zero { file: file.clone(), bytes }).map(|_| ())
+    }
+
     /// Reserves room up to this length, which does not change.
     fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         self.call(Operation::Preallocate { file: file.clone(), bytes }).map(|_| ())
@@ -122,6 +140,11 @@ pub trait Disk: Send + Sync {
     /// Length and age of what has this name.
     fn look_at(&self, path: &Path) -> io::Result<Meta> {
         self.call(Operation::LookAt { path: path.to_owned() }).map(Outcome::into_meta)
+    }
+
+    /// Room on the file system of what has this name.
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.call(Operation::Space { path: path.to_owned() }).map(Outcome::into_space)
     }
 }
 

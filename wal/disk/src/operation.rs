@@ -7,6 +7,10 @@ use bytes::Bytes;
 
 use crate::file::File;
 
+/// What [`Operation::Zero`] writes at once: a page. The page cache keeps what came in one write in one large folio, and a
+/// change of one byte of a mapped folio later writes all of it: 1 MiB for a commit of 1 KiB.
+pub const ZERO_WRITE_BYTES: usize = 4096;
+
 /// How a file is opened; always for reading and writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
@@ -14,6 +18,10 @@ pub enum Open {
     Existing,
     /// It is made, or emptied.
     Empty,
+    /// It must be there, was zeroed ([`Operation::Zero`]) and persisted, and its length never changes again: a write
+    /// past its end and whatever would change the length are refused. How it is written is its disk's device. Read it
+    /// opened like this too: read-ahead, which is off for a mapped one, makes its later commits write 21 times as much.
+    Segment,
 }
 
 /// One thing to do. Buffers are owned, so that it can be done elsewhere and later.
@@ -34,6 +42,12 @@ pub enum Operation {
         at: u64,
         head: Bytes,
         body: Bytes,
+    },
+    /// Writes zeros into an empty file up to this length, so that a full disk is an error here and not of a write later.
+    /// In writes of [`ZERO_WRITE_BYTES`]; does not persist. After an error some of it may be there: remove the file.
+    Zero {
+        file: File,
+        bytes: u64,
     },
     Preallocate {
         file: File,
@@ -71,6 +85,10 @@ pub enum Operation {
     LookAt {
         path: PathBuf,
     },
+    /// Room on the file system that holds what has this name.
+    Space {
+        path: PathBuf,
+    },
 }
 
 /// What an operation brought.
@@ -86,6 +104,7 @@ pub enum Outcome {
     },
     Entries(Vec<Entry>),
     Meta(Meta),
+    Space(Space),
 }
 
 /// The end of a submitted operation.
@@ -110,6 +129,14 @@ pub struct Meta {
     pub modified_ms: i64,
 }
 
+/// Room on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What we may still fill; what is reserved for root is not in it.
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
 /// The outcome of an operation is of its kind, or the disk has a bug.
 macro_rules! of_kind {
     ($($name:ident, $variant:ident, $type:ty;)*) => {$(
@@ -129,5 +156,6 @@ impl Outcome {
         into_written, Written, usize;
         into_entries, Entries, Vec<Entry>;
         into_meta, Meta, Meta;
+        into_space, Space, Space;
     }
 }

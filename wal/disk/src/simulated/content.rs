@@ -10,25 +10,30 @@ use super::chance::{Chance, Survival};
 /// What a device writes whole.
 pub const SECTOR_BYTES: usize = 512;
 
-type Sector = [u8; SECTOR_BYTES];
+pub(super) type Sector = [u8; SECTOR_BYTES];
 /// Versions of sectors by their number, oldest first.
-type Versions = BTreeMap<usize, Vec<Sector>>;
+pub(super) type Versions = BTreeMap<usize, Vec<Sector>>;
 
 /// One file's content.
 #[derive(Default)]
 pub struct Content {
     /// What reading shows.
     live: Vec<u8>,
-    durable: Vec<u8>,
+    pub(super) durable: Vec<u8>,
     /// Written and not persisted.
-    dirty: Versions,
+    pub(super) dirty: Versions,
     /// Written, and a persist failed: called clean, and on the disk or not. No later persist covers them.
-    forsaken: Versions,
+    pub(super) forsaken: Versions,
     /// Lengths since the last persist.
-    lengths: Vec<usize>,
+    pub(super) lengths: Vec<usize>,
 }
 
 impl Content {
+    /// As a cut leaves it.
+    pub fn settled(bytes: Vec<u8>) -> Content {
+        Content { live: bytes.clone(), durable: bytes, ..Content::default() }
+    }
+
     pub fn bytes(&self) -> usize {
         self.live.len()
     }
@@ -47,6 +52,14 @@ impl Content {
         }
         self.live[at..end].copy_from_slice(bytes);
         self.note(at.min(grown_from), end);
+    }
+
+    /// Zeros up to `bytes` into an empty file. Sectors beyond the end of a file are zeros already, or have zeros as their
+    /// newest version since it was cut off, so only lengths are new: all of it, or, for what lies between, half.
+    pub fn zero(&mut self, bytes: usize) {
+        assert_eq!(self.live.len(), 0, "only an empty file is zeroed");
+        self.live.resize(bytes, 0);
+        self.lengths.extend([bytes / 2, bytes]);
     }
 
     pub fn truncate(&mut self, bytes: usize) {
@@ -112,7 +125,7 @@ impl Content {
     }
 }
 
-fn sector(bytes: &[u8], number: usize) -> Sector {
+pub(super) fn sector(bytes: &[u8], number: usize) -> Sector {
     let mut sector = [0; SECTOR_BYTES];
     let begin = (number * SECTOR_BYTES).min(bytes.len());
     let some = &bytes[begin..bytes.len().min(begin + SECTOR_BYTES)];
@@ -120,7 +133,7 @@ fn sector(bytes: &[u8], number: usize) -> Sector {
     sector
 }
 
-fn put(bytes: &mut Vec<u8>, number: usize, sector: &Sector) {
+pub(super) fn put(bytes: &mut Vec<u8>, number: usize, sector: &Sector) {
     let begin = number * SECTOR_BYTES;
     if bytes.len() < begin + SECTOR_BYTES {
         bytes.resize(begin + SECTOR_BYTES, 0);

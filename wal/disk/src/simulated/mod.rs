@@ -8,10 +8,13 @@
 //! One seed is one story: the operations are the user's, everything else comes from the seed. Submitted operations begin
 //! in any order when the test says so ([`SimulatedDisk::step`]).
 //!
+//! Of a short history, all that a cut could leave can be had one by one ([`SimulatedDisk::states_after_cut`]).
+//!
 //! What it does not have: permissions, links, holes, sectors torn in themselves.
 
 mod chance;
 mod content;
+mod states;
 mod tree;
 
 #[cfg(test)]
@@ -27,18 +30,20 @@ use rustix::io::Errno;
 
 use crate::Disk;
 use crate::file::File;
-use crate::operation::{Completion, Entry, Meta, Open, Operation, Outcome};
+use crate::operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space};
+use crate::segment;
 use chance::Chance;
 use tree::{NodeId, Tree};
 
 pub use content::SECTOR_BYTES;
+pub use states::TooManyStates;
 
 /// How often, of a thousand times, an operation meets its misfortune.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chances {
     /// A persist of a file fails: EIO, and its sectors count as clean.
     pub persist_fails: u32,
-    /// A write finds the disk full.
+    /// A write, or the zeroing of a file, finds the disk full.
     pub disk_full: u32,
     /// A write takes only some of the bytes.
     pub short_write: u32,
@@ -65,6 +70,7 @@ struct State {
     /// Files opened before a cut are of no use after it.
     cuts: u64,
     now_ms: i64,
+    capacity_bytes: u64,
     submitted: Vec<(u64, Operation)>,
     completed: VecDeque<Completion>,
 }
@@ -75,25 +81,16 @@ type Matches = Box<dyn Fn(&Operation) -> bool + Send>;
 struct Handle {
     node: NodeId,
     opened_after_cuts: u64,
+    is_segment: bool,
 }
+
+/// Room of a disk that was not told how much it has.
+const CAPACITY_BYTES: u64 = 1 << 40;
 
 impl SimulatedDisk {
     /// An empty disk with a root directory.
     pub fn new(seed: u64) -> SimulatedDisk {
-        let state = State {
-            tree: Tree::new(),
-            chance: Chance::new(seed),
-            chances: Chances::default(),
-            errors: VecDeque::new(),
-            pretends: None,
-            power: None,
-            is_off: false,
-            cuts: 0,
-            now_ms: 0,
-            submitted: Vec::new(),
-            completed: VecDeque::new(),
-        };
-        SimulatedDisk { state: Mutex::new(state) }
+        SimulatedDisk { state: Mutex::new(State::new(Tree::new(), seed)) }
     }
 
     /// Sets the clock that files are stamped with.
@@ -133,6 +130,12 @@ impl SimulatedDisk {
         let result = state.perform(operation);
         state.completed.push_back(Completion { ticket, result });
         true
+    }
+
+    /// How many bytes all files together can hold; until told otherwise, more than anybody has. A write, zeroing or
+    /// truncation that would pass it finds the disk full. What is only preallocated, and files without a name, are not counted.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.state().capacity_bytes = bytes;
     }
 
     /// The power goes within this many operations; the one it goes in is done or not.
@@ -188,6 +191,23 @@ impl Disk for SimulatedDisk {
 }
 
 impl State {
+    fn new(tree: Tree, seed: u64) -> State {
+        State {
+            tree,
+            chance: Chance::new(seed),
+            chances: Chances::default(),
+            errors: VecDeque::new(),
+            pretends: None,
+            power: None,
+            is_off: false,
+            cuts: 0,
+            now_ms: 0,
+            capacity_bytes: CAPACITY_BYTES,
+            submitted: Vec::new(),
+            completed: VecDeque::new(),
+        }
+    }
+
     fn restart(&mut self) {
         self.power = None;
         self.is_off = false;
@@ -219,7 +239,9 @@ impl State {
         let Chances { persist_fails, disk_full, short_write, shortage } = self.chances;
         match operation {
             Operation::Persist { .. } if self.chance.happens(persist_fails) => self.fail(&operation, Errno::IO),
-            Operation::Write { .. } if self.chance.happens(disk_full) => self.fail(&operation, Errno::NOSPC),
+            Operation::Write { .. } | Operation::Zero { .. } if self.chance.happens(disk_full) => {
+                self.fail(&operation, Errno::NOSPC)
+            }
             Operation::Open { .. } | Operation::PersistDir { .. } if self.chance.happens(shortage) => {
                 self.fail(&operation, Errno::MFILE)
             }
@@ -256,14 +278,33 @@ impl State {
             Operation::Write { file, at, head, body } => {
                 let node = self.node(&file)?;
                 let bytes = [head, body].concat();
+                if file.handle::<Handle>().is_segment {
+                    segment::check_end(file.path(), self.tree.content(node).bytes() as u64, at, bytes.len())?;
+                }
+                self.find_room(node, at.saturating_add(bytes.len() as u64))?;
                 self.tree.content(node).write(whole(at)?, &bytes);
                 *self.tree.modified_ms(node) = self.now_ms;
                 file.note_write();
                 Ok(Outcome::Written(bytes.len()))
             }
-            Operation::Preallocate { file, .. } => self.node(&file).map(|_| Outcome::Done),
+            Operation::Zero { file, bytes } => {
+                let node = self.growing(&file)?;
+                match self.tree.content(node).bytes() {
+                    0 => {}
+                    some => return Err(segment::is_not_empty(file.path(), some as u64)),
+                }
+                let room = self.find_room(node, bytes);
+                // As a file system does: it fills what is left, and then finds nothing more.
+                let some = if room.is_ok() { bytes } else { self.free_bytes() };
+                self.tree.content(node).zero(whole(some)?);
+                *self.tree.modified_ms(node) = self.now_ms;
+                file.note_write();
+                room.map(|()| Outcome::Done)
+            }
+            Operation::Preallocate { file, .. } => self.growing(&file).map(|_| Outcome::Done),
             Operation::Truncate { file, bytes } => {
-                let node = self.node(&file)?;
+                let node = self.growing(&file)?;
+                self.find_room(node, bytes)?;
                 self.tree.content(node).truncate(whole(bytes)?);
                 *self.tree.modified_ms(node) = self.now_ms;
                 file.note_write();
@@ -294,12 +335,16 @@ impl State {
                 let bytes = self.tree.content(file).bytes() as u64;
                 Ok(Outcome::Meta(Meta { bytes, modified_ms: *self.tree.modified_ms(file) }))
             }
+            Operation::Space { path } => {
+                self.tree.find(&path)?;
+                Ok(Outcome::Space(Space { free_bytes: self.free_bytes(), total_bytes: self.capacity_bytes }))
+            }
         }
     }
 
     fn open(&mut self, path: PathBuf, how: Open) -> io::Result<File> {
         let node = match how {
-            Open::Existing => self.tree.file(&path)?,
+            Open::Existing | Open::Segment => self.tree.file(&path)?,
             Open::Empty => {
                 let node = self.tree.file_or_new(&path, self.now_ms)?;
                 if self.tree.content(node).bytes() > 0 {
@@ -308,7 +353,28 @@ impl State {
                 node
             }
         };
-        Ok(File::new(path, Handle { node, opened_after_cuts: self.cuts }))
+        Ok(File::new(path, Handle { node, opened_after_cuts: self.cuts, is_segment: how == Open::Segment }))
+    }
+
+    /// The node of a file whose length may change.
+    fn growing(&self, file: &File) -> io::Result<NodeId> {
+        match file.handle::<Handle>().is_segment {
+            true => Err(segment::length_is_fixed(file.path())),
+            false => self.node(file),
+        }
+    }
+
+    fn free_bytes(&mut self) -> u64 {
+        self.capacity_bytes.saturating_sub(self.tree.bytes_named())
+    }
+
+    /// Whether a file may become so long.
+    fn find_room(&mut self, node: NodeId, bytes: u64) -> io::Result<()> {
+        let more = bytes.saturating_sub(self.tree.content(node).bytes() as u64);
+        match more > 0 && more > self.free_bytes() {
+            true => Err(Errno::NOSPC.into()),
+            false => Ok(()),
+        }
     }
 
     fn node(&self, file: &File) -> io::Result<NodeId> {

@@ -263,3 +263,52 @@ fn a_seed_tells_its_story_again() {
     assert_eq!(stories, (0..SEEDS).map(story).collect::<Vec<_>>());
     assert!(stories.iter().collect::<BTreeSet<_>>().len() > 20, "and others tell others");
 }
+
+#[test]
+fn a_disk_with_a_capacity_is_full_when_all_files_together_would_pass_it_and_has_room_when_one_is_gone() {
+    let (disk, file) = prepared(1);
+    let space = |disk: &SimulatedDisk| disk.space(Path::new("/d")).unwrap();
+    disk.set_capacity(1000);
+    put(&disk, &file, 0, &[1; 600]);
+    assert_eq!(space(&disk), Space { free_bytes: 400, total_bytes: 1000 });
+    let other = open(&disk, "/d/other", Open::Empty).unwrap();
+    let full = Some(Errno::NOSPC.raw_os_error());
+    assert_eq!(disk.write_all(&other, Bytes::from(vec![1; 401]), Bytes::new(), 0).unwrap_err().raw_os_error(), full);
+    assert_eq!(disk.write_all(&other, Bytes::from_static(b"x"), Bytes::new(), 400).unwrap_err().raw_os_error(), full);
+    assert_eq!(disk.truncate(&file, 1001).unwrap_err().raw_os_error(), full);
+    assert_eq!(disk.zero(&other, 401).unwrap_err().raw_os_error(), full);
+    assert_eq!(space(&disk).free_bytes, 0, "zeroing took what there was");
+    put(&disk, &file, 0, &[2; 600]);
+    disk.remove(Path::new("/d/other")).unwrap();
+    put(&disk, &file, 600, &[3; 400]);
+    disk.set_capacity(10);
+    put(&disk, &file, 0, &[4; 1000]);
+    assert_eq!(space(&disk), Space { free_bytes: 0, total_bytes: 10 });
+}
+
+#[test]
+fn a_zeroed_file_has_its_length_when_it_is_persisted_and_any_before() {
+    let lengths = |persisted: bool| -> BTreeSet<usize> {
+        let left = after_cuts(|disk, file| {
+            disk.zero(file, 4 * SECTOR_BYTES as u64).unwrap();
+            if persisted {
+                disk.persist(file, 0).unwrap();
+            }
+        });
+        left.into_iter().flatten().map(|content| content.len()).collect()
+    };
+    assert_eq!(lengths(true), BTreeSet::from([4 * SECTOR_BYTES]));
+    assert_eq!(lengths(false), BTreeSet::from([0, 2 * SECTOR_BYTES, 4 * SECTOR_BYTES]));
+}
+
+#[test]
+fn zeroing_an_emptied_file_leaves_what_it_held_to_chance() {
+    let left = after_cuts(|disk, file| {
+        put(disk, file, 0, &sectors("ab"));
+        disk.persist(file, 0).unwrap();
+        disk.truncate(file, 0).unwrap();
+        disk.zero(file, 2 * SECTOR_BYTES as u64).unwrap();
+    });
+    let seen: BTreeSet<String> = left.iter().map(letters).collect();
+    assert_eq!(seen, BTreeSet::from(["", ".", "a", "..", "a.", ".b", "ab"].map(str::to_owned)));
+}

@@ -12,32 +12,32 @@ use super::content::Content;
 
 pub type NodeId = usize;
 
-type Names = BTreeMap<String, NodeId>;
+pub(super) type Names = BTreeMap<String, NodeId>;
 
 /// A change of a directory that is not durable.
-struct Change {
+pub(super) struct Change {
     removed: Option<String>,
     made: Option<(String, NodeId)>,
 }
 
 #[derive(Default)]
-struct Directory {
+pub(super) struct Directory {
     live: Names,
-    durable: Names,
-    changes: Vec<Change>,
+    pub(super) durable: Names,
+    pub(super) changes: Vec<Change>,
 }
 
-enum Node {
+pub(super) enum Node {
     Directory(Directory),
     File { content: Content, modified_ms: i64 },
 }
 
 /// Every directory and file there ever was; those without a name are kept for who still holds them.
 pub struct Tree {
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
 }
 
-const ROOT: NodeId = 0;
+pub(super) const ROOT: NodeId = 0;
 
 impl Tree {
     pub fn new() -> Tree {
@@ -127,6 +127,21 @@ impl Tree {
         Ok(names.into_iter().map(|(name, node)| (name, is_dir(node))).collect())
     }
 
+    /// The lengths of all files that have a name, together.
+    pub fn bytes_named(&self) -> u64 {
+        let (mut bytes, mut seen, mut next) = (0, vec![false; self.nodes.len()], vec![ROOT]);
+        while let Some(node) = next.pop() {
+            if std::mem::replace(&mut seen[node], true) {
+                continue;
+            }
+            match &self.nodes[node] {
+                Node::File { content, .. } => bytes += content.bytes() as u64,
+                Node::Directory(directory) => next.extend(directory.live.values()),
+            }
+        }
+        bytes
+    }
+
     /// What is there when the power is back.
     pub fn cut(&mut self, chance: &mut Chance) {
         for node in &mut self.nodes {
@@ -165,7 +180,7 @@ impl Tree {
         Ok((parent, name.to_owned()))
     }
 
-    fn find(&self, path: &Path) -> io::Result<NodeId> {
+    pub fn find(&self, path: &Path) -> io::Result<NodeId> {
         let mut at = ROOT;
         for component in path.components() {
             let Component::Normal(name) = component else { continue };
@@ -178,6 +193,11 @@ impl Tree {
 }
 
 impl Directory {
+    /// As a cut leaves it.
+    pub fn settled(names: Names) -> Directory {
+        Directory { live: names.clone(), durable: names, changes: Vec::new() }
+    }
+
     fn cut(&mut self, chance: &mut Chance) {
         let survival = Survival::draw(chance);
         for change in std::mem::take(&mut self.changes) {
@@ -190,7 +210,7 @@ impl Directory {
 }
 
 impl Change {
-    fn apply(&self, names: &mut Names) {
+    pub(super) fn apply(&self, names: &mut Names) {
         if let Some(name) = &self.removed {
             names.remove(name);
         }
