@@ -302,6 +302,10 @@ mod tests {
     const STORIES: &[(&str, usize, Story)] = &[
         ("nothing", 1, |_| {}),
         ("one name", 2, |disk| drop(open(disk, "/a"))),
+        ("two names, each by itself", 4, |disk| {
+            drop(open(disk, "/a"));
+            drop(open(disk, "/b"));
+        }),
         ("appended twice to a durable sector", 7, |disk| {
             let file = open(disk, "/a");
             put(disk, &file, 0, "a");
@@ -420,7 +424,7 @@ mod tests {
             story(&disk);
             assert_eq!(disk.states_after_cut(STATES_MAX).err(), Some(TooManyStates { states_max: STATES_MAX }));
         }
-        let (_, count, story) = STORIES[2];
+        let (_, count, story) = STORIES[3];
         let disk = SimulatedDisk::new(0);
         story(&disk);
         assert!(disk.states_after_cut(count).is_ok());
