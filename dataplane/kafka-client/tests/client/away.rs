@@ -336,6 +336,31 @@ fn a_broker_that_is_back_is_found_within_a_second_and_the_first_record_goes_stra
 }
 
 #[test]
+fn a_broker_that_nobody_tries_any_more_is_tried_by_the_next_record() {
+    let (mut world, topic) = World::warm(3, 3);
+    refuse(&mut world);
+    world.connects.clear();
+    for _ in 0..20 {
+        // Metadata is asked of anybody: one day of the broker that does not listen, and then of others.
+        world.open_wires().into_iter().for_each(|wire| world.drop_wire(wire, "reset by peer"));
+        world.client.refresh_metadata(world.now);
+        world.run_ms(300);
+        if world.connects.iter().any(|connect| connect.host == "b1") {
+            break;
+        }
+    }
+    assert!(world.connects.iter().any(|connect| connect.host == "b1"));
+    let tag = world.offer(topic, Some(0), "tries it").expect("half-open");
+    world.run_ms(5);
+    assert!(world.given_back(tag).is_some());
+    world.cluster.refusing.clear();
+    world.run_ms(1_100);
+    let tag = world.offer(topic, Some(0), "straight").expect("found");
+    world.settle();
+    world.stored(tag);
+}
+
+#[test]
 fn short_unrest_is_not_away() {
     let all_direct = |unrest: &str, mut world: World, topic: TopicIdx| {
         let mut tags = Vec::new();
