@@ -51,12 +51,12 @@ impl Partition {
 
     /// What the leader said that is none any more counts no more.
     pub fn forgive(&mut self) {
-        self.queues.iter_mut().flatten().for_each(|queue| queue.away_from = None);
+        self.queues.iter_mut().flatten().for_each(|queue| queue.refusal = None);
     }
 
     /// A leader is missing, or refuses.
     pub fn has_unrest(&self) -> bool {
-        self.leaderless_since.is_some() || self.queues.iter().flatten().any(|queue| queue.away_from.is_some())
+        self.leaderless_since.is_some() || self.queues.iter().flatten().any(|queue| queue.refusal.is_some())
     }
 
     fn is_busy(&self, acks: u8) -> bool {

@@ -160,6 +160,9 @@ pub const AWAY_CONNECT: Duration = Duration::from_secs(1);
 /// that hangs is worth it, for the leader waits up to `replica.lag.time.max.ms` (30 s) before it goes on without it.
 pub const AWAY_SILENCE: Duration = Duration::from_secs(1);
 
+/// Unrest that was not looked at for so long is a thing of the past, and begins anew.
+pub const AWAY_FORGOTTEN: Duration = Duration::from_secs(5);
+
 /// Leaders of a topic that is away are asked for this often by those who are refused.
 pub const AWAY_REASK: Duration = Duration::from_millis(200);
 
@@ -193,6 +196,7 @@ const _: () = assert!(LARGE_RECORD_BYTES_MAX * 4 <= QUEUE_BYTES_MAX);
 const _: () = assert!(OLDER_NEWS_AFTER.as_millis() < TOPIC_GONE_AFTER.as_millis());
 const _: () = assert!(REQUEST_BYTES_MAX <= TRANSMIT_BYTES_MAX);
 const _: () = assert!(AWAY_RECONNECT.as_millis() < AWAY_UNREST.as_millis());
+const _: () = assert!(AWAY_FORGOTTEN.as_millis() > BACKOFF_MAX.as_millis());
 const _: () = assert!(AWAY_PAUSE.as_millis() * 2 < AWAY_UNREST.as_millis());
 const _: () = assert!(AWAY_SILENCE.as_millis() < PRODUCE_STALL.as_millis());
 const _: () = assert!(CONNECTIONS_MAX <= 1 << 12);

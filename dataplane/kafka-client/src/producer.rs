@@ -37,6 +37,8 @@ pub(crate) struct ProducerIds {
     pub current: Option<Identity>,
     /// Some partition needs an id of at least this generation.
     pub wanted: bool,
+    /// Since when a record waits for one.
+    pub wanted_since: Option<Instant>,
     pub asking: bool,
     pub retry_at: Option<Instant>,
     pub backoff: Backoff,
@@ -48,11 +50,12 @@ pub(crate) struct ProducerIds {
 
 impl ProducerIds {
     /// The id a partition may use, if there is one it has not burnt; else asks for one.
-    pub fn adopt(&mut self, generation_min: u32) -> Option<Identity> {
+    pub fn adopt(&mut self, generation_min: u32, now: Instant) -> Option<Identity> {
         match self.current {
             Some(identity) if identity.generation >= generation_min => Some(identity),
             _ => {
                 self.wanted = true;
+                self.wanted_since.get_or_insert(now);
                 None
             }
         }
@@ -63,6 +66,7 @@ impl ProducerIds {
         self.current = Some(Identity { id, epoch, generation: self.generation });
         self.asking = false;
         self.wanted = false;
+        self.wanted_since = None;
         self.refused = false;
         self.retry_at = None;
         self.backoff.succeeded();
@@ -73,6 +77,7 @@ impl ProducerIds {
         self.asking = false;
         self.refused = true;
         self.wanted = true;
+        self.wanted_since = None;
         self.retry_at = Some(now + IDEMPOTENCE_RETRY);
     }
 }
@@ -239,14 +244,14 @@ mod tests {
 
     #[test]
     fn a_partition_never_takes_back_an_id_it_burnt() {
-        let mut ids = ProducerIds::default();
-        assert_eq!(ids.adopt(0), None);
+        let (mut ids, now) = (ProducerIds::default(), Instant::now());
+        assert_eq!(ids.adopt(0, now), None);
         assert!(ids.wanted);
         ids.granted(7, 0);
-        let first = ids.adopt(0).unwrap();
-        assert_eq!(ids.adopt(first.generation + 1), None, "burnt");
-        assert_eq!(ids.adopt(0), Some(first), "other partitions keep it");
+        let first = ids.adopt(0, now).unwrap();
+        assert_eq!(ids.adopt(first.generation + 1, now), None, "burnt");
+        assert_eq!(ids.adopt(0, now), Some(first), "other partitions keep it");
         ids.granted(8, 0);
-        assert_eq!(ids.adopt(first.generation + 1).map(|identity| identity.id), Some(8));
+        assert_eq!(ids.adopt(first.generation + 1, now).map(|identity| identity.id), Some(8));
     }
 }

@@ -109,6 +109,15 @@ impl Places {
     }
 }
 
+/// What a leader says that does not take a queue's batches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    /// From then on it counts as being away, whenever it is not being tried.
+    pub counts_from: Instant,
+    /// The last answer of the kind: one that is long past says nothing about the next.
+    pub last_at: Instant,
+}
+
 /// Batches of one queue, oldest first.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -126,8 +135,8 @@ pub(crate) struct Queue {
     pub failures: u32,
     /// What last went wrong, for the outcome of records that expire.
     pub problem: Option<Arc<str>>,
-    /// Its leader refuses it, and from this time on that counts as being away, whenever it is not being tried.
-    pub away_from: Option<Instant>,
+    /// Its leader refuses it; None when it does not.
+    pub refusal: Option<Refusal>,
     /// Capacity of the next batch's buffer: a little more than the last ones used.
     pub capacity_hint: usize,
 }
@@ -143,7 +152,7 @@ impl Queue {
             sequence_next: 0,
             failures: 0,
             problem: None,
-            away_from: None,
+            refusal: None,
             capacity_hint: 0,
         }
     }
@@ -182,7 +191,8 @@ impl Queue {
 
     /// Refused for long enough, and not tried before a later time.
     pub fn is_refused(&self, now: Instant) -> bool {
-        self.away_from.is_some_and(|from| from <= now) && matches!(self.place, Place::Delayed { until } if until > now)
+        self.refusal.is_some_and(|refusal| refusal.counts_from <= now)
+            && matches!(self.place, Place::Delayed { until } if until > now)
     }
 
     /// What was sent may be stored, and nobody knows yet.

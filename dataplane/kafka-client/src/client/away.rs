@@ -11,6 +11,7 @@
 //! | its leader's broker cannot be reached | attempts have failed for `AWAY_UNREST`, or all brokers are away | backoff ends |
 //! | … takes too long for it | `AWAY_CONNECT`, after a failure `AWAY_RECONNECT` | the connection stands |
 //! | … owes an answer and is silent | `AWAY_SILENCE` | it says something |
+//! | no producer id | it was asked for `AWAY_CONNECT` ago (frozen brokers say nothing) | one is granted, or refused |
 //! | cluster | no broker can be reached, each was tried | one may be tried again, or is there |
 //!
 //! After a backoff nothing is known (half-open): the next record, or one that waits, makes the attempt, and those that
@@ -31,8 +32,9 @@ use crate::accumulator::{Entry, Partition};
 use crate::brokers::Brokers;
 use crate::connection::Connection;
 use crate::connections::Connections;
-use crate::limits::{AWAY_CONNECT, AWAY_REASK, AWAY_RECONNECT, AWAY_SILENCE, AWAY_UNREST};
-use crate::queue::{Queue, QueueId, acks_index};
+use crate::limits::{AWAY_CONNECT, AWAY_FORGOTTEN, AWAY_REASK, AWAY_RECONNECT, AWAY_SILENCE, AWAY_UNREST};
+use crate::producer::ProducerIds;
+use crate::queue::{Place, Queue, QueueId, Refusal, acks_index};
 use crate::types::{Acks, Lane, OnAway, Outcome, ProduceError, TopicIdx, TopicState};
 
 /// What is known of who is away, as of the last flush.
@@ -52,6 +54,7 @@ pub(super) struct Watch {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Trouble {
     NoLeader,
+    NoProducer,
     Refused,
     Unreachable(u32),
     Opening(u32),
@@ -72,6 +75,7 @@ enum Sight {
 struct Reach<'a> {
     brokers: &'a Brokers,
     conns: &'a Connections,
+    ids: &'a ProducerIds,
     cluster_away: bool,
     now: Instant,
 }
@@ -87,14 +91,22 @@ fn away_at(conn: &Connection, has_failed: bool) -> Option<Instant> {
     conn.owes_since().map(|since| since + AWAY_SILENCE)
 }
 
+/// Somebody has waited for a producer id for too long. It is asked for all the while.
+fn is_id_overdue(ids: &ProducerIds, now: Instant) -> bool {
+    ids.wanted_since.is_some_and(|since| since + AWAY_CONNECT <= now)
+}
+
 impl Reach<'_> {
     fn trouble(&self, partition: &Partition) -> Option<Trouble> {
         let Some(leader) = partition.leader else {
             let lasts = partition.leaderless_since.is_some_and(|since| since + AWAY_UNREST <= self.now);
             return lasts.then_some(Trouble::NoLeader);
         };
-        let refused = partition.queue(acks_index(Acks::All)).is_some_and(|queue| queue.is_refused(self.now));
-        self.broker_trouble(leader).or(refused.then_some(Trouble::Refused))
+        let own = partition.queue(acks_index(Acks::All)).and_then(|queue| match queue.place() {
+            Place::NoProducer => is_id_overdue(self.ids, self.now).then_some(Trouble::NoProducer),
+            _ => queue.is_refused(self.now).then_some(Trouble::Refused),
+        });
+        self.broker_trouble(leader).or(own)
     }
 
     /// Why acks=all does not get through to a broker.
@@ -149,6 +161,7 @@ impl Reach<'_> {
         };
         match trouble {
             Trouble::NoLeader => "partition has no leader".into(),
+            Trouble::NoProducer => "no producer id from the cluster".into(),
             Trouble::Refused => {
                 let queue = partition.queue(acks_index(Acks::All));
                 queue.and_then(|queue| queue.problem.clone()).unwrap_or_else(|| "refused by its leader".into())
@@ -165,8 +178,8 @@ impl Reach<'_> {
 
 impl Client {
     fn reach(&self, now: Instant) -> Reach<'_> {
-        let Client { brokers, conns, watch, .. } = self;
-        Reach { brokers, conns, cluster_away: watch.cluster_away, now }
+        let Client { brokers, conns, ids, watch, .. } = self;
+        Reach { brokers, conns, ids, cluster_away: watch.cluster_away, now }
     }
 
     fn cluster_why(&self) -> Arc<str> {
@@ -267,8 +280,8 @@ impl Client {
         looks: bool,
         now: Instant,
     ) -> Result<u32, ProduceError> {
-        let Client { brokers, conns, watch, records, rng, .. } = self;
-        let reach = Reach { brokers, conns, cluster_away: watch.cluster_away, now };
+        let Client { brokers, conns, ids, watch, records, rng, .. } = self;
+        let reach = Reach { brokers, conns, ids, cluster_away: watch.cluster_away, now };
         let is_away = |partition: &Partition| reach.trouble(partition).is_some();
         let is_away: Option<crate::accumulator::IsAway<'_>> = if looks { Some(&is_away) } else { None };
         records.choose_partition(topic, partition, key, acks_index(acks), rng, is_away)
@@ -293,7 +306,9 @@ impl Client {
             _ => now + AWAY_UNREST,
         };
         let Some(queue) = self.records.queue_mut(queue_id) else { return };
-        queue.away_from = Some(queue.away_from.map_or(from, |earlier| earlier.min(from)));
+        let before = queue.refusal.filter(|before| now < before.last_at + AWAY_FORGOTTEN);
+        let counts_from = before.map_or(from, |before| before.counts_from.min(from));
+        queue.refusal = Some(Refusal { counts_from, last_at: now });
         self.records.topics[queue_id.topic as usize].unrest = true;
         self.give_back_if_away(queue_id, now);
     }
@@ -317,10 +332,12 @@ impl Client {
         }
         let leaders_awaited = self.leaderless().map(|since| since + AWAY_UNREST).filter(|at| *at > now).min();
         next = earlier(next, leaders_awaited);
+        let ids_awaited = self.ids.wanted_since.map(|since| since + AWAY_CONNECT).filter(|at| *at > now);
+        next = earlier(next, ids_awaited);
         let was_away = self.watch.cluster_away;
         self.watch.next_at = next;
         self.watch.cluster_away = (is_failing || is_overdue) && self.reach(now).is_cluster_away();
-        self.watch.unrest = is_overdue || leads;
+        self.watch.unrest = is_overdue || leads || is_id_overdue(&self.ids, now);
         if was_due || std::mem::take(&mut self.watch.sweep) || self.watch.cluster_away && !was_away {
             self.sweep(now);
         }

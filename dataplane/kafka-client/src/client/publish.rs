@@ -74,7 +74,10 @@ impl Client {
         if idempotent && refused && !keeps_identity {
             queue.burn_identity();
         } else if idempotent && queue.identity().is_none() {
-            let Some(identity) = self.ids.adopt(queue.generation_min()) else { return Place::NoProducer };
+            let Some(identity) = self.ids.adopt(queue.generation_min(), self.flushed_at) else {
+                self.watch.sweep = true;
+                return Place::NoProducer;
+            };
             queue.take_identity(identity);
         }
         if !self.brokers.broker(leader).may_connect(self.flushed_at) {
@@ -361,7 +364,7 @@ impl Client {
             }
             queue.failures = 0;
             queue.problem = None;
-            queue.away_from = None;
+            queue.refusal = None;
         }
         self.records.recycle(batch.runs);
         self.records.make_ready(queue_id);

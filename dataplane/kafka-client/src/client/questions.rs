@@ -12,6 +12,7 @@ use kafka_wire::messages::fetch;
 use super::Client;
 use crate::connection::{ConnectionError, Owner};
 use crate::coordinator::{self, Found};
+use crate::limits::METADATA_TIMEOUT;
 use crate::requests::{Destination, Line, Place, Waiting, api_of};
 use crate::types::{ConnId, Lane, Request, RequestError, RequestToken, Response};
 
@@ -35,7 +36,8 @@ impl Client {
             .with_producer_id((-1).into())
             .with_producer_epoch(-1);
         let request = RequestKind::InitProducerId(request);
-        let deadline = now + self.config.request_timeout;
+        // As for metadata: all acks=all may wait for it, and another broker can answer.
+        let deadline = now + METADATA_TIMEOUT.min(self.config.request_timeout);
         let api = ApiKey::InitProducerId;
         match connection.send_cold(&request, api, version, &self.config.client_id, Owner::ProducerId, deadline, now) {
             Ok(()) => {

@@ -11,7 +11,8 @@ use super::Client;
 use super::expiry::UNUSED;
 use crate::connection::{Connection, ConnectionError, Context, Event, Owner};
 use crate::limits::{
-    ATTEMPTS_MAX, AWAY_PAUSE, AWAY_UNREST, OPENING_PATIENCE, POLL_CONNECTIONS_MAX, WAITING_LANE_CONNECTIONS_MAX,
+    ATTEMPTS_MAX, AWAY_FORGOTTEN, AWAY_PAUSE, AWAY_UNREST, OPENING_PATIENCE, POLL_CONNECTIONS_MAX,
+    WAITING_LANE_CONNECTIONS_MAX,
 };
 use crate::types::{ConnId, Connect, Lane, RequestError};
 
@@ -228,7 +229,10 @@ impl Client {
         let place = format!("{}:{}: {why}", broker.host, broker.port);
         if end == End::Failure {
             if connection.is_opening() {
-                let since = *broker.failed_at.get_or_insert(now);
+                // A failure that nobody followed up says nothing about this one.
+                let is_old = broker.retry_at.is_some_and(|at| at + AWAY_FORGOTTEN < connection.opened_at);
+                let since = broker.failed_at.filter(|_| !is_old).unwrap_or(now);
+                broker.failed_at = Some(since);
                 let at = broker.backoff.failed(now, &mut self.rng);
                 let at = if now < since + AWAY_UNREST { at.min(now + AWAY_PAUSE) } else { at };
                 broker.retry_at = Some(broker.retry_at.map_or(at, |earlier| earlier.max(at)));

@@ -133,6 +133,36 @@ fn what_cannot_be_stored_comes_back_within_the_limit_of_its_cause() {
 }
 
 #[test]
+fn without_a_producer_id_records_come_back_after_a_second() {
+    let mut world = World::new(2, 1);
+    (0..9).for_each(|_| world.cluster.fault(ApiKey::InitProducerId, Fault::Silence));
+    let topic = world.client.topic("t");
+    let tag = world.offer(topic, Some(0), "it").unwrap();
+    let begun = world.now;
+    world.run_ms(1_100);
+    assert_eq!(world.given_back(tag), Some(vec!["it".into()]));
+    assert_eq!((world.told_at[&tag] - begun).as_millis(), 1_000);
+    assert!(world.is_away(topic, 0));
+    world.cluster.script.clear();
+    world.run_ms(5_100); // the broker that said nothing is given up, the other asked
+    let tag = world.offer(topic, Some(0), "straight").unwrap();
+    world.settle();
+    world.stored(tag);
+}
+
+#[test]
+fn unrest_of_long_ago_is_not_added_to_that_of_now() {
+    let (mut world, topic) = World::warm(1, 1);
+    for _ in 0..5 {
+        world.cluster.fault(ApiKey::Produce, Fault::Error(ErrorCode::LEADER_NOT_AVAILABLE));
+        let how = How::new(Acks::All, world.now + Duration::from_millis(5)).or_give_back();
+        world.produce_as(topic, Some(0), "gives up at once", how).unwrap();
+        world.run(Duration::from_secs(20));
+        assert_eq!(world.outcomes.pop().map(|told| told.unsent), Some(None), "one refusal is none");
+    }
+}
+
+#[test]
 fn what_may_be_stored_never_comes_back() {
     for (fault, told) in [
         (Fault::Silence, "unknown"),
@@ -303,6 +333,31 @@ fn a_broker_that_is_back_is_found_within_a_second_and_the_first_record_goes_stra
         world.settle();
         world.stored(tag);
     }
+}
+
+#[test]
+fn a_broker_that_nobody_tries_any_more_is_tried_by_the_next_record() {
+    let (mut world, topic) = World::warm(3, 3);
+    refuse(&mut world);
+    world.connects.clear();
+    for _ in 0..20 {
+        // Metadata is asked of anybody: one day of the broker that does not listen, and then of others.
+        world.open_wires().into_iter().for_each(|wire| world.drop_wire(wire, "reset by peer"));
+        world.client.refresh_metadata(world.now);
+        world.run_ms(300);
+        if world.connects.iter().any(|connect| connect.host == "b1") {
+            break;
+        }
+    }
+    assert!(world.connects.iter().any(|connect| connect.host == "b1"));
+    let tag = world.offer(topic, Some(0), "tries it").expect("half-open");
+    world.run_ms(5);
+    assert!(world.given_back(tag).is_some());
+    world.cluster.refusing.clear();
+    world.run_ms(1_100);
+    let tag = world.offer(topic, Some(0), "straight").expect("found");
+    world.settle();
+    world.stored(tag);
 }
 
 #[test]
