@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gafka-http", &[]),
     ("telemetry", &[]),
     ("disk", &[]),
+    ("journal", &["disk"]),
     // Data plane.
     ("runtime", &["telemetry"]),
     ("embedded-kafka", &["disk", "kafka-wire", "runtime", "telemetry"]),
@@ -54,6 +55,7 @@ const WITHOUT_TOKIO: &[&str] = &[
     "runtime",
     "telemetry",
     "disk",
+    "journal",
     "embedded-kafka",
     "gateway",
     "router",

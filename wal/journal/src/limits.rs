@@ -1,0 +1,64 @@
+//! Every number the journal is bounded by, and how they relate.
+
+use std::time::Duration;
+
+use crate::format::PAGE_BYTES;
+use crate::format::block::{HEADER_BYTES, TABLE_ENTRY_BYTES};
+
+/// A journal's first segment. Small, because most nodes never need a second one.
+pub const SEGMENT_BYTES_FIRST: u64 = 4 << 20;
+/// Each segment is twice as long as the one before, up to this.
+pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// A smaller one would be header, header and next to no block. For tests.
+pub const SEGMENT_BYTES_MIN: u64 = 4 * PAGE_BYTES as u64;
+
+/// Records appended together: they are in one block, and a block is in one segment.
+pub const GROUP_BYTES_MAX: usize = 2 << 20;
+pub const GROUP_RECORDS_MAX: usize = 1 << 14;
+const _: () = assert!(
+    (GROUP_BYTES_MAX + GROUP_RECORDS_MAX * (TABLE_ENTRY_BYTES + 8) + HEADER_BYTES) as u64
+        <= SEGMENT_BYTES_FIRST - 3 * PAGE_BYTES as u64
+);
+
+/// A block is closed when it has so much; one group may make it longer.
+pub const BLOCK_BYTES_TARGET: usize = 1 << 20;
+/// One persist covers at most so much, so that the first of it does not wait for too many others.
+pub const COMMIT_BYTES_MAX: usize = 4 << 20;
+const _: () = assert!(BLOCK_BYTES_TARGET <= COMMIT_BYTES_MAX);
+
+/// Appended and not answered; beyond it an append is refused.
+pub const WAITING_BYTES_MAX: usize = 64 << 20;
+pub const WAITING_GROUPS_MAX: usize = 1 << 18;
+const _: () = assert!(GROUP_BYTES_MAX <= WAITING_BYTES_MAX);
+
+/// Part of a body from this length on is handed to the disk as it is; shorter ones are copied beside each other.
+pub const COPY_BYTES_MAX: usize = 32 << 10;
+
+/// Room that only records with the flag for it may use: what settles others, and so makes room.
+pub const RESERVE_BYTES: u64 = 1 << 20;
+const _: () = assert!(RESERVE_BYTES * 2 <= SEGMENT_BYTES_FIRST);
+
+/// Segments kept ready; more than that are removed instead of recycled.
+pub const SPARES_MAX: usize = 2;
+
+/// A second failure of the medium within this time: no more fresh segments, the journal is read-only.
+pub const POISON_AGAIN_WITHIN: Duration = Duration::from_secs(60);
+/// A read-only journal tries again after this long.
+pub const READ_ONLY_PAUSE: Duration = Duration::from_secs(30);
+/// A persist that only lacked memory or a descriptor is tried so often before it counts as failed.
+pub const PERSIST_ATTEMPTS: usize = 3;
+
+pub const CHECKPOINTS_KEPT: usize = 3;
+pub const CHECKPOINT_BLOB_BYTES_MAX: u64 = 1 << 30;
+pub const CHECKPOINT_SEGMENTS_MAX: u32 = 1 << 20;
+
+/// What is rotten is copied, up to so much in all; beyond it, it is only reported.
+pub const QUARANTINE_BYTES_MAX: u64 = 256 << 20;
+
+/// Name of a node in the file `id`.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// So long after the last commit a mark says how far the log is durable.
+pub const MARK_AFTER: Duration = Duration::from_secs(1);
+/// Room that could not be made ready is tried again after this long.
+pub const TEND_PAUSE: Duration = Duration::from_secs(1);

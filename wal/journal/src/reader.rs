@@ -1,0 +1,130 @@
+//! Reading what is durable: one record by its location, or all from an lsn on. Any thread, own file handles.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use disk::{File, Open};
+
+use crate::core::{Core, Live, names};
+use crate::format::block::Block;
+use crate::record::{Entry, Location};
+use crate::recovery::Lost;
+use crate::refused::ReadError;
+use crate::walk::{self, Gap, Verdict, Witness};
+
+/// Handles kept open. A segment that was let go is closed when it is noticed.
+const HANDLES_MAX: usize = 64;
+
+/// One per thread that reads.
+pub struct Reader {
+    core: Arc<Core>,
+    files: HashMap<u64, File>,
+}
+
+impl Reader {
+    pub(crate) fn new(core: Arc<Core>) -> Reader {
+        Reader { core, files: HashMap::new() }
+    }
+
+    /// The body of one record, checked.
+    pub fn read(&mut self, location: &Location) -> Result<Bytes, ReadError> {
+        let Location { segment, offset, bytes, body_crc } = *location;
+        let body = self
+            .file(segment)
+            .and_then(|file| self.core.disk.read(&file, u64::from(offset), bytes as usize))
+            .map_err(|source| ReadError::Io { segment, source });
+        // Its file may have become another segment while we read.
+        if !self.core.table().live.contains_key(&segment) {
+            self.files.remove(&segment);
+            return Err(ReadError::Gone { segment });
+        }
+        let body = body?;
+        match body.len() == bytes as usize && crc32c::crc32c(&body) == body_crc {
+            true => Ok(body),
+            false => Err(ReadError::Rotten { segment, offset, bytes }),
+        }
+    }
+
+    /// Every durable record from `from_lsn` on, in order, and what is rotten among them.
+    pub fn scan(&mut self, from_lsn: u64, entry: &mut dyn FnMut(Entry)) -> Result<Vec<Lost>, ReadError> {
+        let live: Vec<Live> = self.core.table().live.values().cloned().collect();
+        let mut lost = Vec::new();
+        for live in live.iter().filter(|live| live.extent.next_lsn > from_lsn) {
+            let (bytes, verdict) = self.verdict(live)?;
+            lost.extend(lost_of(live, &verdict).filter(|lost| lost.to_lsn > from_lsn));
+            let segment = live.extent.number;
+            for node in &verdict.believed {
+                let block = Block::decode(&bytes[node.offset as usize..], live.header.key(), node.offset);
+                let block = block.expect("it was decoded a moment ago");
+                for (lsn, row, begin) in block.records() {
+                    if lsn < from_lsn || node.bad.contains(&lsn) {
+                        continue;
+                    }
+                    let begin = node.offset as usize + begin;
+                    let (offset, body_crc) = (begin as u32, row.body_crc);
+                    entry(Entry {
+                        lsn,
+                        stream: row.stream,
+                        kind: row.kind,
+                        flags: row.flags,
+                        location: Location { segment, offset, bytes: row.body_bytes, body_crc },
+                        body: bytes.slice(begin..begin + row.body_bytes as usize),
+                    });
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Checks one segment as far as it is durable. `None`: it is gone meanwhile.
+    pub fn scrub(&mut self, segment: u64) -> Result<Option<(u64, Vec<Lost>)>, ReadError> {
+        let Some(live) = self.core.table().live.get(&segment).cloned() else { return Ok(None) };
+        match self.verdict(&live) {
+            Ok((bytes, verdict)) => Ok(Some((bytes.len() as u64, lost_of(&live, &verdict).collect()))),
+            Err(ReadError::Gone { .. }) => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Live segments, oldest first.
+    pub fn segments(&self) -> Vec<u64> {
+        self.core.table().live.keys().copied().collect()
+    }
+
+    fn verdict(&mut self, live: &Live) -> Result<(Bytes, Verdict), ReadError> {
+        let extent = live.extent;
+        let segment = extent.number;
+        let io = |source| ReadError::Io { segment, source };
+        let file = self.file(segment).map_err(io)?;
+        let bytes = self.core.read_or_zeros(&file, 0, extent.end as usize).map_err(io)?;
+        if !self.core.table().live.contains_key(&segment) {
+            return Err(ReadError::Gone { segment });
+        }
+        let witness = Witness { hash: extent.last_hash, lsn: extent.next_lsn };
+        let nodes = walk::nodes(&bytes, &live.header);
+        let verdict = walk::judge(&live.header, nodes, &[witness], extent.next_lsn, extent.end);
+        Ok((bytes, verdict))
+    }
+
+    fn file(&mut self, segment: u64) -> io::Result<File> {
+        if let Some(file) = self.files.get(&segment) {
+            return Ok(file.clone());
+        }
+        if self.files.len() >= HANDLES_MAX {
+            self.files.clear();
+        }
+        let file = self.core.disk.open(&self.core.path(&names::segment(segment)), Open::Existing)?;
+        self.files.insert(segment, file.clone());
+        Ok(file)
+    }
+}
+
+fn lost_of(live: &Live, verdict: &Verdict) -> impl Iterator<Item = Lost> {
+    let segment = live.extent.number;
+    verdict.gaps.iter().map(move |gap| {
+        let Gap { from_lsn, to_lsn, at, bytes } = *gap;
+        Lost { from_lsn, to_lsn, segment, at, bytes }
+    })
+}
