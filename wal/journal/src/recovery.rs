@@ -6,6 +6,8 @@
 
 mod inventory;
 mod quarantine;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -12,7 +12,7 @@ use disk::Open;
 use tracing::warn;
 
 use crate::core::{Core, names};
-use crate::format::PAGE_BYTES;
+use crate::format::segment::OVERHEAD_BYTES;
 use crate::limits::SPARES_MAX;
 
 /// A file that is ready.
@@ -72,7 +72,7 @@ impl Shelf {
 
     /// What blocks can take of it.
     pub fn room(&self) -> u64 {
-        self.inner().ready.iter().map(|spare| spare.bytes - 2 * PAGE_BYTES as u64).sum()
+        self.inner().ready.iter().map(|spare| spare.bytes - OVERHEAD_BYTES).sum()
     }
 
     pub fn count(&self) -> usize {

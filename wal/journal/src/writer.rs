@@ -27,7 +27,7 @@ use crate::format::block::{BlockHeader, HEADER_BYTES, bodies_begin, body_room};
 use crate::format::checkpoint::Extent;
 use crate::format::id::Identity;
 use crate::format::pages;
-use crate::format::segment::{BLOCKS_BEGIN, BlockKey, End, SegmentHeader};
+use crate::format::segment::{BLOCKS_BEGIN, BlockKey, End, OVERHEAD_BYTES, SegmentHeader};
 use crate::fresh::{Fresh, Place, Placed, Staging, persist, write_block};
 use crate::limits::{BLOCK_BYTES_TARGET, COMMIT_BYTES_MAX};
 use crate::record::{Committed, Group, Location};
@@ -61,6 +61,13 @@ struct Active {
     header: SegmentHeader,
     key: BlockKey,
     position: u64,
+}
+
+impl Active {
+    /// Room for records. The last page for blocks is kept for a mark, so that an orderly close always finds one.
+    fn left(&self) -> u64 {
+        (self.header.blocks_end() - BLOCKS_BEGIN).saturating_sub(self.position)
+    }
 }
 
 struct ReadOnly {
@@ -217,7 +224,7 @@ impl Writer {
             }
             let first = &groups[*from];
             let least = pages(HEADER_BYTES + first.room()) as u64;
-            let left = self.active.as_ref().map_or(0, |active| active.header.blocks_end() - active.position);
+            let left = self.active.as_ref().map_or(0, Active::left);
             if left < least && !written.is_empty() {
                 return Ok(());
             }
@@ -227,7 +234,7 @@ impl Writer {
                 self.roll(least, now)?;
             }
             let active = self.active.as_mut().expect("rolled");
-            let left = active.header.blocks_end() - active.position;
+            let left = active.left();
             // The groups of one block: all that are open and like the first (a full disk is asked for each kind).
             let (mut end, mut room) = (*from, HEADER_BYTES);
             while let Some(group) = groups.get(end) {
@@ -276,13 +283,13 @@ impl Writer {
     }
 
     fn bytes_for(&self, needs: u64) -> u64 {
-        self.next_bytes.max((needs + 2 * BLOCKS_BEGIN).next_power_of_two())
+        self.next_bytes.max((needs + OVERHEAD_BYTES).next_power_of_two())
     }
 
     /// Leaves the active segment, all of which is durable, for a new one.
     fn roll(&mut self, needs: u64, now: Now) -> Result<(), Fault> {
         assert_eq!(self.next_lsn, self.durable_lsn, "a segment is left when all of it is durable");
-        let spare = match self.core.shelf.take(needs + 2 * BLOCKS_BEGIN) {
+        let spare = match self.core.shelf.take(needs + OVERHEAD_BYTES) {
             Some(spare) => spare,
             None => self.core.spare(self.bytes_for(needs)).map_err(Fault::of)?,
         };

@@ -7,6 +7,9 @@ pub const HEADER_BYTES: usize = 128;
 /// Where the first block may begin.
 pub const BLOCKS_BEGIN: u64 = PAGE_BYTES as u64;
 
+/// Of a segment's length, what is not for records: a header at each end, and a page for a mark.
+pub const OVERHEAD_BYTES: u64 = 3 * PAGE_BYTES as u64;
+
 const AT_JOURNAL: usize = 40;
 const AT_NUMBER: usize = 56;
 const AT_FIRST_LSN: usize = 64;
