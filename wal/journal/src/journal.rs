@@ -26,6 +26,7 @@ use crate::writer::Writer;
 pub struct Journal {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    nobody: Waiter,
 }
 
 /// A journal that has recovered and takes nothing yet: the time to replay.
@@ -96,6 +97,26 @@ impl Journal {
             self.shared.appended.notify_one();
         }
         Ok(())
+    }
+
+    /// Has a group committed of which nobody hears.
+    pub fn append_unwatched(&self, group: Group) -> Result<(), Refused> {
+        self.append(group, 0, &self.nobody)
+    }
+
+    /// What tells this journal from every other; none before its first record is durable.
+    pub fn id(&self) -> Option<[u8; 16]> {
+        self.shared.core.table().id
+    }
+
+    /// Live segments, oldest first.
+    pub fn segments(&self) -> Vec<u64> {
+        self.shared.core.table().live.keys().copied().collect()
+    }
+
+    /// Length of the file of a live segment.
+    pub fn segment_bytes(&self, segment: u64) -> Option<u64> {
+        self.shared.core.table().live.get(&segment).map(|live| live.header.length)
     }
 
     /// Every record below it is durable.
@@ -180,7 +201,7 @@ impl Idle {
         let (queue, appended, tend) = (Mutex::default(), Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { core, queue, appended, tend });
         // Dropped with what did start, when one does not.
-        let mut journal = Journal { shared: Arc::clone(&shared), threads: Vec::new() };
+        let mut journal = Journal { shared: Arc::clone(&shared), threads: Vec::new(), nobody: Waiter::nobody() };
         let theirs = Arc::clone(&shared);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);

@@ -20,7 +20,7 @@
 //! let journal = idle.start(|| drop(raise_priority()), observer)?;      // observer: FnMut(Committed { lsn, location, record })
 //!
 //! let waiter = Waiter::new(|| ring the shard);                         // one per consumer
-//! let record = Record::of_parts(stream, kind, head, large_body);       // .reserved(): may use the reserve of a full disk
+//! let record = Record::of_parts(stream, kind, sequence, head, large_body);       // .reserved(): may use the reserve of a full disk
 //! journal.append(Group::new([record])?, ticket, &waiter)?;             // Err(Refused::Waiting | Closed): nothing was stored
 //! waiter.take(&mut completions);                                       // Completion { ticket, result: Ok(first_lsn) | Err(Refused) }
 //!
@@ -50,13 +50,17 @@ mod fresh;
 mod journal;
 pub mod limits;
 pub mod metrics;
+pub mod queue;
 mod reader;
+mod reads;
 mod record;
 mod recovery;
 mod refused;
 mod shelf;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod testing;
 mod waiter;
 pub mod walk;
 mod writer;
@@ -66,7 +70,8 @@ pub use format::block::RESERVED;
 pub use journal::{Idle, Journal, Priority, raise_priority, random};
 pub use metrics::Metrics;
 pub use reader::Reader;
-pub use record::{Committed, Entry, Group, Location, Record};
+pub use reads::{ReadCompletion, ReadWaiter, Reads};
+pub use record::{Committed, Entry, Group, Location, Place, Record};
 pub use recovery::{Lost, Recovered};
 pub use refused::{CheckpointError, OpenError, ReadError, Refused};
 pub use waiter::{Completion, Waiter};

@@ -62,3 +62,12 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const MARK_AFTER: Duration = Duration::from_secs(1);
 /// Room that could not be made ready is tried again after this long.
 pub const TEND_PAUSE: Duration = Duration::from_secs(1);
+
+/// Streams of the queue; each costs some 300 bytes while anything of it is known.
+pub const STREAMS_MAX: usize = 65_536;
+/// Ends of entries that are remembered for receipts, put together where they follow each other. Some 60 bytes each; when there are
+/// more, the older half is forgotten.
+pub const RECEIPT_RANGES_MAX: usize = 500_000;
+
+/// Reads asked for and not done.
+pub const READS_WAITING_MAX: usize = 1 << 16;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use disk::{File, Open};
 
 use crate::core::{Core, Live, names};
-use crate::format::block::Block;
-use crate::record::{Entry, Location};
+use crate::format::block::{self, Block, HEADER_BYTES, Row};
+use crate::record::{Entry, Location, Place};
 use crate::recovery::Lost;
 use crate::refused::ReadError;
 use crate::walk::{self, Gap, Verdict, Witness};
@@ -47,6 +47,76 @@ impl Reader {
         }
     }
 
+    /// `count` records from a place on, each checked by its row: a rotten body is an error of that one alone. Fewer when the
+    /// block has no more.
+    pub fn read_run(&mut self, place: Place, count: u32) -> Result<Vec<Result<Entry, ReadError>>, ReadError> {
+        let Place { segment, block: offset, index } = place;
+        let io = |source| ReadError::Io { segment, source };
+        let rotten = |bytes: usize| ReadError::Rotten { segment, offset, bytes: bytes as u32 };
+        let header = self.core.table().live.get(&segment).map(|live| live.header.clone());
+        let header = header.ok_or(ReadError::Gone { segment })?;
+        let file = self.file(segment).map_err(io)?;
+        let read = |at: usize, bytes: usize| self.core.disk.read(&file, u64::from(offset) + at as u64, bytes);
+        let head = read(0, HEADER_BYTES).map_err(io)?;
+        let table_bytes = block::table_end(&head).ok_or_else(|| rotten(head.len()))?;
+        let table = read(0, table_bytes).map_err(io)?;
+        let whole = block::Table::decode(&table, header.key(), u64::from(offset)).map_err(|_| rotten(table_bytes))?;
+        let wanted: Vec<_> = whole.records().skip(index as usize).take(count as usize).collect();
+        let (Some((_, _, begin)), Some((_, last, last_begin))) = (wanted.first(), wanted.last()) else {
+            return Ok(Vec::new());
+        };
+        let (begin, end) = (*begin, last_begin + last.body_bytes as usize);
+        let bodies = read(begin, end - begin).map_err(io)?;
+        // Its file may have become another segment while we read.
+        if !self.core.table().live.contains_key(&segment) {
+            self.files.remove(&segment);
+            return Err(ReadError::Gone { segment });
+        }
+        let entries = wanted.into_iter().zip(index..).map(|((lsn, row, at), index)| {
+            let (at, bytes) = (at - begin, row.body_bytes as usize);
+            let location = Location {
+                segment,
+                offset: offset + (begin + at) as u32,
+                bytes: row.body_bytes,
+                body_crc: row.body_crc,
+            };
+            match bodies.get(at..at + bytes) {
+                Some(body) if crc32c::crc32c(body) == row.body_crc => Ok(Entry {
+                    lsn,
+                    stream: row.stream,
+                    kind: row.kind,
+                    flags: row.flags,
+                    sequence: row.sequence,
+                    location,
+                    place: Place { segment, block: offset, index },
+                    wall_ms: whole.header.wall_ms,
+                    body: bodies.slice(at..at + bytes),
+                }),
+                _ => Err(ReadError::Rotten { segment, offset: location.offset, bytes: row.body_bytes }),
+            }
+        });
+        Ok(entries.collect())
+    }
+
+    /// As [`Reader::scan`] of every live segment, with bodies only of the records that `wants` them: the others' are empty.
+    pub fn scan_rows(
+        &mut self,
+        wants: &dyn Fn(&Row) -> bool,
+        entry: &mut dyn FnMut(Entry),
+    ) -> Result<Vec<Lost>, ReadError> {
+        self.scan(0, &mut |found| {
+            let row = Row {
+                stream: found.stream,
+                kind: found.kind,
+                flags: found.flags,
+                sequence: found.sequence,
+                ..Row::default()
+            };
+            let body = if wants(&row) { found.body.clone() } else { Bytes::new() };
+            entry(Entry { body, ..found });
+        })
+    }
+
     /// Every durable record from `from_lsn` on, in order, and what is rotten among them.
     pub fn scan(&mut self, from_lsn: u64, entry: &mut dyn FnMut(Entry)) -> Result<Vec<Lost>, ReadError> {
         let live: Vec<Live> = self.core.table().live.values().cloned().collect();
@@ -58,7 +128,7 @@ impl Reader {
             for node in &verdict.believed {
                 let block = Block::decode(&bytes[node.offset as usize..], live.header.key(), node.offset);
                 let block = block.expect("it was decoded a moment ago");
-                for (lsn, row, begin) in block.records() {
+                for ((lsn, row, begin), index) in block.records().zip(0..) {
                     if lsn < from_lsn || node.bad.contains(&lsn) {
                         continue;
                     }
@@ -69,7 +139,10 @@ impl Reader {
                         stream: row.stream,
                         kind: row.kind,
                         flags: row.flags,
+                        sequence: row.sequence,
                         location: Location { segment, offset, bytes: row.body_bytes, body_crc },
+                        place: Place { segment, block: node.offset as u32, index },
+                        wall_ms: block.header.wall_ms,
                         body: bytes.slice(begin..begin + row.body_bytes as usize),
                     });
                 }

@@ -14,6 +14,8 @@ pub struct Record {
     pub stream: u32,
     /// The user's.
     pub kind: u8,
+    /// The user's, within the stream.
+    pub sequence: u64,
     pub(crate) flags: u8,
     pub(crate) head: Bytes,
     pub(crate) tail: Bytes,
@@ -22,13 +24,13 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn new(stream: u32, kind: u8, body: impl Into<Bytes>) -> Record {
-        Record::of_parts(stream, kind, body.into(), Bytes::new())
+    pub fn new(stream: u32, kind: u8, sequence: u64, body: impl Into<Bytes>) -> Record {
+        Record::of_parts(stream, kind, sequence, body.into(), Bytes::new())
     }
 
-    pub fn of_parts(stream: u32, kind: u8, head: Bytes, tail: Bytes) -> Record {
+    pub fn of_parts(stream: u32, kind: u8, sequence: u64, head: Bytes, tail: Bytes) -> Record {
         let body_crc = crc32c::crc32c_append(crc32c::crc32c(&head), &tail);
-        Record { stream, kind, flags: 0, head, tail, body_crc }
+        Record { stream, kind, sequence, flags: 0, head, tail, body_crc }
     }
 
     /// It settles others: on a full disk it may use the reserve.
@@ -57,13 +59,14 @@ impl Record {
             stream: self.stream,
             kind: self.kind,
             flags: self.flags,
+            sequence: self.sequence,
         }
     }
 
     /// As it was read back.
     pub(crate) fn of_row(row: &Row, body: Bytes) -> Record {
-        let Row { body_crc, stream, kind, flags, .. } = *row;
-        Record { stream, kind, flags, head: body, tail: Bytes::new(), body_crc }
+        let Row { body_crc, stream, kind, flags, sequence, .. } = *row;
+        Record { stream, kind, sequence, flags, head: body, tail: Bytes::new(), body_crc }
     }
 }
 
@@ -112,11 +115,24 @@ pub struct Location {
     pub body_crc: u32,
 }
 
+/// Which record of which block. With a count it names consecutive records, which is less to keep than their locations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub segment: u64,
+    /// Where the block begins in the segment.
+    pub block: u32,
+    /// Of the record in the block.
+    pub index: u32,
+}
+
 /// A record that has become durable, as the observer sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Committed<'a> {
     pub lsn: u64,
     pub location: Location,
+    pub place: Place,
+    /// Of its block, epoch ms.
+    pub wall_ms: i64,
     pub record: &'a Record,
 }
 
@@ -127,7 +143,11 @@ pub struct Entry {
     pub stream: u32,
     pub kind: u8,
     pub flags: u8,
+    pub sequence: u64,
     pub location: Location,
+    pub place: Place,
+    /// Of its block, epoch ms.
+    pub wall_ms: i64,
     /// A slice of everything that was read with it: copy what is kept.
     pub body: Bytes,
 }

@@ -166,7 +166,7 @@ impl World {
         let bodies: Vec<Bytes> = (0..count as u32).map(body).collect();
         let records = bodies.iter().map(|body| {
             let at = self.dice.below(body.len());
-            let record = Record::of_parts(7, 3, body.slice(..at), body.slice(at..));
+            let record = Record::of_parts(7, 3, 11, body.slice(..at), body.slice(at..));
             if is_reserved { record.reserved() } else { record }
         });
         let group = Group::new(records.collect::<Vec<_>>()).unwrap();

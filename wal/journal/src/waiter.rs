@@ -21,12 +21,22 @@ pub struct Waiter {
 struct Inner {
     completions: Mutex<Vec<Completion>>,
     doorbell: Box<dyn Fn() + Send + Sync>,
+    is_nobody: bool,
 }
 
 impl Waiter {
     /// `doorbell` is rung on the thread of the journal, once per commit; so it does little.
     pub fn new(doorbell: impl Fn() + Send + Sync + 'static) -> Waiter {
-        Waiter { inner: Arc::new(Inner { completions: Mutex::default(), doorbell: Box::new(doorbell) }) }
+        Waiter::of(Box::new(doorbell), false)
+    }
+
+    /// Who hears nothing.
+    pub(crate) fn nobody() -> Waiter {
+        Waiter::of(Box::new(|| {}), true)
+    }
+
+    fn of(doorbell: Box<dyn Fn() + Send + Sync>, is_nobody: bool) -> Waiter {
+        Waiter { inner: Arc::new(Inner { completions: Mutex::default(), doorbell, is_nobody }) }
     }
 
     /// Takes all completions there are, in the order of appends, into `into`.
@@ -35,6 +45,9 @@ impl Waiter {
     }
 
     pub(crate) fn push(&self, completion: Completion) {
+        if self.inner.is_nobody {
+            return;
+        }
         self.inner.completions.lock().unwrap_or_else(PoisonError::into_inner).push(completion);
     }
 

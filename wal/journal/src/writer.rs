@@ -30,7 +30,7 @@ use crate::format::pages;
 use crate::format::segment::{BLOCKS_BEGIN, BlockKey, End, OVERHEAD_BYTES, SegmentHeader};
 use crate::fresh::{Fresh, Place, Placed, Staging, persist, write_block};
 use crate::limits::{BLOCK_BYTES_TARGET, COMMIT_BYTES_MAX};
-use crate::record::{Committed, Group, Location};
+use crate::record::{self, Committed, Group, Location};
 use crate::recovery::{self, Recovered, Resume};
 use crate::refused::{OpenError, Refused};
 
@@ -82,6 +82,7 @@ struct Written {
     first_lsn: u64,
     next_lsn: u64,
     placed: Placed,
+    wall_ms: i64,
 }
 
 enum Fault {
@@ -261,7 +262,8 @@ impl Writer {
             self.next_lsn += count as u64;
             bytes += (placed.end - placed.offset) as usize;
             *from = end;
-            written.push(Written { groups: block, first_lsn: header.first_lsn, next_lsn: self.next_lsn, placed });
+            let (first_lsn, next_lsn, wall_ms) = (header.first_lsn, self.next_lsn, header.wall_ms);
+            written.push(Written { groups: block, first_lsn, next_lsn, placed, wall_ms });
         }
         Ok(())
     }
@@ -385,7 +387,7 @@ impl Writer {
         self.is_unmarked = true;
         let segment = self.tail.segment;
         let (mut records, mut bytes) = (0, 0);
-        for Written { groups: range, first_lsn, next_lsn, placed } in written {
+        for Written { groups: range, first_lsn, next_lsn, placed, wall_ms } in written {
             let mut lsn = *first_lsn;
             let mut at = placed.offset as usize + bodies_begin((next_lsn - first_lsn) as usize);
             for group in range.clone() {
@@ -394,7 +396,9 @@ impl Writer {
                     let body_bytes = record.body_bytes();
                     let (offset, body_crc) = (at as u32, record.body_crc);
                     let location = Location { segment, offset, bytes: body_bytes as u32, body_crc };
-                    told(Committed { lsn, location, record });
+                    let (block, index) = (placed.offset as u32, (lsn - first_lsn) as u32);
+                    let place = record::Place { segment, block, index };
+                    told(Committed { lsn, location, place, wall_ms: *wall_ms, record });
                     at += body_room(body_bytes);
                     lsn += 1;
                     bytes += body_bytes as u64;

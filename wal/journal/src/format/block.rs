@@ -8,7 +8,7 @@ use super::{Bad, hash, put, u32_at, u64_at};
 
 const MAGIC: &[u8; 4] = b"GBLK";
 pub const HEADER_BYTES: usize = 64;
-pub const TABLE_ENTRY_BYTES: usize = 16;
+pub const TABLE_ENTRY_BYTES: usize = 24;
 pub const BODY_ALIGNMENT: usize = 8;
 
 /// Flag of a record: it settles others, so it may use the reserve.
@@ -29,6 +29,8 @@ pub struct Row {
     pub stream: u32,
     pub kind: u8,
     pub flags: u8,
+    /// The appender's, within its stream.
+    pub sequence: u64,
 }
 
 /// What a header says, apart from what follows from the table.
@@ -67,10 +69,64 @@ pub fn encode(header: &BlockHeader, length: usize, rows: &[Row], key: BlockKey, 
         put(entry, 4, &row.body_bytes.to_le_bytes());
         put(entry, 8, &row.stream.to_le_bytes());
         put(entry, 12, &[row.kind, row.flags, 0, 0]);
+        put(entry, 16, &row.sequence.to_le_bytes());
     }
     let crc = crc32c::crc32c_append(key.at(offset), &out[4..]);
     put(out, 0, &crc.to_le_bytes());
     hash(&out[..HEADER_BYTES])
+}
+
+/// Where the table ends, of a block that begins with this header. `None`: it is none.
+pub fn table_end(head: &[u8]) -> Option<usize> {
+    let head = head.get(..HEADER_BYTES).filter(|head| head[4..8] == MAGIC[..])?;
+    let (length, end) = (u32_at(head, AT_LENGTH) as usize, bodies_begin(u32_at(head, AT_COUNT) as usize));
+    (end <= length).then_some(end)
+}
+
+/// Header and table of a block, without its bodies.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a> {
+    bytes: &'a [u8],
+    pub header: BlockHeader,
+}
+
+impl<'a> Table<'a> {
+    /// Header and table at the begin of `bytes`, which were found at `offset`.
+    pub fn decode(bytes: &'a [u8], key: BlockKey, offset: u64) -> Result<Table<'a>, Bad> {
+        let end = table_end(bytes).ok_or(Bad::Field)?;
+        let bytes = bytes.get(..end).ok_or(Bad::Short)?;
+        if crc32c::crc32c_append(key.at(offset), &bytes[4..]) != u32_at(bytes, 0) {
+            return Err(Bad::Checksum);
+        }
+        let header = BlockHeader {
+            first_lsn: u64_at(bytes, AT_FIRST_LSN),
+            previous_hash: u64_at(bytes, AT_PREVIOUS),
+            durable_lsn: u64_at(bytes, AT_DURABLE),
+            wall_ms: u64_at(bytes, AT_WALL) as i64,
+        };
+        Ok(Table { bytes, header })
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = Row> + use<'a> {
+        self.bytes[HEADER_BYTES..].chunks_exact(TABLE_ENTRY_BYTES).map(|entry| Row {
+            body_crc: u32_at(entry, 0),
+            body_bytes: u32_at(entry, 4),
+            stream: u32_at(entry, 8),
+            kind: entry[12],
+            flags: entry[13],
+            sequence: u64_at(entry, 16),
+        })
+    }
+
+    /// Its records: lsn, row, where the body begins in the block.
+    pub fn records(&self) -> impl Iterator<Item = (u64, Row, usize)> + use<'a> {
+        let mut at = self.bytes.len();
+        (self.header.first_lsn..).zip(self.rows()).map(move |(lsn, row)| {
+            let begin = at;
+            at += body_room(row.body_bytes as usize);
+            (lsn, row, begin)
+        })
+    }
 }
 
 /// A block whose header and table are whole.
@@ -91,21 +147,9 @@ impl<'a> Block<'a> {
             return Err(Bad::Magic);
         }
         let (length, record_count) = (u32_at(head, AT_LENGTH) as usize, u32_at(head, AT_COUNT));
-        // No overflow: both are 32 bits.
-        let table_end = bodies_begin(record_count as usize);
-        if length < table_end {
-            return Err(Bad::Field);
-        }
+        let table_end = table_end(head).ok_or(Bad::Field)?;
         let bytes = bytes.get(..length).ok_or(Bad::Short)?;
-        if crc32c::crc32c_append(key.at(offset), &bytes[4..table_end]) != u32_at(head, 0) {
-            return Err(Bad::Checksum);
-        }
-        let header = BlockHeader {
-            first_lsn: u64_at(head, AT_FIRST_LSN),
-            previous_hash: u64_at(head, AT_PREVIOUS),
-            durable_lsn: u64_at(head, AT_DURABLE),
-            wall_ms: u64_at(head, AT_WALL) as i64,
-        };
+        let header = Table::decode(bytes, key, offset)?.header;
         let block = Block { bytes, header, record_count, hash: hash(head) };
         let bodies: usize = block.rows().map(|row| body_room(row.body_bytes as usize)).sum();
         let last_lsn = header.first_lsn.checked_add(u64::from(record_count));
@@ -121,24 +165,16 @@ impl<'a> Block<'a> {
     }
 
     pub fn rows(&self) -> impl Iterator<Item = Row> + use<'a> {
-        let table = &self.bytes[HEADER_BYTES..bodies_begin(self.record_count as usize)];
-        table.chunks_exact(TABLE_ENTRY_BYTES).map(|entry| Row {
-            body_crc: u32_at(entry, 0),
-            body_bytes: u32_at(entry, 4),
-            stream: u32_at(entry, 8),
-            kind: entry[12],
-            flags: entry[13],
-        })
+        self.table().rows()
     }
 
     /// Its records: lsn, row, where the body begins in the block.
     pub fn records(&self) -> impl Iterator<Item = (u64, Row, usize)> + use<'a> {
-        let mut at = bodies_begin(self.record_count as usize);
-        (self.header.first_lsn..).zip(self.rows()).map(move |(lsn, row)| {
-            let begin = at;
-            at += body_room(row.body_bytes as usize);
-            (lsn, row, begin)
-        })
+        self.table().records()
+    }
+
+    fn table(&self) -> Table<'a> {
+        Table { bytes: &self.bytes[..bodies_begin(self.record_count as usize)], header: self.header }
     }
 
     pub fn body(&self, row: &Row, begin: usize) -> &'a [u8] {

@@ -57,7 +57,7 @@ impl Scene {
 
     fn commit_as(&mut self, sizes: &[usize], reserved: bool) -> Vec<Result<u64, Refused>> {
         let groups = sizes.iter().zip(self.core.table().durable_lsn..).map(|(bytes, lsn)| {
-            let record = Record::new(1, 2, body(lsn, *bytes));
+            let record = Record::new(1, 2, lsn, body(lsn, *bytes));
             Group::new([if reserved { record.reserved() } else { record }]).unwrap()
         });
         let groups: Vec<Group> = groups.collect();
