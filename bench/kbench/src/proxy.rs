@@ -415,6 +415,7 @@ fn tenants() -> Result<TempDir> {
         subscribe,
         limits: Limits::default(),
         addresses: Addresses::default(),
+        handoff: true,
     };
     let topic = TopicDoc {
         owner: id,

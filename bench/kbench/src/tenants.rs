@@ -130,6 +130,7 @@ async fn fill(path: &Path, tenants: &Tenants) -> Result<()> {
         doc.apps.push(AppDoc {
             limits: model::quota::Limits::default(),
             addresses: model::Addresses::default(),
+            handoff: true,
             index: app as u32 + 1,
             id: id.clone(),
             cluster: cluster.clone(),

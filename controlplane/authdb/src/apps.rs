@@ -42,6 +42,8 @@ pub struct AppInfo {
     pub limits: Limits,
     /// From where it may be used.
     pub addresses: Addresses,
+    /// May gateways keep what it publishes while Kafka is away?
+    pub handoff: bool,
     /// Those that work, of each side the older one first.
     pub secrets: Vec<SecretInfo>,
 }
@@ -98,6 +100,7 @@ pub struct Retired {
 pub struct AppUpdate {
     pub cluster: Option<ClusterName>,
     pub enabled: Option<bool>,
+    pub handoff: Option<bool>,
 }
 
 pub(crate) fn random_secret() -> Result<PlainSecret, AuthDbError> {

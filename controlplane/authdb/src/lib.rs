@@ -350,8 +350,15 @@ pub trait AuthDb: Send + Sync {
     /// being serial, no row comes later with a number below one that was read; in another history numbers come again.
     fn audit_after(&self, num: u64, rows_max: usize) -> Answer<'_, Vec<AuditRow>>;
 
-    /// Writes down what this handle's actor did elsewhere: to nodes. Unseen; a row each time.
-    fn record<'a>(&'a self, operation: &'static str, subject: &'a str, before: Value, after: Value) -> Answer<'a, ()>;
+    /// Writes down what this handle's actor did elsewhere: to nodes, about this app or (empty) none. Unseen; a row each time.
+    fn record<'a>(
+        &'a self,
+        operation: &'static str,
+        app: &'a str,
+        subject: &'a str,
+        before: Value,
+        after: Value,
+    ) -> Answer<'a, ()>;
 
     /// Writes down what happened at nodes and is no change of a tenant, in this order, under the time when it happened.
     /// Unseen. Repeating is harmless: an event that has a row, by its id, is passed over. How many had none. Rows are of

@@ -61,6 +61,8 @@ pub struct AdminClient {
     /// `HOST:PORT`.
     address: String,
     authorization: String,
+    /// Sent with every request.
+    headers: Vec<(&'static str, String)>,
     timeout: Duration,
 }
 
@@ -91,7 +93,22 @@ impl AdminClient {
         if !has_port || !address.bytes().all(|b| b.is_ascii_graphic()) || address.contains(['/', '@', '?', '#']) {
             return Err(bad_url());
         }
-        Ok(AdminClient { address: address.to_owned(), authorization, timeout: ANSWER_TIMEOUT })
+        let address = address.to_owned();
+        Ok(AdminClient { address, authorization, headers: Vec::new(), timeout: ANSWER_TIMEOUT })
+    }
+
+    /// For somebody who called this manager, with their credentials as one header and a few of ours.
+    pub(crate) fn passing_on(
+        url: &str,
+        authorization: String,
+        headers: Vec<(&'static str, String)>,
+        timeout: Duration,
+    ) -> Result<AdminClient, ClientError> {
+        let texts = headers.iter().map(|(_, value)| value).chain([&authorization]);
+        if texts.into_iter().any(|text| text.bytes().any(|b| !b.is_ascii_graphic() && b != b' ')) {
+            return Err(ClientError::BadCredentials);
+        }
+        Ok(AdminClient { headers, timeout, ..Self::authorized(url, authorization)? })
     }
 
     /// One call. Anything but a 2xx is [`ClientError::Refused`]; an answer without body is `null`.
@@ -142,6 +159,9 @@ impl AdminClient {
             self.authorization,
             body.len()
         );
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
         if !body.is_empty() {
             head.push_str("Content-Type: application/json\r\n");
         }

@@ -103,7 +103,7 @@ impl Fleet {
             wish.revision = last + 1;
             // First, so that there is no change without its row; of two at the same time one is refused after it.
             let subject = format!("{} {id}", node.kind);
-            db.record(operation, &subject, shown(&before), shown(&wish)).await?;
+            db.record(operation, "", &subject, shown(&before), shown(&wish)).await?;
             self.registry()?.set_wish(node.kind, id, &wish).await?;
             tracing::info!(id, operation, revision = wish.revision, "something is wished of a node");
         }

@@ -20,6 +20,8 @@ pub mod client;
 mod endpoints;
 mod error;
 mod fleet;
+mod fleet_ask;
+pub mod handoff;
 mod in_force;
 mod input;
 mod jwt_crypto;
@@ -47,6 +49,7 @@ use model::login_limiter::LoginLimiter;
 pub use audit_relay::{AuditRelay, RelayProgress};
 pub use caller::AdminAccount;
 pub use fleet::{CheckHook, Fleet, Options};
+pub use handoff::{Handoff, HandoffError, HandoffStatus};
 pub use in_force::{Answer, LackingHook, RefreshHook};
 pub use oidc::{JwksError, Oidc, OidcConfig};
 pub use serve::serve;
@@ -65,6 +68,8 @@ pub struct ManagerState {
     pub refresh: RefreshHook,
     pub lacking: LackingHook,
     pub fleet: Fleet,
+    /// What this gateway keeps of publishes that Kafka could not take. `None`: it keeps none.
+    pub handoff: Option<Arc<dyn Handoff>>,
     /// A topic that is creating for so long is gone on with by itself: [`limits::CREATING_FOR`].
     pub resume_after: Duration,
     /// `/metrics`: Prometheus text exposition.

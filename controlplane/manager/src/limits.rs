@@ -39,6 +39,19 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
 const _: () = assert!(ANSWER_TIMEOUT.as_secs() < IDLE_TIMEOUT.as_secs());
 
+/// Another node that is asked on somebody's behalf is waited for so long.
+pub const NODE_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+const _: () = assert!(NODE_ANSWERS_WITHIN.as_secs() < ANSWER_TIMEOUT.as_secs());
+
+/// Parked messages that one call replays or drops, on each node; what is beyond is `more`.
+pub const SELECTED_RECORDS_MAX: usize = 10_000;
+
+/// Receipts that one call names. As many fit a body.
+pub const SELECTED_RECEIPTS_MAX: usize = 500;
+
+/// Partitions that the status of a node lists, those with the most bytes first.
+pub const DOMAINS_SHOWN_MAX: usize = 1_000;
+
 /// A revocation that is not in force everywhere after this long is answered 202 (CONTRACT).
 pub const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 

@@ -8,7 +8,9 @@ use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use expect_test::expect_file;
+use harness::handoff::FakeHandoff;
 use harness::{KEY, Manager};
+use manager::handoff::Adopted;
 use model::api_doc::{Auth, EndpointDoc, In};
 use serde_json::{Value, json};
 
@@ -164,6 +166,8 @@ fn rows(doc: &EndpointDoc, generation: &str) -> Vec<Row> {
         "updatePrincipal" => ("", json!({"enabled": true})),
         "changeInstanceOptions" => ("", json!({"log.level": "info"})),
         "setInstanceLog" => ("", json!({"level": "info"})),
+        "replayParked" | "dropParked" => ("", json!({"receipts": ["none"]})),
+        "adoptHandoff" => ("", json!({"from": "dead"})),
         "createTopic" | "createGrant" | "deleteGrant" => ("", Value::Null),
         _ if doc.request.is_empty() => ("", Value::Null),
         operation => panic!("say what {operation} is sent"),
@@ -207,6 +211,8 @@ async fn the_table_of_who_may_do_what_is_the_golden_one() {
     let manager = Manager::start_with(|state| {
         state.on_loopback = false;
         state.oidc = Some(issuer.oidc());
+        let left = [("dead".to_owned(), Adopted::default())].into();
+        state.handoff = harness::handoff::shared(FakeHandoff { left, ..FakeHandoff::default() }).1;
     })
     .await;
     let mut callers = Callers::make(&manager).await;

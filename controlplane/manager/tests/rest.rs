@@ -76,7 +76,7 @@ async fn a_topic_is_made_in_kafka_and_then_for_clients() {
         .check(
             line,
             "",
-            "200 {\"appid\":\"shop\",\"cluster\":\"main\",\"compression\":\"lz4\",\"enabled\":true,\"limits\":{},\
+            "200 {\"appid\":\"shop\",\"cluster\":\"main\",\"compression\":\"lz4\",\"enabled\":true,\"handoff\":true,\"limits\":{},\
              \"message_bytes_max\":2000000,\"ok\":1,\"partitioner\":\"fnv1a\",\"partitions\":3,\
              \"physical\":\"shop.returns.v10.470\",\"replicas\":2,\"retention_bytes\":1000,\
              \"retention_ms\":5400000,\"state\":\"active\",\"strip_2017_tags\":true,\"topic\":\"returns\",\"ver\":\"v10\"}",

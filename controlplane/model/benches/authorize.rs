@@ -41,6 +41,7 @@ fn world() -> (Snapshot, Vec<Request>) {
         doc.apps.push(AppDoc {
             limits: model::quota::Limits::default(),
             addresses: model::Addresses::default(),
+            handoff: true,
             index: app as u32,
             id: id.clone(),
             cluster: cluster.clone(),

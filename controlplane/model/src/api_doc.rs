@@ -281,7 +281,7 @@ pub fn mistakes(endpoints: &[&EndpointDoc]) -> Vec<String> {
         let has_app = doc.path_params().any(|param| param == "appid");
         match doc.auth {
             Auth::Write(Resource::Grants) => {}
-            Auth::Write(_) if !has_app => {
+            Auth::Write(_) if !has_app && !doc.query_params().any(|param| param == "appid") => {
                 found.push(format!("{name}: whose it is cannot be told, so nobody but an admin may change it"));
             }
             Auth::Read(Resource::Platform | Resource::Nodes) | Auth::Key if has_app => {

@@ -26,6 +26,11 @@ impl<'s> Permit<'s> {
     pub fn topic(&self) -> &'s Topic {
         self.topic
     }
+
+    /// May what is published be kept here while Kafka is away? By the topic's option and its owner's.
+    pub fn handoff(&self) -> bool {
+        self.topic.handoff
+    }
 }
 
 /// Proof that `app` may publish to a Kafka topic by name.
@@ -47,6 +52,11 @@ impl<'s> RawPermit<'s> {
 
     pub fn topic(&self) -> &PhysicalTopic {
         &self.topic
+    }
+
+    /// As [`Permit::handoff`], by the option of the app that publishes: nobody here owns the topic.
+    pub fn handoff(&self) -> bool {
+        self.app.handoff
     }
 }
 

@@ -72,6 +72,17 @@ pub struct AppDoc {
     /// From where it may be used.
     #[serde(default, skip_serializing_if = "Addresses::is_any")]
     pub addresses: Addresses,
+    /// May a gateway keep what it publishes in its own journal while Kafka is away?
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub handoff: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 /// One version of one topic.

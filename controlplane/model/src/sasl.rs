@@ -288,6 +288,7 @@ mod tests {
             scram: params,
             limits: crate::quota::Limits::default(),
             addresses: crate::Addresses::default(),
+            handoff: true,
         };
         Snapshot::build(SnapshotDoc { generation: 1, apps: vec![app], ..SnapshotDoc::default() }).unwrap()
     }

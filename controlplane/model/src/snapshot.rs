@@ -72,6 +72,8 @@ pub struct App {
     pub limits: Limits,
     /// From where it may be used.
     pub addresses: Addresses,
+    /// May a gateway keep what it publishes while Kafka is away? Alone it decides for topics published to by name.
+    pub handoff: bool,
     pub(crate) publish: SecretPair,
     pub(crate) subscribe: SecretPair,
     topics: Map<TopicName, Vec<Topic>>,
@@ -95,6 +97,8 @@ pub struct Topic {
     /// A disabled topic can be neither published to nor read, by anybody.
     pub enabled: bool,
     pub options: TopicOptions,
+    /// Its own option and its owner's: may a gateway keep what is published to it while Kafka is away?
+    pub handoff: bool,
     /// Of everybody who uses it together.
     pub limits: Limits,
 }
@@ -253,6 +257,7 @@ impl App {
             scram: row.scram,
             limits: row.limits,
             addresses: row.addresses,
+            handoff: row.handoff,
             publish: row.publish,
             subscribe: row.subscribe,
             topics: Map::default(),
@@ -269,6 +274,7 @@ impl App {
             return Err(SnapshotError::DuplicateTopic { owner: row.owner, name: row.name, ver: row.ver });
         }
         self.topic_count += 1;
+        let handoff = self.handoff && row.options.handoff;
         versions.push(Topic {
             index: row.index,
             physical: Arc::from(physical_topic(&row.owner, &row.name, &row.ver)),
@@ -278,6 +284,7 @@ impl App {
             cluster: row.cluster,
             enabled: row.enabled,
             options: row.options,
+            handoff,
             limits: row.limits,
         });
         Ok(())

@@ -217,6 +217,7 @@ mod tests {
             subscribe: pair,
             limits: Default::default(),
             addresses: Default::default(),
+            handoff: true,
         }
     }
 

@@ -71,6 +71,8 @@ pub struct TopicOptions {
     pub strip_2017_tags: bool,
     /// Largest message a publish may carry, in bytes of the value.
     pub message_bytes_max: u32,
+    /// May a gateway keep a publish in its own journal while Kafka is away? Only where the app's option says so, too.
+    pub handoff: bool,
 }
 
 impl Default for TopicOptions {
@@ -80,6 +82,7 @@ impl Default for TopicOptions {
             compression: Compression::default(),
             strip_2017_tags: false,
             message_bytes_max: MESSAGE_BYTES_MAX_DEFAULT,
+            handoff: true,
         }
     }
 }

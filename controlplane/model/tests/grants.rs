@@ -108,3 +108,35 @@ fn refusals_read_as_sentences() {
         assert_eq!(format!("{} {}: {denied}", denied.status(), denied.code()), expected);
     }
 }
+
+/// Both have to say so, and what is published by name is nobody's topic here.
+#[test]
+fn a_publish_is_kept_while_kafka_is_away_only_where_the_topic_and_the_app_allow_it() {
+    for (of_app, of_topic) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut doc = fixture::doc();
+        for app in &mut doc.apps {
+            app.handoff = of_app;
+        }
+        doc.topics[0].options.handoff = of_topic;
+        let snapshot = Snapshot::build(doc).unwrap();
+        let (shop, ops) = (snapshot.app("shop").unwrap(), snapshot.app("ops").unwrap());
+        let found = |ver| authorize_publish(&snapshot, shop, "orders", ver).unwrap().handoff();
+        assert_eq!(found("v1"), of_app && of_topic, "app {of_app}, topic {of_topic}");
+        assert_eq!(found("v2"), of_app, "another topic");
+        assert_eq!(authorize_raw(&snapshot, ops, "main", "legacy").unwrap().handoff(), of_app, "by name");
+    }
+}
+
+#[test]
+fn whoever_says_nothing_about_handing_off_means_yes() {
+    let mut rows = serde_json::to_value(fixture::doc()).unwrap();
+    assert!(rows["apps"][0].get("handoff").is_none(), "what is usual is not written: {}", rows["apps"][0]);
+    rows["topics"][0]["options"].as_object_mut().unwrap().remove("handoff").unwrap();
+    let doc: model::SnapshotDoc = serde_json::from_value(rows).unwrap();
+    assert_eq!(doc, fixture::doc());
+
+    let mut off = fixture::doc();
+    off.apps[0].handoff = false;
+    let file = model::snapshot_file::encode(&off);
+    assert_eq!(model::snapshot_file::decode(&file).unwrap(), off);
+}

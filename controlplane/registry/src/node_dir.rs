@@ -60,6 +60,8 @@ pub struct NodeDir {
 pub enum NodeDirError {
     #[error("{path:?} has {NODE_DIRS_MAX} node directories, all in use")]
     TooMany { path: PathBuf },
+    #[error("{path:?} has no directory of a node {id:?}")]
+    NoSuchNode { path: PathBuf, id: String },
     #[error("no randomness from the operating system for a node id: {why}")]
     Random { why: String },
     #[error("cannot use node directory {path:?}")]
@@ -91,6 +93,21 @@ pub fn claim(data_dir: &Path) -> Result<NodeDir, NodeDirError> {
     let path = nodes.join(id.as_str());
     DirBuilder::new().mode(0o700).create(&path).map_err(io_error(&path))?;
     Ok(take(&nodes, id)?.expect("who chooses does so alone"))
+}
+
+/// Takes the directory of a node that is dead, for whoever goes on with what it left; its id stays its own. While this lives
+/// no process starts as that node. `Ok(None)`: it lives. Blocks for a moment.
+pub fn claim_dead(data_dir: &Path, id: &str) -> Result<Option<NodeDir>, NodeDirError> {
+    let nodes = data_dir.join("nodes");
+    let missing = || NodeDirError::NoSuchNode { path: nodes.clone(), id: id.chars().take(NODE_ID_BYTES_MAX).collect() };
+    // A name of another shape would be a path to anywhere.
+    let id = NodeId::parse(id).ok_or_else(missing)?;
+    if !nodes.join(id.as_str()).is_dir() {
+        return Err(missing());
+    }
+    let choosing = open_lock(&nodes.join(".lock"))?;
+    choosing.lock().map_err(io_error(&nodes))?;
+    take(&nodes, id)
 }
 
 /// By name. Others' files are left alone.

@@ -309,3 +309,23 @@ async fn a_change_of_what_is_announced_is_cheap() {
     // Some 50 µs each; a sync of a file would be milliseconds.
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
+
+#[test]
+fn the_directory_of_a_dead_node_is_taken_by_whoever_names_it_and_that_of_a_living_one_by_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (node_dir::claim(dir.path()).unwrap(), node_dir::claim(dir.path()).unwrap());
+    let (id, path) = (theirs.id.clone(), theirs.path.clone());
+    assert!(node_dir::claim_dead(dir.path(), id.as_str()).unwrap().is_none(), "it lives");
+    drop(theirs);
+    let taken = node_dir::claim_dead(dir.path(), id.as_str()).unwrap().unwrap();
+    assert_eq!((&taken.id, &taken.path), (&id, &path));
+    assert!(node_dir::claim_dead(dir.path(), id.as_str()).unwrap().is_none(), "somebody is at it");
+    let third = node_dir::claim(dir.path()).unwrap();
+    assert!(third.id != id && third.id != ours.id, "nobody starts as the node that is being gone through");
+    drop(taken);
+    assert!(node_dir::claim_dead(dir.path(), id.as_str()).unwrap().is_some());
+    for (name, why) in [("0000000000000000", "never was"), ("../nodes", "a path"), ("", "empty")] {
+        let err = node_dir::claim_dead(dir.path(), name).unwrap_err();
+        assert!(matches!(err, node_dir::NodeDirError::NoSuchNode { .. }), "{why}: {err}");
+    }
+}

@@ -1,6 +1,9 @@
 //! What a gateway is started with: checked values, no file format.
 
-use crate::limits::{BODY_GRACE_HEADS, PUBLISH_TIMEOUT_DEFAULT, QUEUE_LEFTOVER_CONNECTIONS, RECORD_META_BYTES_MAX};
+use crate::limits::{
+    BODY_GRACE_HEADS, HANDOFF_BYTES_MAX_DEFAULT, HANDOFF_FREE_BYTES_MIN_DEFAULT, PUBLISH_TIMEOUT_DEFAULT,
+    QUEUE_LEFTOVER_CONNECTIONS, RECORD_META_BYTES_MAX,
+};
 use kafka_client::ClientConfig;
 use kafka_client::limits::BATCH_HEADER_BYTES;
 use runtime::Driver;
@@ -32,6 +35,69 @@ pub struct GatewayConfig {
     /// Client connections that use one app's credentials, all shards together; 0: any number.
     pub connections_per_app: usize,
     pub cors_origins: Vec<String>,
+    /// What is kept here of publishes that Kafka cannot take now.
+    pub handoff: HandoffConfig,
+}
+
+/// Publishes that Kafka cannot take now, kept in this gateway's own journal until it can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandoffConfig {
+    /// Otherwise they are 503; what a journal holds already is delivered all the same.
+    pub enabled: bool,
+    pub device: HandoffDevice,
+    /// What the journal may have of the disk. `None`: [`HandoffConfig::bytes_max`] has the rule.
+    pub bytes_max: Option<u64>,
+    /// What may wait of one topic.
+    pub topic_bytes_max: u64,
+    /// What may wait of one app.
+    pub app_bytes_max: u64,
+    /// With less than this free on the disk nothing more is taken. `None`: [`HandoffConfig::free_bytes_min`] has the rule.
+    pub free_bytes_min: Option<u64>,
+    /// While the oldest record of a topic waits for longer, new ones of the topic are 503. Nothing is ever dropped for its
+    /// age. `None`: however old.
+    pub age_max: Option<Duration>,
+    /// How long a receipt of a delivered record can be asked about.
+    pub receipts_keep: Duration,
+    /// Most that is delivered to one broker per second beside live traffic. `None`: as much as it takes.
+    pub drain_bytes_per_s: Option<u64>,
+}
+
+/// How the journal writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HandoffDevice {
+    /// What the file system is best at.
+    #[default]
+    Auto,
+    Mmap,
+    Direct,
+}
+
+impl Default for HandoffConfig {
+    fn default() -> HandoffConfig {
+        HandoffConfig {
+            enabled: true,
+            device: HandoffDevice::Auto,
+            bytes_max: None,
+            topic_bytes_max: 1 << 30,
+            app_bytes_max: 10 << 30,
+            free_bytes_min: None,
+            age_max: None,
+            receipts_keep: Duration::from_secs(24 * 60 * 60),
+            drain_bytes_per_s: None,
+        }
+    }
+}
+
+impl HandoffConfig {
+    /// What the journal may have of a disk with so much free at the start: as configured, or 10 GiB and at most half of it.
+    pub fn bytes_max(&self, free_bytes: u64) -> u64 {
+        self.bytes_max.unwrap_or_else(|| HANDOFF_BYTES_MAX_DEFAULT.min(free_bytes / 2))
+    }
+
+    /// What is left free on a disk of this size: as configured, or 5 GiB and at most a tenth of it.
+    pub fn free_bytes_min(&self, disk_bytes: u64) -> u64 {
+        self.free_bytes_min.unwrap_or_else(|| HANDOFF_FREE_BYTES_MIN_DEFAULT.min(disk_bytes / 10))
+    }
 }
 
 impl Default for GatewayConfig {
@@ -49,6 +115,7 @@ impl Default for GatewayConfig {
             connections_per_address: 0,
             connections_per_app: 20_000,
             cors_origins: Vec::new(),
+            handoff: HandoffConfig::default(),
         }
     }
 }
@@ -115,6 +182,18 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_journal_of_a_small_disk_leaves_half_of_what_is_free_unless_somebody_says_otherwise() {
+        let (usual, gib) = (HandoffConfig::default(), 1_u64 << 30);
+        let told = HandoffConfig { bytes_max: Some(3), free_bytes_min: Some(4), ..HandoffConfig::default() };
+        for (free, budget) in [(0, 0), (8 * gib, 4 * gib), (20 * gib, 10 * gib), (1_000 * gib, 10 * gib)] {
+            assert_eq!((usual.bytes_max(free), told.bytes_max(free)), (budget, 3), "{free} free");
+        }
+        for (disk, floor) in [(0, 0), (10 * gib, gib), (50 * gib, 5 * gib), (1_000 * gib, 5 * gib)] {
+            assert_eq!((usual.free_bytes_min(disk), told.free_bytes_min(disk)), (floor, 4), "a disk of {disk}");
         }
     }
 

@@ -4,6 +4,7 @@ use crate::config::{ClusterSpec, GatewayConfig};
 use crate::env::access_log::AccessLog;
 use crate::env::board::{Board, Readiness};
 use crate::env::metrics::GatewayMetrics;
+use crate::env::peers::Peers;
 use crate::limits::{ADOPT_DEPTH, BROKER_DESCRIPTORS, CONNECTIONS_MAX, MAILBOX_DEPTH, OTHER_DESCRIPTORS};
 use crate::shard::control::{self, Control, ControlSender};
 use crate::shard::{self, Inboxes, ShardParts};
@@ -122,6 +123,11 @@ impl Gateway {
         self.tell(Control::Snapshot);
         self.board.drop_retired();
         edition
+    }
+
+    /// Lays out where the other gateways are; shards look there when they have to ask one of them.
+    pub fn set_peers(&self, peers: Arc<Peers>) {
+        self.board.set_peers(peers);
     }
 
     pub fn readiness(&self) -> Readiness {

@@ -37,6 +37,7 @@ pub mod subscribe;
 mod tags;
 mod timestamp;
 
-pub use config::{ClusterSpec, GatewayConfig};
+pub use config::{ClusterSpec, GatewayConfig, HandoffConfig, HandoffDevice};
 pub use env::board::{Board, Readiness};
+pub use env::peers::{Peer, Peers};
 pub use gateway::{Gateway, GatewayParts, Listeners};

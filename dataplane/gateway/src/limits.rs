@@ -139,6 +139,13 @@ pub const GROUPS_PER_APP_MAX: u32 = 1_000;
 /// And all apps together.
 pub const GROUPS_MAX: usize = 10_000;
 
+/// What a journal of handed-off publishes may have of the disk, unless the configuration says otherwise: this, and at most
+/// half of what is free at the start.
+pub const HANDOFF_BYTES_MAX_DEFAULT: u64 = 10 << 30;
+
+/// What is left free on its disk: this, and at most a tenth of the disk.
+pub const HANDOFF_FREE_BYTES_MIN_DEFAULT: u64 = 5 << 30;
+
 const _: () = assert!(MESSAGE_BYTES_CEILING < LINGER_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX + RECORD_META_BYTES_MAX + BATCH_HEADER_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(128 + BATCH_HEADER_BYTES + 40 + PUBLISH_META_BYTES_FREE <= PUBLISH_OVERHEAD_BYTES);

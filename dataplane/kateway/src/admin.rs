@@ -1,5 +1,6 @@
 //! `kateway admin`: apps, topics, grants, secrets, principals and nodes, through the manager's REST API and nothing else.
 
+use crate::admin_handoff::{self, Handoff};
 use crate::credentials::{self, Credentials};
 use crate::kafka_config::{Failed, KafkaConfig};
 use crate::table::{self, Format};
@@ -55,6 +56,9 @@ enum Noun {
     Principal(Principal),
     /// Print configurations for Kafka clients that log in at kproxy as this app.
     KafkaConfig(KafkaConfig),
+    /// Publishes that Kafka could not take, kept at the gateways.
+    #[command(subcommand)]
+    Handoff(Handoff),
     /// Kafka clusters of the gateway.
     Clusters,
     /// Nodes that are up.
@@ -347,7 +351,7 @@ impl Call {
         Call { is_list: true, ..Call::new("GET", path, columns) }.with("rows", Some(PAGE_ROWS_MAX))
     }
 
-    fn asking(mut self, question: String) -> Call {
+    pub fn asking(mut self, question: String) -> Call {
         self.question = Some(question);
         self
     }
@@ -359,15 +363,28 @@ impl Call {
             .with("subscribe_bytes", rates.subscribe_bytes)
     }
 
-    fn body(mut self, body: Value) -> Call {
+    #[cfg(test)]
+    pub fn columns(&self) -> &'static [&'static str] {
+        self.columns
+    }
+
+    /// In a line, as it is sent.
+    #[cfg(test)]
+    pub fn shown(&self) -> String {
+        let body = self.body.as_ref().map(|body| format!(" {body}")).unwrap_or_default();
+        format!("{} {}{}{body}", self.method, self.path, shown_query(&self.query))
+    }
+
+    pub fn body(mut self, body: Value) -> Call {
         self.body = Some(body);
         self
     }
 }
 
 const APP: &[&str] = &["appid", "cluster", "enabled"];
-const ONE_APP: &[&str] = &["appid", "cluster", "enabled", "created_at", "limits", "addresses", "secrets"];
-const ONE_TOPIC: &[&str] = &["appid", "topic", "ver", "cluster", "physical", "state", "partitions", "limits", "rates"];
+const ONE_APP: &[&str] = &["appid", "cluster", "enabled", "created_at", "limits", "addresses", "handoff", "secrets"];
+const ONE_TOPIC: &[&str] =
+    &["appid", "topic", "ver", "cluster", "physical", "state", "partitions", "limits", "handoff", "rates"];
 const APP_LIMITS: &[&str] = &["appid", "limits"];
 const TOPIC_LIMITS: &[&str] = &["appid", "topic", "ver", "limits"];
 const NEW_APP: &[&str] = &["appid", "cluster", "pubkey", "subkey"];
@@ -386,6 +403,7 @@ impl Noun {
     fn call(self) -> Call {
         match self {
             Noun::KafkaConfig(config) => config.call(),
+            Noun::Handoff(handoff) => handoff.call(),
             Noun::Clusters => Call::new("GET", "/v1/clusters", &["name", "up", "detail"]),
             Noun::Instances => Call::new("GET", "/v1/instances", INSTANCE),
             Noun::Drain { id } => Call::new("PUT", format!("/v1/instances/{id}/drain"), OBEYED),
@@ -553,6 +571,13 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
     }
     match runtime.block_on(send(&client, &call)) {
         Ok(mut answer) => {
+            let missing = admin_handoff::unreachable(&answer);
+            let wants_rows = !matches!(flags.output, Some(Format::Json));
+            if let Noun::Handoff(handoff) = &flags.noun
+                && wants_rows
+            {
+                handoff.rows(&mut answer);
+            }
             if let Some(rows) = answer.get_mut("rows").filter(|rows| rows.is_array()) {
                 answer = rows.take();
             }
@@ -560,7 +585,10 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
                 say_as_people_do(&mut answer, SystemTime::now());
             }
             table::print(&answer, call.columns, flags.output);
-            Ok(ExitCode::SUCCESS)
+            for why in &missing {
+                eprintln!("kateway: {why}");
+            }
+            Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::UNREACHABLE) })
         }
         Err(err) => Ok(failed(&err, exit_code(&err))),
     }
@@ -573,7 +601,7 @@ fn failed(why: &dyn std::fmt::Display, code: u8) -> ExitCode {
 
 /// The answer; of a list, all pages in one.
 pub async fn send(client: &AdminClient, call: &Call) -> Result<Value, ClientError> {
-    let (mut rows, mut cursor) = (Vec::new(), None::<String>);
+    let (mut rows, mut cursor, mut unreachable) = (Vec::new(), None::<String>, Vec::new());
     loop {
         let mut query: Vec<(&str, &str)> = call.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
         query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
@@ -584,9 +612,15 @@ pub async fn send(client: &AdminClient, call: &Call) -> Result<Value, ClientErro
         if let Some(Value::Array(page)) = answer.get_mut("rows").map(Value::take) {
             rows.extend(page);
         }
+        if let Some(Value::Array(missing)) = answer.get_mut("unreachable").map(Value::take) {
+            unreachable.extend(missing);
+        }
         cursor = answer["cursor"].as_str().map(str::to_owned);
         if cursor.is_none() {
-            return Ok(rows.into());
+            return Ok(match unreachable.is_empty() {
+                true => rows.into(),
+                false => json!({"rows": rows, "unreachable": unreachable}),
+            });
         }
     }
 }
@@ -604,7 +638,7 @@ fn say_as_people_do(answer: &mut Value, now: SystemTime) {
         one => std::slice::from_mut(one),
     };
     for row in rows {
-        for name in ["at", "created_at", "expires_at", "started_at"] {
+        for name in ["at", "created_at", "expires_at", "started_at", "accepted_at", "oldest_at", "since"] {
             if let Some(at_ms) = row[name].as_i64() {
                 row[name] = rfc_3339(at_ms).into();
             }
@@ -659,7 +693,7 @@ fn age(seconds: u64) -> String {
 /// Exit codes of the CLI contract: 1 failed, 3 not found, 4 denied, 5 unreachable, 6 precondition.
 fn exit_code(err: &ClientError) -> u8 {
     match err.status() {
-        None => 5,
+        None => exit::UNREACHABLE,
         Some(404) => 3,
         Some(401 | 403 | 429) => 4,
         Some(409 | 412) => 6,

@@ -12,6 +12,7 @@ use gateway::GatewayConfig;
 use manager::{Oidc, OidcConfig};
 use model::ids::{ClusterName, PhysicalTopic};
 
+use crate::handoff_keys::HandoffKeys;
 use crate::{node, serve};
 
 /// More data-plane threads than anybody has cores.
@@ -56,6 +57,8 @@ daemon::keys! {
         pub drain_limit as "drain.limit": Duration = live("7s"),
         /// not ready while nobody could say for so long whether a secret or grant was revoked
         pub stale_after as "tenants.stale_after": Duration = live("24h"),
+        /// publishes that Kafka cannot take now, kept here until it can
+        pub handoff: HandoffKeys = group,
         /// CLUSTER/TOPIC that gets every row of the audit log; made by you, never by kateway; empty: none
         pub audit_topic as "manager.audit_topic": Option<AuditTopic> = default(""),
         /// tokens of an OpenID Connect issuer at the manager
@@ -157,6 +160,7 @@ impl Daemon for Settings {
             check.appendable("log.access", file);
         }
         self.check_limits(check);
+        self.handoff.check(self.message_bytes_max(), check);
         self.oidc.check(check);
         if let Some(AuditTopic { cluster, .. }) = &self.audit_topic
             && !self.clusters.contains_key(cluster.as_str())

@@ -1,15 +1,18 @@
 //! kateway: REST publish and subscribe over Kafka. This file is the list of what the binary can be asked to do.
 
 mod admin;
+mod admin_handoff;
 mod cli;
 mod config;
 mod credentials;
+mod handoff_keys;
 mod kafka_clients;
 mod kafka_config;
 mod kproxy;
 mod live;
 mod manage;
 mod node;
+mod peers;
 mod quickstart;
 mod serve;
 mod table;

@@ -12,7 +12,7 @@ use authdb::{Admin, AuthDb};
 use gateway::{Board, Gateway};
 use kafka_admin::{AdminError, KafkaAdmin, NewTopic, TopicAdmin};
 use manager::{
-    AdminAccount, AuditRelay, Fleet, LackingHook, ManagerState, Oidc, OidcConfig, Readiness, RefreshHook,
+    AdminAccount, AuditRelay, Fleet, Handoff, LackingHook, ManagerState, Oidc, OidcConfig, Readiness, RefreshHook,
     RelayProgress, TopicRates,
 };
 use model::ids::{AppId, ClusterName};
@@ -40,6 +40,8 @@ pub struct Surroundings<'a> {
     pub on_loopback: bool,
     pub cors_origins: &'a [String],
     pub oidc: Option<&'a OidcConfig>,
+    /// What is kept of publishes that Kafka could not take.
+    pub handoff: Option<&'a Arc<dyn Handoff>>,
     /// How far the audit log is in its topic, if it has one.
     pub relayed: Option<&'a Arc<RelayProgress>>,
 }
@@ -131,6 +133,7 @@ impl Manage {
             refresh: refresh(agent.clone()),
             lacking: lacking(registry.cloned(), node.id.clone()),
             fleet: fleet(surroundings),
+            handoff: surroundings.handoff.cloned(),
             resume_after: manager::limits::CREATING_FOR,
             metrics: {
                 let (agent, relayed, kproxy) = (agent.clone(), relayed.cloned(), kproxy.map(Kproxy::counter));

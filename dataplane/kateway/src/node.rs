@@ -8,6 +8,7 @@ use crate::credentials::{self, Credentials};
 use crate::kproxy::{self, Kproxy};
 use crate::live::{self, Controls, Live};
 use crate::manage::{self, Manage, Surroundings};
+use crate::peers;
 use crate::tenants;
 use agent::{Agent, AgentConfig, Feed, Shards};
 use anyhow::{Context, Result, anyhow};
@@ -197,6 +198,10 @@ async fn live(
         tokio::spawn(live::follow(Arc::clone(&controls), registry, Arc::clone(&registration), info.clone()));
         registration
     });
+    if let Some(registry) = &registry {
+        let told = Arc::clone(&gateway);
+        tokio::spawn(peers::follow(Arc::clone(registry), node_id.clone(), move |peers| told.set_peers(peers)));
+    }
     let mut shards = vec![shards(&gateway)];
     shards.extend(kproxy.as_ref().map(Kproxy::shards));
     feed.connect(shards, registration.as_ref());
@@ -217,6 +222,7 @@ async fn live(
         on_loopback: man_addr.ip().is_loopback(),
         cors_origins: &config.gateway.cors_origins,
         oidc: config.oidc.as_ref(),
+        handoff: None,
         relayed: relay.as_ref().map(|relay| &relay.progress),
     })?;
     let (stop_manager, manager_stopped) = tokio::sync::oneshot::channel::<()>();

@@ -77,7 +77,8 @@ impl SqliteAuthDb {
         let secrets =
             [Side::Publish, Side::Subscribe].map(|side| SecretInfo { side, is_previous: false, created_at_ms }).into();
         let (id, cluster, limits, addresses) = (new.id, new.cluster, Limits::default(), Addresses::default());
-        let app = AppInfo { index, id, cluster, enabled: true, created_at_ms, limits, addresses, secrets };
+        let app =
+            AppInfo { index, id, cluster, enabled: true, created_at_ms, limits, addresses, handoff: true, secrets };
         Ok(CreatedApp { app, publish, subscribe })
     }
 
@@ -88,7 +89,7 @@ impl SqliteAuthDb {
         rows_max: usize,
     ) -> Result<Vec<AppInfo>, AuthDbError> {
         let rows = sqlx::query(
-            "SELECT num, id, cluster, enabled, created_at_ms, limits, addresses,
+            "SELECT num, id, cluster, enabled, created_at_ms, limits, addresses, handoff,
                     (SELECT group_concat(side || ' ' || slot || ' ' || secret.created_at_ms)
                      FROM secret WHERE app_num = num) AS secrets
              FROM app
@@ -105,7 +106,7 @@ impl SqliteAuthDb {
 
     pub(super) async fn get_app(&self, id: &AppId) -> Result<AppInfo, AuthDbError> {
         let row = sqlx::query(
-            "SELECT num, id, cluster, enabled, created_at_ms, limits, addresses, (SELECT group_concat(side || ' ' || slot || ' ' ||
+            "SELECT num, id, cluster, enabled, created_at_ms, limits, addresses, handoff, (SELECT group_concat(side || ' ' || slot || ' ' ||
                     secret.created_at_ms) FROM secret WHERE app_num = num) AS secrets
              FROM app WHERE id = ?",
         )
@@ -119,21 +120,29 @@ impl SqliteAuthDb {
         let mut change = self.change().await?;
         let num = app_num(change.conn(), id).await?;
         change.touch(id);
-        let row =
-            sqlx::query("SELECT cluster, enabled FROM app WHERE num = ?").bind(num).fetch_one(change.conn()).await?;
+        let row = sqlx::query("SELECT cluster, enabled, handoff FROM app WHERE num = ?")
+            .bind(num)
+            .fetch_one(change.conn())
+            .await?;
         let (cluster, enabled): (String, bool) = (row.try_get("cluster")?, row.try_get("enabled")?);
+        let handoff: bool = row.try_get("handoff")?;
         let after = json!({
             "cluster": update.cluster.as_ref().map_or(cluster.as_str(), ClusterName::as_str),
             "enabled": update.enabled.unwrap_or(enabled),
+            "handoff": update.handoff.unwrap_or(handoff),
         });
-        let before = json!({"cluster": cluster, "enabled": enabled});
+        let before = json!({"cluster": cluster, "enabled": enabled, "handoff": handoff});
         change.record(Entry::of("app.update", id, id).before(before).after(after));
-        sqlx::query("UPDATE app SET cluster = coalesce(?, cluster), enabled = coalesce(?, enabled) WHERE num = ?")
-            .bind(update.cluster.as_ref().map(ClusterName::as_str))
-            .bind(update.enabled)
-            .bind(num)
-            .execute(change.conn())
-            .await?;
+        sqlx::query(
+            "UPDATE app SET cluster = coalesce(?, cluster), enabled = coalesce(?, enabled), handoff = coalesce(?, handoff)
+             WHERE num = ?",
+        )
+        .bind(update.cluster.as_ref().map(ClusterName::as_str))
+        .bind(update.enabled)
+        .bind(update.handoff)
+        .bind(num)
+        .execute(change.conn())
+        .await?;
         change.commit().await?;
         self.get_app(id).await
     }
@@ -315,6 +324,7 @@ fn app_info(row: &SqliteRow) -> Result<AppInfo, AuthDbError> {
         created_at_ms: row.try_get("created_at_ms")?,
         limits: column(row, TABLE, "limits")?,
         addresses: column(row, TABLE, "addresses")?,
+        handoff: row.try_get("handoff")?,
         secrets,
     })
 }

@@ -54,12 +54,14 @@ impl SqliteAuthDb {
     pub(super) async fn record(
         &self,
         operation: &'static str,
+        app: &str,
         subject: &str,
         before: Value,
         after: Value,
     ) -> Result<(), AuthDbError> {
         let mut change = self.change().await?;
-        change.record(Entry { operation, subject: subject.to_owned(), before, after, ..Entry::nothing() });
+        let app = AppId::new(app).ok();
+        change.record(Entry { operation, app, subject: subject.to_owned(), before, after, ..Entry::nothing() });
         change.commit_unseen().await
     }
 

@@ -19,8 +19,9 @@ impl SqliteAuthDb {
         for app in &doc.apps {
             refuse_principals(change.conn(), app.id.as_str()).await?;
             sqlx::query(
-                "INSERT INTO app (num, id, cluster, enabled, scram_salt, scram_iterations, limits, addresses, created_at_ms)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO app (num, id, cluster, enabled, scram_salt, scram_iterations, limits, addresses, handoff,
+                                  created_at_ms)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(app.index)
             .bind(app.id.as_str())
@@ -30,6 +31,7 @@ impl SqliteAuthDb {
             .bind(app.scram.iterations)
             .bind(text(&app.limits, app.limits.is_none()))
             .bind(text(&app.addresses, app.addresses.is_any()))
+            .bind(app.handoff)
             .bind(now)
             .execute(change.conn())
             .await?;
@@ -44,9 +46,9 @@ impl SqliteAuthDb {
         for topic in &doc.topics {
             sqlx::query(
                 "INSERT INTO topic (num, app_num, name, ver, cluster, state, partitioner, compression, strip_2017_tags,
-                                    message_bytes_max, partitions, replicas, retention_ms, retention_bytes, limits,
-                                    created_at_ms)
-                 VALUES (?, (SELECT num FROM app WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                                    message_bytes_max, handoff, partitions, replicas, retention_ms, retention_bytes,
+                                    limits, created_at_ms)
+                 VALUES (?, (SELECT num FROM app WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(topic.index)
             .bind(topic.owner.as_str())
@@ -58,6 +60,7 @@ impl SqliteAuthDb {
             .bind(topic.options.compression.as_str())
             .bind(topic.options.strip_2017_tags)
             .bind(topic.options.message_bytes_max)
+            .bind(topic.options.handoff)
             .bind(topic.partitions)
             .bind(topic.replicas)
             .bind(topic.retention_ms)

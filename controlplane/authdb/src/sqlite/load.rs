@@ -151,5 +151,6 @@ fn app_doc(row: &SqliteRow, secrets: &mut Secrets) -> Result<AppDoc, AuthDbError
         subscribe: secrets.pair(num, Side::Subscribe)?,
         limits: column(row, "app", "limits")?,
         addresses: column(row, "app", "addresses")?,
+        handoff: row.try_get("handoff")?,
     })
 }

@@ -57,6 +57,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "principals", include_str!("migrations/0003_principals.sql")),
     (4, "limits", include_str!("migrations/0004_limits.sql")),
     (5, "audit_event", include_str!("migrations/0005_audit_event.sql")),
+    (6, "handoff", include_str!("migrations/0006_handoff.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -351,6 +352,7 @@ mod tests {
                 (3, "7f614d32484a2d5bf83378838d00eabe0f85ba2ce4c5ab44df2466bbf757eec572b60ec0d4620385e0e42af22275df70"),
                 (4, "14c55538d6bcc74a7c628e7a94f3dfd5e898c081b45999d283ffcf6d28980f698edf7266ac3050247810937765a3e4c6"),
                 (5, "25c63a0c13611d6b7ba6a2ccc850111254ddcebe44c7a6d1a26a2ffbccc14aba6bcb11b9636ce87cad7adc9c76d8aab8"),
+                (6, "a950745129826d52d822b6ce0d8c17ea725a290d3d160df6d7b453206770d022bb57a97a13ea345e282b8719263e492a"),
             ]
             .map(|(version, checksum)| (version, checksum.to_owned()))
         );

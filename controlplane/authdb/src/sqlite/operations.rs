@@ -280,8 +280,15 @@ impl AuthDb for SqliteAuthDb {
         Box::pin(self.audit_after(num, rows_max))
     }
 
-    fn record<'a>(&'a self, operation: &'static str, subject: &'a str, before: Value, after: Value) -> Answer<'a, ()> {
-        Box::pin(self.record(operation, subject, before, after))
+    fn record<'a>(
+        &'a self,
+        operation: &'static str,
+        app: &'a str,
+        subject: &'a str,
+        before: Value,
+        after: Value,
+    ) -> Answer<'a, ()> {
+        Box::pin(self.record(operation, app, subject, before, after))
     }
 
     fn record_events<'a>(&'a self, events: &'a [ReportedEvent]) -> Answer<'a, usize> {

@@ -78,6 +78,7 @@ pub(super) fn topic_options(row: &SqliteRow) -> Result<TopicOptions, AuthDbError
         partitioner: Partitioner::parse(&partitioner).ok_or_else(|| bad("topic", &partitioner))?,
         compression: Compression::parse(&compression).ok_or_else(|| bad("topic", &compression))?,
         strip_2017_tags: row.try_get("strip_2017_tags")?,
+        handoff: row.try_get("handoff")?,
         message_bytes_max: unsigned_column(row, "topic", "message_bytes_max")?,
     })
 }

@@ -199,7 +199,7 @@ impl SqliteAuthDb {
         }
         sqlx::query(
             "UPDATE topic SET state = ?, partitioner = ?, compression = ?, strip_2017_tags = ?,
-                              message_bytes_max = ?, partitions = ?, retention_ms = ?, retention_bytes = ?
+                              message_bytes_max = ?, handoff = ?, partitions = ?, retention_ms = ?, retention_bytes = ?
              WHERE num = ?",
         )
         .bind(state.as_str())
@@ -207,6 +207,7 @@ impl SqliteAuthDb {
         .bind(after.options.compression.as_str())
         .bind(after.options.strip_2017_tags)
         .bind(after.options.message_bytes_max)
+        .bind(after.options.handoff)
         .bind(after.partitions)
         .bind(after.retention_ms)
         .bind(after.retention_bytes)
@@ -328,8 +329,9 @@ async fn insert(
     let created_at_ms = now_ms();
     let num = sqlx::query(
         "INSERT INTO topic (app_num, name, ver, cluster, state, was_free, partitioner, compression, strip_2017_tags,
-                            message_bytes_max, partitions, replicas, retention_ms, retention_bytes, created_at_ms)
-         VALUES (?, ?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                            message_bytes_max, handoff, partitions, replicas, retention_ms, retention_bytes,
+                            created_at_ms)
+         VALUES (?, ?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(app_num)
     .bind(new.name.as_str())
@@ -340,6 +342,7 @@ async fn insert(
     .bind(new.options.compression.as_str())
     .bind(new.options.strip_2017_tags)
     .bind(new.options.message_bytes_max)
+    .bind(new.options.handoff)
     .bind(new.partitions)
     .bind(new.replicas)
     .bind(new.retention_ms)

@@ -142,18 +142,21 @@ pub async fn apps_are_listed_by_id_and_are_what_they_were_told_to_be(fixture: Fi
         assert_eq!((app.cluster.as_str(), app.enabled, app.secrets.len()), ("main", true, 2));
     }
     let payments = ClusterName::new("payments").unwrap();
+    let update = AppUpdate::default;
     for (update, expected) in [
-        (AppUpdate::default(), ("main", true)),
-        (AppUpdate { cluster: None, enabled: Some(false) }, ("main", false)),
-        (AppUpdate { cluster: Some(payments), enabled: None }, ("payments", false)),
-        (AppUpdate { cluster: None, enabled: Some(true) }, ("payments", true)),
+        (update(), ("main", true, true)),
+        (AppUpdate { enabled: Some(false), ..update() }, ("main", false, true)),
+        (AppUpdate { cluster: Some(payments), ..update() }, ("payments", false, true)),
+        (AppUpdate { enabled: Some(true), handoff: Some(false), ..update() }, ("payments", true, false)),
+        (update(), ("payments", true, false)),
+        (AppUpdate { handoff: Some(true), ..update() }, ("payments", true, true)),
     ] {
         let app = db.update_app(&id("shop"), update).await.unwrap();
-        assert_eq!((app.cluster.as_str(), app.enabled), expected);
+        assert_eq!((app.cluster.as_str(), app.enabled, app.handoff), expected);
         assert_eq!(db.get_app(&id("shop")).await.unwrap(), app);
         let snapshot = fixture.snapshot().await;
         let seen = snapshot.app("shop").unwrap();
-        assert_eq!((seen.cluster.as_str(), seen.enabled), expected);
+        assert_eq!((seen.cluster.as_str(), seen.enabled, seen.handoff), expected);
     }
     assert_eq!(
         db.list_apps(&Visible::All, None, 100).await.unwrap()[..2],

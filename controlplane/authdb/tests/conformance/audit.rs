@@ -35,7 +35,7 @@ pub async fn every_change_is_written_down_as_whose_it_was_and_nothing_else_is(fi
     writes!(&["ann r1 app.create done shop shop"], ann.create_app(new_app("shop")));
     writes!(&[], bob.create_app(new_app("shop")));
     writes!(&["bob r2 app.create done audit audit"], bob.create_app(new_app("audit")));
-    let off = AppUpdate { cluster: None, enabled: Some(false) };
+    let off = AppUpdate { enabled: Some(false), ..AppUpdate::default() };
     writes!(&["bob r2 app.update done audit audit"], bob.update_app(&audit, off));
     writes!(
         &["ann r1 secret.rotate done shop publish secret of shop"],
@@ -67,8 +67,12 @@ pub async fn every_change_is_written_down_as_whose_it_was_and_nothing_else_is(fi
     writes!(&["bob r2 login denied  GET /v1/apps"], bob.record_denial("login", "", "GET /v1/apps"));
     let told = |drain: bool| serde_json::json!({"drain": drain});
     writes!(
+        &["bob r2 handoff.drop done shop kateway gw-1"],
+        bob.record("handoff.drop", "shop", "kateway gw-1", told(false), told(true))
+    );
+    writes!(
         &["bob r2 instance.drain done  kateway gw-1"],
-        bob.record("instance.drain", "kateway gw-1", told(false), told(true))
+        bob.record("instance.drain", "", "kateway gw-1", told(false), told(true))
     );
     let drained = &fixture.db.audit(&AuditFilter::default(), &Visible::All, 1).await.unwrap()[0];
     assert_eq!((&drained.before, &drained.after), (&told(false), &told(true)));

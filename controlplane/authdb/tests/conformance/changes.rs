@@ -39,7 +39,8 @@ fn answers(snapshot: &Snapshot) -> Vec<String> {
     let mut all = vec![format!("{} {} {}", snapshot.generation, snapshot.app_count(), snapshot.topic_count())];
     for id in APPS {
         let Some(found) = snapshot.app(id) else { continue };
-        all.push(format!("{id} {} {} {} {:?}", found.index, found.enabled, found.cluster, found.limits));
+        let flags = (found.enabled, found.handoff);
+        all.push(format!("{id} {} {flags:?} {} {:?}", found.index, found.cluster, found.limits));
         for secret in SECRETS {
             for side in [Side::Publish, Side::Subscribe] {
                 let credentials = model::Credentials { app: id, key: secret.as_bytes() };
@@ -53,7 +54,7 @@ fn answers(snapshot: &Snapshot) -> Vec<String> {
         for (owner, topic, ver) in names() {
             let topic_of = snapshot
                 .topic(owner, topic, ver)
-                .map(|topic| (topic.index, topic.enabled, &topic.options, topic.limits));
+                .map(|topic| (topic.index, topic.enabled, &topic.options, topic.handoff, topic.limits));
             let may = authorize_subscribe(snapshot, found, owner, topic, ver).map(drop).map_err(|denied| denied.code());
             all.push(format!("{id} {owner}/{topic}/{ver} {topic_of:?} {may:?}"));
         }
@@ -84,7 +85,11 @@ async fn change(db: &dyn AuthDb, rng: &mut Rng) -> Result<(), AuthDbError> {
         }
         2 => db.delete_app(&one, rng.below(2) == 0).await.map(drop),
         3 => {
-            let update = AppUpdate { cluster: None, enabled: Some(rng.below(3) > 0) };
+            let update = AppUpdate {
+                cluster: None,
+                enabled: Some(rng.below(3) > 0),
+                handoff: (rng.below(2) == 0).then(|| rng.below(2) == 0),
+            };
             db.update_app(&one, update).await.map(drop)
         }
         4 => db.rotate_secret(&one, side, Some(secret), Rotation::ReplaceOlder).await.map(drop),
@@ -104,7 +109,9 @@ async fn change(db: &dyn AuthDb, rng: &mut Rng) -> Result<(), AuthDbError> {
             db.create_topic(new).await.map(drop)
         }
         8 => {
-            let update = TopicUpdate { enabled: Some(rng.below(2) == 0), ..TopicUpdate::default() };
+            let options = TopicOptions { handoff: rng.below(2) == 0, ..TopicOptions::default() };
+            let update =
+                TopicUpdate { enabled: Some(rng.below(2) == 0), options: Some(options), ..TopicUpdate::default() };
             db.update_topic(&one, &topic, &ver, update).await.map(drop)
         }
         9 => {
@@ -166,7 +173,7 @@ pub async fn changes_that_are_too_many_or_of_another_history_are_not_told(fixtur
     assert_eq!(told(now).await, None);
     // And nobody remembers for ever.
     let now = db.generation().await.unwrap();
-    let off = |enabled| AppUpdate { cluster: None, enabled: Some(enabled) };
+    let off = |enabled| AppUpdate { enabled: Some(enabled), ..AppUpdate::default() };
     for round in 0..=authdb::limits::CHANGES_KEPT {
         db.update_app(&app("one"), off(round % 2 == 0)).await.unwrap();
     }
@@ -227,7 +234,11 @@ pub async fn an_import_is_one_change_with_everything_in_it<D: Database>(fixture:
     fixture.db.delete_app(&app("gone"), false).await.unwrap();
     fixture.app("news").await;
     fixture.db.rotate_secret(&app("shop"), Side::Publish, None, Rotation::Ordinary).await.unwrap();
-    fixture.db.update_app(&app("news"), AppUpdate { cluster: None, enabled: Some(false) }).await.unwrap();
+    fixture
+        .db
+        .update_app(&app("news"), AppUpdate { enabled: Some(false), handoff: Some(false), ..AppUpdate::default() })
+        .await
+        .unwrap();
     for ver in ["v1", "v2"] {
         fixture.topic("shop", "orders", ver).await;
     }

@@ -25,7 +25,7 @@ pub async fn every_change_moves_the_generation_by_one_and_nothing_else_moves_it(
     moves_by!(0, db.list_apps(&Visible::All, None, 100));
     moves_by!(0, db.create_app(new_app("shop")));
     moves_by!(1, db.create_app(new_app("new")));
-    moves_by!(1, db.update_app(&id("new"), AppUpdate { enabled: Some(false), cluster: None }));
+    moves_by!(1, db.update_app(&id("new"), AppUpdate { enabled: Some(false), ..AppUpdate::default() }));
     moves_by!(1, db.delete_app(&id("new"), false));
     moves_by!(0, db.delete_app(&id("new"), false));
     moves_by!(0, db.delete_app(&id("shop"), false));

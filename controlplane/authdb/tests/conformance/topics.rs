@@ -13,6 +13,7 @@ pub async fn a_topic_keeps_everything_that_was_said_about_it(fixture: Fixture<im
         compression: Compression::Zstd,
         strip_2017_tags: true,
         message_bytes_max: 2_000_000,
+        handoff: false,
     };
     let new = NewTopic { options: options.clone(), ..new_topic("shop", "orders", "v1") };
     let made = fixture.db.create_topic(new).await.unwrap();

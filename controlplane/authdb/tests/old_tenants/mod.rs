@@ -67,6 +67,7 @@ pub async fn fill(db: &dyn AuthDb) {
         compression: Compression::Zstd,
         strip_2017_tags: true,
         message_bytes_max: 12_345,
+        handoff: true,
     };
     db.create_topic(NewTopic { options, cluster: cluster("payments"), ..topic("shop", "orders", "v2") }).await.unwrap();
     let retired = topic("shop", "retired", "v1");
@@ -158,6 +159,8 @@ pub fn check(snapshot: &Snapshot, at: &str) {
     assert_eq!(orders.options.partitioner, Partitioner::Fnv1a, "{at}");
     assert_eq!(orders.options.compression, Compression::Zstd, "{at}");
     assert_eq!((orders.options.strip_2017_tags, orders.options.message_bytes_max), (true, 12_345), "{at}");
+    assert!(snapshot.apps().all(|app| app.handoff), "{at}");
+    assert!(snapshot.topics().all(|topic| topic.options.handoff && topic.handoff), "{at}");
     assert_eq!((snapshot.app_count(), snapshot.topic_count()), (3, 4), "{at}");
 }
 

@@ -52,7 +52,7 @@ const DOC: EndpointDoc = EndpointDoc {
                 Schema::With(&APP, SECRETS),
                 "the app with its secrets",
                 Some(
-                    r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1511366400000,"limits":{},"addresses":[],"rotating":[],"secrets":[],
+                    r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1511366400000,"limits":{},"addresses":[],"handoff":true,"rotating":[],"secrets":[],
                 "pubkey":"32 characters","subkey":"32 characters"}"#,
                 ),
             )],

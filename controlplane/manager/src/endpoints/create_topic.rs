@@ -58,6 +58,11 @@ pub(super) const P_MESSAGE_BYTES_MAX: ParamDoc = ParamDoc::query(
     Kind::Integer { min: 1, max: MESSAGE_BYTES_MAX_LIMIT as i64 },
     "largest message that may be published",
 );
+pub(super) const P_HANDOFF: ParamDoc = ParamDoc::query(
+    "handoff",
+    Kind::Bool,
+    "may a gateway keep a publish in its own journal while Kafka is away; the app has to allow it, too",
+);
 
 const DOC: EndpointDoc = EndpointDoc {
     listener: Listener::Manager,
@@ -87,6 +92,7 @@ const DOC: EndpointDoc = EndpointDoc {
         P_COMPRESSION.or("none"),
         P_STRIP_2017_TAGS.or("0"),
         P_MESSAGE_BYTES_MAX.or("1000000"),
+        P_HANDOFF.or("1"),
         ParamDoc::query("adopt", Kind::Bool, "take the topic of this name that Kafka has already, with its messages")
             .or("0")
             .for_admins(),
@@ -129,6 +135,7 @@ struct Params {
     compression: Option<String>,
     strip_2017_tags: Option<Flag>,
     message_bytes_max: Option<i64>,
+    handoff: Option<Flag>,
     adopt: Option<Flag>,
 }
 
@@ -152,6 +159,7 @@ async fn handle(
         params.compression.as_deref(),
         params.strip_2017_tags,
         params.message_bytes_max,
+        params.handoff,
     )?;
     let cluster_named = params.cluster.as_deref().map(ClusterName::new).transpose()?;
     let app = state.db.get_app(&path.owner).await?;
@@ -339,6 +347,7 @@ pub(super) fn options(
     compression: Option<&str>,
     strip_2017_tags: Option<Flag>,
     message_bytes_max: Option<i64>,
+    handoff: Option<Flag>,
 ) -> Result<TopicOptions, ApiError> {
     let unknown = |what: &str, word: &str, allowed: Vec<&str>| {
         ApiError::bad_request("illegal_option", format!("{what} {word:?} is none of: {}", allowed.join(", ")))
@@ -359,6 +368,7 @@ pub(super) fn options(
         compression,
         strip_2017_tags: strip_2017_tags.map_or(before.strip_2017_tags, |flag| flag.0),
         message_bytes_max: message_bytes_max.map_or(before.message_bytes_max, |bytes| bytes as u32),
+        handoff: handoff.map_or(before.handoff, |flag| flag.0),
     })
 }
 

@@ -33,7 +33,7 @@ const DOC: EndpointDoc = EndpointDoc {
                 "an array of apps, or a page of it; `rotating` names the sides whose previous secret still works",
                 Some(concat!(
                     "[",
-                    r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1,"limits":{},"addresses":[],
+                    r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1,"limits":{},"addresses":[],"handoff":true,
 "rotating":[],"secrets":[]}"#,
                     "]"
                 )),

@@ -18,7 +18,7 @@ const LIST: ContentDoc = ContentDoc::json(
     "an array of topic versions, or a page of it",
     Some(
         r#"[{"appid":"shop","topic":"orders","ver":"v1","cluster":"main","physical":"shop.orders.v1","enabled":true,"state":"active",
-            "limits":{},"partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,
+            "limits":{},"partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,"handoff":true,
             "rates":{"publish_messages":12.5,"publish_bytes":4096,"subscribe_messages":0,"subscribe_bytes":0}}]"#,
     ),
 );

@@ -16,6 +16,8 @@ macro_rules! accepted {
     };
 }
 
+mod adopt_handoff;
+mod change_parked;
 mod create_app;
 pub(crate) mod create_grant;
 mod create_principal;
@@ -28,6 +30,7 @@ mod delete_tokens;
 mod delete_topic;
 mod get_app;
 mod get_generation;
+mod get_handoff;
 mod get_partitions;
 mod get_principal;
 mod get_status;
@@ -40,6 +43,7 @@ mod list_apps;
 mod list_audit;
 mod list_clusters;
 mod list_grants;
+mod list_parked;
 mod list_principals;
 mod list_topics;
 mod revoke_secret;
@@ -106,6 +110,11 @@ pub(crate) fn all() -> Vec<Endpoint> {
         wish::log(),
         wish::option_2017(),
         wish::log_2017(),
+        get_handoff::endpoint(),
+        list_parked::endpoint(),
+        change_parked::replay(),
+        change_parked::drop(),
+        adopt_handoff::endpoint(),
         get_status::endpoint(),
         health::alive(),
         health::healthz(),
@@ -169,6 +178,7 @@ const APP: Schema = Schema::Object(&[
     FieldDoc::must("created_at", Schema::COUNT, "epoch ms"),
     FieldDoc::must("limits", LIMITS, "those that are set"),
     FieldDoc::must("addresses", Schema::Array(&Schema::TEXT), "from where it may be used; none: from everywhere"),
+    FieldDoc::must("handoff", Schema::FLAG, "may gateways keep what it publishes while Kafka is away"),
     FieldDoc::must("rotating", Schema::Array(&SIDE), "sides whose previous secret still works"),
     FieldDoc::must("secrets", Schema::Array(&LIVE_SECRET), "those that work, of each side the older one first"),
 ]);
@@ -205,6 +215,11 @@ const TOPIC: Schema = Schema::Object(&[
         "message_bytes_max",
         Schema::Value(Kind::Integer { min: 1, max: MESSAGE_BYTES_MAX_LIMIT as i64 }),
         "largest message that may be published",
+    ),
+    FieldDoc::must(
+        "handoff",
+        Schema::FLAG,
+        "may gateways keep what is published to it, if its owner's option says so, too",
     ),
     FieldDoc::may("partitions", Schema::COUNT, "as registered; left out: never said"),
     FieldDoc::may("replicas", Schema::COUNT, "likewise"),
@@ -253,6 +268,7 @@ fn app_json(app: &AppInfo) -> Value {
         "created_at": app.created_at_ms,
         "limits": app.limits,
         "addresses": app.addresses,
+        "handoff": app.handoff,
         "rotating": rotating,
         "secrets": secrets.collect::<Value>(),
     })
@@ -298,6 +314,7 @@ fn topic_json(row: &TopicRow) -> Value {
         "compression": topic.options.compression.as_str(),
         "strip_2017_tags": topic.options.strip_2017_tags,
         "message_bytes_max": topic.options.message_bytes_max,
+        "handoff": topic.options.handoff,
     });
     let numbers = [
         ("partitions", topic.partitions.map(Value::from)),
@@ -327,18 +344,18 @@ fn topic_seen(state: &ManagerState, row: &TopicRow) -> Value {
     value
 }
 
-const APP_EXAMPLE: &str = r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1511366400000,"limits":{},"addresses":[],"rotating":[],
+const APP_EXAMPLE: &str = r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1511366400000,"limits":{},"addresses":[],"handoff":true,"rotating":[],
 "secrets":[{"side":"publish","which":"current","created_at":1511366400000}]}"#;
 const TOPIC_EXAMPLE: &str = r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main",
 "physical":"shop.orders.v1","enabled":true,"state":"active","limits":{},"partitions":4,"replicas":3,"partitioner":"murmur2",
-"compression":"none","strip_2017_tags":false,"message_bytes_max":1000000}"#;
+"compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,"handoff":true}"#;
 const TOPIC_SEEN_EXAMPLE: &str = r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main",
 "physical":"shop.orders.v1","enabled":true,"state":"active","limits":{},"partitions":4,"replicas":3,
-"partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,
+"partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,"handoff":true,
 "rates":{"publish_messages":12.5,"publish_bytes":4096,"subscribe_messages":0,"subscribe_bytes":0}}"#;
 const TOPIC_CHANGED_EXAMPLE: &str = r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main",
 "physical":"shop.orders.v1","enabled":true,"state":"active","limits":{},"partitions":4,"replicas":3,"partitioner":"murmur2",
-"compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,"ok":1}"#;
+"compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,"handoff":true,"ok":1}"#;
 const OK_EXAMPLE: &str = r#"{"ok":1}"#;
 const GONE_EXAMPLE: &str = r#"{"ok":1,"existed":true}"#;
 

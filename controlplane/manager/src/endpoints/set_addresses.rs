@@ -36,7 +36,7 @@ const DOC: EndpointDoc = EndpointDoc {
         accepted!(
             APP,
             r#"{"appid":"shop","cluster":"main","enabled":true,"created_at":1511366400000,"limits":{},
-"addresses":["10.1.0.0/16"],"rotating":[],"secrets":[],
+"addresses":["10.1.0.0/16"],"handoff":true,"rotating":[],"secrets":[],
 "generation":"3f2a000000000001-17","in_force":false,"lacking":["kateway 7d1e"]}"#
         ),
         ResponseDoc::bare(400, "no list of ranges of addresses"),

@@ -17,6 +17,7 @@ use crate::{Endpoint, Shared};
 const CHANGE: Schema = Schema::Object(&[
     FieldDoc::may("enabled", Schema::FLAG, "may it be used"),
     FieldDoc::may("cluster", Schema::Value(NAME), "where its topics to come are made"),
+    FieldDoc::may("handoff", Schema::FLAG, "may gateways keep what it publishes while Kafka is away"),
 ]);
 
 const DOC: EndpointDoc = EndpointDoc {
@@ -25,9 +26,10 @@ const DOC: EndpointDoc = EndpointDoc {
     path: "/v1/apps/:appid",
     operation: "updateApp",
     tag: "apps",
-    summary: "Enable or disable an app, or change the cluster of its topics to come",
+    summary: "Enable or disable an app, change the cluster of its topics to come, or whether its publishes may wait here",
     details: "A disabled app can neither publish nor subscribe, and nobody can read its topics. Topics that exist \
-              stay in their cluster.",
+              stay in their cluster. Without `handoff` a publish that Kafka cannot take now is 503; what is kept \
+              already goes on being delivered.",
     auth: Auth::Admin,
     params: &[P_APPID],
     request: &[ContentDoc::json(
@@ -39,7 +41,7 @@ const DOC: EndpointDoc = EndpointDoc {
         ResponseDoc::with(200, "changed", &[ContentDoc::json(APP, "the app as it is now", Some(APP_EXAMPLE))]),
         accepted!(
             APP,
-            r#"{"appid":"shop","cluster":"main","enabled":false,"created_at":1511366400000,"limits":{},"addresses":[],"rotating":[],"secrets":[],
+            r#"{"appid":"shop","cluster":"main","enabled":false,"created_at":1511366400000,"limits":{},"addresses":[],"handoff":true,"rotating":[],"secrets":[],
 "generation":"3f2a000000000001-17","in_force":false,"lacking":["kateway 7d1e"]}"#
         ),
         ResponseDoc::bare(404, "no such app or cluster"),
@@ -51,6 +53,7 @@ const DOC: EndpointDoc = EndpointDoc {
 struct Body {
     enabled: Option<bool>,
     cluster: Option<String>,
+    handoff: Option<bool>,
 }
 
 pub(crate) fn endpoint() -> Endpoint {
@@ -67,11 +70,11 @@ async fn handle(
     if let Some(cluster) = &cluster {
         state.cluster(cluster)?;
     }
-    if cluster.is_none() && body.enabled.is_none() {
-        return Err(ApiError::bad_request("nothing_updated", "say what to change: enabled or cluster"));
+    if cluster.is_none() && body.enabled.is_none() && body.handoff.is_none() {
+        return Err(ApiError::bad_request("nothing_updated", "say what to change: enabled, cluster or handoff"));
     }
-    let app = db.update_app(&id, AppUpdate { cluster, enabled: body.enabled }).await?;
-    tracing::info!(app = %id, enabled = app.enabled, cluster = %app.cluster, "app changed");
+    let app = db.update_app(&id, AppUpdate { cluster, enabled: body.enabled, handoff: body.handoff }).await?;
+    tracing::info!(app = %id, enabled = app.enabled, cluster = %app.cluster, handoff = app.handoff, "app changed");
     if body.enabled == Some(false) {
         return Ok(state.revoke().await.answer(app_json(&app)));
     }

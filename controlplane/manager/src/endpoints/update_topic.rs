@@ -11,7 +11,7 @@ use model::naming::physical_topic;
 use serde::Deserialize;
 
 use super::create_topic::{
-    P_COMPRESSION, P_MESSAGE_BYTES_MAX, P_PARTITIONER, P_PARTITIONS, P_RETENTION_BYTES, P_RETENTION_HOURS,
+    P_COMPRESSION, P_HANDOFF, P_MESSAGE_BYTES_MAX, P_PARTITIONER, P_PARTITIONS, P_RETENTION_BYTES, P_RETENTION_HOURS,
     P_STRIP_2017_TAGS, configs, options, partitions, retention_bytes, retention_ms,
 };
 use super::{AS_BODY, P_OWNER, P_TOPIC, P_VER, TOPIC_CHANGED, TOPIC_CHANGED_EXAMPLE, endpoint as tie, topic_json};
@@ -41,6 +41,7 @@ const DOC: EndpointDoc = EndpointDoc {
         P_COMPRESSION,
         P_STRIP_2017_TAGS,
         P_MESSAGE_BYTES_MAX,
+        P_HANDOFF,
         ParamDoc::query("enabled", Kind::Bool, "may it be used"),
     ],
     request: &[AS_BODY],
@@ -57,7 +58,7 @@ const DOC: EndpointDoc = EndpointDoc {
         accepted!(
             TOPIC_CHANGED,
             r#"{"appid":"shop","topic":"orders","ver":"v1","cluster":"main","physical":"shop.orders.v1","enabled":false,
-"state":"disabled","limits":{},"partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,
+"state":"disabled","limits":{},"partitioner":"murmur2","compression":"none","strip_2017_tags":false,"message_bytes_max":1000000,"handoff":true,
 "ok":1,"generation":"3f2a000000000001-17","in_force":false,"lacking":["kateway 7d1e"]}"#
         ),
         ResponseDoc::bare(400, "nothing to change, a value out of range, or fewer partitions than there are"),
@@ -81,6 +82,7 @@ struct Params {
     compression: Option<String>,
     strip_2017_tags: Option<Flag>,
     message_bytes_max: Option<i64>,
+    handoff: Option<Flag>,
     enabled: Option<Flag>,
 }
 
@@ -93,6 +95,7 @@ impl Params {
             && self.compression.is_none()
             && self.strip_2017_tags.is_none()
             && self.message_bytes_max.is_none()
+            && self.handoff.is_none()
             && self.enabled.is_none()
     }
 }
@@ -123,6 +126,7 @@ async fn handle(
         params.compression.as_deref(),
         params.strip_2017_tags,
         params.message_bytes_max,
+        params.handoff,
     )?;
     let admin = state.cluster(&before.cluster)?;
     let physical = physical_topic(&path.owner, &path.name, &path.ver);

@@ -2,6 +2,7 @@
 //! embedded broker.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod handoff;
 pub mod jwt;
 
 use std::collections::BTreeMap;
@@ -108,6 +109,7 @@ impl Manager {
                     })
                 }),
             },
+            handoff: None,
             resume_after: Duration::from_secs(1),
             metrics: Arc::new(|| "# TYPE up gauge\nup 1\n".to_owned()),
             openapi: "{\"openapi\":\"3.1.0\"}".into(),

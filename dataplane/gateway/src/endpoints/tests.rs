@@ -67,6 +67,7 @@ fn snapshot(grants: Vec<GrantDoc>) -> Snapshot {
         apps: vec![AppDoc {
             limits: model::quota::Limits::default(),
             addresses: model::Addresses::default(),
+            handoff: true,
             index: 1,
             id: app.clone(),
             cluster: cluster.clone(),

@@ -3,6 +3,7 @@
 
 use crate::codes;
 use crate::config::GatewayConfig;
+use crate::env::peers::Peers;
 use crate::env::traffic::Traffic;
 use crossbeam_queue::ArrayQueue;
 use model::{Counted, Generation, Ledger, Snapshot};
@@ -42,6 +43,8 @@ pub struct Board {
     pub ledger: Arc<Ledger>,
     /// What went through each topic.
     pub traffic: Arc<Traffic>,
+    /// The other gateways; laid out by the control plane.
+    peers: Mutex<Arc<Peers>>,
 }
 
 /// A snapshot and which one of this process it is, counted from 1.
@@ -95,6 +98,7 @@ impl Board {
             by_address: Counted::new(config.connections_per_address),
             ledger: Arc::new(Ledger::new(random, config.connections_per_app, Instant::now())),
             traffic: Arc::new(Traffic::new(shard_count)),
+            peers: Mutex::default(),
         }
     }
 
@@ -106,6 +110,15 @@ impl Board {
     pub fn snapshot(&self) -> (u64, Arc<Snapshot>) {
         let laid_out = self.laid_out();
         (laid_out.edition, Arc::clone(&laid_out.snapshot))
+    }
+
+    /// The other gateways, as the registry has them now. For what is asked rarely: it costs a lock.
+    pub fn peers(&self) -> Arc<Peers> {
+        Arc::clone(&self.peers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn set_peers(&self, peers: Arc<Peers>) {
+        *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = peers;
     }
 
     /// The clock of the quotas.

@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod board;
 pub mod metrics;
+pub mod peers;
 pub mod traffic;
 pub mod turns;
 

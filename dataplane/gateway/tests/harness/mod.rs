@@ -205,6 +205,7 @@ pub fn app(index: u32, id: &str, publish: &str, subscribe: &str) -> AppDoc {
     AppDoc {
         limits: model::quota::Limits::default(),
         addresses: model::Addresses::default(),
+        handoff: true,
         index,
         id: AppId::new(id).expect("valid"),
         cluster: ClusterName::new("main").expect("valid"),

@@ -64,6 +64,7 @@ fn app(id: &str, index: u32, cluster: &str) -> AppDoc {
         scram,
         limits: Limits::default(),
         addresses: Default::default(),
+        handoff: true,
     }
 }
 
