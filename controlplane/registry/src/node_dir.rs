@@ -3,6 +3,7 @@
 //! ```text
 //! D/nodes/.lock                    held while a process chooses
 //! D/nodes/5f0c9a3e71d2b684/        named by the node's id, for files that belong to one process
+//! D/nodes/5f0c9a3e71d2b684/journal/  messages that were handed off to this node (wal/FORMAT.md)
 //! D/nodes/5f0c9a3e71d2b684/lock    flock held by the process for as long as it lives
 //! ```
 //! Processes that share a data directory D each take the first free one by name, so a process that restarts finds its
@@ -16,6 +17,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::limits::{NODE_DIRS_MAX, NODE_ID_BYTES_MAX};
+
+/// In a gateway's directory, the journal of messages that were handed off.
+pub const JOURNAL: &str = "journal";
 
 const ID_DIGITS: usize = 16;
 const _: () = assert!(ID_DIGITS <= NODE_ID_BYTES_MAX);

@@ -57,6 +57,7 @@ codes! {
     UNKNOWN_FIELD = 400 "unknown_field";
     UNKNOWN_PARAMETER = 400 "unknown_parameter";
     NO_SUCH_PATH = 404 "no_such_path";
+    NO_SUCH_RECEIPT = 404 "no_such_receipt";
     NO_SUCH_TOPIC = 404 "no_such_topic";
     METHOD_NOT_ALLOWED = 405 "method_not_allowed";
     REQUEST_TIMEOUT = 408 "request_timeout";
@@ -72,12 +73,17 @@ codes! {
     OVER_QUOTA = 429 "over_quota";
     NOT_SUPPORTED_YET = 501 "not_supported_yet";
     CLUSTER_NOT_CONFIGURED = 503 "cluster_not_configured";
+    DISK_FULL = 503 "disk_full";
     DRAINING = 503 "draining";
     GROUP_UNAVAILABLE = 503 "group_unavailable";
+    HANDOFF_BROKEN = 503 "handoff_broken";
+    HANDOFF_FULL = 503 "handoff_full";
+    HANDOFF_OFF = 503 "handoff_off";
     KAFKA_DENIED = 503 "kafka_denied";
     KAFKA_UNAVAILABLE = 503 "kafka_unavailable";
     NOT_READY = 503 "not_ready";
     OVERLOADED = 503 "overloaded";
+    OWNER_AWAY = 503 "owner_away";
     TOO_MANY_CONNECTIONS = 503 "too_many_connections";
     TOO_MANY_GROUPS = 503 "too_many_groups";
     TOO_MANY_POLLS = 503 "too_many_polls";

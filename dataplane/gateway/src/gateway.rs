@@ -5,6 +5,10 @@ use crate::env::access_log::AccessLog;
 use crate::env::board::{Board, Readiness};
 use crate::env::metrics::GatewayMetrics;
 use crate::env::peers::Peers;
+use crate::publish::handoff;
+use crate::publish::handoff::keeper::Keeper;
+use crate::publish::handoff::open::HandoffPlace;
+use crate::publish::handoff::store::Store;
 use crate::limits::{ADOPT_DEPTH, BROKER_DESCRIPTORS, CONNECTIONS_MAX, MAILBOX_DEPTH, OTHER_DESCRIPTORS};
 use crate::shard::control::{self, Control, ControlSender};
 use crate::shard::{self, Inboxes, ShardParts};
@@ -46,6 +50,8 @@ pub struct GatewayParts {
     pub listeners: Listeners,
     pub snapshot: Arc<Snapshot>,
     pub access_log: Option<PathBuf>,
+    /// Where this node's journal is; `None`: nothing is handed off.
+    pub handoff: Option<HandoffPlace>,
 }
 
 /// Handle on the running shards. Dropping it does not stop them; [`Gateway::drain`] and [`Gateway::stop`] do.
@@ -55,11 +61,14 @@ pub struct Gateway {
     control: Vec<ControlSender>,
     crew: Crew,
     access_log: Mutex<Option<line_log::Writer>>,
+    /// The journal of this node, if it hands off.
+    handoff: Option<Arc<Store>>,
+    keeper: Mutex<Option<Keeper>>,
 }
 
 impl Gateway {
     pub fn start(parts: GatewayParts) -> io::Result<Gateway> {
-        let GatewayParts { config, clusters, listeners, snapshot, access_log } = parts;
+        let GatewayParts { config, clusters, listeners, snapshot, access_log, handoff } = parts;
         let shard_count = config.shard_count;
         let config = Arc::new(config);
         let connections_max = connections_max(runtime::descriptors::raise_limit(), shard_count, clusters.len());
@@ -80,12 +89,19 @@ impl Gateway {
         let (control, control_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| control::lane()).unzip();
         let (mail, mail_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(MAILBOX_DEPTH)).unzip();
         let (adopt, adopt_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(ADOPT_DEPTH)).unzip();
-        let inboxes = control_inboxes.into_iter().zip(mail_inboxes).zip(adopt_inboxes);
+        let (bells, bell_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(1)).unzip();
+        let handoff = handoff.map(|place| handoff::open::open(&place, &config.handoff, bells)).transpose()?;
+        let keeper = handoff.as_ref().map(Keeper::start).transpose()?;
+        if let Some(store) = &handoff {
+            let store = Arc::clone(store);
+            board.set_handoff(move || store.health());
+        }
+        let inboxes = control_inboxes.into_iter().zip(mail_inboxes).zip(adopt_inboxes).zip(bell_inboxes);
         let crew = Crew::new(board.roll.clone());
         let mut publish = listeners.publish.into_iter();
         let mut subscribe = listeners.subscribe.into_iter();
-        for (id, ((control, mail_inbox), adopted)) in inboxes.enumerate() {
-            let inboxes = Inboxes { control, mail: mail_inbox, adopted };
+        for (id, (((control, mail_inbox), adopted), rung)) in inboxes.enumerate() {
+            let inboxes = Inboxes { control, mail: mail_inbox, adopted, handoff: rung };
             let shard_listeners = [(Side::Publish, publish.next()), (Side::Subscribe, subscribe.next())]
                 .into_iter()
                 .filter_map(|(side, listener)| Some((side, listener?)))
@@ -95,7 +111,7 @@ impl Gateway {
             let (clusters, log_writer) = (clusters.clone(), log_writer.clone());
             let (pin, force) = (config.pin.then_some(id), config.driver);
             let options = ShardOptions { cpu: pin, force, ..ShardOptions::named(format!("shard-{id}")) };
-            let metrics = Arc::clone(&metrics);
+            let (metrics, handoff) = (Arc::clone(&metrics), handoff.clone());
             let main = move |driver: Driver| {
                 tracing::info!(shard = id, %driver, "shard runs");
                 shard::run(ShardParts {
@@ -110,11 +126,12 @@ impl Gateway {
                     mail,
                     adopt,
                     inboxes,
+                    handoff,
                 })
             };
             crew.start(options, main)?;
         }
-        Ok(Gateway { board, metrics, control, crew, access_log: Mutex::new(access_log) })
+        Ok(Gateway { board, metrics, control, crew, access_log: Mutex::new(access_log), handoff, keeper: Mutex::new(keeper) })
     }
 
     /// Hands a new snapshot to every shard; its edition, by which [`Board::applied_edition`] says when they have it.
@@ -128,6 +145,11 @@ impl Gateway {
     /// Lays out where the other gateways are; shards look there when they have to ask one of them.
     pub fn set_peers(&self, peers: Arc<Peers>) {
         self.board.set_peers(peers);
+    }
+
+    /// The journal of this node, if it hands off.
+    pub fn handoff(&self) -> Option<&Arc<Store>> {
+        self.handoff.as_ref()
     }
 
     pub fn readiness(&self) -> Readiness {
@@ -180,6 +202,11 @@ impl Gateway {
     /// finds none.
     pub fn join(&self) -> Result<(), String> {
         let ended = self.crew.join();
+        // After the shards, which may have noted something until their end.
+        drop(self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(store) = &self.handoff {
+            store.say_what_stays();
+        }
         let access_log = self.access_log.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = access_log {
             writer.join().map_err(|_| "the writer of the access log panicked".to_owned())?;

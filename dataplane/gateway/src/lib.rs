@@ -41,3 +41,4 @@ pub use config::{ClusterSpec, GatewayConfig, HandoffConfig, HandoffDevice};
 pub use env::board::{Board, Readiness};
 pub use env::peers::{Peer, Peers};
 pub use gateway::{Gateway, GatewayParts, Listeners};
+pub use publish::handoff::open::HandoffPlace;

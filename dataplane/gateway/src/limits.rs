@@ -138,6 +138,31 @@ pub const RAW_SWEEP_PAUSE: Duration = Duration::from_secs(1);
 pub const GROUPS_PER_APP_MAX: u32 = 1_000;
 /// And all apps together.
 pub const GROUPS_MAX: usize = 10_000;
+/// Messages that may wait in the journal; each place costs some 60 bytes of memory where nothing can be put together.
+pub const HANDOFF_RECORDS_MAX: u64 = 20_000_000;
+/// Records of a batch that are appended to the journal together,
+pub const HANDOFF_GROUP_RECORDS_MAX: usize = 1_000;
+/// and their bytes, unless one is larger.
+pub const HANDOFF_GROUP_BYTES_MAX: usize = 512 << 10;
+/// Publishes of a shard that wait at gates. Beyond it they are 503: their memory is in the budget already.
+pub const HANDOFF_HELD_MAX: usize = 10_000;
+/// After a pause one message is delivered first; then so many bytes of a partition are on their way at most,
+pub const HANDOFF_WINDOW_BYTES_FIRST: u64 = 64 << 10;
+/// doubling to this.
+pub const HANDOFF_WINDOW_BYTES_MAX: u64 = 4 << 20;
+/// Of a partition read ahead from the journal,
+pub const HANDOFF_READ_BYTES: u64 = 1 << 20;
+/// and records.
+pub const HANDOFF_READ_RECORDS: u32 = 4_000;
+/// Bytes written per byte committed from which mapped segments are not used: large folios (DESIGN.md section 3).
+pub const HANDOFF_AMPLIFICATION_MAX: f64 = 4.0;
+/// Messages that are less than this part of a segment are moved out of it, so that it can go,
+pub const HANDOFF_PINNED_SHARE: u64 = 8;
+/// and so many bytes at a time at most.
+pub const HANDOFF_MOVED_BYTES_MAX: u64 = 4 << 20;
+/// A topic that the cluster has denied for so long is gone, and what waits for it is parked. Brokers that were all
+/// restarted deny every topic for a while.
+pub const HANDOFF_GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// What a journal of handed-off publishes may have of the disk, unless the configuration says otherwise: this, and at most
 /// half of what is free at the start.
@@ -146,6 +171,7 @@ pub const HANDOFF_BYTES_MAX_DEFAULT: u64 = 10 << 30;
 /// What is left free on its disk: this, and at most a tenth of the disk.
 pub const HANDOFF_FREE_BYTES_MIN_DEFAULT: u64 = 5 << 30;
 
+const _: () = assert!(HANDOFF_WINDOW_BYTES_FIRST <= HANDOFF_READ_BYTES && HANDOFF_READ_BYTES <= HANDOFF_WINDOW_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_CEILING < LINGER_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX + RECORD_META_BYTES_MAX + BATCH_HEADER_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(128 + BATCH_HEADER_BYTES + 40 + PUBLISH_META_BYTES_FREE <= PUBLISH_OVERHEAD_BYTES);

@@ -16,11 +16,11 @@ use authdb::AuthDb;
 use daemon::logging::LogHandle;
 use daemon::notify::notify;
 use daemon::{Fault, Signal, Signals, exit, fault};
-use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
+use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, HandoffPlace, Listeners};
 use manager::OidcConfig;
 use model::PlainSecret;
 use model::ids::AppId;
-use registry::node_dir;
+use registry::node_dir::{self, NodeDir};
 use registry::{LocalRegistry, NodeInfo, NodeKind, NodeState, NodeWish, Registration, Registry};
 use runtime::crew::Fallen;
 use std::collections::BTreeMap;
@@ -129,7 +129,7 @@ async fn live(
 
     // Held until the process ends: the id is ours so long.
     let node_dir = node_dir::claim(&config.data_dir);
-    let (node_id, _node_dir) = match node_dir {
+    let (node_id, node_dir) = match node_dir {
         Ok(node_dir) => (node_dir.id.to_string(), Some(node_dir)),
         Err(err) => {
             let err = format!("{:#}", anyhow!(err));
@@ -179,6 +179,7 @@ async fn live(
             listeners,
             snapshot: feed.latest(),
             access_log: config.access_log.clone(),
+            handoff: handoff_place(node_dir.as_ref(), &config.gateway),
         })
         .context("cannot start the shards")?,
     );
@@ -300,6 +301,19 @@ async fn live(
     ended.map_err(|err| anyhow!(err))?;
     tracing::info!(elapsed_ms = begun.elapsed().as_millis() as u64, "drained");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the journal of handed-off messages is. One that is there is opened even where nothing more is handed off, so that what
+/// it holds is delivered.
+fn handoff_place(node_dir: Option<&NodeDir>, config: &GatewayConfig) -> Option<HandoffPlace> {
+    let Some(node_dir) = node_dir else {
+        if config.handoff.enabled {
+            tracing::warn!("hinted handoff is off: this node has no place on disk");
+        }
+        return None;
+    };
+    let dir = node_dir.path.join(node_dir::JOURNAL);
+    (config.handoff.enabled || dir.exists()).then(|| HandoffPlace { dir, node: node_dir.id.to_string() })
 }
 
 /// Shards that fell so far, of the gateway and of the proxy.

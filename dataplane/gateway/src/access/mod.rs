@@ -31,6 +31,8 @@ pub enum Wants {
     Raw,
     /// To read a topic: names are owner, topic and version.
     Subscribe,
+    /// To be an app, whatever it may.
+    App,
 }
 
 /// The proof.
@@ -38,6 +40,7 @@ pub enum Grant<'s> {
     Nothing,
     Topic(Permit<'s>),
     Raw(RawPermit<'s>),
+    App(&'s App),
 }
 
 /// One per shard.
@@ -86,6 +89,7 @@ impl Access {
         let [first, second, third] = names;
         match wants {
             Wants::Nothing => Ok(Grant::Nothing),
+            Wants::App => Ok(Grant::App(self.authenticate(env, conn, head, snapshot)?)),
             Wants::Publish => {
                 let app = self.authenticate(env, conn, head, snapshot)?;
                 Ok(Grant::Topic(authorize_publish(snapshot, app, first, second)?))
@@ -132,7 +136,7 @@ impl Access {
     /// What a request that was granted this draws from.
     pub fn meters(&self, env: &Env, grant: &Grant<'_>) -> Meters {
         match grant {
-            Grant::Nothing => Meters::default(),
+            Grant::Nothing | Grant::App(_) => Meters::default(),
             Grant::Topic(permit) => self.meters_of(env, permit.app(), Some(permit.topic())),
             Grant::Raw(permit) => self.meters_of(env, permit.app(), None),
         }

@@ -46,7 +46,7 @@ impl Standing {
                 let (cluster, topic) = (permit.cluster().as_str().into(), permit.topic().as_str().into());
                 (permit.app(), Wanted::Raw { cluster, topic })
             }
-            Grant::Nothing => unreachable!("only what was granted something stands"),
+            Grant::Nothing | Grant::App(_) => unreachable!("only what was granted something stands"),
         };
         Ok(Standing { app: app.id.as_str().into(), address, secret: presented_secret(side, head)?, side, wanted })
     }

@@ -5,7 +5,7 @@ use crate::access::Grant;
 use crate::access::standing::Standing;
 use crate::codes;
 use crate::endpoints::Services;
-use crate::endpoints::docs::{CLUSTER, CODING, PHYSICAL, REQUEST_ID, TIMEOUT, TOPIC, VER};
+use crate::endpoints::docs::{CLUSTER, CODING, HH, PHYSICAL, REQUEST_ID, TIMEOUT, TOPIC, VER};
 use crate::endpoints::params::{self, bad_parameter, parse_acks, parse_timeout};
 use crate::exchange::conn::Conn;
 use crate::exchange::content_encoding::{Coding, Decoder, Window};
@@ -17,6 +17,7 @@ use crate::publish::batch::feed::Feed;
 use crate::publish::batch::session::{Receiving, Session};
 use crate::publish::format::{BatchLimits, BatchParser, ReceiptFormat};
 use crate::refusal::Refusal;
+use crate::publish::handoff::Wish;
 use gafka_http::{Head, query};
 use kafka_client::Acks;
 use model::Side;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, PartialEq, Eq)]
 struct Params {
     acks: Acks,
+    wish: Wish,
     timeout: Duration,
     summary: bool,
     streams: bool,
@@ -80,13 +82,14 @@ pub fn open(
     let flow = if params.streams { Receiving::WhileSending } else { Receiving::AtTheEnd };
     let session = Session::open(&services.publishing, exchange, destination, format, flow, reservation);
     let generation = services.access.borrow_snapshot().generation;
-    Ok((Feed::new(session, parser, standing, meters, generation, params.acks, params.timeout), decoder))
+    Ok((Feed::new(session, parser, standing, meters, generation, (params.acks, params.wish), params.timeout), decoder))
 }
 
-pub(super) const PARAMETERS: [&str; 5] = ["ack", "async", "timeout", "receipts", "stream"];
+pub(super) const PARAMETERS: [&str; 6] = ["ack", "async", "timeout", "receipts", "stream", "hh"];
 
 fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Refusal> {
-    let mut params = Params { acks: Acks::All, timeout: timeout_max, summary: false, streams: false };
+    let mut params =
+        Params { acks: Acks::All, wish: Wish::Allowed, timeout: timeout_max, summary: false, streams: false };
     let mut seen = 0_u8;
     for pair in query::pairs(text.unwrap_or_default()) {
         let (name, value) = pair.map_err(|_| params::malformed())?;
@@ -105,8 +108,8 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Refu
                 _ => return Err(bad_parameter("receipts", &value, "summary")),
             },
             "stream" => params.streams = params::flag("stream", &value)?,
-            // Behaves as without until hinted handoff exists (CONTRACT.md).
-            "async" => drop(params::flag("async", &value)?),
+            "async" => params.wish = params.wish.and_async(params::flag("async", &value)?),
+            "hh" => params.wish = params.wish.and_hh(params::hh(&value)?),
             _ => unreachable!("a name of the list"),
         }
     }
@@ -148,7 +151,7 @@ pub const RAW_DOCS: &[EndpointDoc] = &[EndpointDoc {
     responses: BATCH_RESPONSES,
 }];
 
-const BATCH_QUERY: [ParamDoc; 5] = [
+const BATCH_QUERY: [ParamDoc; 6] = [
     ParamDoc::query("ack", Kind::Word(&["all", "local", "none"]), "who must have a record before its receipt")
         .or("all"),
     ParamDoc::query("timeout", TIMEOUT, "wait at most so long for each record").or("30s"),
@@ -158,11 +161,8 @@ const BATCH_QUERY: [ParamDoc; 5] = [
         Kind::Bool,
         "1: receipts flow while records still arrive, and there may be any number of them; needs HTTP/1.1",
     ),
-    ParamDoc::query(
-        "async",
-        Kind::Bool,
-        "1: answer once it is safe on this gateway; until hinted handoff exists, as without",
-    ),
+    ParamDoc::query("async", Kind::Bool, "1: hand every record off: its receipt is 202 once it is on this gateway's disk"),
+    HH,
 ];
 
 const RECEIPTS: ParamDoc = ParamDoc::header(
@@ -171,9 +171,9 @@ const RECEIPTS: ParamDoc = ParamDoc::header(
     "application/vnd.gafka.receipts: 14 bytes per record, status u16, partition i32, offset i64, big endian",
 );
 
-const fn batch_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 10] {
-    let [ack, timeout, receipts, stream, asynchronous] = BATCH_QUERY;
-    [first, second, ack, timeout, receipts, stream, asynchronous, RECEIPTS, CODING, REQUEST_ID]
+const fn batch_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 11] {
+    let [ack, timeout, receipts, stream, asynchronous, hh] = BATCH_QUERY;
+    [first, second, ack, timeout, receipts, stream, asynchronous, hh, RECEIPTS, CODING, REQUEST_ID]
 }
 
 const BATCH_PARAMS: &[ParamDoc] = &batch_params(TOPIC, VER);

@@ -16,6 +16,14 @@ pub const TIMEOUT: Kind = Kind::Duration { max_s: PUBLISH_TIMEOUT_DEFAULT.as_sec
 
 pub const CODING: ParamDoc = ParamDoc::header("Content-Encoding", Kind::Word(&["gzip", "zstd"]), "coding of the body");
 
+/// What is to happen while Kafka is away.
+pub const HH: ParamDoc = ParamDoc::query(
+    "hh",
+    Kind::Word(&["n", "y", "0", "1", "false", "true"]),
+    "n: while Kafka is away answer 503 instead of 202",
+)
+.or("y");
+
 /// Every endpoint of the two data-plane listeners.
 pub fn all() -> Vec<EndpointDoc> {
     crate::endpoints::router::ENDPOINTS.iter().flat_map(|row| row.docs).copied().collect()

@@ -9,6 +9,7 @@ pub mod docs;
 mod health;
 mod params;
 pub mod publish;
+mod receipts;
 pub mod router;
 mod subscribe;
 #[cfg(test)]
@@ -33,7 +34,7 @@ use crate::subscribe::subscriptions::Subscriptions;
 use gafka_http::Head;
 use model::Snapshot;
 use router::{Found, Row, Takes};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Instant;
 
 /// What endpoints work with. One per shard.
@@ -43,6 +44,8 @@ pub struct Services {
     pub clusters: Clusters,
     pub publishing: Publishing,
     pub subscriptions: Subscriptions,
+    /// Itself, for what goes on after its request's turn.
+    pub itself: Weak<Services>,
 }
 
 /// What a request may do, before its body is read.
@@ -63,6 +66,11 @@ enum Admitted<'s> {
 }
 
 impl Services {
+    /// For a task that outlives its caller's borrow.
+    pub fn this(&self) -> Rc<Services> {
+        self.itself.upgrade().expect("whoever borrows it keeps it")
+    }
+
     pub fn around(&self) -> Around<'_> {
         Around { env: &self.env, access: &self.access, clusters: &self.clusters, publishing: &self.publishing }
     }

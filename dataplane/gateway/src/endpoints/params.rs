@@ -20,6 +20,15 @@ pub fn flag(name: &str, value: &str) -> Result<bool, Refusal> {
     requests::flag(value).ok_or_else(|| bad_parameter(name, value, requests::FLAG_VALUES))
 }
 
+/// `hh`: whether a message may be handed off. 2017 said `n`; an empty one changes nothing.
+pub fn hh(value: &str) -> Result<bool, Refusal> {
+    match value {
+        "" | "y" => Ok(true),
+        "n" => Ok(false),
+        value => requests::flag(value).ok_or_else(|| bad_parameter("hh", value, "n, y, 0, 1, true or false")),
+    }
+}
+
 /// The query of an endpoint that takes no parameters.
 pub fn none(text: Option<&str>) -> Result<(), Refusal> {
     for pair in query::pairs(text.unwrap_or_default()) {

@@ -3,7 +3,7 @@
 use crate::access::Grant;
 use crate::access::quota::Meters;
 use crate::codes;
-use crate::endpoints::docs::{CLUSTER, CODING, PHYSICAL, REQUEST_ID, TIMEOUT, TOPIC, VER};
+use crate::endpoints::docs::{CLUSTER, CODING, HH, PHYSICAL, REQUEST_ID, TIMEOUT, TOPIC, VER};
 use crate::endpoints::params::{self, bad_parameter, parse_acks, parse_timeout};
 use crate::endpoints::{Admission, Services};
 use crate::exchange::body::RequestBody;
@@ -12,6 +12,7 @@ use crate::exchange::{Exchange, budget_spent, reserve};
 use crate::kafka::destination::Destination;
 use crate::limits::{KEY_BYTES_MAX, PUBLISH_OVERHEAD_BYTES, TAG_BYTES_MAX};
 use crate::publish;
+use crate::publish::handoff::Wish;
 use crate::publish::headers::RecordHeaders;
 use crate::publish::single::{Message, Wishes};
 use crate::refusal::Refusal;
@@ -93,11 +94,11 @@ fn hand_over(
     to: Target<'_>,
     now: Instant,
 ) -> bool {
-    let Services { env, clusters, publishing, .. } = services;
+    let Services { env, publishing, .. } = services;
     match parse_query(query, env.config.publish_timeout) {
         Ok(wishes) => {
             let message = Message { wishes, headers, body };
-            let accepted = publishing.start_single(env, clusters, exchange, &message, to.destination, now);
+            let accepted = publishing.start_single(services.around(), exchange, &message, to.destination, now);
             if accepted {
                 to.meters.charge(env, Side::Publish, 1, message.bytes(), now);
             }
@@ -168,12 +169,18 @@ fn decoded<'b>(
     }
 }
 
-/// `async=1` behaves as without until hinted handoff exists (CONTRACT.md).
-pub(super) const PARAMETERS: [&str; 7] = ["key", "partition", "ack", "timestamp", "timeout", "null", "async"];
+pub(super) const PARAMETERS: [&str; 8] = ["key", "partition", "ack", "timestamp", "timeout", "null", "async", "hh"];
 
 fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Wishes<'_>, Refusal> {
-    let mut wishes =
-        Wishes { key: None, partition: None, acks: Acks::All, timestamp_ms: None, timeout: None, null: false };
+    let mut wishes = Wishes {
+        key: None,
+        partition: None,
+        acks: Acks::All,
+        timestamp_ms: None,
+        timeout: None,
+        null: false,
+        hand_off: Wish::Allowed,
+    };
     let Some(text) = text else { return Ok(wishes) };
     let mut seen = 0_u8;
     for pair in query::pairs(text) {
@@ -208,7 +215,8 @@ fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Wishes<'_>, 
             },
             "timeout" => wishes.timeout = Some(parse_timeout(&value)?.min(timeout_max)),
             "null" => wishes.null = params::flag("null", &value)?,
-            "async" => drop(params::flag("async", &value)?),
+            "async" => wishes.hand_off = wishes.hand_off.and_async(params::flag("async", &value)?),
+            "hh" => wishes.hand_off = wishes.hand_off.and_hh(params::hh(&value)?),
             _ => unreachable!("a name of the list"),
         }
     }
@@ -264,8 +272,8 @@ const STORED: &[(&str, &str)] = &[
 const PUBLISH_PARAMS: &[ParamDoc] = &publish_params(TOPIC, VER);
 const RAW_PARAMS: &[ParamDoc] = &publish_params(CLUSTER, PHYSICAL);
 
-const fn publish_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 14] {
-    let [key, partition, ack, timestamp, timeout, null, asynchronous, tag, header, traceparent] = PUBLISH_QUERY;
+const fn publish_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 15] {
+    let [key, partition, ack, timestamp, timeout, null, asynchronous, hh, tag, header, traceparent] = PUBLISH_QUERY;
     [
         first,
         second,
@@ -276,6 +284,7 @@ const fn publish_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 14] {
         timeout,
         null,
         asynchronous,
+        hh,
         tag,
         header,
         traceparent,
@@ -284,7 +293,7 @@ const fn publish_params(first: ParamDoc, second: ParamDoc) -> [ParamDoc; 14] {
     ]
 }
 
-const PUBLISH_QUERY: [ParamDoc; 10] = [
+const PUBLISH_QUERY: [ParamDoc; 11] = [
     ParamDoc::query("key", Kind::UpTo { bytes: KEY_BYTES_MAX }, "record key; equal keys go to one partition"),
     ParamDoc::query("partition", Kind::Integer { min: 0, max: i32::MAX as i64 }, "partition, instead of by key"),
     ParamDoc::query("ack", Kind::Word(&["all", "local", "none"]), "who must have it before the answer").or("all"),
@@ -295,11 +304,8 @@ const PUBLISH_QUERY: [ParamDoc; 10] = [
     ),
     ParamDoc::query("timeout", TIMEOUT, "wait at most so long").or("30s"),
     ParamDoc::query("null", Kind::Bool, "1: store a null value (a tombstone); the body must be empty"),
-    ParamDoc::query(
-        "async",
-        Kind::Bool,
-        "1: answer once it is safe on this gateway; until hinted handoff exists, as without",
-    ),
+    ParamDoc::query("async", Kind::Bool, "1: hand it off: 202 once it is on this gateway's disk, whether Kafka is there or not"),
+    HH,
     ParamDoc::header("X-Tag", Kind::UpTo { bytes: TAG_BYTES_MAX }, "tags, separated by ;, each a record header `tag`"),
     ParamDoc::header("X-Header-NAME", Kind::Text, "record header `name`: UTF-8, percent-encoded; repeatable"),
     ParamDoc::header("traceparent", Kind::Text, "becomes the record header of that name"),

@@ -3,7 +3,7 @@
 
 use crate::access::{Grant, Wants};
 use crate::codes;
-use crate::endpoints::{Admission, Services, batch, health, publish, subscribe};
+use crate::endpoints::{Admission, Services, batch, health, publish, receipts, subscribe};
 use crate::exchange::Exchange;
 use crate::exchange::body::RequestBody;
 use crate::exchange::conn::Conn;
@@ -101,6 +101,13 @@ pub static ENDPOINTS: &[Row] = &[
         wants: Wants::Raw,
         takes: Takes::Pieces(batch::open),
         docs: batch::RAW_DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "GET, OPTIONS",
+        wants: Wants::App,
+        takes: Takes::Nothing(receipts::start),
+        docs: receipts::DOCS,
     },
     Row {
         aliases: &["/topics/:appid/:topic/:ver"],
@@ -217,6 +224,8 @@ mod tests {
                 ("POST", "/v1/msgs//v1"),
                 ("POST", "/v1/msgs/orders/v1/"),
                 ("POST", "/v1/msgs/app1/orders/v1"),
+                ("GET", "/v1/receipts/AQAAAAAA"),
+                ("POST", "/v1/receipts/AQAAAAAA"),
                 ("GET", "/alive"),
                 ("DELETE", "/readyz"),
                 ("OPTIONS", "/v1/msgs/orders/v1"),
@@ -238,6 +247,8 @@ mod tests {
                 POST /v1/msgs//v1: 404 no_such_path
                 POST /v1/msgs/orders/v1/: 404 no_such_path
                 POST /v1/msgs/app1/orders/v1: 404 no_such_path
+                GET /v1/receipts/AQAAAAAA: getReceipt ["AQAAAAAA", "", ""]
+                POST /v1/receipts/AQAAAAAA: 405 method_not_allowed
                 GET /alive: alivePublish ["", "", ""]
                 DELETE /readyz: 405 method_not_allowed
                 OPTIONS /v1/msgs/orders/v1: options: POST, OPTIONS

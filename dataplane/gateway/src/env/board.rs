@@ -11,6 +11,7 @@ use runtime::crew::Roll;
 use runtime::server::Crowd;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -45,6 +46,23 @@ pub struct Board {
     pub traffic: Arc<Traffic>,
     /// The other gateways; laid out by the control plane.
     peers: Mutex<Arc<Peers>>,
+    /// Says how hinted handoff is; none where nothing is handed off.
+    handoff: OnceLock<Box<dyn Fn() -> HandoffHealth + Send + Sync>>,
+}
+
+/// How hinted handoff is, for whoever wants to know whether to send traffic here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HandoffHealth {
+    /// A message more would be taken.
+    pub has_room: bool,
+    /// Partitions whose messages wait here.
+    pub partitions: u64,
+    pub messages: u64,
+    pub bytes: u64,
+    /// Since when, epoch ms.
+    pub since_ms: Option<i64>,
+    /// Until all is delivered, as fast as it goes now; none while something is not delivered.
+    pub left_s: Option<u64>,
 }
 
 /// A snapshot and which one of this process it is, counted from 1.
@@ -74,6 +92,8 @@ pub struct Readiness {
     /// What every shard works with.
     pub generation: Generation,
     pub clusters: BTreeMap<String, ClusterHealth>,
+    /// None where nothing is handed off.
+    pub handoff: Option<HandoffHealth>,
 }
 
 impl Board {
@@ -99,6 +119,7 @@ impl Board {
             ledger: Arc::new(Ledger::new(random, config.connections_per_app, Instant::now())),
             traffic: Arc::new(Traffic::new(shard_count)),
             peers: Mutex::default(),
+            handoff: OnceLock::new(),
         }
     }
 
@@ -115,6 +136,11 @@ impl Board {
     /// The other gateways, as the registry has them now. For what is asked rarely: it costs a lock.
     pub fn peers(&self) -> Arc<Peers> {
         Arc::clone(&self.peers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Who is to be asked how hinted handoff is; once.
+    pub fn set_handoff(&self, ask: impl Fn() -> HandoffHealth + Send + Sync + 'static) {
+        drop(self.handoff.set(Box::new(ask)));
     }
 
     pub fn set_peers(&self, peers: Arc<Peers>) {
@@ -177,10 +203,12 @@ impl Board {
         let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let draining = self.is_draining();
         let generation = self.in_force();
-        let any_up = clusters.is_empty() || clusters.values().any(|health| health.up);
+        let handoff = self.handoff.get().map(|ask| ask());
+        let has_room = handoff.as_ref().is_some_and(|handoff| handoff.has_room);
+        let any_up = has_room || clusters.is_empty() || clusters.values().any(|health| health.up);
         let mut failures = self.roll.reasons();
         failures.extend(self.withheld.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        Readiness { ready: !draining && failures.is_empty() && any_up, draining, failures, generation, clusters }
+        Readiness { ready: !draining && failures.is_empty() && any_up, draining, failures, generation, clusters, handoff }
     }
 
     /// A shard works with this edition from now on.
@@ -246,6 +274,16 @@ impl Readiness {
             "generation": self.generation.number,
             "clusters": clusters,
         });
+        if let Some(handoff) = self.handoff.as_ref().filter(|handoff| handoff.partitions > 0 || !handoff.has_room) {
+            json["handoff"] = serde_json::json!({
+                "has_room": handoff.has_room,
+                "partitions": handoff.partitions,
+                "messages": handoff.messages,
+                "bytes": handoff.bytes,
+                "since": handoff.since_ms,
+                "left_s": handoff.left_s,
+            });
+        }
         if !self.ready {
             // It is an error answer, too.
             json["errmsg"] = self.reason().into();

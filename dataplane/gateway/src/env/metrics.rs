@@ -53,6 +53,10 @@ label_set! {
     pub struct SideLabels { listener: &'static str }
 }
 
+label_set! {
+    pub struct HandoffLabels { what: &'static str }
+}
+
 type Family<K, L> = telemetry::Family<K, L>;
 
 /// The declared metrics; one per process.
@@ -65,6 +69,11 @@ pub struct GatewayMetrics {
     published_bytes: Family<CounterKind, ()>,
     batch_records: Family<CounterKind, OutcomeLabels>,
     delivered_bytes: Family<CounterKind, ()>,
+    handed_off: Family<CounterKind, ()>,
+    handed_off_bytes: Family<CounterKind, ()>,
+    handoff_delivered: Family<CounterKind, ()>,
+    handoff_maybe_doubled: Family<CounterKind, ()>,
+    handoff: Family<GaugeKind, HandoffLabels>,
     connections_opened: Family<CounterKind, SideLabels>,
     connections_ended: Family<CounterKind, ReasonLabels>,
     connections: Family<GaugeKind, ()>,
@@ -102,6 +111,20 @@ impl Default for GatewayMetrics {
             published_bytes: registry.counter("gateway_published_bytes_total", "Bytes of messages answered 201."),
             batch_records: registry.counters("gateway_batch_records_total", "Records of batches by outcome."),
             delivered_bytes: registry.counter("gateway_delivered_bytes_total", "Bytes of bodies handed to polls."),
+            handed_off: registry.counter("gateway_handoff_accepted_total", "Messages answered 202: durable in the journal here."),
+            handed_off_bytes: registry.counter("gateway_handoff_accepted_bytes_total", "Bytes of messages answered 202."),
+            handoff_delivered: registry
+                .counter("gateway_handoff_delivered_total", "Messages that waited in the journal and that Kafka has taken."),
+            handoff_maybe_doubled: registry.counter(
+                "gateway_handoff_maybe_doubled_total",
+                "Messages of the journal that were sent without an answer and given up: they are sent again.",
+            ),
+            handoff: registry.gauges(
+                "gateway_handoff",
+                "Hinted handoff of this process: messages and bytes that wait, parked ones, partitions that are not direct, \
+                 age of the oldest in ms; of its journal: segments, disk bytes, bytes not durable yet, quarantined records, \
+                 whether it is read-only.",
+            ),
             connections_opened: registry.counters("gateway_connections_total", "Client connections accepted."),
             connections_ended: registry
                 .counters("gateway_connections_ended_total", "Client connections that ended unusually, by reason."),
@@ -155,6 +178,12 @@ impl GatewayMetrics {
             batch_stored: batch_records.get(&OutcomeLabels { outcome: "stored" }),
             batch_failed: batch_records.get(&OutcomeLabels { outcome: "failed" }),
             delivered_bytes: self.delivered_bytes.local(),
+            handed_off: self.handed_off.local(),
+            handed_off_bytes: self.handed_off_bytes.local(),
+            batch_handed_off: batch_records.get(&OutcomeLabels { outcome: "handed_off" }),
+            handoff_delivered: self.handoff_delivered.local(),
+            handoff_maybe_doubled: self.handoff_maybe_doubled.local(),
+            handoff: RefCell::new(self.handoff.shard()),
             publish_connections: connections_opened.get(&SideLabels { listener: "publish" }),
             subscribe_connections: connections_opened.get(&SideLabels { listener: "subscribe" }),
             connections_ended: RefCell::new(self.connections_ended.shard()),
@@ -187,6 +216,12 @@ pub struct ShardMetrics {
     batch_stored: Counter,
     batch_failed: Counter,
     delivered_bytes: Counter,
+    handed_off: Counter,
+    handed_off_bytes: Counter,
+    batch_handed_off: Counter,
+    handoff_delivered: Counter,
+    handoff_maybe_doubled: Counter,
+    handoff: RefCell<ShardFamily<GaugeKind, HandoffLabels>>,
     publish_connections: Counter,
     subscribe_connections: Counter,
     connections_ended: RefCell<ShardFamily<CounterKind, ReasonLabels>>,
@@ -229,6 +264,30 @@ impl ShardMetrics {
     /// Records of a batch that got an error receipt.
     pub fn batch_failed(&self, records: u64) {
         self.batch_failed.add(records);
+    }
+
+    /// Messages became durable in the journal.
+    pub fn handed_off(&self, messages: u64, bytes: usize) {
+        self.handed_off.add(messages);
+        self.handed_off_bytes.add(bytes as u64);
+    }
+
+    /// Those of them that were records of a batch.
+    pub fn batch_handed_off(&self, records: u64) {
+        self.batch_handed_off.add(records);
+    }
+
+    pub fn handoff_delivered(&self, messages: u64) {
+        self.handoff_delivered.add(messages);
+    }
+
+    pub fn handoff_maybe_doubled(&self, messages: u64) {
+        self.handoff_maybe_doubled.add(messages);
+    }
+
+    /// State of hinted handoff, by one shard of the process.
+    pub fn handoff(&self, what: &'static str, value: u64) {
+        self.handoff.borrow_mut().get(&HandoffLabels { what }).set(i64::try_from(value).unwrap_or(i64::MAX));
     }
 
     pub fn delivered(&self, bytes: usize) {

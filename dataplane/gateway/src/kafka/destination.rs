@@ -39,6 +39,8 @@ pub struct Destination {
     pub message_bytes_max: usize,
     /// Its app or its topic has limits.
     pub is_metered: bool,
+    /// App and topic allow hinted handoff.
+    pub hands_off: bool,
 }
 
 /// Routes found so far. One per shard.
@@ -93,6 +95,7 @@ impl Clusters {
             label: topic.index,
             message_bytes_max: (topic.options.message_bytes_max as usize).min(self.message_bytes_max),
             is_metered: permit.app().limits.has_rates() || topic.limits.has_rates(),
+            hands_off: permit.handoff(),
         })
     }
 
@@ -127,6 +130,7 @@ impl Clusters {
             label: raw.label,
             message_bytes_max: self.message_bytes_max,
             is_metered: permit.app().limits.has_rates(),
+            hands_off: permit.handoff(),
         })
     }
 

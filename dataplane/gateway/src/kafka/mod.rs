@@ -47,6 +47,10 @@ impl Clusters {
         &self.list[index]
     }
 
+    pub fn find(&self, name: &str) -> Option<&Rc<Cluster>> {
+        self.by_name.get(name).map(|index| &self.list[*index])
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Rc<Cluster>> {
         self.list.iter()
     }

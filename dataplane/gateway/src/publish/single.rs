@@ -9,21 +9,26 @@ use crate::env::Env;
 use crate::exchange::body::RequestBody;
 use crate::exchange::reply::{Reply, Stored};
 use crate::exchange::{Exchange, budget_spent};
-use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::destination::Destination;
 use crate::limits::{PUBLISH_META_BYTES_FREE, VALUE_SHARED_BYTES_MIN};
+use crate::publish::handoff::domains::BY_KEY;
+use crate::publish::handoff::entry::Target;
+use crate::publish::handoff::{self, Asked, Goes, Route, Wish};
 use crate::publish::headers::RecordHeaders;
-use crate::publish::{Kind, Publishing};
+use crate::publish::{Around, Kind, Publishing};
 use crate::refusal::Refusal;
 use crate::timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kafka_client::{Acks, How, Outcome, TopicIdx};
-use kafka_wire::record_batch::RecordRef;
+use bytes::Bytes;
+use journal::queue::Name;
+use kafka_client::{Acks, How, Outcome, ProduceError, TopicIdx};
+use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use model::Side;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How metrics and log name it.
@@ -38,6 +43,7 @@ pub struct Wishes<'q> {
     pub timestamp_ms: Option<i64>,
     pub timeout: Option<Duration>,
     pub null: bool,
+    pub hand_off: Wish,
 }
 
 /// A message and what is asked of it.
@@ -54,52 +60,212 @@ impl Message<'_> {
     }
 }
 
-/// A publish that waits for Kafka.
+/// A publish that waits for Kafka, or for this gateway's disk.
 pub struct Single {
     exchange: Exchange,
     topic: TopicIdx,
     /// [`Destination::label`], for the per-topic metrics.
     topic_label: u32,
+    /// [`Destination::tenant`].
+    tenant: u32,
     bytes: usize,
+}
+
+/// A record that is checked, and how long it may take.
+struct Checked<'m> {
+    timestamp_ms: i64,
+    key: Option<&'m [u8]>,
+    value: Option<&'m [u8]>,
+    /// The value again, to be linked instead of copied.
+    shared: Option<&'m Bytes>,
+    deadline: Instant,
 }
 
 impl Publishing {
     /// Hands a message over and waits for its outcome. False: it was refused at once, nothing was stored.
     pub fn start_single(
         &self,
-        env: &Env,
-        clusters: &Clusters,
+        around: Around<'_>,
         mut exchange: Exchange,
         message: &Message<'_>,
         destination: &Destination,
         now: Instant,
     ) -> bool {
-        let cluster = clusters.at(destination.route.cluster);
+        let env = around.env;
+        let checked = match check(env, &mut exchange, message, now) {
+            Ok(checked) => checked,
+            Err(refusal) => {
+                exchange.refuse(env, &refusal, now);
+                return false;
+            }
+        };
+        exchange.endpoint = ENDPOINT;
+        if self.handoff.has_held() {
+            // Whoever waits at a gate that has opened goes first.
+            self.leave_gates(around, now);
+        }
+        let (topic, topic_label, tenant) = (destination.route.topic, destination.label, destination.tenant);
+        let single = Single { exchange, topic, topic_label, tenant, bytes: message.body.len() };
+        let cluster = around.clusters.at(destination.route.cluster);
+        match self.go(around, cluster, single, message, &checked, destination, now) {
+            Ok(()) => true,
+            Err((single, refusal)) => {
+                single.exchange.refuse(env, &refusal, now);
+                false
+            }
+        }
+    }
+
+    /// To Kafka, to the journal, or to wait for a moment.
+    #[allow(clippy::too_many_arguments)] // a publish and everything it goes by
+    fn go(
+        &self,
+        around: Around<'_>,
+        cluster: &Cluster,
+        single: Single,
+        message: &Message<'_>,
+        checked: &Checked<'_>,
+        destination: &Destination,
+        now: Instant,
+    ) -> Result<(), (Single, Refusal)> {
+        let (topic, wishes) = (destination.route.topic, &message.wishes);
+        let headers = message.headers.refs();
+        let Checked { timestamp_ms, key, value, shared, deadline } = *checked;
+        let record = RecordRef { timestamp_ms, key, value, headers: &headers };
+        let asked = Asked {
+            topic,
+            partition: wishes.partition,
+            key,
+            acks: wishes.acks,
+            wish: wishes.hand_off,
+            is_allowed: destination.hands_off,
+        };
+        let route = self.handoff.route(cluster, &mut cluster.client.borrow_mut(), &asked);
+        match route {
+            Route::Kafka { partition, gives_back } => {
+                let how = How::new(wishes.acks, deadline);
+                let how = if gives_back { how.or_give_back() } else { how };
+                self.give_to_kafka(around, cluster, topic, single, partition, &record, shared, how, now)
+            }
+            Route::Journal { lane, why } => {
+                self.give_to_journal(around, cluster, single, wishes.partition, &record, shared.cloned(), lane, &why)
+            }
+            Route::Hold => {
+                let name = self.name(around, cluster, &single, wishes.partition.unwrap_or(BY_KEY));
+                let partition = cluster.client.borrow_mut().partition_for(topic, wishes.partition, key);
+                let Some(partition) = partition else {
+                    let why: Arc<str> = "others wait before it".into();
+                    let named = wishes.partition;
+                    return self.give_to_journal(around, cluster, single, named, &record, shared.cloned(), BY_KEY, &why);
+                };
+                let name = Name { lane: partition, ..name };
+                self.handoff
+                    .hold(Box::new(single), cluster, topic, partition, &record, shared.cloned(), deadline, name)
+                    .map_err(|single| (*single, Refusal::overloaded("too many publishes wait for a moment")))
+            }
+            Route::Refuse(refusal) => Err((single, refusal)),
+        }
+    }
+
+    /// Gives a record to the Kafka client; if Kafka is known to be away, to the journal.
+    #[allow(clippy::too_many_arguments)] // as above
+    pub(super) fn give_to_kafka(
+        &self,
+        around: Around<'_>,
+        cluster: &Cluster,
+        topic: TopicIdx,
+        single: Single,
+        partition: Option<i32>,
+        record: &RecordRef<'_>,
+        shared: Option<&Bytes>,
+        how: How,
+        now: Instant,
+    ) -> Result<(), (Single, Refusal)> {
         let mut singles = self.singles.borrow_mut();
         let entry = singles.vacant_entry();
         let tag = Kind::Single.tag(entry.key());
-        if let Err(refusal) = hand_over(env, cluster, &mut exchange, message, destination, tag, now) {
-            exchange.refuse(env, &refusal, now);
-            return false;
+        let mut client = cluster.client.borrow_mut();
+        let given = match shared {
+            Some(value) => client.produce_shared(topic, partition, record, value.clone(), how, tag, 0, now),
+            None => client.produce(topic, partition, record, how, tag, 0, now),
+        };
+        drop(client);
+        match given {
+            Ok(()) => {
+                entry.insert(single);
+                cluster.wake();
+                Ok(())
+            }
+            Err(ProduceError::Away { why, partition: away }) => {
+                drop(singles);
+                let lane = away.unwrap_or(BY_KEY);
+                self.give_to_journal(around, cluster, single, partition, record, shared.cloned(), lane, &why)
+            }
+            Err(error) => Err((single, Refusal::from(&error))),
         }
-        exchange.endpoint = ENDPOINT;
-        let (topic, topic_label, bytes) = (destination.route.topic, destination.label, message.body.len());
-        entry.insert(Single { exchange, topic, topic_label, bytes });
-        cluster.wake();
-        true
+    }
+
+    /// Gives a record to the journal, behind what waits in that lane.
+    #[allow(clippy::too_many_arguments)] // as above
+    fn give_to_journal(
+        &self,
+        around: Around<'_>,
+        cluster: &Cluster,
+        single: Single,
+        named: Option<i32>,
+        record: &RecordRef<'_>,
+        value: Option<Bytes>,
+        lane: i32,
+        why: &Arc<str>,
+    ) -> Result<(), (Single, Refusal)> {
+        let name = self.name(around, cluster, &single, lane);
+        let (topic_id, is_held) = {
+            let client = cluster.client.borrow();
+            (client.topic_id(single.topic).unwrap_or_default(), lane >= 0 && !client.is_settled(single.topic, lane))
+        };
+        let partition = if lane >= 0 { Some(lane) } else { named };
+        let target = Target { partition, is_named: named.is_some(), topic_id };
+        let record = handoff::record(record, value, target);
+        let goes = Goes { name, why, is_held };
+        let appended = self.handoff.append_single(Box::new(single), &goes, record, around.env.wall_clock_ms());
+        appended.map_err(|(single, error)| (*single, handoff::refuse(&error)))
+    }
+
+    fn name(&self, around: Around<'_>, cluster: &Cluster, single: &Single, lane: i32) -> Name {
+        let subject = self.handoff.subject(cluster, &cluster.client.borrow(), single.topic);
+        Name { account: self.handoff.app(around, single.tenant), subject, lane }
+    }
+
+    /// Kafka's outcome for a publish: its answer, or its way into the journal.
+    pub(super) fn complete_single(&self, around: Around<'_>, cluster: &Cluster, single: Single, outcome: Outcome, now: Instant) {
+        let (Err(ProduceError::Away { why, partition }), Some(unsent)) = (&outcome.result, &outcome.unsent) else {
+            return single.complete(around.env, cluster, outcome, now);
+        };
+        let Some(record) = unsent.records().next() else { unreachable!("a publish is one record") };
+        let headers: SmallVec<[HeaderRef<'_>; 4]> =
+            record.headers.iter_refs().map(|(name, value)| HeaderRef { name, value }).collect();
+        let given = RecordRef {
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &headers,
+        };
+        let lane = partition.unwrap_or(BY_KEY);
+        let given =
+            self.give_to_journal(around, cluster, single, *partition, &given, record.value.clone(), lane, why);
+        if let Err((single, refusal)) = given {
+            single.exchange.refuse(around.env, &refusal, now);
+        }
     }
 }
 
-/// Checks what the record needs beyond its parts, and gives it to the client.
-fn hand_over(
+/// Checks what the record needs beyond its parts.
+fn check<'m>(
     env: &Env,
-    cluster: &Cluster,
     exchange: &mut Exchange,
-    message: &Message<'_>,
-    destination: &Destination,
-    tag: u64,
+    message: &'m Message<'_>,
     now: Instant,
-) -> Result<(), Refusal> {
+) -> Result<Checked<'m>, Refusal> {
     let Message { wishes, headers, body } = message;
     if wishes.null && !body.is_empty() {
         return Err(Refusal::new(codes::NULL_WITH_BODY, "null=1 stores a null value, but the request has a body"));
@@ -112,23 +278,22 @@ fn hand_over(
     if let Some(held) = exchange.held.as_mut().filter(|_| meta_bytes > PUBLISH_META_BYTES_FREE) {
         held.grow(meta_bytes).map_err(|refused| budget_spent(env, &refused))?;
     }
-    let refs = headers.refs();
-    let record = RecordRef { timestamp_ms, key, value: (!wishes.null).then(|| body.as_slice()), headers: &refs };
-    let deadline = now + wishes.timeout.unwrap_or(env.config.publish_timeout);
-    let (topic, partition, how) = (destination.route.topic, wishes.partition, How::new(wishes.acks, deadline));
-    let mut client = cluster.client.borrow_mut();
-    let handed_over = match body {
-        RequestBody::Owned(bytes) if bytes.len() >= VALUE_SHARED_BYTES_MIN && !wishes.null => {
-            client.produce_shared(topic, partition, &record, bytes.clone(), how, tag, 0, now)
-        }
-        _ => client.produce(topic, partition, &record, how, tag, 0, now),
+    let shared = match body {
+        RequestBody::Owned(bytes) if bytes.len() >= VALUE_SHARED_BYTES_MIN && !wishes.null => Some(bytes),
+        _ => None,
     };
-    handed_over.map_err(|err| Refusal::from(&err))
+    let deadline = now + wishes.timeout.unwrap_or(env.config.publish_timeout);
+    Ok(Checked { timestamp_ms, key, value: (!wishes.null).then(|| body.as_slice()), shared, deadline })
 }
 
 impl Single {
+    /// An answer that is not Kafka's.
+    pub fn answer(&self, env: &Env, reply: Reply, now: Instant) {
+        self.exchange.answer(env, reply, now);
+    }
+
     /// Kafka's outcome for the record.
-    pub fn complete(self, env: &Env, cluster: &Cluster, outcome: Outcome, now: Instant) {
+    fn complete(self, env: &Env, cluster: &Cluster, outcome: Outcome, now: Instant) {
         let reply = match outcome.result {
             Ok(stored) => {
                 let client = cluster.client.borrow();

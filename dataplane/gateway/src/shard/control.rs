@@ -80,7 +80,7 @@ pub async fn obey(shard: Rc<Shard>, mut inbox: ControlInbox) {
 
 impl Shard {
     fn take_snapshot(&self, now: Instant) {
-        let crate::endpoints::Services { env, access, clusters, publishing, subscriptions } = &*self.services;
+        let crate::endpoints::Services { env, access, clusters, publishing, subscriptions, .. } = &*self.services;
         let board: &Board = &env.board;
         let (edition, snapshot) = board.snapshot();
         let old = access.replace(snapshot);

@@ -27,7 +27,7 @@ fn tick(services: &Services, cluster: &Rc<Cluster>) {
     ask();
     loop {
         let Some(outcome) = cluster.client.borrow_mut().poll_outcome() else { break };
-        publishing.complete(env, cluster, outcome, now);
+        publishing.complete(services.around(), cluster, outcome, now);
     }
     let mut replied = false;
     loop {

@@ -7,6 +7,7 @@ mod accept;
 pub mod control;
 mod drain;
 mod drive;
+mod handoff;
 mod mail;
 mod state;
 mod sweep;
@@ -20,6 +21,8 @@ use crate::env::board::Board;
 use crate::env::metrics::GatewayMetrics;
 use crate::kafka::{Clusters, Probing};
 use crate::publish::Publishing;
+use crate::publish::handoff::Handoff;
+use crate::publish::handoff::store::Store;
 use crate::serve::conns::Conns;
 use crate::subscribe::mail::{Mail, Post};
 use crate::subscribe::subscriptions::Subscriptions;
@@ -31,7 +34,7 @@ use runtime::notify::Notify;
 use runtime::pool::BufferPool;
 use runtime::server::Placement;
 use state::Shard;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,6 +55,8 @@ pub struct ShardParts {
     pub mail: Vec<Sender<Mail>>,
     pub adopt: Vec<Sender<Adopted>>,
     pub inboxes: Inboxes,
+    /// The process's journal, if it hands off.
+    pub handoff: Option<Arc<Store>>,
 }
 
 /// What others may tell a shard, each kind in a lane of its own.
@@ -59,6 +64,8 @@ pub struct Inboxes {
     pub control: ControlInbox,
     pub mail: Receiver<Mail>,
     pub adopted: Receiver<Adopted>,
+    /// Rung by the journal and by other shards' handing off.
+    pub handoff: Receiver<()>,
 }
 
 /// Runs a shard until it is told to stop.
@@ -75,17 +82,19 @@ pub async fn run(parts: ShardParts) {
         mail,
         adopt,
         inboxes,
+        handoff,
     } = parts;
     let probing = if id == PROBING_SHARD { Probing::Asks } else { Probing::Relies };
     let clusters = Clusters::new(clusters, &config, probing, Instant::now());
     let (crowd, roll) = (board.connections.clone(), board.roll.clone());
     let shard = Rc::new(Shard {
         conns: Rc::new(Conns::new(id, connections_max, Arc::clone(&board))),
-        services: Rc::new(Services {
+        services: Rc::new_cyclic(|itself| Services {
+            itself: Weak::clone(itself),
             access: Access::new(board.snapshot().1, config.shard_count),
             env: Env::new(id, BufferPool::current(), config, board, metrics.shard(), access_log),
             clusters,
-            publishing: Publishing::default(),
+            publishing: Publishing::new(Handoff::new(handoff, id)),
             subscriptions: Subscriptions::new(Post::new(mail)),
         }),
         placement: Placement::new(id, crowd, roll, adopt),
@@ -101,6 +110,8 @@ pub async fn run(parts: ShardParts) {
     }
     runtime::spawn(accept::adopt(Rc::clone(&shard), inboxes.adopted));
     runtime::spawn(mail::read(Rc::clone(services), inboxes.mail));
+    runtime::spawn(handoff::listen(Rc::clone(services), inboxes.handoff));
+    runtime::spawn(handoff::keep(Rc::clone(services)));
     runtime::spawn(control::obey(Rc::clone(&shard), inboxes.control));
     runtime::spawn(sweep::sweep(Rc::clone(services), Rc::clone(&shard.conns)));
     shard.stopped.notified().await;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// The first sweeps come sooner, for whoever started this node and looks at its metrics.
 pub async fn sweep(services: Rc<Services>, conns: Rc<Conns>) {
-    let Services { env, access, clusters, publishing, subscriptions } = &*services;
+    let Services { env, access, clusters, publishing, subscriptions, .. } = &*services;
     let mut pause = SWEEP_INTERVAL_FIRST;
     loop {
         let due = Instant::now() + pause;

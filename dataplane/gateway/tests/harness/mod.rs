@@ -104,6 +104,7 @@ pub fn scene_of(
         listeners,
         snapshot: Arc::new(Snapshot::build(doc.clone()).expect("a valid snapshot")),
         access_log,
+        handoff: None,
     })
     .expect("gateway starts");
     Scene { publish, subscribe, gateway, hooks: Hooks::default(), doc, _kafka: None }

@@ -10,18 +10,26 @@ use crate::access::quota::{self, Meters};
 use crate::access::standing::Standing;
 use crate::codes;
 use crate::env::Env;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::destination::Destination;
 use crate::limits::{BATCH_DEADLINE_SHARE, BATCH_UNANSWERED_RECORDS_MAX};
 use crate::publish::batch::session::{Receiving, Session, State};
 use crate::publish::format::{BatchParser, Parsed, ParsedRecord, RecordError};
+use crate::publish::handoff::domains::BY_KEY;
+use crate::publish::handoff::entry::Target;
+use crate::publish::handoff::{self, Asked, Goes, Route, Wish};
 use crate::publish::{Around, destination, record_error};
 use crate::refusal::Refusal;
 use crate::timestamp;
+use journal::Record;
+use journal::queue::Name;
 use kafka_client::{Acks, Client, How, ProduceError, TopicIdx};
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use model::Side;
 use model::ids::Generation;
 use smallvec::SmallVec;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Whether the body may be read on.
@@ -41,6 +49,7 @@ pub struct Feed {
     /// Of the snapshot the request was last admitted under.
     generation: Generation,
     acks: Acks,
+    wish: Wish,
     timeout: Duration,
     deadline: Option<Instant>,
     /// A record that found the client's queue full.
@@ -77,6 +86,9 @@ impl Held {
     }
 }
 
+/// Records that go into the journal in one go.
+const RUN_RECORDS_MAX: usize = 1_000;
+
 /// What one burst of records is handed over with.
 struct Burst<'a> {
     env: &'a Env,
@@ -92,6 +104,20 @@ struct Burst<'a> {
     /// Waited long enough for room: a full queue is the record's error now.
     given_up: bool,
     accepted: u64,
+    around: Around<'a>,
+    cluster: &'a Cluster,
+    wish: Wish,
+    destination: &'a Destination,
+    /// Records on their way into the journal, for one lane.
+    run: Option<Run>,
+}
+
+/// Consecutive records of the batch that go into the journal together.
+struct Run {
+    lane: i32,
+    why: Arc<str>,
+    first: (u64, u32),
+    records: Vec<Record>,
 }
 
 /// Value, key and headers of a record, in bytes.
@@ -103,20 +129,100 @@ fn weight(record: &RecordRef<'_>) -> usize {
 impl Burst<'_> {
     /// Hands a record over that has its receipt; false when the queue is full and it should wait.
     fn give(&mut self, record: &RecordRef<'_>, partition: Option<i32>, index: (u64, u32)) -> bool {
-        let (topic, how, tag) = (self.topic, How::new(self.acks, self.deadline), self.tag);
-        match self.client.produce(topic, partition, record, how, tag, index.1, self.now) {
-            Ok(()) => {
-                self.state.unanswered += 1;
-                self.accepted += 1;
-                self.meters.charge(self.env, Side::Publish, 1, weight(record), self.now);
+        let mut route = self.route(record, partition);
+        if self.run.is_some() && !matches!(&route, Route::Journal { .. }) {
+            // What goes into the journal before it makes its way, which may be another then.
+            self.flush_run();
+            route = self.route(record, partition);
+        }
+        match route {
+            Route::Kafka { partition: chosen, gives_back } => {
+                let how = How::new(self.acks, self.deadline);
+                let how = if gives_back { how.or_give_back() } else { how };
+                match self.client.produce(self.topic, chosen, record, how, self.tag, index.1, self.now) {
+                    Ok(()) => {
+                        self.accept(record);
+                        true
+                    }
+                    Err(ProduceError::QueueFull) if !self.given_up => false,
+                    Err(ProduceError::Away { why, partition: away }) => {
+                        self.keep(away.unwrap_or(BY_KEY), why, record, partition, index);
+                        true
+                    }
+                    Err(err) => {
+                        self.fail(index.0, 1, &record_error(&err));
+                        true
+                    }
+                }
+            }
+            Route::Journal { lane, why } => {
+                self.keep(lane, why, record, partition, index);
                 true
             }
-            Err(ProduceError::QueueFull) if !self.given_up => false,
-            Err(err) => {
-                self.state.receipts.failed_run(index.0, 1, &record_error(&err));
-                self.env.metrics.batch_failed(1);
+            Route::Hold if !self.given_up => false,
+            Route::Hold => {
+                let why = "nothing was stored: messages that wait for Kafka at this gateway go before it";
+                self.fail(index.0, 1, &RecordError::new(codes::OVERLOADED, why));
                 true
             }
+            Route::Refuse(refusal) => {
+                self.fail(index.0, 1, &RecordError::from(refusal));
+                true
+            }
+        }
+    }
+
+    fn route(&mut self, record: &RecordRef<'_>, partition: Option<i32>) -> Route {
+        let asked = Asked {
+            topic: self.topic,
+            partition,
+            key: record.key,
+            acks: self.acks,
+            wish: self.wish,
+            is_allowed: self.destination.hands_off,
+        };
+        self.around.publishing.handoff.route(self.cluster, self.client, &asked)
+    }
+
+    fn accept(&mut self, record: &RecordRef<'_>) {
+        self.state.unanswered += 1;
+        self.accepted += 1;
+        self.meters.charge(self.env, Side::Publish, 1, weight(record), self.now);
+    }
+
+    fn fail(&mut self, first: u64, count: u64, error: &RecordError) {
+        self.state.receipts.failed_run(first, count, error);
+        self.env.metrics.batch_failed(count);
+    }
+
+    /// Puts a record among those that go into the journal.
+    fn keep(&mut self, lane: i32, why: Arc<str>, record: &RecordRef<'_>, named: Option<i32>, index: (u64, u32)) {
+        if self.run.as_ref().is_some_and(|run| run.lane != lane || run.records.len() >= RUN_RECORDS_MAX) {
+            self.flush_run();
+        }
+        self.accept(record);
+        let topic_id = self.client.topic_id(self.topic).unwrap_or_default();
+        let partition = if lane >= 0 { Some(lane) } else { named };
+        let kept = handoff::record(record, None, Target { partition, is_named: named.is_some(), topic_id });
+        let run = self.run.get_or_insert_with(|| Run { lane, why, first: index, records: Vec::new() });
+        run.records.push(kept);
+    }
+
+    /// Appends what goes into the journal.
+    fn flush_run(&mut self) {
+        let Some(Run { lane, why, first, records }) = self.run.take() else { return };
+        let handoff = &self.around.publishing.handoff;
+        let name = Name {
+            account: handoff.app(self.around, self.destination.tenant),
+            subject: handoff.subject(self.cluster, self.client, self.topic),
+            lane,
+        };
+        let is_held = lane >= 0 && !self.client.is_settled(self.topic, lane);
+        let goes = Goes { name, why: &why, is_held };
+        for (from, count, error) in handoff.append_run(self.tag, &goes, first.1, records, self.now_ms) {
+            self.state.unanswered -= u64::from(count);
+            let from = first.0 + u64::from(from.wrapping_sub(first.1));
+            self.fail(from, u64::from(count), &RecordError::from(handoff::refuse(&error)));
         }
     }
 
@@ -166,7 +272,7 @@ impl Feed {
         standing: Standing,
         meters: Meters,
         generation: Generation,
-        acks: Acks,
+        (acks, wish): (Acks, Wish),
         timeout: Duration,
     ) -> Feed {
         Feed {
@@ -176,6 +282,7 @@ impl Feed {
             meters,
             generation,
             acks,
+            wish,
             timeout,
             deadline: None,
             held: None,
@@ -326,6 +433,11 @@ impl Feed {
             now_ms: env.wall_clock_ms(),
             given_up,
             accepted: 0,
+            around,
+            cluster,
+            wish: self.wish,
+            destination: &session.destination,
+            run: None,
         };
         if let Some(held) = self.held.take()
             && !burst.take_held(&held)
@@ -347,6 +459,7 @@ impl Feed {
                 self.held = burst.take(parsed);
             }
         }
+        burst.flush_run();
         let accepted = burst.accepted;
         drop(client);
         if accepted > 0 {

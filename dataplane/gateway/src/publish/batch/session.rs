@@ -19,6 +19,8 @@ use crate::limits::{
     BATCH_UNREAD_RECEIPTS_MAX, RECEIPTS_PIECE_BYTES,
 };
 use crate::publish::format::{ReceiptFormat, Receipts, RecordError};
+use crate::publish::handoff::receipt_id::Issuer;
+use crate::publish::handoff::store::Appended;
 use crate::publish::{Publishing, record_error};
 use crate::refusal::Refusal;
 use bytes::BytesMut;
@@ -27,6 +29,7 @@ use model::Side;
 use runtime::budget::Reservation;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How metrics and log name it.
@@ -43,7 +46,7 @@ pub enum Receiving {
 /// One batch request.
 pub struct Session {
     exchange: Exchange,
-    pub(super) destination: Destination,
+    pub destination: Destination,
     format: ReceiptFormat,
     pub(super) receiving: Receiving,
     /// Key in the shard's waiters, and the tag of every record.
@@ -149,6 +152,40 @@ impl Session {
                 env.metrics.batch_failed(count);
             }
         }
+        self.settled(env, state, now)
+    }
+
+    /// A run of records that is durable on this gateway.
+    pub fn handed_off(
+        self: &Rc<Self>,
+        env: &Env,
+        record_first: u32,
+        appended: Appended,
+        issuer: &Issuer,
+        app: &Arc<str>,
+        now: Instant,
+    ) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let count = u64::from(appended.count);
+        let first = state.index_of(record_first);
+        state.answered(count);
+        state.receipts.handed_off_run(first, count, appended.stream, appended.first, issuer, app);
+        env.metrics.batch_handed_off(count);
+        self.settled(env, state, now)
+    }
+
+    /// A run of records that is nowhere, for a reason that is not Kafka's.
+    pub fn fail_run(self: &Rc<Self>, env: &Env, record_first: u32, count: u32, error: &RecordError, now: Instant) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let first = state.index_of(record_first);
+        state.answered(u64::from(count));
+        state.receipts.failed_run(first, u64::from(count), error);
+        env.metrics.batch_failed(u64::from(count));
+        self.settled(env, state, now)
+    }
+
+    /// After a run came to its end. True when the session is done.
+    fn settled(self: &Rc<Self>, env: &Env, state: &mut State, now: Instant) -> bool {
         state.recharge();
         let roomy = state.unanswered <= BATCH_UNANSWERED_RECORDS_MAX / 2;
         if (state.starved && roomy) || (state.answering && state.receipts.is_next_ready()) {

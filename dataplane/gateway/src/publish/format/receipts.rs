@@ -21,6 +21,10 @@ use foldhash::fast::FixedState;
 use gafka_http::{json, response};
 
 use super::RecordError;
+use crate::publish::handoff::RECEIPTS_PATH;
+use crate::publish::handoff::receipt_id::Issuer;
+use journal::queue::StreamId;
+use std::sync::Arc;
 use super::limits::{ERROR_TEXTS_MAX, RECEIPT_BYTES, SUMMARY_ERRORS_MAX, SUMMARY_RANGES_MAX};
 
 /// How the client wants its receipts.
@@ -79,6 +83,8 @@ struct Slot {
 
 const UNSETTLED: Slot = Slot { offset: -1, partition: -1, status: 0 };
 const STORED: u16 = 201;
+/// On this gateway's disk: `offset` is its number there, `partition` the stream's.
+const HANDED_OFF: u16 = 202;
 
 /// Collects the outcomes of one request.
 #[derive(Debug)]
@@ -95,6 +101,8 @@ pub struct Receipts {
     errors: Vec<RecordError>,
     summary: Summary,
     first_error: Option<(u64, RecordError)>,
+    /// Who names records that were handed off, and whose they are.
+    names: Option<(Issuer, Arc<str>)>,
 }
 
 impl Receipts {
@@ -109,6 +117,7 @@ impl Receipts {
             errors: Vec::new(),
             summary: Summary::default(),
             first_error: None,
+            names: None,
         }
     }
 
@@ -141,6 +150,32 @@ impl Receipts {
             debug_assert!(*slot == UNSETTLED, "a record is settled once");
             *slot = Slot { offset, partition, status: STORED };
             offset += step;
+        }
+    }
+
+    /// `count` records from `first` on are durable on this gateway, under numbers in a row from `number` on.
+    pub fn handed_off_run(
+        &mut self,
+        first: u64,
+        count: u64,
+        stream: StreamId,
+        number: u64,
+        issuer: &Issuer,
+        app: &Arc<str>,
+    ) {
+        self.ok += count;
+        if self.format == ReceiptFormat::Summary {
+            self.summary.handed_off(count);
+            return;
+        }
+        if self.names.is_none() {
+            self.names = Some((issuer.clone(), Arc::clone(app)));
+        }
+        let mut number = number as i64;
+        for slot in self.run(first, count) {
+            debug_assert!(*slot == UNSETTLED, "a record is settled once");
+            *slot = Slot { offset: number, partition: stream.0 as i32, status: HANDED_OFF };
+            number += 1;
         }
     }
 
@@ -256,6 +291,7 @@ impl Receipts {
             match self.slots.front() {
                 Some(slot) if *slot != UNSETTLED => match self.format {
                     ReceiptFormat::Binary => write_binary(out, *slot),
+                    _ if slot.status == HANDED_OFF => write_handed_off(out, *slot, self.names.as_ref()),
                     _ => write_line(out, *slot, &self.errors),
                 },
                 _ => break,
@@ -292,6 +328,15 @@ fn write_line(out: &mut BytesMut, slot: Slot, errors: &[RecordError]) {
     out.extend_from_slice(b"}\n");
 }
 
+/// `{"status":202,"msg_id":…,"receipt":…}`.
+fn write_handed_off(out: &mut BytesMut, slot: Slot, names: Option<&(Issuer, Arc<str>)>) {
+    let Some((issuer, app)) = names else { unreachable!("named when the first was handed off") };
+    let id = issuer.issue(app, StreamId(slot.partition as u32), slot.offset as u64);
+    for part in ["{\"status\":202,\"msg_id\":\"", &id, "\",\"receipt\":\"", RECEIPTS_PATH, &id, "\"}\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
 fn write_binary(out: &mut BytesMut, slot: Slot) {
     let (partition, offset) = if slot.status == STORED { (slot.partition, slot.offset) } else { (-1, -1) };
     let mut receipt = [0; RECEIPT_BYTES];
@@ -314,6 +359,8 @@ struct Summary {
     /// Runs of failed records, in record order, at most [`SUMMARY_ERRORS_MAX`].
     errors: Vec<ErrorRun>,
     truncated: bool,
+    /// Of those that are `ok`, the ones on this gateway's disk.
+    handed_off: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -354,6 +401,11 @@ impl Summary {
         }
     }
 
+    /// Where they go is not known yet: they are counted, and have no range.
+    fn handed_off(&mut self, count: u64) {
+        self.handed_off += count;
+    }
+
     /// Keeps the first errors in record order, in whatever order they come.
     fn failed(&mut self, first: u64, count: u64, error: &RecordError) {
         let run = ErrorRun { first_record: first, count, status: error.status, code: error.code };
@@ -379,6 +431,10 @@ impl Summary {
         response::put_u64(out, ok);
         out.extend_from_slice(b",\"failed\":");
         response::put_u64(out, failed);
+        if self.handed_off > 0 {
+            out.extend_from_slice(b",\"handed_off\":");
+            response::put_u64(out, self.handed_off);
+        }
         out.extend_from_slice(b",\"ranges\":[");
         for (at, range) in self.ranges.iter().enumerate() {
             out.extend_from_slice(if at == 0 { b"{\"partition\":" } else { b",{\"partition\":" });

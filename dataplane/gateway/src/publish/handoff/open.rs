@@ -1,0 +1,195 @@
+//! Opens the journal of this node: which device, what is in it, who is told.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use disk::{Device, Disk, Files, commit_amplification};
+use journal::queue::{Budget, Committed, Keeping, Kind, Queue};
+use journal::{Entry, Journal, Reads, Recovered, Waiter};
+use runtime::mailbox::Sender;
+
+use super::domains::Domains;
+use super::receipt_id::Issuer;
+use super::store::{Door, Inner, Store, StoreParts};
+use crate::config::{HandoffConfig, HandoffDevice};
+use crate::limits::{HANDOFF_AMPLIFICATION_MAX, HANDOFF_RECORDS_MAX};
+
+/// Where this node's journal is, and whose it is.
+#[derive(Debug, Clone)]
+pub struct HandoffPlace {
+    /// Made when it is not there; nobody else has it while this process lives.
+    pub dir: PathBuf,
+    pub node: String,
+}
+
+/// Opens it, and has it recovered. `bells`: one for each shard.
+pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>) -> io::Result<Arc<Store>> {
+    let HandoffPlace { dir, node } = place;
+    let began = Instant::now();
+    std::fs::create_dir_all(dir).map_err(|err| at(dir, "cannot make the directory of the journal", &err))?;
+    let device = choose(config.device, dir);
+    let disk: Arc<dyn Disk> = Arc::new(Files::with_device(device, |_| Ok(()), || {}, || {})?);
+    let space = disk.space(dir).map_err(|err| at(dir, "cannot ask how much room there is", &err))?;
+    let budget = Budget {
+        bytes_max: config.bytes_max(space.free_bytes),
+        subject_bytes_max: config.topic_bytes_max,
+        account_bytes_max: config.app_bytes_max,
+        records_max: HANDOFF_RECORDS_MAX,
+        age_ms_max: config.age_max.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
+    };
+    let keeping = Keeping { receipts_ms: i64::try_from(config.receipts_keep.as_millis()).unwrap_or(i64::MAX) };
+    let journal_config = journal::Config {
+        floor_bytes: config.free_bytes_min(space.total_bytes),
+        ..journal::Config::new(dir, node)
+    };
+    let open_failed = |err: journal::OpenError| io::Error::other(format!("the journal of handed-off messages: {err}"));
+    let (idle, recovered) = Journal::recover(journal_config, disk, journal::random()).map_err(open_failed)?;
+    let queue = replay(&recovered, budget, keeping, |entry| {
+        idle.reader().scan_rows(&|row| !matches!(Kind::of(row.kind), Some(Kind::Entry | Kind::Moved)), entry)
+    })?;
+    let held = queue.usage();
+    tell(&recovered, dir, device, held.records, held.bytes, began);
+    let applied_segment = idle.reader().segments().last().copied().unwrap_or(0);
+    let inner = Inner { queue, domains: Domains::new(), applied_lsn: recovered.next_lsn, applied_segment };
+    let inner = Arc::new(Mutex::new(inner));
+    let journal = {
+        let (inner, bells) = (Arc::clone(&inner), bells.clone());
+        let observer = move |committed: journal::Committed<'_>| observe(&inner, &bells, &committed);
+        let prepare = || match journal::raise_priority() {
+            journal::Priority::Raised => {}
+            journal::Priority::Ordinary => tracing::info!(
+                "the journal's thread runs with ordinary priority: with busy cores a commit may wait for the scheduler"
+            ),
+        };
+        idle.start(prepare, observer).map_err(open_failed)?
+    };
+    let reads = Reads::start(journal.reader())?;
+    let (doors, issuer) = (bells.into_iter().map(door).collect(), Issuer::new(node.clone()));
+    Ok(Arc::new(Store::new(StoreParts { journal, reads, inner, doors, issuer, budget, device, takes: config.enabled }, now_ms())))
+}
+
+/// A shard's door: the journal rings the shard's bell.
+fn door(bell: Sender<()>) -> Door {
+    let ring = {
+        let bell = bell.clone();
+        // A full doorbell rings already.
+        move || drop(bell.try_send(()))
+    };
+    Door { waiter: Waiter::new(ring.clone()), reads: journal::ReadWaiter::new(ring), bell }
+}
+
+/// What the commit thread does for each record, before whoever appended it hears of it.
+fn observe(inner: &Mutex<Inner>, bells: &[Sender<()>], committed: &journal::Committed<'_>) {
+    let record = committed.record;
+    let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = Committed {
+        stream: record.stream,
+        kind: record.kind,
+        sequence: record.sequence,
+        place: place(&committed.place),
+        bytes: record.body_bytes() as u32,
+        wall_ms: committed.wall_ms,
+        body: record.head(),
+    };
+    (inner.applied_lsn, inner.applied_segment) = (committed.lsn + 1, committed.place.segment);
+    if let Err(err) = inner.queue.apply(&told) {
+        unreachable!("the queue wrote a record that it cannot read: {err}");
+    }
+    drop(inner);
+    if Kind::of(record.kind) == Some(Kind::Entry) {
+        let owner = &bells[record.stream as usize % bells.len()];
+        drop(owner.try_send(()));
+    }
+}
+
+/// The queue that a journal tells of: its checkpoint, where entries are, and what came after the checkpoint.
+pub fn replay(
+    recovered: &Recovered,
+    budget: Budget,
+    keeping: Keeping,
+    scan: impl FnOnce(&mut dyn FnMut(Entry)) -> Result<Vec<journal::Lost>, journal::ReadError>,
+) -> io::Result<Queue> {
+    let restored = recovered.checkpoint.as_deref().map(|blob| Queue::restore(blob, budget, keeping)).transpose();
+    let mut queue = restored
+        .map_err(|err| io::Error::other(format!("the checkpoint of handed-off messages is not understood: {err}")))?
+        .unwrap_or_else(|| Queue::new(budget, keeping));
+    let mut malformed = 0_u64;
+    let mut tell = |entry: Entry| {
+        let is_entry = matches!(Kind::of(entry.kind), Some(Kind::Entry | Kind::Moved));
+        if !is_entry && entry.lsn < recovered.from_lsn {
+            return;
+        }
+        let told = Committed {
+            stream: entry.stream,
+            kind: entry.kind,
+            sequence: entry.sequence,
+            place: place(&entry.place),
+            bytes: entry.location.bytes,
+            wall_ms: entry.wall_ms,
+            body: &entry.body,
+        };
+        malformed += u64::from(queue.apply(&told).is_err());
+    };
+    scan(&mut tell).map_err(|err| io::Error::other(format!("handed-off messages cannot be read: {err}")))?;
+    if malformed > 0 {
+        tracing::error!(malformed, "records of the journal make no sense and were passed over");
+    }
+    queue.recovered();
+    Ok(queue)
+}
+
+pub(super) fn place(place: &journal::Place) -> journal::queue::Place {
+    journal::queue::Place { segment: place.segment, block: place.block, index: place.index }
+}
+
+/// The device that is asked for; `auto`: mapped segments, unless a commit there writes much more than it is given.
+fn choose(wished: HandoffDevice, dir: &Path) -> Device {
+    match wished {
+        HandoffDevice::Mmap => Device::Mapped,
+        HandoffDevice::Direct => Device::Direct,
+        HandoffDevice::Auto => match commit_amplification(dir, Device::Mapped) {
+            Ok(Some(ratio)) if ratio > HANDOFF_AMPLIFICATION_MAX => {
+                tracing::warn!(
+                    ratio,
+                    "a commit to a mapped file writes many times what it is given on this file system; the journal is \
+                     written directly"
+                );
+                Device::Direct
+            }
+            Ok(_) => Device::Mapped,
+            Err(err) => {
+                tracing::warn!(%err, dir = %dir.display(), "what a commit writes here could not be measured; mapped files are used");
+                Device::Mapped
+            }
+        },
+    }
+}
+
+/// Says what was found, and what was lost.
+fn tell(recovered: &Recovered, dir: &Path, device: Device, records: u64, bytes: u64, began: Instant) {
+    let took_ms = began.elapsed().as_millis() as u64;
+    for lost in &recovered.lost {
+        let (from, to, segment, at) = (lost.from_lsn, lost.to_lsn, lost.segment, lost.at);
+        tracing::error!(
+            from, to, segment, at,
+            "acknowledged records of the journal are rotten on the disk: they cannot be delivered; a copy of the bytes is in \
+             {}", dir.join("quarantine").display()
+        );
+    }
+    if records > 0 {
+        tracing::info!(records, bytes, ?device, took_ms, "messages wait here since before this start; they are delivered now");
+    } else {
+        tracing::debug!(?device, took_ms, "nothing waits in the journal");
+    }
+}
+
+fn at(dir: &Path, what: &str, err: &io::Error) -> io::Error {
+    io::Error::new(err.kind(), format!("{what} {}: {err}", dir.display()))
+}
+
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
