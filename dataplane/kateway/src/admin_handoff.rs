@@ -299,7 +299,8 @@ mod tests {
                 PUT /v1/topics/shop/orders/v1?handoff=0
             allow shop orders v1
                 PUT /v1/topics/shop/orders/v1?handoff=1
-        "#]].assert_eq(&told.concat());
+        "#]]
+        .assert_eq(&told.concat());
     }
 
     #[test]
@@ -340,7 +341,8 @@ mod tests {
             gw-2  false    -       0        0      -       -          -           -             -
             NODE  CLUSTER  PHYSICAL        PARTITION  APPID  STATE     SINCE  RECORDS  BYTES  LEFT_S  WHY
             gw-1  main     shop.orders.v1  3          shop   draining  0      7        512    2       no leader
-        "#]].assert_eq(&(shown("status") + &shown("status --partitions")));
+        "#]]
+        .assert_eq(&(shown("status") + &shown("status --partitions")));
         assert_eq!(unreachable(&answer), ["gateway gw-3 gave no answer"]);
         assert!(unreachable(&json!([])).is_empty());
     }

@@ -36,6 +36,13 @@ pub async fn a_topic_keeps_everything_that_was_said_about_it(fixture: Fixture<im
         (changed.enabled, changed.options.clone(), changed.partitions, changed.retention_ms, changed.retention_bytes),
         (false, TopicOptions::default(), Some(8), Some(60_000), Some(-1))
     );
+    // One option alone, there and back: what is answered is what is stored.
+    for handoff in [false, true] {
+        let options = Some(TopicOptions { handoff, ..TopicOptions::default() });
+        let changed = fixture.db.update_topic(&owner, &name, &ver, TopicUpdate { options, ..TopicUpdate::default() });
+        assert_eq!(changed.await.unwrap().doc.options.handoff, handoff);
+        assert_eq!(fixture.db.get_topic(&owner, &name, &ver).await.unwrap().doc.options.handoff, handoff);
+    }
     assert_eq!(fixture.db.load().await.unwrap().topics, [changed]);
 }
 
