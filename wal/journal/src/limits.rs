@@ -62,3 +62,8 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const MARK_AFTER: Duration = Duration::from_secs(1);
 /// Room that could not be made ready is tried again after this long.
 pub const TEND_PAUSE: Duration = Duration::from_secs(1);
+
+/// Requests to read that wait; beyond it one is refused.
+pub const READS_MAX: usize = 4096;
+/// A scrub, however slow it shall be, goes on after this long.
+pub const SCRUB_PAUSE_MAX: Duration = Duration::from_secs(600);
