@@ -16,6 +16,9 @@ use crate::limits::{COPY_BYTES_MAX, PERSIST_ATTEMPTS};
 use crate::record::Record;
 use crate::shelf::Spare;
 
+// What is over after whole pages is less than what is copied anyway.
+const _: () = assert!(COPY_BYTES_MAX >= PAGE_BYTES);
+
 /// A block that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
@@ -68,7 +71,11 @@ pub(crate) fn write_block<'r>(
     for record in records {
         for part in [&record.head, &record.tail] {
             if part.len() > COPY_BYTES_MAX {
-                write(bytes, part.clone())?;
+                // Each write begins and ends on a page, which is all that some devices take: the rest is copied.
+                let over = (bytes.len() + part.len()) % PAGE_BYTES;
+                let (whole, rest) = (part.slice(..part.len() - over), part.slice(part.len() - over..));
+                write(bytes, whole)?;
+                bytes.extend_from_slice(&rest);
             } else {
                 bytes.extend_from_slice(part);
             }

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use disk::Disk;
 use tracing::{error, warn};
 
+use crate::background::{Background, ReadWaiter};
 use crate::config::{Config, Now, Random};
 use crate::core::Core;
 use crate::limits::{COMMIT_BYTES_MAX, MARK_AFTER, TEND_PAUSE, WAITING_BYTES_MAX, WAITING_GROUPS_MAX};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
-use crate::record::{Committed, Group};
+use crate::record::{Committed, Group, Place};
 use crate::recovery::Recovered;
 use crate::refused::{CheckpointError, OpenError, Refused};
 use crate::waiter::{Completion, Waiter};
@@ -25,6 +26,7 @@ use crate::writer::Writer;
 /// An open journal. Dropping it closes it.
 pub struct Journal {
     shared: Arc<Shared>,
+    background: Background,
     threads: Vec<JoinHandle<()>>,
     nobody: Waiter,
 }
@@ -143,6 +145,16 @@ impl Journal {
         Reader::new(Arc::clone(&self.shared.core))
     }
 
+    /// Has consecutive records of a block read on another thread; `waiter` gets them, checked, with this ticket. Refused: too many wait.
+    pub fn read(&self, place: Place, count: u32, ticket: u64, waiter: &ReadWaiter) -> Result<(), Refused> {
+        self.background.read(place, count, ticket, waiter)
+    }
+
+    /// Begins to check every segment but the newest, in the background, at this pace. What is rotten is logged and counted.
+    pub fn scrub(&self, bytes_per_second: u64) {
+        self.background.scrub(bytes_per_second);
+    }
+
     /// Nothing of this segment is needed any more, and the records that made it so are durable.
     pub fn free(&self, segment: u64) {
         self.shared.core.free(segment);
@@ -199,9 +211,11 @@ impl Idle {
     ) -> Result<Journal, OpenError> {
         let Idle { core, writer, clock } = self;
         let (queue, appended, tend) = (Mutex::default(), Condvar::new(), Condvar::new());
+        let background = Background::start(Arc::clone(&core))?;
         let shared = Arc::new(Shared { core, queue, appended, tend });
         // Dropped with what did start, when one does not.
-        let mut journal = Journal { shared: Arc::clone(&shared), threads: Vec::new(), nobody: Waiter::nobody() };
+        let nobody = Waiter::nobody();
+        let mut journal = Journal { shared: Arc::clone(&shared), background, threads: Vec::new(), nobody };
         let theirs = Arc::clone(&shared);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);

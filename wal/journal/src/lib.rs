@@ -24,7 +24,9 @@
 //! journal.append(Group::new([record])?, ticket, &waiter)?;             // Err(Refused::Waiting | Closed): nothing was stored
 //! waiter.take(&mut completions);                                       // Completion { ticket, result: Ok(first_lsn) | Err(Refused) }
 //!
-//! journal.reader().read(&location)?;                                   // Bytes, checked
+//! journal.reader().read(&location)?;                                   // Bytes, checked; on this thread
+//! journal.read(locations, ticket, &read_waiter)?;                      // elsewhere: ReadCompletion { ticket, bodies }
+//! journal.scrub(bytes_per_second);                                     // every closed segment, once
 //! journal.free(segment);                                               // nothing of it is needed
 //! journal.checkpoint(lsn, blob)?;                                      // blocking: for a thread that may wait
 //! journal.close();                                                     // commits what was appended
@@ -42,6 +44,7 @@
 //!
 //! Nothing is on the disk before the first record.
 
+mod background;
 mod checkpointing;
 pub mod config;
 mod core;
@@ -52,7 +55,6 @@ pub mod limits;
 pub mod metrics;
 pub mod queue;
 mod reader;
-mod reads;
 mod record;
 mod recovery;
 mod refused;
@@ -65,12 +67,12 @@ mod waiter;
 pub mod walk;
 mod writer;
 
+pub use background::{ReadCompletion, ReadWaiter};
 pub use config::{Config, Now, Random};
 pub use format::block::RESERVED;
 pub use journal::{Idle, Journal, Priority, raise_priority, random};
 pub use metrics::Metrics;
 pub use reader::Reader;
-pub use reads::{ReadCompletion, ReadWaiter, Reads};
 pub use record::{Committed, Entry, Group, Location, Place, Record};
 pub use recovery::{Lost, Recovered};
 pub use refused::{CheckpointError, OpenError, ReadError, Refused};

@@ -69,5 +69,7 @@ pub const STREAMS_MAX: usize = 65_536;
 /// more, the older half is forgotten.
 pub const RECEIPT_RANGES_MAX: usize = 500_000;
 
-/// Reads asked for and not done.
-pub const READS_WAITING_MAX: usize = 1 << 16;
+/// Requests to read that wait; beyond it one is refused.
+pub const READS_MAX: usize = 4096;
+/// A scrub, however slow it shall be, goes on after this long.
+pub const SCRUB_PAUSE_MAX: Duration = Duration::from_secs(600);

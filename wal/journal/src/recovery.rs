@@ -336,14 +336,15 @@ impl Recovery<'_> {
             (offset, hash) = (placed.end, placed.hash);
             self.recovered.rewritten += records.len() as u64;
         }
-        fresh.persist()?;
+        // True once the file has its name, before which nobody reads it.
         let next_lsn = verdict.next_lsn;
         let mark =
             BlockHeader { first_lsn: next_lsn, previous_hash: hash, durable_lsn: next_lsn, wall_ms: now.wall_ms };
+        // Blocks of ours leave it room.
         if offset + BLOCKS_BEGIN <= fresh.header.blocks_end() {
             write_block(&fresh.place(offset), &mark, [].iter(), &mut staging)?;
-            fresh.persist()?;
         }
+        fresh.persist()?;
         let (_, header) = fresh.name().inspect_err(|_| {
             // Users are told where records lie as before this; so they had better lie there.
             if let Err(err) = core.disk.remove(&core.path(&names::segment(number))) {

@@ -177,3 +177,87 @@ fn proofs(nodes: &[Node], witnesses: &[Witness]) -> Vec<u64> {
     }
     proofs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::segment::End;
+
+    fn header() -> SegmentHeader {
+        let previous = End::default();
+        SegmentHeader {
+            salt: [1; 16],
+            journal: [2; 16],
+            number: 1,
+            first_lsn: 0,
+            length: 1 << 20,
+            previous,
+            created_ms: 0,
+        }
+    }
+
+    /// A block of one page: where, its hash and its parent's, lsns, what was durable.
+    fn node(page: u64, hash: u64, previous_hash: u64, lsns: (u64, u64), durable_lsn: u64) -> Node {
+        let (offset, (first_lsn, next_lsn)) = (page * PAGE_BYTES as u64, lsns);
+        let end = offset + PAGE_BYTES as u64;
+        Node { offset, end, first_lsn, next_lsn, durable_lsn, previous_hash, hash, bad: Vec::new() }
+    }
+
+    /// What is believed, by hash, and which lsns are lost.
+    fn check(nodes: Vec<Node>, witnesses: &[Witness], durable_lsn: u64, believed: &[u64], lost: &[(u64, u64)]) {
+        let verdict = judge(&header(), nodes, witnesses, durable_lsn, 1 << 20);
+        assert_eq!(verdict.believed.iter().map(|node| node.hash).collect::<Vec<_>>(), believed);
+        assert_eq!(verdict.gaps.iter().map(|gap| (gap.from_lsn, gap.to_lsn)).collect::<Vec<_>>(), lost);
+    }
+
+    #[test]
+    fn a_left_over_that_is_chained_to_what_was_written_over_is_not_believed() {
+        let root = header().hash();
+        // 11 was written, refused, and its place taken by 1; 12 was chained to 11, and is longer than what came after 1.
+        let left_over = node(2, 12, 11, (1, 2), 0);
+        check(vec![node(1, 1, root, (0, 1), 0), left_over.clone()], &[], 0, &[1], &[]);
+        // Nor when 1 is rotten and 3 says so.
+        let third = node(3, 3, 1, (1, 2), 1);
+        check(vec![left_over, third], &[], 0, &[3], &[(0, 1)]);
+    }
+
+    #[test]
+    fn what_is_missing_is_rot_when_somebody_says_that_it_was_durable_and_else_a_torn_tail() {
+        let root = header().hash();
+        let [a, b, c] = [node(1, 1, root, (0, 2), 0), node(2, 2, 1, (2, 4), 0), node(3, 3, 2, (4, 6), 0)];
+        let told = node(4, 4, 3, (6, 7), 6);
+        let mark = node(4, 4, 3, (6, 6), 6);
+        check(vec![a.clone(), c.clone()], &[], 0, &[1], &[]);
+        check(vec![a.clone(), c.clone(), told], &[], 0, &[1, 3, 4], &[(2, 4)]);
+        check(vec![a.clone(), c.clone(), mark.clone()], &[], 0, &[1, 3, 4], &[(2, 4)]);
+        check(vec![a.clone(), mark], &[], 0, &[1, 4], &[(2, 6)]);
+        check(vec![a.clone(), c], &[Witness { hash: 3, lsn: 6 }], 6, &[1, 3], &[(2, 4)]);
+        check(vec![a.clone(), b.clone()], &[Witness { hash: 3, lsn: 6 }], 6, &[1, 2], &[(4, 6)]);
+        let rotten = Node { bad: vec![3], ..b };
+        check(vec![a.clone(), rotten.clone()], &[], 0, &[1], &[]);
+        check(vec![a, rotten], &[], 4, &[1, 2], &[(3, 4)]);
+    }
+
+    #[test]
+    fn a_rotten_mark_does_not_take_the_commit_behind_it_along() {
+        let root = header().hash();
+        check(vec![node(1, 1, root, (0, 2), 0), node(3, 3, 2, (2, 3), 2)], &[], 0, &[1, 3], &[]);
+    }
+
+    #[test]
+    fn any_order_of_any_blocks_is_judged_without_believing_an_lsn_twice() {
+        let root = header().hash();
+        let chain: Vec<Node> =
+            (0..5).map(|n| node(n + 1, n + 1, if n == 0 { root } else { n }, (n, n + 1), n)).collect();
+        let mut dice = crate::simulation::Dice(3);
+        for _ in 0..2_000 {
+            let mut nodes: Vec<Node> = (0..6).map(|_| chain[dice.below(5)].clone()).collect();
+            for (page, node) in nodes.iter_mut().enumerate() {
+                let offset = (page as u64 + 1) * PAGE_BYTES as u64;
+                (node.offset, node.end) = (offset, offset + PAGE_BYTES as u64);
+            }
+            let verdict = judge(&header(), nodes, &[], 0, 1 << 20);
+            assert!(verdict.believed.is_sorted_by(|a, b| a.next_lsn <= b.first_lsn));
+        }
+    }
+}

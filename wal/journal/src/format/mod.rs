@@ -6,6 +6,8 @@ pub mod block;
 pub mod checkpoint;
 pub mod id;
 pub mod segment;
+#[cfg(test)]
+mod tests;
 
 /// Blocks begin on one; what a memory-mapped disk writes at least.
 pub const PAGE_BYTES: usize = 4096;

@@ -327,10 +327,11 @@ fn a_rotten_checkpoint_falls_back_to_the_one_before_and_everything_it_needs_is_t
 fn a_segment_goes_when_two_checkpoints_do_without_it_and_comes_back_as_a_new_one() {
     let mut scene = some();
     let [before, salt] = [FIRST, FIRST].map(|name| scene.get(name));
+    scene.core.checkpoint(20, Vec::new()).unwrap();
     scene.core.free(1);
     scene.core.checkpoint(20, Vec::new()).unwrap();
     scene.core.tend().unwrap();
-    assert!(scene.names().contains(&FIRST.to_owned()), "the checkpoint before, which is none, needs it");
+    assert!(scene.names().contains(&FIRST.to_owned()), "the checkpoint before needs it");
     scene.core.checkpoint(20, Vec::new()).unwrap();
     scene.core.tend().unwrap();
     assert!(!scene.names().contains(&FIRST.to_owned()));

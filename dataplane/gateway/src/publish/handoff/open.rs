@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use disk::{Device, Disk, Files, commit_amplification};
 use journal::queue::{Budget, Committed, Keeping, Kind, Queue};
-use journal::{Entry, Journal, Reads, Recovered, Waiter};
+use journal::{Entry, Journal, Recovered, Waiter};
 use runtime::mailbox::Sender;
 
 use super::domains::Domains;
@@ -65,9 +65,8 @@ pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>
         };
         idle.start(prepare, observer).map_err(open_failed)?
     };
-    let reads = Reads::start(journal.reader())?;
     let (doors, issuer) = (bells.into_iter().map(door).collect(), Issuer::new(node.clone()));
-    Ok(Arc::new(Store::new(StoreParts { journal, reads, inner, doors, issuer, budget, device, takes: config.enabled }, now_ms())))
+    Ok(Arc::new(Store::new(StoreParts { journal, inner, doors, issuer, budget, device, takes: config.enabled }, now_ms())))
 }
 
 /// A shard's door: the journal rings the shard's bell.

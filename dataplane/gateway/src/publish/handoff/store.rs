@@ -13,7 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use disk::Device;
 use journal::queue::{Budget, Extent, Fate, Name, Note, Over, Queue, Reason, Receipt, StreamId};
-use journal::{Group, Journal, Place, ReadWaiter, Reads, Record, Refused, Waiter};
+use journal::{Group, Journal, Place, ReadWaiter, Record, Refused, Waiter};
 use runtime::mailbox::Sender;
 
 use super::domains::{Domains, Left, Way};
@@ -22,7 +22,6 @@ use super::receipt_id::{Issuer, ReceiptId};
 /// See the module.
 pub struct Store {
     journal: Journal,
-    reads: Reads,
     inner: Arc<Mutex<Inner>>,
     /// Partitions that are not DIRECT.
     busy: AtomicUsize,
@@ -86,7 +85,6 @@ pub struct Drainable {
 /// What a store is made of.
 pub(super) struct StoreParts {
     pub journal: Journal,
-    pub reads: Reads,
     pub inner: Arc<Mutex<Inner>>,
     pub doors: Vec<Door>,
     pub issuer: Issuer,
@@ -98,9 +96,9 @@ pub(super) struct StoreParts {
 impl Store {
     /// Whatever waits in the journal makes its partition one that is not DIRECT.
     pub(super) fn new(parts: StoreParts, now_ms: i64) -> Store {
-        let StoreParts { journal, reads, inner, doors, issuer, budget, device, takes } = parts;
+        let StoreParts { journal, inner, doors, issuer, budget, device, takes } = parts;
         let (busy, read_next) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let store = Store { journal, reads, inner, busy, doors, issuer, budget, device, takes, read_next };
+        let store = Store { journal, inner, busy, doors, issuer, budget, device, takes, read_next };
         let why: Arc<str> = "it waits since before this gateway started".into();
         {
             let inner = &mut *store.inner();
@@ -314,12 +312,14 @@ impl Store {
     pub fn read(&self, shard: usize, extent: &Extent) -> Option<u64> {
         let ticket = self.read_next.fetch_add(1, Ordering::Relaxed);
         let place = Place { segment: extent.place.segment, block: extent.place.block, index: extent.place.index };
-        self.reads.ask(place, extent.count, ticket, &self.doors[shard].reads).ok().map(|()| ticket)
+        self.journal.read(place, extent.count, ticket, &self.doors[shard].reads).ok().map(|()| ticket)
     }
 
     /// What was read for a shard: bodies, or why there is none.
     pub fn take_reads(&self, shard: usize) -> impl Iterator<Item = (u64, Vec<Result<Bytes, Arc<str>>>)> {
-        self.doors[shard].reads.take().into_iter().map(|done| {
+        let mut reads = Vec::new();
+        self.doors[shard].reads.take(&mut reads);
+        reads.into_iter().map(|done| {
             let bodies = match done.entries {
                 Ok(entries) => {
                     let body = |entry: Result<journal::Entry, journal::ReadError>| match entry {

@@ -1,0 +1,160 @@
+//! The journal with its threads, on real files of every device.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use disk::{Device, Disk, Files};
+use journal::{
+    Completion, Config, Entry, Group, Idle, Journal, Place, ReadWaiter, Record, Recovered, Refused, Waiter, random,
+};
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+fn recover(dir: &std::path::Path, device: Device) -> (Idle, Recovered) {
+    let disk: Arc<dyn Disk> = Arc::new(Files::with_device(device, |_| Ok(()), || {}, || {}).unwrap());
+    Journal::recover(Config::new(dir.join("journal"), "node-1"), disk, random()).unwrap()
+}
+
+fn entries(idle: &Idle) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    assert_eq!(idle.reader().scan(0, &mut |entry| entries.push(entry)).unwrap(), []);
+    entries
+}
+
+/// A waiter whose doorbell can be waited for.
+fn waiter() -> (Waiter, mpsc::Receiver<()>) {
+    let (ring, rang) = mpsc::channel();
+    (Waiter::new(move || ring.send(()).unwrap()), rang)
+}
+
+fn completions(waiter: &Waiter, rang: &mpsc::Receiver<()>, count: usize) -> Vec<Completion> {
+    let mut completions = Vec::new();
+    while completions.len() < count {
+        rang.recv_timeout(WITHIN).unwrap();
+        waiter.take(&mut completions);
+    }
+    completions
+}
+
+fn group(stream: u32, n: u64) -> Group {
+    let head = Bytes::copy_from_slice(&n.to_le_bytes());
+    // Some are handed to the disk without a copy.
+    let tail = Bytes::from(vec![n as u8; if n.is_multiple_of(50) { 100_000 } else { 200 }]);
+    Group::new([Record::of_parts(stream, 1, 8, head, tail), Record::new(stream, 2, 9, &b"end"[..])]).unwrap()
+}
+
+#[test]
+fn what_many_threads_append_is_told_in_order_found_again_and_read_back() {
+    const THREADS: u32 = 4;
+    const GROUPS: u64 = 500;
+    for device in [Device::Plain, Device::Mapped, Device::Direct] {
+        let dir = tempfile::tempdir().unwrap();
+        let (idle, recovered) = recover(dir.path(), device);
+        assert_eq!(recovered, Recovered::default());
+        let observed: Arc<Mutex<Vec<(u64, Place)>>> = Arc::default();
+        let theirs = Arc::clone(&observed);
+        let observer = move |committed: journal::Committed<'_>| {
+            theirs.lock().unwrap().push((committed.lsn, committed.place));
+        };
+        let journal = idle.start(|| {}, observer).unwrap();
+        std::thread::scope(|scope| {
+            for stream in 0..THREADS {
+                let journal = &journal;
+                scope.spawn(move || {
+                    let (waiter, rang) = waiter();
+                    for n in 0..GROUPS {
+                        journal.append(group(stream, n), n, &waiter).unwrap();
+                    }
+                    let done = completions(&waiter, &rang, GROUPS as usize);
+                    assert!(done.iter().map(|done| done.ticket).eq(0..GROUPS), "in the order of appends");
+                    assert!(done.iter().is_sorted_by_key(|done| done.result.unwrap()));
+                });
+            }
+        });
+        let observed = observed.lock().unwrap().clone();
+        assert!(observed.iter().map(|(lsn, _)| *lsn).eq(0..u64::from(THREADS) * GROUPS * 2));
+
+        let (ring, rang) = mpsc::channel();
+        let reads = ReadWaiter::new(move || ring.send(()).unwrap());
+        // Those of a block are asked for together.
+        let blocks = observed.chunk_by(|a, b| (a.1.segment, a.1.block) == (b.1.segment, b.1.block));
+        let asked: Vec<(Place, u32)> = blocks.map(|block| (block[0].1, block.len() as u32)).collect();
+        for (ticket, (place, count)) in asked.iter().enumerate() {
+            journal.read(*place, *count, ticket as u64, &reads).unwrap();
+        }
+        let mut read = Vec::new();
+        while read.len() < asked.len() {
+            rang.recv_timeout(WITHIN).unwrap();
+            reads.take(&mut read);
+        }
+        let read_entries: Vec<Entry> =
+            read.into_iter().flat_map(|done| done.entries.unwrap()).map(Result::unwrap).collect();
+        journal.close();
+
+        let (idle, recovered) = recover(dir.path(), device);
+        assert_eq!((recovered.next_lsn, recovered.rewritten), (observed.len() as u64, 0), "closed in order");
+        let entries = entries(&idle);
+        assert!(entries.iter().map(|entry| (entry.lsn, entry.place)).eq(observed));
+        assert!(entries == read_entries, "asked for by their places they are the same");
+        for stream in 0..THREADS {
+            let of_stream = entries.iter().filter(|entry| entry.stream == stream && entry.kind == 1);
+            assert!(of_stream.map(|entry| u64::from_le_bytes(entry.body[..8].try_into().unwrap())).eq(0..GROUPS));
+        }
+    }
+}
+
+#[test]
+fn a_close_commits_what_was_appended_and_then_nothing_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (idle, _) = recover(dir.path(), Device::Plain);
+    let told = Arc::new(AtomicUsize::new(0));
+    let theirs = Arc::clone(&told);
+    let journal = idle
+        .start(
+            || {},
+            move |_| {
+                theirs.fetch_add(1, Ordering::Relaxed);
+            },
+        )
+        .unwrap();
+    let (waiter, rang) = waiter();
+    for n in 0..100 {
+        journal.append(group(1, n), n, &waiter).unwrap();
+    }
+    journal.close();
+    assert_eq!(completions(&waiter, &rang, 100).len(), 100);
+    assert_eq!(told.load(Ordering::Relaxed), 200);
+}
+
+#[test]
+fn a_slow_disk_makes_appends_wait_no_further_than_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (go, going) = mpsc::channel::<()>();
+    let going = Mutex::new(going);
+    let before = move |operation: &disk::Operation| match operation {
+        // Until the sender is gone.
+        disk::Operation::Persist { .. } => {
+            let _ = going.lock().unwrap().recv_timeout(WITHIN);
+            Ok(())
+        }
+        _ => Ok(()),
+    };
+    let disk: Arc<dyn Disk> = Arc::new(Files::start(before, || {}, || {}).unwrap());
+    let (idle, _) = Journal::recover(Config::new(dir.path().join("j"), "n"), disk, random()).unwrap();
+    let journal = idle.start(|| {}, |_| {}).unwrap();
+    let (waiter, rang) = waiter();
+    let large = Bytes::from(vec![1; 1 << 20]);
+    let mut accepted = 0;
+    let refused = loop {
+        match journal.append(Group::new([Record::new(1, 1, 0, large.clone())]).unwrap(), accepted, &waiter) {
+            Ok(()) => accepted += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((accepted, refused), (63, Refused::Waiting));
+    drop(go);
+    assert!(completions(&waiter, &rang, 63).iter().all(|done| done.result.is_ok()));
+    journal.append(Group::new([Record::new(1, 1, 0, large)]).unwrap(), 0, &waiter).unwrap();
+}
