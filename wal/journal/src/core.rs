@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::config::Config;
 use crate::format::checkpoint::{Checkpoint, Extent};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
-use crate::format::{Bad, JournalId, PAGE_BYTES};
+use crate::format::{Bad, JournalId, NUMBERS_END, PAGE_BYTES};
 use crate::metrics::Metrics;
 use crate::shelf::Shelf;
 
@@ -184,7 +184,7 @@ fn fits(header: &SegmentHeader) -> bool {
         && length.is_power_of_two()
         && previous.segment < header.number
         && previous.at <= SEGMENT_BYTES_MAX
-        && header.first_lsn < 1 << 62
+        && header.first_lsn < NUMBERS_END
 }
 
 /// The medium failed at this very place: rot, not a full or absent disk.
@@ -203,6 +203,8 @@ fn is_errno(err: &io::Error, among: &[Errno]) -> bool {
 
 /// Names of files.
 pub(crate) mod names {
+    use crate::format::NUMBERS_END;
+
     pub const ID: &str = "id";
     pub const ID_TEMPORARY: &str = "id.tmp";
     pub const CHECKPOINT_TEMPORARY: &str = "checkpoint.tmp";
@@ -226,6 +228,6 @@ pub(crate) mod names {
         let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
         let is_ours = digits.len() == 16 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         // Headroom, so that one more is always a number.
-        is_ours.then(|| u64::from_str_radix(digits, 16).ok()).flatten().filter(|number| *number < 1 << 62)
+        is_ours.then(|| u64::from_str_radix(digits, 16).ok()).flatten().filter(|number| *number < NUMBERS_END)
     }
 }

@@ -4,7 +4,7 @@
 //! steps, because the two can go wrong separately: [`Block::decode`] believes header and table, [`Block::body_is_good`] a body.
 
 use super::segment::BlockKey;
-use super::{Bad, hash, put, u32_at, u64_at};
+use super::{Bad, NUMBERS_END, hash, put, u32_at, u64_at};
 
 const MAGIC: &[u8; 4] = b"GBLK";
 pub const HEADER_BYTES: usize = 64;
@@ -152,8 +152,8 @@ impl<'a> Block<'a> {
         let header = Table::decode(bytes, key, offset)?.header;
         let block = Block { bytes, header, record_count, hash: hash(head) };
         let bodies: usize = block.rows().map(|row| body_room(row.body_bytes as usize)).sum();
-        let last_lsn = header.first_lsn.checked_add(u64::from(record_count));
-        match table_end + bodies == length && header.durable_lsn <= header.first_lsn && last_lsn.is_some() {
+        let lsns_fit = header.durable_lsn <= header.first_lsn && header.first_lsn < NUMBERS_END;
+        match table_end + bodies == length && lsns_fit {
             true => Ok(block),
             false => Err(Bad::Field),
         }

@@ -1,7 +1,7 @@
 //! A checkpoint: what its user knew at an lsn, and which segments it still needs.
 
-use super::{AT_OWN, Bad, JournalId, Magic, array_at, begin, checked, finish, put, u32_at, u64_at};
-use crate::limits::{CHECKPOINT_BLOB_BYTES_MAX, CHECKPOINT_SEGMENTS_MAX};
+use super::{AT_OWN, Bad, JournalId, Magic, NUMBERS_END, array_at, begin, checked, finish, put, u32_at, u64_at};
+use crate::limits::{CHECKPOINT_BLOB_BYTES_MAX, CHECKPOINT_SEGMENTS_MAX, SEGMENT_BYTES_MAX};
 
 const MAGIC: &Magic = b"GAFKACHK";
 const HEADER_BYTES: usize = 72;
@@ -81,12 +81,15 @@ impl Checkpoint {
             let [number, first_lsn, next_lsn, end, last_hash] = [0, 8, 16, 24, 32].map(|at| u64_at(entry, at));
             Extent { number, first_lsn, next_lsn, end, last_hash }
         };
-        Ok(Checkpoint {
-            journal: array_at(header, AT_OWN),
-            number: u64_at(header, AT_NUMBER),
-            lsn: u64_at(header, AT_LSN),
-            segments: table.chunks_exact(SEGMENT_BYTES).map(extent).collect(),
-            blob: blob.to_vec(),
-        })
+        let segments: Vec<Extent> = table.chunks_exact(SEGMENT_BYTES).map(extent).collect();
+        let (number, lsn) = (u64_at(header, AT_NUMBER), u64_at(header, AT_LSN));
+        let fits = |extent: &Extent| {
+            let Extent { number, first_lsn, next_lsn, end, .. } = *extent;
+            number < NUMBERS_END && first_lsn <= next_lsn && next_lsn < NUMBERS_END && end <= SEGMENT_BYTES_MAX
+        };
+        if number >= NUMBERS_END || lsn >= NUMBERS_END || !segments.iter().all(fits) {
+            return Err(Bad::Field);
+        }
+        Ok(Checkpoint { journal: array_at(header, AT_OWN), number, lsn, segments, blob: blob.to_vec() })
     }
 }

@@ -14,6 +14,9 @@ pub const PAGE_BYTES: usize = 4096;
 /// What this code writes, and the newest it reads.
 pub const VERSION: u32 = 1;
 
+/// No lsn and no number of a file gets here; so adding to one never overflows.
+pub const NUMBERS_END: u64 = 1 << 62;
+
 pub type Magic = [u8; 8];
 /// 16 random bytes that tell one journal from another.
 pub type JournalId = [u8; 16];
