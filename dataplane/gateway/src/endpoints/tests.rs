@@ -6,6 +6,7 @@ use crate::exchange::reply::{Body, Value};
 use crate::kafka::Probing;
 use crate::limits::RAW_TOPICS_PER_APP_MAX;
 use crate::publish::batch::feed::Flow;
+use crate::publish::handoff::Handoff;
 use crate::subscribe::mail::Post;
 use bytes::BytesMut;
 use expect_test::{Expect, expect};
@@ -97,10 +98,11 @@ impl Scene {
         kafka.create("demo.orders.v1", 2);
         kafka.create("demo.small.v1", 1);
         let services = Services {
+            itself: Weak::new(),
             clusters: Clusters::new(vec![spec], &config, Probing::Relies, now),
             env: Env::alone(config, Arc::clone(&snapshot)),
             access: Access::new(snapshot, 1),
-            publishing: Publishing::default(),
+            publishing: Publishing::new(Handoff::new(None, 0)),
             subscriptions: Subscriptions::new(Post::new(Vec::new())),
         };
         Scene { services, kafka, wires: BTreeMap::new(), now }
@@ -151,7 +153,7 @@ impl Scene {
             subscriptions.tick(env, clusters, 0, now);
             cluster.client.borrow_mut().flush(now);
             while let Some(outcome) = { cluster.client.borrow_mut().poll_outcome() } {
-                publishing.complete(env, cluster, outcome, now);
+                publishing.complete(services.around(), cluster, outcome, now);
             }
             while let Some((token, reply)) = { cluster.client.borrow_mut().poll_reply() } {
                 subscriptions.on_reply(cluster, token, reply, now);
