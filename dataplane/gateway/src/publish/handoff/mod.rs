@@ -16,6 +16,8 @@
 //! | [`domains`] | which partitions go through the journal now (pure) |
 //! | [`store`] | journal, queue and domains, shared by all shards |
 //! | [`drain`] | delivers what waits |
+//! | [`open`], [`keeper`] | opens the journal; checkpoints, segments that go |
+//! | [`parked`], [`adopt`], [`status`] | what operators and tenants do and see |
 //! | [`peer`] | asks another gateway about a message that it has |
 //! | this | one shard's part: what waits for the disk, what waits at a gate |
 //!
@@ -26,11 +28,13 @@
 //! shards and whether it went to Kafka or here. Two gateways are not ordered against each other, as two Kafka producers are
 //! not.
 
+pub mod adopt;
 pub mod domains;
 pub mod drain;
 pub mod entry;
 pub mod keeper;
 pub mod open;
+pub mod parked;
 pub mod peer;
 pub mod receipt_id;
 pub mod status;
