@@ -168,7 +168,12 @@ impl Handoff for Desk {
                 let claimed = claimed.ok_or_else(|| HandoffError::NodeLives { node: from.clone() })?;
                 let adopted = store.adopt(&claimed.path.join(node_dir::JOURNAL), &from);
                 let adopted = adopted.map_err(|err| HandoffError::Journal { why: err.to_string() })?;
-                tracing::info!(from, records = adopted.records, bytes = adopted.bytes, "a dead node's messages were adopted");
+                tracing::info!(
+                    from,
+                    records = adopted.records,
+                    bytes = adopted.bytes,
+                    "a dead node's messages were adopted"
+                );
                 Ok(Adopted { records: adopted.records, bytes: adopted.bytes })
             })
             .await?

@@ -306,7 +306,11 @@ async fn live(
 }
 
 /// Who answers the manager about handed-off messages.
-fn handoff_desk(gateway: &Gateway, config: &NodeConfig, node_dir: Option<&NodeDir>) -> Option<Arc<dyn manager::Handoff>> {
+fn handoff_desk(
+    gateway: &Gateway,
+    config: &NodeConfig,
+    node_dir: Option<&NodeDir>,
+) -> Option<Arc<dyn manager::Handoff>> {
     let (store, node_dir) = (gateway.handoff()?, node_dir?);
     let dir = node_dir.path.join(node_dir::JOURNAL);
     let desk = Desk::new(Arc::clone(store), config.data_dir.clone(), dir, config.gateway.handoff.enabled);

@@ -316,7 +316,11 @@ const PUBLISH_QUERY: [ParamDoc; 11] = [
     ),
     ParamDoc::query("timeout", TIMEOUT, "wait at most so long").or("30s"),
     ParamDoc::query("null", Kind::Bool, "1: store a null value (a tombstone); the body must be empty"),
-    ParamDoc::query("async", Kind::Bool, "1: hand it off: 202 once it is on this gateway's disk, whether Kafka is there or not"),
+    ParamDoc::query(
+        "async",
+        Kind::Bool,
+        "1: hand it off: 202 once it is on this gateway's disk, whether Kafka is there or not",
+    ),
     HH,
     ParamDoc::header("X-Tag", Kind::UpTo { bytes: TAG_BYTES_MAX }, "tags, separated by ;, each a record header `tag`"),
     ParamDoc::header("X-Header-NAME", Kind::Text, "record header `name`: UTF-8, percent-encoded; repeatable"),
@@ -369,21 +373,29 @@ mod tests {
     fn the_query_is_form_decoded_and_checked() {
         check(
             "key=a+b%2Fc&partition=3&ack=local",
-            expect!["Wishes { key: Some([97, 32, 98, 47, 99]), partition: Some(3), acks: Leader, timestamp_ms: None, timeout: None, null: false, hand_off: Allowed }"],
+            expect![
+                "Wishes { key: Some([97, 32, 98, 47, 99]), partition: Some(3), acks: Leader, timestamp_ms: None, timeout: None, null: false, hand_off: Allowed }"
+            ],
         );
         check(
             "timestamp=17&timeout=250ms&null=1&async=1&hh=n&mux=1&use=x&limit=5",
-            expect!["Wishes { key: None, partition: None, acks: All, timestamp_ms: Some(17), timeout: Some(250ms), null: true, hand_off: Always }"],
+            expect![
+                "Wishes { key: None, partition: None, acks: All, timestamp_ms: Some(17), timeout: Some(250ms), null: true, hand_off: Always }"
+            ],
         );
         check(
             "timeout=90s",
-            expect!["Wishes { key: None, partition: None, acks: All, timestamp_ms: None, timeout: Some(30s), null: false, hand_off: Allowed }"],
+            expect![
+                "Wishes { key: None, partition: None, acks: All, timestamp_ms: None, timeout: Some(30s), null: false, hand_off: Allowed }"
+            ],
         );
         check("partition=-1", expect!["400 bad_parameter: partition is `-1`, expected a number, at least 0"]);
         // The documented limits are the real ones.
         check(
             &format!("partition={}&timestamp={}", i32::MAX, i64::MAX),
-            expect!["Wishes { key: None, partition: Some(2147483647), acks: All, timestamp_ms: Some(9223372036854775807), timeout: None, null: false, hand_off: Allowed }"],
+            expect![
+                "Wishes { key: None, partition: Some(2147483647), acks: All, timestamp_ms: Some(9223372036854775807), timeout: None, null: false, hand_off: Allowed }"
+            ],
         );
         check(
             "partition=2147483648",

@@ -460,6 +460,7 @@ pub struct Backlog {
     pub waiting: u64,
     pub waiting_bytes: u64,
     pub taken: u64,
+    pub taken_bytes: u64,
     pub parked: u64,
     /// When the oldest of those that wait was committed, epoch ms.
     pub oldest_ms: Option<i64>,

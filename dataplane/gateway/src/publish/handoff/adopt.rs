@@ -93,7 +93,8 @@ impl Store {
         reader: &mut Reader,
         adopted: &mut Adopted,
     ) -> io::Result<()> {
-        let place = journal::Place { segment: extent.place.segment, block: extent.place.block, index: extent.place.index };
+        let place =
+            journal::Place { segment: extent.place.segment, block: extent.place.block, index: extent.place.index };
         let entries = reader.read_run(place, extent.count).map_err(io::Error::other)?;
         let mut group: Vec<(u64, Record)> = Vec::new();
         let mut bytes = 0;
@@ -104,7 +105,9 @@ impl Store {
                     bytes += entry.body.len();
                     group.push((number, Record::new(0, Kind::Entry as u8, 0, entry.body)));
                 }
-                Err(err) => tracing::error!(%err, number, "a message of the adopted journal cannot be read and stays there"),
+                Err(err) => {
+                    tracing::error!(%err, number, "a message of the adopted journal cannot be read and stays there")
+                }
             }
             if bytes >= HANDOFF_GROUP_BYTES_MAX || group.len() >= HANDOFF_GROUP_RECORDS_MAX {
                 self.adopt_group(left, std::mem::take(&mut group), parked, theirs, journal, adopted)?;
