@@ -7,9 +7,11 @@ mod harness;
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka};
 use gateway::{GatewayConfig, HandoffConfig};
 use harness::{PUBKEY, Scene, as_demo, cluster, create_topics, scene_that_hands_off};
+use model::Snapshot;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testkit::http::{Request, Response};
 
@@ -126,8 +128,7 @@ fn what_is_kept_is_there_after_a_start_without_kafka_and_so_is_its_receipt() {
     let after = kept(&publish(&second, "key=k", "after the start, no partition known"));
     assert_eq!(receipt(&second, &before)["state"], "pending");
     broker.come();
-    let [first, then] =
-        [before, after].map(|path| becomes(&second, &path, "delivered")["offset"].as_i64().unwrap());
+    let [first, then] = [before, after].map(|path| becomes(&second, &path, "delivered")["offset"].as_i64().unwrap());
     assert!(first < then, "{first} was accepted before {then}");
 }
 
@@ -149,7 +150,10 @@ fn a_batch_is_kept_record_by_record_with_receipts_in_every_format() {
     let answer = batch("", "*/*");
     assert_eq!((answer.status, answer.header("X-Failed")), (200, Some("1")));
     let receipts: Vec<Value> = answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(receipts.iter().map(|receipt| receipt["status"].as_u64()).collect::<Vec<_>>(), [Some(202), Some(202), Some(400)]);
+    assert_eq!(
+        receipts.iter().map(|receipt| receipt["status"].as_u64()).collect::<Vec<_>>(),
+        [Some(202), Some(202), Some(400)]
+    );
     let binary = batch("", "application/vnd.gafka.receipts");
     let status = |at: usize| u16::from_be_bytes(binary.body[14 * at..14 * at + 2].try_into().unwrap());
     assert_eq!([status(0), status(1), status(2)], [202, 202, 400]);
@@ -221,4 +225,44 @@ fn a_receipt_is_its_publishers_alone() {
     for bad in [String::from_utf8(forged).unwrap(), format!("{path}AAAA"), "/v1/receipts/x".to_owned()] {
         assert_eq!(ask(&bad, "demo"), (404, "no_such_receipt".to_owned()), "{bad}");
     }
+}
+
+fn change(scene: &Scene, what: &str, receipts: &[&str]) -> (u16, Value) {
+    let body = serde_json::json!({ "receipts": receipts }).to_string();
+    let request = Request::post(&format!("/v1/handoff/{what}")).header("Content-Type", "application/json").body(&*body);
+    let answer = scene.publisher().call(&as_demo(request)).unwrap();
+    (answer.status, serde_json::from_str(&answer.text()).unwrap())
+}
+
+#[test]
+fn what_may_not_be_delivered_any_more_is_parked_and_its_owner_replays_or_drops_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start();
+    let scene = scene(&broker, dir.path(), HandoffConfig::default());
+    scene.wait_ready();
+    broker.go();
+    let [first, second] = ["first", "second"].map(|body| kept(&publish(&scene, "key=k", body)));
+    let allow = |generation: u64, allowed: bool| {
+        let mut doc = scene.doc.clone();
+        doc.generation += generation;
+        doc.topics.iter_mut().for_each(|topic| topic.enabled = allowed);
+        scene.gateway.publish_snapshot(&Arc::new(Snapshot::build(doc).unwrap()));
+    };
+    allow(1, false);
+    for path in [&first, &second] {
+        let parked = becomes(&scene, path, "parked");
+        assert_eq!(parked["code"], "grant_revoked", "{parked}");
+        assert!(!parked["reason"].as_str().unwrap().is_empty());
+    }
+    broker.come();
+    assert_eq!(change(&scene, "replay", &["AAAA"]).0, 404);
+    assert_eq!(change(&scene, "replay", &[]).0, 400);
+    allow(2, true);
+    let (status, done) = change(&scene, "replay", &[&first]);
+    assert_eq!((status, &done["records"]), (200, &1.into()), "{done}");
+    becomes(&scene, &first, "delivered");
+    let (status, done) = change(&scene, "drop", &[&first, &second]);
+    assert_eq!((status, &done["records"]), (200, &1.into()), "what is not parked is passed over: {done}");
+    assert_eq!(receipt(&scene, &second)["state"], "dropped");
+    assert_eq!(receipt(&scene, &first)["state"], "delivered");
 }

@@ -23,7 +23,7 @@ use foldhash::fast::FixedState;
 use gafka_http::{json, response};
 
 use super::RecordError;
-use super::limits::{ERROR_TEXTS_MAX, RECEIPTS_PATH, RECEIPT_BYTES, SUMMARY_ERRORS_MAX, SUMMARY_RANGES_MAX};
+use super::limits::{ERROR_TEXTS_MAX, RECEIPT_BYTES, RECEIPTS_PATH, SUMMARY_ERRORS_MAX, SUMMARY_RANGES_MAX};
 
 /// How the client wants its receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
