@@ -25,6 +25,7 @@ use model::{Generation, Snapshot, authorize_publish, authorize_raw};
 use slab::Slab;
 
 use super::entry;
+use super::pace::Pace;
 use super::store::{Drainable, Store};
 use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;
@@ -40,8 +41,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Streams that this shard delivers. One per shard.
-#[derive(Default)]
 pub struct Drainer {
+    pace: RefCell<Pace>,
     lanes: RefCell<BTreeMap<StreamId, Lane>>,
     /// Records with the client, by the key in their tag.
     chunks: RefCell<Slab<Chunk>>,
@@ -91,6 +92,10 @@ struct Findings {
 }
 
 impl Drainer {
+    pub fn new(pace: Pace) -> Drainer {
+        Drainer { pace: RefCell::new(pace), lanes: RefCell::default(), chunks: RefCell::default() }
+    }
+
     /// A look at every stream of this shard: asks the journal for what is next, hands over what was read.
     pub fn turn(&self, around: Around<'_>, store: &Store, shard: usize, now: Instant) {
         let mut lanes = self.lanes.borrow_mut();
@@ -307,6 +312,12 @@ impl Lane {
                 }
             };
             let partition = read.target.partition;
+            let broker = (cluster.index, client.leader(topic, partition.unwrap_or(0)).unwrap_or(-1));
+            let bytes = body.as_ref().map_or(0, |body| body.len() as u64);
+            if let Err(at) = drainer.pace.borrow_mut().take(broker, bytes, now) {
+                self.not_before = Some(at);
+                break;
+            }
             match client.produce(topic, partition, &read.as_record(), how, tag, numbers.len() as u32, now) {
                 Ok(()) => {
                     let bytes = body.as_ref().map_or(0, |body| body.len() as u32);

@@ -15,7 +15,7 @@
 //! | [`receipt_id`] | what a client asks with later |
 //! | [`domains`] | which partitions go through the journal now (pure) |
 //! | [`store`] | journal, queue and domains, shared by all shards |
-//! | [`drain`] | delivers what waits |
+//! | [`drain`], [`pace`] | delivers what waits, no faster than it may |
 //! | [`open`], [`keeper`] | opens the journal; checkpoints, segments that go |
 //! | [`parked`], [`adopt`], [`status`] | what operators and tenants do and see |
 //! | [`peer`] | asks another gateway about a message that it has |
@@ -34,6 +34,7 @@ pub mod drain;
 pub mod entry;
 pub mod keeper;
 pub mod open;
+pub mod pace;
 pub mod parked;
 pub mod peer;
 pub mod receipt_id;
@@ -59,6 +60,7 @@ use smallvec::SmallVec;
 use self::domains::{BY_KEY, Way};
 use self::drain::Drainer;
 use self::entry::Target;
+use self::pace::Pace;
 use self::store::{Appended, HandOffError, Handed, Store};
 use crate::codes;
 use crate::exchange::reply::{Header, Reply};
@@ -184,13 +186,13 @@ pub fn record(record: &RecordRef<'_>, value: Option<Bytes>, target: Target) -> R
 }
 
 impl Handoff {
-    pub fn new(store: Option<Arc<Store>>, shard: usize) -> Handoff {
+    pub fn new(store: Option<Arc<Store>>, shard: usize, pace: Pace) -> Handoff {
         Handoff {
             store,
             shard,
             appending: RefCell::default(),
             held: RefCell::default(),
-            drainer: Drainer::default(),
+            drainer: Drainer::new(pace),
             wake: Notify::new(),
             subjects: RefCell::new(HashMap::new()),
             apps: RefCell::new(HashMap::new()),
