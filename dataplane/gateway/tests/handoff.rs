@@ -4,6 +4,8 @@
 
 mod harness;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka};
 use gateway::{GatewayConfig, HandoffConfig};
 use harness::{PUBKEY, Scene, as_demo, cluster, create_topics, scene_that_hands_off};
@@ -220,9 +222,13 @@ fn a_receipt_is_its_publishers_alone() {
     };
     assert_eq!(ask(&path, "demo").0, 200);
     assert_eq!(ask(&path, "stranger"), (401, "not_authenticated".to_owned()));
-    let mut forged = path.clone().into_bytes();
-    *forged.last_mut().unwrap() ^= 1;
-    for bad in [String::from_utf8(forged).unwrap(), format!("{path}AAAA"), "/v1/receipts/x".to_owned()] {
+    // Of a message that is there, by whoever was given another one's.
+    let second = kept(&publish(&scene, "key=k", "mine, too"));
+    let plain = |path: &str| URL_SAFE_NO_PAD.decode(path.rsplit('/').next().unwrap()).unwrap();
+    let (mut forged, numbered) = (plain(&path), plain(&second));
+    forged[..13].copy_from_slice(&numbered[..13]);
+    let forged = format!("/v1/receipts/{}", URL_SAFE_NO_PAD.encode(forged));
+    for bad in [forged, format!("{path}AAAA"), "/v1/receipts/x".to_owned()] {
         assert_eq!(ask(&bad, "demo"), (404, "no_such_receipt".to_owned()), "{bad}");
     }
 }
