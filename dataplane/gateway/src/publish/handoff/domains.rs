@@ -110,6 +110,8 @@ impl Domains {
         let (lane, domain) = match (self.get(subject, BY_KEY), partition) {
             (Some(domain), _) => (BY_KEY, Some(domain)),
             (None, Some(lane)) => (lane, self.get(subject, lane)),
+            // A gateway that has just started: its partition may be one of those that have something.
+            (None, None) if self.table.contains_key(subject) => return Way::Journal { lane: BY_KEY },
             (None, None) => return Way::Direct,
         };
         match domain.map(|domain| domain.state) {

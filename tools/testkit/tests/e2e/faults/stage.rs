@@ -194,7 +194,7 @@ impl Stage {
 }
 
 fn shown(answers: &Answers) -> String {
-    let Answers { statuses, broken, without_retry_after, slowest } = answers;
+    let Answers { statuses, broken, without_retry_after, slowest, .. } = answers;
     format!(
         "by status {statuses:?}, {broken} broken off, {without_retry_after} without Retry-After, slowest {:.1} s",
         slowest.as_secs_f64()
