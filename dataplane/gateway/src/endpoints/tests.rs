@@ -153,7 +153,7 @@ impl Scene {
             subscriptions.tick(env, clusters, 0, now);
             cluster.client.borrow_mut().flush(now);
             while let Some(outcome) = { cluster.client.borrow_mut().poll_outcome() } {
-                publishing.complete(services.around(), cluster, outcome, now);
+                publishing.complete(self.services.around(), cluster, outcome, now);
             }
             while let Some((token, reply)) = { cluster.client.borrow_mut().poll_reply() } {
                 subscriptions.on_reply(cluster, token, reply, now);

@@ -156,7 +156,16 @@ impl Publishing {
                 let Some(partition) = partition else {
                     let why: Arc<str> = "others wait before it".into();
                     let named = wishes.partition;
-                    return self.give_to_journal(around, cluster, single, named, &record, shared.cloned(), BY_KEY, &why);
+                    return self.give_to_journal(
+                        around,
+                        cluster,
+                        single,
+                        named,
+                        &record,
+                        shared.cloned(),
+                        BY_KEY,
+                        &why,
+                    );
                 };
                 let name = Name { lane: partition, ..name };
                 self.handoff
@@ -237,7 +246,14 @@ impl Publishing {
     }
 
     /// Kafka's outcome for a publish: its answer, or its way into the journal.
-    pub(super) fn complete_single(&self, around: Around<'_>, cluster: &Cluster, single: Single, outcome: Outcome, now: Instant) {
+    pub(super) fn complete_single(
+        &self,
+        around: Around<'_>,
+        cluster: &Cluster,
+        single: Single,
+        outcome: Outcome,
+        now: Instant,
+    ) {
         let (Err(ProduceError::Away { why, partition }), Some(unsent)) = (&outcome.result, &outcome.unsent) else {
             return single.complete(around.env, cluster, outcome, now);
         };
@@ -251,8 +267,7 @@ impl Publishing {
             headers: &headers,
         };
         let lane = partition.unwrap_or(BY_KEY);
-        let given =
-            self.give_to_journal(around, cluster, single, *partition, &given, record.value.clone(), lane, why);
+        let given = self.give_to_journal(around, cluster, single, *partition, &given, record.value.clone(), lane, why);
         if let Err((single, refusal)) = given {
             single.exchange.refuse(around.env, &refusal, now);
         }

@@ -7,9 +7,10 @@
 //!                       └──▶ parked                               └ unknown ──▶ the same: it may be stored twice
 //! ```
 //!
-//! The first batch after a pause is one message, the probe; while Kafka takes them the window doubles. A record waits in the
-//! client for as long as it takes ([`DELIVERY_PATIENCE`]): sent and not answered, it is repeated under the same producer id
-//! and sequence, so that it is stored once unless this process dies.
+//! The first batch after a pause is one message, the probe; while Kafka takes them the window doubles. What the client knows
+//! that it cannot send now it gives back, so that nothing waits there that may be parked meanwhile. What was sent and not
+//! answered it repeats under the same producer id and sequence for as long as it takes ([`DELIVERY_PATIENCE`]), so that it is
+//! stored once unless this process dies.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -36,7 +37,7 @@ use crate::publish::{Around, Kind};
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// After Kafka did not take it, it is tried again this soon at first, then ever later.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Streams that this shard delivers. One per shard.
 #[derive(Default)]
@@ -283,7 +284,7 @@ impl Lane {
         let entry = chunks.vacant_entry();
         let tag = Kind::Drain.tag(entry.key());
         let mut numbers: Vec<(u64, u32)> = Vec::new();
-        let how = How::new(Acks::All, now + DELIVERY_PATIENCE);
+        let how = How::new(Acks::All, now + DELIVERY_PATIENCE).or_give_back();
         while self.in_flight_bytes < self.window_bytes || self.in_flight == 0 {
             let Some(ahead) = self.ahead.front_mut() else { break };
             let Some(bodies) = &mut ahead.bodies else { break };

@@ -100,7 +100,8 @@ pub fn read(body: &[u8]) -> Option<Entry<'_>> {
         headers.push(HeaderRef { name, value: take(&mut left)? });
     }
     let value = if flags & NULL_VALUE != 0 { left.is_empty().then_some(None)? } else { Some(left) };
-    let target = Target { partition: (partition >= 0).then_some(partition), is_named: flags & NAMED_PARTITION != 0, topic_id };
+    let target =
+        Target { partition: (partition >= 0).then_some(partition), is_named: flags & NAMED_PARTITION != 0, topic_id };
     Some(Entry { target, timestamp_ms, key, headers, value })
 }
 

@@ -16,6 +16,8 @@
 //! | [`domains`] | which partitions go through the journal now (pure) |
 //! | [`store`] | journal, queue and domains, shared by all shards |
 //! | [`drain`] | delivers what waits |
+//! | [`open`], [`keeper`] | opens the journal; checkpoints, segments that go |
+//! | [`parked`], [`adopt`], [`status`] | what operators and tenants do and see |
 //! | [`peer`] | asks another gateway about a message that it has |
 //! | this | one shard's part: what waits for the disk, what waits at a gate |
 //!
@@ -26,11 +28,13 @@
 //! shards and whether it went to Kafka or here. Two gateways are not ordered against each other, as two Kafka producers are
 //! not.
 
+pub mod adopt;
 pub mod domains;
 pub mod drain;
 pub mod entry;
 pub mod keeper;
 pub mod open;
+pub mod parked;
 pub mod peer;
 pub mod receipt_id;
 pub mod status;
@@ -60,14 +64,13 @@ use crate::codes;
 use crate::exchange::reply::{Header, Reply};
 use crate::kafka::cluster::Cluster;
 use crate::limits::{HANDOFF_GROUP_BYTES_MAX, HANDOFF_GROUP_RECORDS_MAX, HANDOFF_HELD_MAX};
+use crate::publish::format::limits::RECEIPTS_PATH;
 use crate::publish::single::Single;
 use crate::publish::{Around, Publishing};
 use crate::refusal::Refusal;
 
 /// How often is looked at what waits while something does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Where receipts are asked for.
-pub const RECEIPTS_PATH: &str = "/v1/receipts/";
 
 /// What a publisher wants when Kafka is away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,9 +103,15 @@ impl Wish {
 /// Which way a record goes.
 pub enum Route {
     /// To Kafka, to this partition if one was chosen; given back if it cannot be stored now.
-    Kafka { partition: Option<i32>, gives_back: bool },
+    Kafka {
+        partition: Option<i32>,
+        gives_back: bool,
+    },
     /// To the journal, behind what waits there.
-    Journal { lane: i32, why: Arc<str> },
+    Journal {
+        lane: i32,
+        why: Arc<str>,
+    },
     /// Nowhere for a moment.
     Hold,
     Refuse(Refusal),
@@ -285,7 +294,8 @@ impl Handoff {
         while left.peek().is_some() {
             let mut bytes = 0;
             let group: Vec<Record> = std::iter::from_fn(|| {
-                let next = left.next_if(|record| bytes == 0 || bytes + record.body_bytes() <= HANDOFF_GROUP_BYTES_MAX)?;
+                let next =
+                    left.next_if(|record| bytes == 0 || bytes + record.body_bytes() <= HANDOFF_GROUP_BYTES_MAX)?;
                 bytes += next.body_bytes().max(1);
                 Some(next)
             })
@@ -443,7 +453,9 @@ impl Publishing {
             let next = self.handoff.held.borrow_mut().pop_front();
             let Some(held) = next else { break };
             // Those behind one that stays stay behind it.
-            let behind = stays.iter().any(|other: &Held| (other.cluster, other.topic, other.partition) == (held.cluster, held.topic, held.partition));
+            let behind = stays.iter().any(|other: &Held| {
+                (other.cluster, other.topic, other.partition) == (held.cluster, held.topic, held.partition)
+            });
             match store.way(&held.name.subject, Some(held.partition)) {
                 Way::Wait { until } if now < until || behind => stays.push_back(held),
                 _ if behind => stays.push_back(held),
@@ -489,7 +501,8 @@ impl Publishing {
             return;
         }
         for (subject, lane) in store.held_by(self.handoff.shard) {
-            let found = subject.split_once('/').and_then(|(cluster, topic)| Some((around.clusters.find(cluster)?, topic)));
+            let found =
+                subject.split_once('/').and_then(|(cluster, topic)| Some((around.clusters.find(cluster)?, topic)));
             let is_settled = found.is_none_or(|(cluster, topic)| {
                 let mut client = cluster.client.borrow_mut();
                 let topic = client.topic(topic);
@@ -519,7 +532,8 @@ fn is_off(message: &str) -> Refusal {
 pub(super) fn refuse(error: &HandOffError) -> Refusal {
     let code = match error {
         HandOffError::Over(_) => codes::HANDOFF_FULL,
-        HandOffError::Refused(Refused::TooLarge) => codes::MESSAGE_TOO_LARGE,
+        // Kafka may take it when it is there.
+        HandOffError::Refused(Refused::TooLarge) => codes::KAFKA_UNAVAILABLE,
         HandOffError::Refused(Refused::Waiting) => codes::OVERLOADED,
         HandOffError::Refused(Refused::DiskFull) => codes::DISK_FULL,
         HandOffError::Refused(Refused::ReadOnly) => codes::HANDOFF_BROKEN,

@@ -40,10 +40,8 @@ pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>
         age_ms_max: config.age_max.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
     };
     let keeping = Keeping { receipts_ms: i64::try_from(config.receipts_keep.as_millis()).unwrap_or(i64::MAX) };
-    let journal_config = journal::Config {
-        floor_bytes: config.free_bytes_min(space.total_bytes),
-        ..journal::Config::new(dir, node)
-    };
+    let journal_config =
+        journal::Config { floor_bytes: config.free_bytes_min(space.total_bytes), ..journal::Config::new(dir, node) };
     let open_failed = |err: journal::OpenError| io::Error::other(format!("the journal of handed-off messages: {err}"));
     let (idle, recovered) = Journal::recover(journal_config, disk, journal::random()).map_err(open_failed)?;
     let queue = replay(&recovered, budget, keeping, |entry| {
@@ -66,7 +64,10 @@ pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>
         idle.start(prepare, observer).map_err(open_failed)?
     };
     let (doors, issuer) = (bells.into_iter().map(door).collect(), Issuer::new(node.clone()));
-    Ok(Arc::new(Store::new(StoreParts { journal, inner, doors, issuer, budget, device, takes: config.enabled }, now_ms())))
+    Ok(Arc::new(Store::new(
+        StoreParts { journal, inner, doors, issuer, budget, device, takes: config.enabled },
+        now_ms(),
+    )))
 }
 
 /// A shard's door: the journal rings the shard's bell.
@@ -172,13 +173,23 @@ fn tell(recovered: &Recovered, dir: &Path, device: Device, records: u64, bytes: 
     for lost in &recovered.lost {
         let (from, to, segment, at) = (lost.from_lsn, lost.to_lsn, lost.segment, lost.at);
         tracing::error!(
-            from, to, segment, at,
+            from,
+            to,
+            segment,
+            at,
             "acknowledged records of the journal are rotten on the disk: they cannot be delivered; a copy of the bytes is in \
-             {}", dir.join("quarantine").display()
+             {}",
+            dir.join("quarantine").display()
         );
     }
     if records > 0 {
-        tracing::info!(records, bytes, ?device, took_ms, "messages wait here since before this start; they are delivered now");
+        tracing::info!(
+            records,
+            bytes,
+            ?device,
+            took_ms,
+            "messages wait here since before this start; they are delivered now"
+        );
     } else {
         tracing::debug!(?device, took_ms, "nothing waits in the journal");
     }

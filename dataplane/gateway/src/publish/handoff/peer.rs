@@ -9,6 +9,8 @@ use bytes::{Bytes, BytesMut};
 use gafka_http::Head;
 use runtime::net::{self, Stream};
 
+use crate::publish::format::limits::RECEIPTS_PATH;
+
 /// Says that the question was passed on.
 pub const RELAYED: &str = "x-gafka-relayed";
 /// To connect, ask, and be answered.
@@ -24,11 +26,21 @@ pub struct Question {
 
 impl Question {
     /// About the receipt with this id, which is base64url.
-    pub fn new(address: SocketAddr, head: &Head<'_>, id: &str) -> Question {
-        let mut request = BytesMut::new();
+    pub fn receipt(address: SocketAddr, head: &Head<'_>, id: &str) -> Question {
+        Question::new(address, head, "GET", &format!("{RECEIPTS_PATH}{id}"), "")
+    }
+
+    /// The same as was asked here, with another body, which is JSON.
+    pub fn post(address: SocketAddr, head: &Head<'_>, body: String) -> Question {
+        Question::new(address, head, "POST", head.path, &body)
+    }
+
+    /// `path` was parsed before, so it has nothing in it that ends a line.
+    fn new(address: SocketAddr, head: &Head<'_>, method: &str, path: &str, body: &str) -> Question {
         let known = &head.known;
         let credentials = [("Appid", known.appid), ("Pubkey", known.pubkey), ("Authorization", known.authorization)];
-        request.extend_from_slice(format!("GET {}{id} HTTP/1.1\r\nHost: {address}\r\n", super::RECEIPTS_PATH).as_bytes());
+        let mut request = BytesMut::new();
+        request.extend_from_slice(format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n").as_bytes());
         for (name, value) in credentials {
             if let Some(value) = value {
                 request.extend_from_slice(name.as_bytes());
@@ -37,7 +49,11 @@ impl Question {
                 request.extend_from_slice(b"\r\n");
             }
         }
-        request.extend_from_slice(format!("{RELAYED}: 1\r\nConnection: close\r\n\r\n").as_bytes());
+        if method == "POST" {
+            let about = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+            request.extend_from_slice(about.as_bytes());
+        }
+        request.extend_from_slice(format!("{RELAYED}: 1\r\nConnection: close\r\n\r\n{body}").as_bytes());
         Question { address, request: request.freeze() }
     }
 
@@ -88,7 +104,14 @@ mod tests {
     fn an_answer_is_its_status_and_what_follows_its_head() {
         let good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(parse(good), Some((200, b"{}".to_vec())));
-        for bad in [&b""[..], b"HTTP/1.1 20", b"HTTP/1.1 2x0 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 C\r\n\r\n"] {
+        for bad in [
+            &b""[..],
+            b"HTTP/1.1 20",
+            b"HTTP/1.1 2x0 OK\r\n\r\n",
+            b"HTTP/1.0 200 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 100 C\r\n\r\n",
+        ] {
             assert_eq!(parse(bad), None, "{:?}", String::from_utf8_lossy(bad));
         }
     }
