@@ -104,7 +104,13 @@ impl fmt::Display for Report {
         write!(
             out,
             "{} stored, {} handed off ({} records twice), {} unknown ({} of them in Kafka), {} refused, {} violations",
-            self.stored, self.handed_off, self.doubled, self.unknown, self.unknown_found, self.refused, self.violation_count
+            self.stored,
+            self.handed_off,
+            self.doubled,
+            self.unknown,
+            self.unknown_found,
+            self.refused,
+            self.violation_count
         )?;
         self.violations.iter().try_for_each(|violation| write!(out, "\n  {violation}"))
     }

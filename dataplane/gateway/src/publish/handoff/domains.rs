@@ -297,6 +297,15 @@ mod tests {
     }
 
     #[test]
+    fn while_a_topic_has_messages_what_is_for_no_known_partition_goes_behind_them() {
+        let mut domains = Domains::new();
+        assert_eq!(domains.way(SUBJECT, None), Way::Direct);
+        domains.buffer(&subject(), 1, &why(), None, 5);
+        assert_eq!(domains.way(SUBJECT, None), Way::Journal { lane: BY_KEY });
+        assert_eq!(domains.way("main/other", None), Way::Direct);
+    }
+
+    #[test]
     fn while_a_topic_has_messages_for_no_known_partition_everything_goes_behind_them_and_they_go_last() {
         let (mut domains, now) = (Domains::new(), Instant::now());
         domains.buffer(&subject(), 1, &why(), None, 5);

@@ -240,6 +240,7 @@ fn write_config(dir: &Path, index: usize, bootstrap: &str, lengths: &Lengths) ->
     let servers: Vec<String> = bootstrap.split(',').map(|server| format!("\"{server}\"")).collect();
     let text = format!(
         "data_dir = \"{data}\"
+handoff.enabled = false
 [listen]
 pub = \"127.0.0.1:{}\"
 sub = \"127.0.0.1:{}\"

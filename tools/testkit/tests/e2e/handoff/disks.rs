@@ -18,7 +18,8 @@ use super::stage::{Allowed, DELIVERED_WITHIN, Setting, Stage, load, msg_id, with
 const SMALL_DISK_BYTES: u64 = 32 << 20;
 /// Values that fill it soon.
 const LARGE_VALUE_BYTES: usize = 60_000;
-/// Marks the strace of this machine as attached.
+/// How a publisher's value begins.
+const VALUE: &[u8] = b"connection ";
 const ATTACHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Nothing is kept that has no room, what was kept is delivered, and then there is room again.
@@ -94,7 +95,8 @@ pub enum Injected {
 pub fn fails(injections: &[&str], what: &Injected) -> Result<()> {
     with_brokers(1, |kafka| {
         let mut stage = Stage::set(kafka, Setting::default())?;
-        let running = stage.start(&load());
+        // A segment is full every few seconds.
+        let running = stage.start(&Load { value_bytes: 2_000, ..load() });
         running.wait_for_more(300, DELIVERED_WITHIN)?;
         stage.kafka_dies()?;
         running.wait_for_more_handed_off(200, Duration::from_secs(20))?;
@@ -103,7 +105,10 @@ pub fn fails(injections: &[&str], what: &Injected) -> Result<()> {
             let mut strace = attach(stage.gateway().id(), injection, &log)?;
             match what {
                 Injected::Death => {
-                    stage.gateway().wait(Duration::from_secs(20)).with_context(|| format!("{injection} hit nothing"))?;
+                    stage
+                        .gateway()
+                        .wait(Duration::from_secs(20))
+                        .with_context(|| format!("{injection} hit nothing"))?;
                     stage.restart_gateway(0)?;
                 }
                 Injected::Failure => {
@@ -112,7 +117,10 @@ pub fn fails(injections: &[&str], what: &Injected) -> Result<()> {
                         if traced.contains("(INJECTED)") { Ok(()) } else { bail!("{} bytes traced", traced.len()) }
                     })?;
                     // SIGTERM has it let go of the gateway.
-                    strace.sigterm_and_wait(Duration::from_secs(10)).map(drop).or_else(|_| strace_is_gone(&mut strace))?;
+                    strace
+                        .sigterm_and_wait(Duration::from_secs(10))
+                        .map(drop)
+                        .or_else(|_| strace_is_gone(&mut strace))?;
                     ensure!(stage.gateway().is_running(), "{injection} ended the gateway\n{}", stage.logs());
                 }
             }
@@ -150,25 +158,32 @@ fn attach(gateway: u32, injection: &str, log: &Path) -> Result<Process> {
 
 /// A byte flips in what was promised, while the gateway is down: it starts, says what is lost, and delivers the rest.
 pub fn rots() -> Result<()> {
-    damaged(|segment| {
-        let mut bytes = fs::read(segment)?;
-        let at = middle_of_values(&bytes)?;
-        bytes[at] ^= 0x10;
-        fs::write(segment, bytes).context("the flipped byte")
-    }, true)
+    damaged(
+        |segment| {
+            let mut bytes = fs::read(segment)?;
+            let at = middle_of_values(&bytes)?;
+            bytes[at] ^= 0x10;
+            fs::write(segment, bytes).context("the flipped byte")
+        },
+        true,
+    )
 }
 
 /// Behind the last block there is half of one that nobody was promised.
 pub fn has_a_torn_tail() -> Result<()> {
-    damaged(|segment| {
-        let mut bytes = fs::read(segment)?;
-        let end = bytes.iter().rposition(|byte| *byte != 0).context("an empty segment")?;
-        let first = (end + 1).next_multiple_of(4_096);
-        ensure!(first + 4_096 <= bytes.len(), "no room for a tail");
-        // The beginning of a block that is whole elsewhere, and nothing of its body.
-        bytes.copy_within(4_096..4_096 + 2_048, first);
-        fs::write(segment, bytes).context("the torn tail")
-    }, false)
+    damaged(
+        |segment| {
+            let mut bytes = fs::read(segment)?;
+            // Behind the last value that was promised; what a recycled file has there already is no different.
+            let last = bytes.windows(VALUE.len()).rposition(|window| window == VALUE).context("no value")?;
+            let first = (last + 200).next_multiple_of(4_096);
+            ensure!(first + 4_096 <= bytes.len(), "no room for a tail");
+            // The beginning of a block that is whole elsewhere, and nothing of its body.
+            bytes.copy_within(4_096..4_096 + 2_048, first);
+            fs::write(segment, bytes).context("the torn tail")
+        },
+        false,
+    )
 }
 
 fn damaged(damage: impl FnOnce(&Path) -> Result<()>, loses: bool) -> Result<()> {
@@ -194,12 +209,8 @@ fn damaged(damage: impl FnOnce(&Path) -> Result<()>, loses: bool) -> Result<()> 
 
 /// Somewhere in the values of a segment.
 fn middle_of_values(bytes: &[u8]) -> Result<usize> {
-    let starts: Vec<usize> = bytes
-        .windows(11)
-        .enumerate()
-        .filter(|(_, window)| *window == b"connection ")
-        .map(|(at, _)| at)
-        .collect();
+    let windows = bytes.windows(VALUE.len()).enumerate();
+    let starts: Vec<usize> = windows.filter(|(_, window)| *window == VALUE).map(|(at, _)| at).collect();
     ensure!(starts.len() > 100, "{} values", starts.len());
     Ok(starts[starts.len() / 2] + 12)
 }

@@ -27,7 +27,7 @@ const DEATHS: &[&str] = &["msync:signal=SIGKILL:when=1", "msync:signal=SIGKILL:w
 /// One commit fails.
 const FAILED_COMMIT: &[&str] = &["msync:error=EIO:when=1"];
 /// There is no room for a spare.
-const FULL: &[&str] = &["fallocate:error=ENOSPC:when=1"];
+const FULL: &[&str] = &["pwritev:error=ENOSPC:when=1"];
 
 /// One at a time, and not beside the faults: each wants all of the machine.
 const fn alone(name: &'static str, run: fn() -> Result<()>) -> Case {
@@ -49,7 +49,7 @@ const fn seconds(seconds: u64) -> Duration {
 pub const CASES: &[Case] = &[
     alone("a_kafka_that_dies_and_returns_costs_no_message_and_no_second", || outages::kafka_dies(1, seconds(10))),
     alone("three_brokers_that_die_and_return_cost_no_message", || outages::kafka_dies(3, seconds(8))),
-    alone("the_first_publish_after_an_outage_nobody_noticed_goes_to_kafka", outages::nobody_published),
+    alone("soon_after_an_outage_nobody_noticed_publishes_go_to_kafka", outages::nobody_published),
     alone("a_gateway_killed_while_it_buffers_loses_nothing", gateways::dies_while_buffering),
     alone("a_gateway_killed_while_it_delivers_repeats_only_what_was_under_way", gateways::dies_while_draining),
     alone("a_gateway_that_is_stopped_says_what_it_leaves_and_delivers_it_later", gateways::is_stopped_with_a_backlog),
