@@ -5,6 +5,7 @@
 //! | `node`, `npm` | the distribution's packages | run and install the JavaScript client |
 //! | `go` | the system, Debian's is too old | must be there, new enough for `go/go.mod`; builds Go's Kafka clients |
 //! | `jdk`, `maven`, `python`, `kcat` | the distribution's packages | must be there; installed when we may, else named |
+//! | `strace` | the distribution's package | fault injection into system calls |
 //! | `cargo-deny` | `cargo install` | licences, bans and sources of dependencies; minutes to build, once |
 //! | `cargo-mutants` | `cargo install` | what no test notices; for `cargo xtask mutants` only |
 //! | `kafka` 4.4.0 | Maven | KRaft broker and Java clients |
@@ -101,6 +102,14 @@ pub const ALL: &[Component] = &[
         version: "1+",
         about: "command-line client on librdkafka; Debian's is old (2.0.2), which is why it is here",
         source: Source::System(Program { name: "kcat", version_args: &["-V"], major_min: 1, apt: &["kcat"] }),
+        needs: &[],
+        nightly: false,
+    },
+    Component {
+        name: "strace",
+        version: "5+",
+        about: "makes system calls of our binaries fail, and ends them at chosen ones",
+        source: Source::System(Program { name: "strace", version_args: &["-V"], major_min: 5, apt: &["strace"] }),
         needs: &[],
         nightly: false,
     },

@@ -214,6 +214,11 @@ impl Tenant {
             .header("Pubkey", &*self.pubkey)
     }
 
+    /// What became of a message that was answered 202.
+    pub fn receipt(&self, id: &str) -> Request {
+        Request::get(&format!("/v1/receipts/{id}")).header("Appid", &*self.appid).header("Pubkey", &*self.pubkey)
+    }
+
     /// A batch without body; its framing is the caller's to name.
     pub fn publish_batch(&self, query: &str) -> Request {
         Request::post(&format!("/v1/msgs/{}/{}/batch{query}", self.topic, self.ver))

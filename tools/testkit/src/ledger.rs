@@ -6,12 +6,14 @@
 //! | answer | must be in Kafka |
 //! |---|---|
 //! | 201 partition, offset | exactly once, there, with that key |
+//! | 202 | exactly once, with that key; more often only where [`Doubles`] says so |
 //! | 4xx, 503 | not at all |
 //! | 504, or the connection broke before the answer | at most once |
 //!
 //! Records that nobody published are violations too. Order: one connection sends a request only after the last one
 //! was answered, and a batch is stored in its own order, so what a connection stored under one key (or, without a key,
-//! in one partition) has growing offsets. Messages of unknown outcome have no place in that order.
+//! in one partition) has growing offsets. What was answered 202 stands in that order where it is found, the first time.
+//! Messages of unknown outcome have no place in it.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -36,10 +38,27 @@ pub struct Entry {
 pub enum Outcome {
     /// 201.
     Stored { partition: i32, offset: i64 },
+    /// 202: it will be in Kafka. What is asked with later, where the answer says it.
+    HandedOff { receipt: Option<String> },
     /// 504, or no answer.
     Unknown { why: String },
     /// Any other answer: nothing was stored.
     Refused { status: u16 },
+}
+
+impl Outcome {
+    /// Its publisher was told that it is in Kafka, or will be.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self, Self::Stored { .. } | Self::HandedOff { .. })
+    }
+}
+
+/// How many records too many there may be of messages that were answered 202: a gateway that is killed does not know what
+/// of its journal was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubles {
+    None,
+    AtMost(usize),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -51,6 +70,9 @@ pub struct Ledger {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub stored: usize,
+    pub handed_off: usize,
+    /// Records too many of messages that were answered 202.
+    pub doubled: usize,
     pub unknown: usize,
     /// Of the unknown ones, how many are in Kafka.
     pub unknown_found: usize,
@@ -81,8 +103,14 @@ impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "{} stored, {} unknown ({} of them in Kafka), {} refused, {} violations",
-            self.stored, self.unknown, self.unknown_found, self.refused, self.violation_count
+            "{} stored, {} handed off ({} records twice), {} unknown ({} of them in Kafka), {} refused, {} violations",
+            self.stored,
+            self.handed_off,
+            self.doubled,
+            self.unknown,
+            self.unknown_found,
+            self.refused,
+            self.violation_count
         )?;
         self.violations.iter().try_for_each(|violation| write!(out, "\n  {violation}"))
     }
@@ -90,11 +118,17 @@ impl fmt::Display for Report {
 
 /// Compares the ledger with everything that is in the topic.
 pub fn check(ledger: &Ledger, records: &[Record]) -> Report {
+    check_with(ledger, records, Doubles::None)
+}
+
+/// The same where a gateway was killed.
+pub fn check_with(ledger: &Ledger, records: &[Record], doubles: Doubles) -> Report {
     let mut report = Report::default();
     let mut places: HashMap<&[u8], Vec<&Record>> = HashMap::with_capacity(records.len());
     for record in records {
         places.entry(record.value.as_deref().unwrap_or_default()).or_default().push(record);
     }
+    let firsts: Places<'_> = places.iter().map(|(value, found)| (*value, first_of(found))).collect();
     let mut seen: HashSet<&[u8]> = HashSet::with_capacity(ledger.entries.len());
     for entry in &ledger.entries {
         if !seen.insert(&entry.value) {
@@ -103,18 +137,30 @@ pub fn check(ledger: &Ledger, records: &[Record]) -> Report {
             continue;
         }
         let found = places.remove(entry.value.as_slice()).unwrap_or_default();
-        check_entry(entry, &found, &mut report);
+        check_entry(entry, &found, doubles, &mut report);
     }
     for (value, found) in places {
         let record = found[0];
         let value = show(value);
         report.violation(format!("{value} at {}/{}: nobody published it", record.partition, record.offset));
     }
-    check_order(ledger, &mut report);
+    if let Doubles::AtMost(most) = doubles
+        && report.doubled > most
+    {
+        report.violation(format!("{} records are doubles, {most} were under way", report.doubled));
+    }
+    check_order(ledger, &firsts, &mut report);
     report
 }
 
-fn check_entry(entry: &Entry, found: &[&Record], report: &mut Report) {
+/// Where a value stands the first time.
+type Places<'a> = HashMap<&'a [u8], (i32, i64)>;
+
+fn first_of(found: &[&Record]) -> (i32, i64) {
+    found.iter().map(|record| (record.partition, record.offset)).min().unwrap_or((-1, -1))
+}
+
+fn check_entry(entry: &Entry, found: &[&Record], doubles: Doubles, report: &mut Report) {
     let value = show(&entry.value);
     let at: Vec<String> = found.iter().map(|record| format!("{}/{}", record.partition, record.offset)).collect();
     let at = at.join(", ");
@@ -134,6 +180,19 @@ fn check_entry(entry: &Entry, found: &[&Record], report: &mut Report) {
                 _ => report.violation(format!("{value}: stored {} times, at {at}", found.len())),
             }
         }
+        Outcome::HandedOff { .. } => {
+            report.handed_off += 1;
+            if found.is_empty() {
+                report.violation(format!("{value}: lost; answered 202, is not there"));
+            }
+            report.doubled += found.len().saturating_sub(1);
+            if found.len() > 1 && doubles == Doubles::None {
+                report.violation(format!("{value}: answered 202, stored {} times, at {at}", found.len()));
+            }
+            if let Some(other) = found.iter().find(|record| record.key != entry.key) {
+                report.violation(format!("{value}: published with key {:?}, has {:?}", entry.key, other.key));
+            }
+        }
         Outcome::Unknown { why } => {
             report.unknown += 1;
             report.unknown_found += usize::from(!found.is_empty());
@@ -150,7 +209,7 @@ fn check_entry(entry: &Entry, found: &[&Record], report: &mut Report) {
     }
 }
 
-fn check_order(ledger: &Ledger, report: &mut Report) {
+fn check_order(ledger: &Ledger, firsts: &Places<'_>, report: &mut Report) {
     // Of one connection, partition and key.
     type Lane<'a> = (u32, i32, Option<&'a [u8]>);
     let mut in_order: Vec<&Entry> = ledger.entries.iter().collect();
@@ -159,7 +218,11 @@ fn check_order(ledger: &Ledger, report: &mut Report) {
     let mut last: HashMap<Lane<'_>, (i64, &[u8])> = HashMap::new();
     let mut partition_of: HashMap<&[u8], i32> = HashMap::new();
     for entry in in_order {
-        let Outcome::Stored { partition, offset } = entry.outcome else { continue };
+        let (partition, offset) = match (&entry.outcome, firsts.get(entry.value.as_slice())) {
+            (Outcome::Stored { partition, offset }, _) => (*partition, *offset),
+            (Outcome::HandedOff { .. }, Some(first)) => *first,
+            _ => continue,
+        };
         let key = entry.key.as_deref();
         if let Some(key) = key {
             let first = *partition_of.entry(key).or_insert(partition);
@@ -263,6 +326,40 @@ mod tests {
         let moved = Entry { outcome: Outcome::Stored { partition: 1, offset: 0 }, ..stored(1, "b", 0) };
         let there = Record { partition: 1, ..record("b", 0) };
         check_violation(&[stored(0, "a", 0), moved], &[record("a", 0), there], "b: key k is in partitions 0 and 1");
+    }
+
+    fn handed_off(sequence: u64, value: &str) -> Entry {
+        entry(sequence, value, Outcome::HandedOff { receipt: None })
+    }
+
+    #[test]
+    fn what_was_handed_off_is_there_once_with_its_key_and_in_its_place_among_what_was_stored() {
+        let entries = [stored(0, "a", 5), handed_off(1, "b"), stored(2, "c", 7)];
+        let sound = [record("a", 5), record("b", 6), record("c", 7)];
+        let report = check(&Ledger { entries: entries.to_vec() }, &sound);
+        assert_eq!((report.violation_count, report.handed_off), (0, 1), "{report}");
+        let at = |offset| [record("a", 5), record("b", offset), record("c", 7)];
+        check_violation(&entries, &at(4), "b at 0/4 was published after a at 5");
+        check_violation(&entries, &at(8), "c at 0/7 was published after b at 8");
+        check_violation(&entries, &[record("a", 5), record("c", 7)], "b: lost; answered 202, is not there");
+        let other_key = [record("a", 5), record("b", 6).key("x"), record("c", 7)];
+        check_violation(&entries, &other_key, "b: published with key Some([107]), has Some([120])");
+        let twice = [record("a", 5), record("b", 6), record("c", 7), record("b", 8)];
+        check_violation(&entries, &twice, "b: answered 202, stored 2 times, at 0/6, 0/8");
+    }
+
+    #[test]
+    fn doubles_are_counted_where_a_gateway_was_killed_and_excuse_no_other_order() {
+        let ledger = Ledger { entries: vec![handed_off(0, "a"), handed_off(1, "b"), handed_off(2, "c")] };
+        let again = ["a", "b", "a", "b", "c"].into_iter().zip(0..).map(|(value, at)| record(value, at));
+        let again: Vec<Record> = again.collect();
+        for (most, expected) in [(2, 0), (1, 1)] {
+            let report = check_with(&ledger, &again, Doubles::AtMost(most));
+            assert_eq!((report.doubled, report.violation_count), (2, expected), "{report}");
+        }
+        let wrong = ["b", "a", "b", "c"].into_iter().zip(0..).map(|(value, at)| record(value, at));
+        let report = check_with(&ledger, &wrong.collect::<Vec<Record>>(), Doubles::AtMost(9));
+        assert_eq!(report.violations, ["b at 0/0 was published after a at 1"]);
     }
 
     #[test]

@@ -43,3 +43,4 @@ pub mod steady;
 pub mod system;
 pub mod tether;
 pub mod wait;
+pub mod wire;

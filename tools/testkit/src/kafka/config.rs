@@ -119,7 +119,7 @@ listener.security.protocol.map=INTERNAL:PLAINTEXT,CLIENT:{protocol}
         let in_sync_min = if copies == 3 { 2 } else { 1 };
         let _ = write!(
             text,
-            "advertised.listeners=CLIENT://127.0.0.1:{client},INTERNAL://127.0.0.1:{internal}
+            "advertised.listeners=CLIENT://127.0.0.1:{advertised},INTERNAL://127.0.0.1:{internal}
 inter.broker.listener.name=INTERNAL
 log.dirs={data}
 num.partitions=4
@@ -139,6 +139,7 @@ broker.rack=rack-{id}
 replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector
 ",
             id = self.id,
+            advertised = self.options.advertised_port.unwrap_or(client),
             data = self.data.display(),
             auto_create = self.options.auto_create,
         );

@@ -35,8 +35,13 @@ pub struct Mount {
 impl Disk {
     /// A filesystem of its own at `data` (an empty directory) if this machine permits that.
     pub fn make(data: &Path) -> Self {
+        Self::make_of(data, DISK_BYTES)
+    }
+
+    /// The same of another size.
+    pub fn make_of(data: &Path, bytes: u64) -> Self {
         let mut command = tethered("mount");
-        command.args(["-t", "tmpfs", "-o"]).arg(format!("size={DISK_BYTES}")).arg("gafka-testkit").arg(data);
+        command.args(["-t", "tmpfs", "-o"]).arg(format!("size={bytes}")).arg("gafka-testkit").arg(data);
         match run(command, SYSTEM_TOOL_WITHIN) {
             Ok(_) => Self::Mounted(Mount { at: data.to_owned() }),
             Err(_) => Self::Shared,

@@ -79,6 +79,8 @@ pub struct KafkaOptions {
     pub auto_create: bool,
     /// A node whose data lies on a disk of its own, as far as the machine permits ([`Cluster::fill_disk`]).
     pub own_disk: Option<usize>,
+    /// Where clients are told that the node is, if not at its own port: that of a wire that a test can cut. One node only.
+    pub advertised_port: Option<u16>,
     /// First of the ports to use, for a person who wants to know them beforehand; free ones otherwise.
     pub client_port: Option<u16>,
 }
@@ -95,6 +97,7 @@ impl Default for KafkaOptions {
             properties: &[],
             auto_create: false,
             own_disk: None,
+            advertised_port: None,
             client_port: None,
         }
     }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -80,6 +80,7 @@ pub struct Running {
 #[derive(Debug, Default)]
 struct Counts {
     stored: AtomicU64,
+    handed_off: AtomicU64,
     refused: AtomicU64,
     unknown: AtomicU64,
 }
@@ -102,6 +103,8 @@ pub struct Answers {
     pub without_retry_after: u64,
     /// From the first byte sent to the last byte of an answer, or to giving it up.
     pub slowest: Duration,
+    /// When a message was answered 202 for the first time.
+    pub first_handed_off: Option<Instant>,
 }
 
 impl Answers {
@@ -112,6 +115,8 @@ impl Answers {
         self.broken += other.broken;
         self.without_retry_after += other.without_retry_after;
         self.slowest = self.slowest.max(other.slowest);
+        let firsts = [self.first_handed_off, other.first_handed_off];
+        self.first_handed_off = firsts.into_iter().flatten().min();
     }
 }
 
@@ -172,7 +177,12 @@ impl Running {
         self.counts.stored.load(Ordering::Relaxed)
     }
 
-    /// Records answered with neither 201 nor 504 so far.
+    /// Records answered 202 so far.
+    pub fn handed_off(&self) -> u64 {
+        self.counts.handed_off.load(Ordering::Relaxed)
+    }
+
+    /// Records refused so far: answered with neither 201, 202 nor 504.
     pub fn refused(&self) -> u64 {
         self.counts.refused.load(Ordering::Relaxed)
     }
@@ -190,6 +200,18 @@ impl Running {
             if since < more {
                 let (refused, unknown) = (self.refused() - before.1, self.unknown() - before.2);
                 bail!("{since} stored, {refused} refused, {unknown} unknown")
+            }
+            Ok(())
+        })
+    }
+
+    /// Waits until `more` than now were handed off.
+    pub fn wait_for_more_handed_off(&self, more: u64, within: Duration) -> Result<()> {
+        let (before, stored) = (self.handed_off(), self.stored());
+        wait::until(&format!("{more} more messages handed off"), within, || {
+            let since = self.handed_off() - before;
+            if since < more {
+                bail!("{since} handed off, {} stored", self.stored() - stored)
             }
             Ok(())
         })
@@ -213,6 +235,7 @@ impl Counts {
         use crate::ledger::Outcome;
         let count = match entry.outcome {
             Outcome::Stored { .. } => &self.stored,
+            Outcome::HandedOff { .. } => &self.handed_off,
             Outcome::Refused { .. } => &self.refused,
             Outcome::Unknown { .. } => &self.unknown,
         };

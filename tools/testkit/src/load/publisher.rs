@@ -42,7 +42,10 @@ impl Publisher {
             let took = started.elapsed();
             let is_over = note(&answer, took, &mut written.answers);
             let outcomes = self.style.outcomes(answer, drafts.len()).context("an answer against the contract")?;
-            let all_stored = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored { .. }));
+            let all_accepted = outcomes.iter().all(Outcome::is_accepted);
+            if outcomes.iter().any(|outcome| matches!(outcome, Outcome::HandedOff { .. })) {
+                written.answers.first_handed_off.get_or_insert_with(Instant::now);
+            }
             for (Draft { key, value }, outcome) in drafts.into_iter().zip(outcomes) {
                 let entry = Entry { connection: self.connection, sequence, key, value, outcome };
                 self.counts.add(&entry);
@@ -53,7 +56,7 @@ impl Publisher {
                 let Some(again) = self.connect(&mut base) else { break };
                 wire = again;
             }
-            std::thread::sleep(if all_stored { self.load.pause } else { self.load.pause.max(REFUSED_PAUSE) });
+            std::thread::sleep(if all_accepted { self.load.pause } else { self.load.pause.max(REFUSED_PAUSE) });
         }
         Ok(written)
     }

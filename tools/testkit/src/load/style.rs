@@ -3,6 +3,7 @@
 //! | answer | of a single message | of a record of a batch |
 //! |---|---|---|
 //! | 201, receipt 201 | stored there | stored there |
+//! | 202, receipt 202 | will be stored | will be stored |
 //! | 504, receipt 504 | unknown | unknown |
 //! | any other error | nothing was stored | nothing was stored |
 //! | none, or cut off | unknown | unknown, also when some receipts had come |
@@ -133,6 +134,14 @@ fn put_record(draft: &Draft, body: &mut Vec<u8>) {
 fn single(answer: &Response) -> Result<Outcome> {
     match answer.status {
         201 => stored(&answer.json()?),
+        202 => {
+            let body = answer.json()?;
+            let outcome = handed_off(&body)?;
+            let told = (answer.header("x-msg-id"), answer.header("location"));
+            let expected = (body["msg_id"].as_str(), body["receipt"].as_str());
+            ensure!(told == expected, "headers {told:?}, body {body}");
+            Ok(outcome)
+        }
         504 => Ok(Outcome::Unknown { why: answer.text() }),
         status @ 400..600 => Ok(Outcome::Refused { status }),
         other => bail!("a publish answered {other}: {}", answer.text()),
@@ -141,7 +150,7 @@ fn single(answer: &Response) -> Result<Outcome> {
 
 fn batch(framing: Framing, answer: &Response, count: usize) -> Result<Vec<Outcome>> {
     let Some(outcomes) = receipts(framing, answer, count)? else { return Ok(vec![single(answer)?; count]) };
-    let failed = outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Stored { .. })).count();
+    let failed = outcomes.iter().filter(|outcome| !outcome.is_accepted()).count();
     let told = answer.header("x-failed").and_then(|value| value.parse().ok());
     ensure!(told == Some(failed), "X-Failed is {told:?}, {failed} receipts say so");
     ensure!((answer.status == 200) == (failed < count), "{failed} of {count} failed, yet {}", answer.status);
@@ -178,6 +187,7 @@ fn ndjson_receipt(line: &str) -> Result<Outcome> {
     let receipt: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
     match receipt.get("status") {
         None => stored(&receipt),
+        Some(status) if status == 202 => handed_off(&receipt),
         Some(status) => {
             let status = status.as_u64().and_then(|status| u16::try_from(status).ok());
             failed(status.with_context(|| line.to_owned())?, line)
@@ -192,6 +202,11 @@ fn binary_receipt(bytes: &[u8]) -> Result<Outcome> {
         201 => {
             Ok(Outcome::Stored { partition: i32::from_be_bytes([p0, p1, p2, p3]), offset: i64::from_be_bytes(offset) })
         }
+        202 => {
+            let has_no_place = receipt[2..].iter().all(|byte| *byte == 0xff);
+            ensure!(has_no_place, "a receipt 202 with a place: {receipt:?}");
+            Ok(Outcome::HandedOff { receipt: None })
+        }
         status => failed(status, "a binary receipt"),
     }
 }
@@ -202,6 +217,12 @@ fn failed(status: u16, said: &str) -> Result<Outcome> {
         400..600 => Ok(Outcome::Refused { status }),
         other => bail!("a receipt with status {other}: {said}"),
     }
+}
+
+fn handed_off(said: &Value) -> Result<Outcome> {
+    let id = said["msg_id"].as_str().with_context(|| format!("no msg_id in {said}"))?;
+    ensure!(said["receipt"] == format!("/v1/receipts/{id}"), "another receipt than msg_id: {said}");
+    Ok(Outcome::HandedOff { receipt: Some(id.to_owned()) })
 }
 
 fn stored(receipt: &Value) -> Result<Outcome> {

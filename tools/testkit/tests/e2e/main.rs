@@ -9,6 +9,7 @@ mod control;
 mod fallen;
 mod faults;
 mod foreign;
+mod handoff;
 mod harness;
 mod idle;
 mod kit;
@@ -41,11 +42,13 @@ fn main() -> std::process::ExitCode {
         ("kproxy", kproxy::CASES),
         ("tenants", tenants::CASES),
         ("faults", &faults::CASES),
+        ("handoff", handoff::CASES),
     ];
     let code = harness::run(&subjects);
     tenants::stop();
     shared::stop();
     kproxy::stop();
     faults::stop();
+    handoff::stop();
     code
 }

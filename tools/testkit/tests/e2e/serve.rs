@@ -81,7 +81,7 @@ fn one_down() -> Result<()> {
     })?;
     gateway.post(&alive, "", "the other cluster works")?.expect(201)?;
     let started = Instant::now();
-    let refused = gateway.post(&dead, "?timeout=2s", "nowhere to go")?;
+    let refused = gateway.post(&dead, "?timeout=2s&hh=n", "nowhere to go")?;
     same("status", &refused.status, &503)?;
     ensure!(refused.header("retry-after").is_some(), "503 without Retry-After");
     ensure!(started.elapsed() < Duration::from_secs(5), "refused after {:?}", started.elapsed());

@@ -114,6 +114,8 @@ impl Domains {
         let (lane, domain) = match (self.get(subject, BY_KEY), partition) {
             (Some(domain), _) => (BY_KEY, Some(domain)),
             (None, Some(lane)) => (lane, self.get(subject, lane)),
+            // A gateway that has just started: its partition may be one of those that have something.
+            (None, None) if self.table.contains_key(subject) => return Way::Journal { lane: BY_KEY },
             (None, None) => return Way::Direct,
         };
         match domain.map(|domain| domain.state) {
@@ -292,6 +294,15 @@ mod tests {
         assert!(!domains.look(SUBJECT, 1, NOTHING, now), "not direct while one of them holds it");
         domains.release(SUBJECT, 1, 4);
         assert!(domains.may_drain(SUBJECT, 1) && domains.look(SUBJECT, 1, NOTHING, now));
+    }
+
+    #[test]
+    fn while_a_topic_has_messages_what_is_for_no_known_partition_goes_behind_them() {
+        let mut domains = Domains::new();
+        assert_eq!(domains.way(SUBJECT, None), Way::Direct);
+        domains.buffer(&subject(), 1, &why(), None, 5);
+        assert_eq!(domains.way(SUBJECT, None), Way::Journal { lane: BY_KEY });
+        assert_eq!(domains.way("main/other", None), Way::Direct);
     }
 
     #[test]

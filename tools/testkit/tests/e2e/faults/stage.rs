@@ -194,7 +194,7 @@ impl Stage {
 }
 
 fn shown(answers: &Answers) -> String {
-    let Answers { statuses, broken, without_retry_after, slowest } = answers;
+    let Answers { statuses, broken, without_retry_after, slowest, .. } = answers;
     format!(
         "by status {statuses:?}, {broken} broken off, {without_retry_after} without Retry-After, slowest {:.1} s",
         slowest.as_secs_f64()
@@ -240,6 +240,7 @@ fn write_config(dir: &Path, index: usize, bootstrap: &str, lengths: &Lengths) ->
     let servers: Vec<String> = bootstrap.split(',').map(|server| format!("\"{server}\"")).collect();
     let text = format!(
         "data_dir = \"{data}\"
+handoff.enabled = false
 [listen]
 pub = \"127.0.0.1:{}\"
 sub = \"127.0.0.1:{}\"

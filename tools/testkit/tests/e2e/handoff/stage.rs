@@ -1,0 +1,366 @@
+//! What every case plays on: brokers that may go away, one or two gateways on one data directory, publishers that write
+//! down every answer; and the judgement afterwards.
+//!
+//! A single broker is shared by consecutive cases, three are those of `faults`. Who failed leaves them in a state nobody
+//! knows, so the next case gets new ones.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::gateway::{Gateway, Tenant};
+use testkit::http::{Connection, Request, Response, call};
+use testkit::kafka::disk::Disk;
+use testkit::kafka::{Cluster, KafkaOptions, Version};
+use testkit::ledger::{self, Doubles, Ledger, Outcome, Report};
+use testkit::load::{Load, Running, Written};
+use testkit::process::scratch_dir;
+use testkit::progress::say;
+use testkit::python::{self, Client};
+use testkit::record::Record;
+use testkit::{ports, wait};
+
+use crate::faults;
+use crate::shared::unique;
+
+pub const PARTITIONS: u32 = 4;
+/// How long a publish asks the gateway to try: whoever was under way when Kafka died is told 504 after this.
+pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(3);
+/// No answer takes longer, whatever happens: the timeout, the sweep that notices it, and a scheduler with two cores.
+const SLOWEST_MAX: Duration = Duration::from_secs(5);
+/// Kafka's return, metadata, and all of the backlog.
+pub const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
+/// Receipts that are compared with what is in Kafka, spread over the whole load.
+const RECEIPTS_SAMPLED: usize = 400;
+/// Values of messages that only ask how a partition is served; the judgement does not look at them.
+const PROBE: &str = "probe";
+
+static ONE_BROKER: Mutex<Option<Cluster>> = Mutex::new(None);
+
+/// Stops the shared broker; `main` calls this at its end.
+pub fn stop() {
+    drop(ONE_BROKER.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// Brokers that a case may do anything to.
+pub fn with_brokers(nodes: usize, play: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+    if nodes > 1 {
+        return faults::with_brokers(Version::Newest, play);
+    }
+    let last = ONE_BROKER.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let mut kafka = match last {
+        Some(kafka) => kafka,
+        None => Cluster::start(KafkaOptions::default())?,
+    };
+    play(&mut kafka)?;
+    *ONE_BROKER.lock().unwrap_or_else(PoisonError::into_inner) = Some(kafka);
+    Ok(())
+}
+
+/// What a case may do to its gateways' configuration, and to its topic.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub gateways: usize,
+    /// Further lines of the configuration, before any table.
+    pub keys: &'static str,
+    /// Copies of each partition; as many as the cluster makes by itself if absent.
+    pub replicas: Option<u32>,
+    /// Where the gateways find Kafka, if not at its own ports.
+    pub bootstrap: Option<u16>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self { gateways: 1, keys: "", replicas: None, bootstrap: None }
+    }
+}
+
+/// A case while it plays.
+pub struct Stage<'k> {
+    pub kafka: &'k mut Cluster,
+    pub gateways: Vec<Gateway>,
+    pub tenant: Tenant,
+    // After the gateways, which write to it, and before the directory it is mounted in.
+    _disk: Option<Disk>,
+    dir: TempDir,
+}
+
+/// What a judgement makes allowances for.
+#[derive(Clone, Copy)]
+pub struct Allowed {
+    pub doubles: Doubles,
+    /// Connections may break and requests be refused: a gateway was killed or stopped.
+    pub gateway_ended: bool,
+    /// Refusals that belong to the case: a full disk.
+    pub refused: bool,
+    /// Messages answered 202 that may be missing, because their bytes on the disk were damaged.
+    pub lost: u64,
+}
+
+impl Default for Allowed {
+    fn default() -> Self {
+        Self { doubles: Doubles::None, gateway_ended: false, refused: false, lost: 0 }
+    }
+}
+
+/// Connections of every kind, at a rate that a debug build on two cores keeps up with.
+pub fn load() -> Load {
+    Load {
+        keyed: 16,
+        keyless: 4,
+        ndjson: 3,
+        binary: 3,
+        streams: 2,
+        pause: Duration::from_millis(25),
+        value_bytes: 120,
+        timeout: PUBLISH_TIMEOUT,
+        ..Load::default()
+    }
+}
+
+impl<'k> Stage<'k> {
+    pub fn set(kafka: &'k mut Cluster, setting: Setting) -> Result<Self> {
+        Self::set_on(kafka, setting, scratch_dir("handoff")?, None)
+    }
+
+    /// The same in a directory that was prepared, whose `data` may be a disk of its own.
+    pub fn set_on(kafka: &'k mut Cluster, setting: Setting, dir: TempDir, disk: Option<Disk>) -> Result<Self> {
+        let bootstrap = match setting.bootstrap {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => kafka.bootstrap(),
+        };
+        let gateways: Vec<Gateway> = (0..setting.gateways)
+            .map(|index| {
+                write_config(dir.path(), index, &bootstrap, setting.keys)?;
+                serve(dir.path(), index)
+            })
+            .collect::<Result<_>>()?;
+        let tenant = new_tenant(&gateways, setting.replicas)?;
+        let stage = Self { kafka, gateways, tenant, _disk: disk, dir };
+        let topic = stage.topic();
+        stage.kafka.wait_until_in_sync(&topic)?;
+        // Until something was stored, Kafka's side of the connection is not what the case is about.
+        stage.direct().context("before any fault")?;
+        Ok(stage)
+    }
+
+    pub fn topic(&self) -> String {
+        self.tenant.physical_topic()
+    }
+
+    pub fn gateway(&mut self) -> &mut Gateway {
+        &mut self.gateways[0]
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Publishers at work, at all gateways.
+    pub fn start(&self, load: &Load) -> Running {
+        let bases: Vec<&str> = self.gateways.iter().map(|gateway| gateway.publish.as_str()).collect();
+        load.start(&bases, &self.tenant)
+    }
+
+    /// Starts a gateway that ended: same ports, same data.
+    pub fn restart_gateway(&mut self, index: usize) -> Result<()> {
+        self.gateways[index] = serve(self.dir.path(), index)?;
+        Ok(())
+    }
+
+    /// SIGKILL for every broker.
+    pub fn kafka_dies(&mut self) -> Result<Instant> {
+        let since = Instant::now();
+        (1..=self.kafka.node_count()).try_for_each(|node| self.kafka.kill(node))?;
+        Ok(since)
+    }
+
+    /// Every broker that is gone is started again; returns when they are there and in sync.
+    pub fn kafka_returns(&mut self) -> Result<()> {
+        self.kafka.restart_dead()?;
+        let topic = self.topic();
+        self.kafka.wait_until_in_sync(&topic)
+    }
+
+    /// Waits until nothing waits any more: every partition takes a publish at once that forbids handing it off.
+    pub fn direct(&self) -> Result<()> {
+        for gateway in &self.gateways {
+            for partition in 0..PARTITIONS {
+                wait::until(&format!("partition {partition} to be served directly"), DELIVERED_WITHIN, || {
+                    let query = format!("?timeout=3s&hh=n&partition={partition}");
+                    gateway.post(&self.tenant, &query, format!("{PROBE} {}", unique("direct")))?.expect(201).map(drop)
+                })
+                .with_context(|| gateway.log_tail())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One message that is told apart from the load's; it is no part of the judgement.
+    pub fn probe(&self, query: &str) -> Result<Response> {
+        self.gateways[0].post(&self.tenant, query, format!("{PROBE} {}", unique("one")))
+    }
+
+    /// Everything in the topic that publishers of a load wrote.
+    pub fn records(&self) -> Result<Vec<Record>> {
+        let mut records = python::read(Client::Confluent, &self.kafka.internal(), &self.topic())?;
+        records.retain(|record| !record.text().starts_with(PROBE));
+        Ok(records)
+    }
+
+    /// Waits until everything is delivered, and compares what was answered with what is in Kafka.
+    pub fn judge(&mut self, what: &str, written: &Written, allowed: Allowed) -> Result<Report> {
+        self.direct().context("after the load")?;
+        let records = self.records()?;
+        let mut report = ledger::check_with(&written.ledger, &records, allowed.doubles);
+        let answers = &written.answers;
+        say(&format!("  {what}: {report}"));
+        say(&format!(
+            "  answers by status {:?}, {} broken off, {} without Retry-After, slowest {:.1} s",
+            answers.statuses,
+            answers.broken,
+            answers.without_retry_after,
+            answers.slowest.as_secs_f64()
+        ));
+        if allowed.lost > 0 {
+            let is_loss = |violation: &String| violation.contains(": lost; answered 202");
+            ensure!(report.violations.iter().all(is_loss), "{report}");
+            ensure!(report.violation_count as u64 <= allowed.lost, "{} told to be lost: {report}", allowed.lost);
+            report.violation_count = 0;
+        }
+        let report = report.into_result().with_context(|| self.logs())?;
+        ensure!(report.handed_off > 0, "nothing was handed off, which proves nothing");
+        ensure!(answers.slowest <= SLOWEST_MAX, "an answer after {:?}\n{}", answers.slowest, self.logs());
+        ensure!(answers.without_retry_after == 0, "{} times 503 without Retry-After", answers.without_retry_after);
+        if !allowed.gateway_ended {
+            ensure!(answers.broken == 0, "{} connections broke\n{}", answers.broken, self.logs());
+            let refused = first_refused(&written.ledger);
+            ensure!(allowed.refused || refused.is_none(), "refused although it could be kept: {refused:?}");
+        }
+        if allowed.lost == 0 {
+            self.receipts_agree(&written.ledger, &records)?;
+        }
+        Ok(report)
+    }
+
+    /// What receipts say is where the messages are.
+    fn receipts_agree(&self, ledger: &Ledger, records: &[Record]) -> Result<()> {
+        let mut places: HashMap<&[u8], Vec<(i64, i64)>> = HashMap::with_capacity(records.len());
+        for record in records {
+            let at = (i64::from(record.partition), record.offset);
+            places.entry(record.value.as_deref().unwrap_or_default()).or_default().push(at);
+        }
+        let all: Vec<(&str, &[u8])> = ledger
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.outcome {
+                Outcome::HandedOff { receipt: Some(id) } => Some((id.as_str(), entry.value.as_slice())),
+                _ => None,
+            })
+            .collect();
+        ensure!(!all.is_empty(), "no receipt to ask for");
+        let mut wire = Connection::open(&self.gateways[0].publish)?;
+        for (id, value) in all.iter().step_by(all.len().div_ceil(RECEIPTS_SAMPLED)) {
+            let said = wire.call(&self.receipt_request(id))?.expect(200)?.json()?;
+            ensure!(said["state"] == "delivered", "{}: {said}", String::from_utf8_lossy(value));
+            let told = (said["partition"].as_i64().unwrap_or(-1), said["offset"].as_i64().unwrap_or(-1));
+            let found = places.get(value).map_or(&[][..], Vec::as_slice);
+            ensure!(found.contains(&told), "{}: {said}, is at {found:?}", String::from_utf8_lossy(value));
+        }
+        Ok(())
+    }
+
+    pub fn receipt_request(&self, id: &str) -> Request {
+        self.tenant.receipt(id)
+    }
+
+    /// What a gateway says of a message.
+    pub fn receipt(&self, gateway: usize, id: &str) -> Result<Value> {
+        call(&self.gateways[gateway].publish, &self.receipt_request(id))?.expect(200)?.json()
+    }
+
+    /// Waits until a receipt says something else than that the message waits.
+    pub fn fate(&self, id: &str, within: Duration) -> Result<Value> {
+        wait::until("the fate of a message", within, || {
+            let said = self.receipt(0, id)?;
+            if said["state"] == "pending" { bail!("{said}") } else { Ok(said) }
+        })
+    }
+
+    pub fn logs(&self) -> String {
+        self.gateways.iter().map(|gateway| gateway.log_tail()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The id of a message that must have been answered 202.
+pub fn msg_id(answer: Response) -> Result<String> {
+    let body = answer.expect(202)?.json()?;
+    body["msg_id"].as_str().map(str::to_owned).with_context(|| format!("no msg_id in {body}"))
+}
+
+/// The first message that was refused, if one was.
+fn first_refused(ledger: &Ledger) -> Option<&ledger::Entry> {
+    ledger.entries.iter().find(|entry| matches!(entry.outcome, Outcome::Refused { .. }))
+}
+
+fn new_tenant(gateways: &[Gateway], replicas: Option<u32>) -> Result<Tenant> {
+    let appid = unique("hand");
+    let app = gateways[0].admin(&["app", "create", &appid, "--cluster", "main"])?;
+    let secret = |name: &str| app[name].as_str().map(str::to_owned).with_context(|| format!("no {name} in {app}"));
+    let (pubkey, subkey) = (secret("pubkey")?, secret("subkey")?);
+    let tenant = Tenant { appid, pubkey, subkey, topic: "orders".to_owned(), ver: "v1".to_owned() };
+    new_topic(&gateways[0], &tenant, replicas)?;
+    for gateway in gateways {
+        wait::until("the gateway to know the app", Duration::from_secs(10), || {
+            gateway.poll(&tenant, "is-it-known", "&wait=0s")?.expect(204).map(drop)
+        })?;
+    }
+    Ok(tenant)
+}
+
+/// Makes the topic that a tenant is about, of its app.
+pub fn new_topic(gateway: &Gateway, tenant: &Tenant, replicas: Option<u32>) -> Result<()> {
+    let partitions = PARTITIONS.to_string();
+    let mut words = vec!["topic", "create", &tenant.appid, &tenant.topic, &tenant.ver, "--partitions", &partitions];
+    let replicas = replicas.map(|count| count.to_string());
+    if let Some(count) = &replicas {
+        words.extend(["--replicas", count]);
+    }
+    gateway.admin(&words).map(drop)
+}
+
+fn serve(dir: &Path, index: usize) -> Result<Gateway> {
+    Gateway::serve(&dir.join(format!("gateway-{index}.toml")), &dir.join("data"))
+}
+
+/// On ports of its own for life, so that it comes back where its clients expect it; one database for all.
+fn write_config(dir: &Path, index: usize, bootstrap: &str, keys: &str) -> Result<()> {
+    let free = ports::free(3)?;
+    let servers: Vec<String> = bootstrap.split(',').map(|server| format!("\"{server}\"")).collect();
+    let text = format!(
+        "data_dir = \"{data}\"
+{keys}
+[listen]
+pub = \"127.0.0.1:{}\"
+sub = \"127.0.0.1:{}\"
+man = \"127.0.0.1:{}\"
+[shards]
+count = 2
+pin = false
+[clusters.main]
+bootstrap = [{servers}]
+",
+        free[0],
+        free[1],
+        free[2],
+        data = dir.join("data").display(),
+        servers = servers.join(", "),
+    );
+    fs::write(dir.join(format!("gateway-{index}.toml")), text)?;
+    Ok(())
+}
