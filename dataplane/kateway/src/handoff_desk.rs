@@ -203,7 +203,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 /// Cluster, topic and app of a stream's name.
 fn parts(name: &Name) -> Option<(ClusterName, PhysicalTopic, AppId)> {
     let (cluster, topic) = name.subject.split_once('/')?;
-    Some((ClusterName::new(cluster).ok()?, PhysicalTopic::new(topic).ok()?, AppId::new(&*name.account).ok()?))
+    Some((ClusterName::new(cluster).ok()?, PhysicalTopic::new(topic).ok()?, AppId::new(&name.account).ok()?))
 }
 
 fn domain(status: &DomainStatus) -> Option<Domain> {

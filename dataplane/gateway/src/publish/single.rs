@@ -71,6 +71,9 @@ pub struct Single {
     bytes: usize,
 }
 
+/// A publish that went nowhere, and why. Boxed: rare, and large.
+pub(super) type Unplaced = Box<(Single, Refusal)>;
+
 /// A record that is checked, and how long it may take.
 struct Checked<'m> {
     timestamp_ms: i64,
@@ -109,7 +112,8 @@ impl Publishing {
         let cluster = around.clusters.at(destination.route.cluster);
         match self.go(around, cluster, single, message, &checked, destination, now) {
             Ok(()) => true,
-            Err((single, refusal)) => {
+            Err(unplaced) => {
+                let (single, refusal) = *unplaced;
                 single.exchange.refuse(env, &refusal, now);
                 false
             }
@@ -127,7 +131,7 @@ impl Publishing {
         checked: &Checked<'_>,
         destination: &Destination,
         now: Instant,
-    ) -> Result<(), (Single, Refusal)> {
+    ) -> Result<(), Unplaced> {
         let (topic, wishes) = (destination.route.topic, &message.wishes);
         let headers = message.headers.refs();
         let Checked { timestamp_ms, key, value, shared, deadline } = *checked;
@@ -170,9 +174,9 @@ impl Publishing {
                 let name = Name { lane: partition, ..name };
                 self.handoff
                     .hold(Box::new(single), cluster, topic, partition, &record, shared.cloned(), deadline, name)
-                    .map_err(|single| (*single, Refusal::overloaded("too many publishes wait for a moment")))
+                    .map_err(|single| Box::new((*single, Refusal::overloaded("too many publishes wait for a moment"))))
             }
-            Route::Refuse(refusal) => Err((single, refusal)),
+            Route::Refuse(refusal) => Err(Box::new((single, refusal))),
         }
     }
 
@@ -189,7 +193,7 @@ impl Publishing {
         shared: Option<&Bytes>,
         how: How,
         now: Instant,
-    ) -> Result<(), (Single, Refusal)> {
+    ) -> Result<(), Unplaced> {
         let mut singles = self.singles.borrow_mut();
         let entry = singles.vacant_entry();
         let tag = Kind::Single.tag(entry.key());
@@ -210,7 +214,7 @@ impl Publishing {
                 let lane = away.unwrap_or(BY_KEY);
                 self.give_to_journal(around, cluster, single, partition, record, shared.cloned(), lane, &why)
             }
-            Err(error) => Err((single, Refusal::from(&error))),
+            Err(error) => Err(Box::new((single, Refusal::from(&error)))),
         }
     }
 
@@ -226,7 +230,7 @@ impl Publishing {
         value: Option<Bytes>,
         lane: i32,
         why: &Arc<str>,
-    ) -> Result<(), (Single, Refusal)> {
+    ) -> Result<(), Unplaced> {
         let name = self.name(around, cluster, &single, lane);
         let (topic_id, is_held) = {
             let client = cluster.client.borrow();
@@ -237,7 +241,7 @@ impl Publishing {
         let record = handoff::record(record, value, target);
         let goes = Goes { name, why, is_held };
         let appended = self.handoff.append_single(Box::new(single), &goes, record, around.env.wall_clock_ms());
-        appended.map_err(|(single, error)| (*single, handoff::refuse(&error)))
+        appended.map_err(|(single, error)| Box::new((*single, handoff::refuse(&error))))
     }
 
     fn name(&self, around: Around<'_>, cluster: &Cluster, single: &Single, lane: i32) -> Name {
@@ -268,7 +272,8 @@ impl Publishing {
         };
         let lane = partition.unwrap_or(BY_KEY);
         let given = self.give_to_journal(around, cluster, single, *partition, &given, record.value.clone(), lane, why);
-        if let Err((single, refusal)) = given {
+        if let Err(unplaced) = given {
+            let (single, refusal) = *unplaced;
             single.exchange.refuse(around.env, &refusal, now);
         }
     }

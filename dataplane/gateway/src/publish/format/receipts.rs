@@ -171,11 +171,9 @@ impl Receipts {
         if self.namer.is_none() {
             self.namer = Some(namer.clone());
         }
-        let mut number = number as i64;
-        for slot in self.run(first, count) {
+        for (number, slot) in (number as i64..).zip(self.run(first, count)) {
             debug_assert!(*slot == UNSETTLED, "a record is settled once");
             *slot = Slot { offset: number, partition: stream as i32, status: HANDED_OFF };
-            number += 1;
         }
     }
 

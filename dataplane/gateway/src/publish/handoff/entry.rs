@@ -128,7 +128,8 @@ mod tests {
         let twice = [header(b"a", Some(b"1")), header(b"a", None), header(b"", Some(b""))];
         let none = Target { partition: None, is_named: false, topic_id: [0; 16] };
         let named = Target { partition: Some(7), is_named: true, topic_id: [9; 16] };
-        let rows: [(Option<&[u8]>, &[HeaderRef<'_>], Option<&[u8]>, Target); 5] = [
+        type Row<'r> = (Option<&'r [u8]>, &'r [HeaderRef<'r>], Option<&'r [u8]>, Target);
+        let rows: [Row<'_>; 5] = [
             (None, &[], Some(b""), none),
             (None, &[], None, named),
             (Some(b""), &twice, Some(b"value"), none),

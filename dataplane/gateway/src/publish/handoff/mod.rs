@@ -490,9 +490,10 @@ impl Publishing {
         let cluster = Rc::clone(around.clusters.at(cluster));
         let record = entry.as_record();
         let how = How::new(Acks::All, deadline).or_give_back();
-        if let Err((single, refusal)) =
+        if let Err(unplaced) =
             self.give_to_kafka(around, &cluster, topic, *single, Some(partition), &record, None, how, now)
         {
+            let (single, refusal) = *unplaced;
             single.answer(around.env, Reply::refusal(&refusal), now);
         }
     }
