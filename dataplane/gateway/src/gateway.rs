@@ -5,11 +5,11 @@ use crate::env::access_log::AccessLog;
 use crate::env::board::{Board, Readiness};
 use crate::env::metrics::GatewayMetrics;
 use crate::env::peers::Peers;
+use crate::limits::{ADOPT_DEPTH, BROKER_DESCRIPTORS, CONNECTIONS_MAX, MAILBOX_DEPTH, OTHER_DESCRIPTORS};
 use crate::publish::handoff;
 use crate::publish::handoff::keeper::Keeper;
 use crate::publish::handoff::open::HandoffPlace;
 use crate::publish::handoff::store::Store;
-use crate::limits::{ADOPT_DEPTH, BROKER_DESCRIPTORS, CONNECTIONS_MAX, MAILBOX_DEPTH, OTHER_DESCRIPTORS};
 use crate::shard::control::{self, Control, ControlSender};
 use crate::shard::{self, Inboxes, ShardParts};
 use model::{Side, Snapshot};
@@ -131,7 +131,15 @@ impl Gateway {
             };
             crew.start(options, main)?;
         }
-        Ok(Gateway { board, metrics, control, crew, access_log: Mutex::new(access_log), handoff, keeper: Mutex::new(keeper) })
+        Ok(Gateway {
+            board,
+            metrics,
+            control,
+            crew,
+            access_log: Mutex::new(access_log),
+            handoff,
+            keeper: Mutex::new(keeper),
+        })
     }
 
     /// Hands a new snapshot to every shard; its edition, by which [`Board::applied_edition`] says when they have it.

@@ -1,4 +1,4 @@
-//! A message as the journal has it: everything Kafka is to be given later, and of which topic it was thought.
+//! A message as the journal of handed-off messages has it: everything Kafka is to be given later, and of which topic it was thought.
 //!
 //! Little endian, one after the other:
 //!
@@ -17,8 +17,9 @@
 //! Everything before the value is written here; the value is the body as it came, and never copied for this.
 
 use bytes::Bytes;
-use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use smallvec::SmallVec;
+
+use crate::record_batch::{HeaderRef, RecordRef};
 
 const VERSION: u8 = 1;
 const NULL_VALUE: u8 = 1;
@@ -100,7 +101,8 @@ pub fn read(body: &[u8]) -> Option<Entry<'_>> {
         headers.push(HeaderRef { name, value: take(&mut left)? });
     }
     let value = if flags & NULL_VALUE != 0 { left.is_empty().then_some(None)? } else { Some(left) };
-    let target = Target { partition: (partition >= 0).then_some(partition), is_named: flags & NAMED_PARTITION != 0, topic_id };
+    let target =
+        Target { partition: (partition >= 0).then_some(partition), is_named: flags & NAMED_PARTITION != 0, topic_id };
     Some(Entry { target, timestamp_ms, key, headers, value })
 }
 
@@ -127,7 +129,8 @@ mod tests {
         let twice = [header(b"a", Some(b"1")), header(b"a", None), header(b"", Some(b""))];
         let none = Target { partition: None, is_named: false, topic_id: [0; 16] };
         let named = Target { partition: Some(7), is_named: true, topic_id: [9; 16] };
-        let rows: [(Option<&[u8]>, &[HeaderRef<'_>], Option<&[u8]>, Target); 5] = [
+        type Row<'r> = (Option<&'r [u8]>, &'r [HeaderRef<'r>], Option<&'r [u8]>, Target);
+        let rows: [Row<'_>; 5] = [
             (None, &[], Some(b""), none),
             (None, &[], None, named),
             (Some(b""), &twice, Some(b"value"), none),

@@ -16,8 +16,8 @@ use crate::publish;
 use crate::publish::batch::feed::Feed;
 use crate::publish::batch::session::{Receiving, Session};
 use crate::publish::format::{BatchLimits, BatchParser, ReceiptFormat};
-use crate::refusal::Refusal;
 use crate::publish::handoff::Wish;
+use crate::refusal::Refusal;
 use gafka_http::{Head, query};
 use kafka_client::Acks;
 use model::Side;
@@ -161,7 +161,11 @@ const BATCH_QUERY: [ParamDoc; 6] = [
         Kind::Bool,
         "1: receipts flow while records still arrive, and there may be any number of them; needs HTTP/1.1",
     ),
-    ParamDoc::query("async", Kind::Bool, "1: hand every record off: its receipt is 202 once it is on this gateway's disk"),
+    ParamDoc::query(
+        "async",
+        Kind::Bool,
+        "1: hand every record off: its receipt is 202 once it is on this gateway's disk",
+    ),
     HH,
 ];
 

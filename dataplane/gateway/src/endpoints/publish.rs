@@ -304,7 +304,11 @@ const PUBLISH_QUERY: [ParamDoc; 11] = [
     ),
     ParamDoc::query("timeout", TIMEOUT, "wait at most so long").or("30s"),
     ParamDoc::query("null", Kind::Bool, "1: store a null value (a tombstone); the body must be empty"),
-    ParamDoc::query("async", Kind::Bool, "1: hand it off: 202 once it is on this gateway's disk, whether Kafka is there or not"),
+    ParamDoc::query(
+        "async",
+        Kind::Bool,
+        "1: hand it off: 202 once it is on this gateway's disk, whether Kafka is there or not",
+    ),
     HH,
     ParamDoc::header("X-Tag", Kind::UpTo { bytes: TAG_BYTES_MAX }, "tags, separated by ;, each a record header `tag`"),
     ParamDoc::header("X-Header-NAME", Kind::Text, "record header `name`: UTF-8, percent-encoded; repeatable"),

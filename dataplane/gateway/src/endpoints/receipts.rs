@@ -58,7 +58,8 @@ enum Found {
 fn find(services: &Services, head: &Head<'_>, grant: &Grant<'_>) -> Result<Found, Refusal> {
     params::none(head.query)?;
     let Grant::App(app) = grant else { unreachable!("only an app is let here") };
-    let nobodys = || Refusal::new(codes::NO_SUCH_RECEIPT, "there is no such receipt of this app, or it is no longer kept");
+    let nobodys =
+        || Refusal::new(codes::NO_SUCH_RECEIPT, "there is no such receipt of this app, or it is no longer kept");
     let text = head.path.rsplit('/').next().unwrap_or_default();
     let id = ReceiptId::parse(text).filter(|id| *id.app == *app.id.as_str()).ok_or_else(nobodys)?;
     if let Some(store) = services.publishing.handoff.store()
@@ -80,7 +81,9 @@ fn find(services: &Services, head: &Head<'_>, grant: &Grant<'_>) -> Result<Found
 }
 
 fn away(why: &str) -> Refusal {
-    let message = format!("the gateway that has this message does not answer ({why}); the message is safe there, ask again later");
+    let message = format!(
+        "the gateway that has this message does not answer ({why}); the message is safe there, ask again later"
+    );
     Refusal::new(codes::OWNER_AWAY, message)
 }
 

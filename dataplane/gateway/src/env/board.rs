@@ -208,7 +208,14 @@ impl Board {
         let any_up = has_room || clusters.is_empty() || clusters.values().any(|health| health.up);
         let mut failures = self.roll.reasons();
         failures.extend(self.withheld.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        Readiness { ready: !draining && failures.is_empty() && any_up, draining, failures, generation, clusters, handoff }
+        Readiness {
+            ready: !draining && failures.is_empty() && any_up,
+            draining,
+            failures,
+            generation,
+            clusters,
+            handoff,
+        }
     }
 
     /// A shard works with this edition from now on.

@@ -13,7 +13,6 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::destination::Destination;
 use crate::limits::{PUBLISH_META_BYTES_FREE, VALUE_SHARED_BYTES_MIN};
 use crate::publish::handoff::domains::BY_KEY;
-use crate::publish::handoff::entry::Target;
 use crate::publish::handoff::{self, Asked, Goes, Route, Wish};
 use crate::publish::headers::RecordHeaders;
 use crate::publish::{Around, Kind, Publishing};
@@ -24,6 +23,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use journal::queue::Name;
 use kafka_client::{Acks, How, Outcome, ProduceError, TopicIdx};
+use kafka_wire::handoff_entry::Target;
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use model::Side;
 use smallvec::SmallVec;
@@ -156,7 +156,16 @@ impl Publishing {
                 let Some(partition) = partition else {
                     let why: Arc<str> = "others wait before it".into();
                     let named = wishes.partition;
-                    return self.give_to_journal(around, cluster, single, named, &record, shared.cloned(), BY_KEY, &why);
+                    return self.give_to_journal(
+                        around,
+                        cluster,
+                        single,
+                        named,
+                        &record,
+                        shared.cloned(),
+                        BY_KEY,
+                        &why,
+                    );
                 };
                 let name = Name { lane: partition, ..name };
                 self.handoff
@@ -237,7 +246,14 @@ impl Publishing {
     }
 
     /// Kafka's outcome for a publish: its answer, or its way into the journal.
-    pub(super) fn complete_single(&self, around: Around<'_>, cluster: &Cluster, single: Single, outcome: Outcome, now: Instant) {
+    pub(super) fn complete_single(
+        &self,
+        around: Around<'_>,
+        cluster: &Cluster,
+        single: Single,
+        outcome: Outcome,
+        now: Instant,
+    ) {
         let (Err(ProduceError::Away { why, partition }), Some(unsent)) = (&outcome.result, &outcome.unsent) else {
             return single.complete(around.env, cluster, outcome, now);
         };
@@ -251,8 +267,7 @@ impl Publishing {
             headers: &headers,
         };
         let lane = partition.unwrap_or(BY_KEY);
-        let given =
-            self.give_to_journal(around, cluster, single, *partition, &given, record.value.clone(), lane, why);
+        let given = self.give_to_journal(around, cluster, single, *partition, &given, record.value.clone(), lane, why);
         if let Err((single, refusal)) = given {
             single.exchange.refuse(around.env, &refusal, now);
         }

@@ -175,7 +175,14 @@ impl Session {
     }
 
     /// A run of records that is nowhere, for a reason that is not Kafka's.
-    pub fn fail_run(self: &Rc<Self>, env: &Env, record_first: u32, count: u32, error: &RecordError, now: Instant) -> bool {
+    pub fn fail_run(
+        self: &Rc<Self>,
+        env: &Env,
+        record_first: u32,
+        count: u32,
+        error: &RecordError,
+        now: Instant,
+    ) -> bool {
         let state = &mut *self.state.borrow_mut();
         let first = state.index_of(record_first);
         state.answered(u64::from(count));

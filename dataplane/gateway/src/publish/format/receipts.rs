@@ -21,11 +21,11 @@ use foldhash::fast::FixedState;
 use gafka_http::{json, response};
 
 use super::RecordError;
+use super::limits::{ERROR_TEXTS_MAX, RECEIPT_BYTES, SUMMARY_ERRORS_MAX, SUMMARY_RANGES_MAX};
 use crate::publish::handoff::RECEIPTS_PATH;
 use crate::publish::handoff::receipt_id::Issuer;
 use journal::queue::StreamId;
 use std::sync::Arc;
-use super::limits::{ERROR_TEXTS_MAX, RECEIPT_BYTES, SUMMARY_ERRORS_MAX, SUMMARY_RANGES_MAX};
 
 /// How the client wants its receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

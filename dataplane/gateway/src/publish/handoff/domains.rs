@@ -46,9 +46,13 @@ pub enum State {
 pub enum Way {
     Direct,
     /// Behind what waits in this lane.
-    Journal { lane: i32 },
+    Journal {
+        lane: i32,
+    },
     /// Asked again when the gate opens, at the latest then.
-    Wait { until: Instant },
+    Wait {
+        until: Instant,
+    },
 }
 
 /// A domain that is not DIRECT.
@@ -197,9 +201,7 @@ impl Domains {
                 domain.gate_not_before = Some(now + GATE_PAUSE);
                 true
             }
-            State::Draining
-                if left.bytes <= GATE_BYTES_MAX && domain.gate_not_before.is_none_or(|at| now >= at) =>
-            {
+            State::Draining if left.bytes <= GATE_BYTES_MAX && domain.gate_not_before.is_none_or(|at| now >= at) => {
                 domain.state = State::Gate { until: now + GATE_WAIT };
                 false
             }

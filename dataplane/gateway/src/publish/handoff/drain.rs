@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use journal::queue::{Extent, Fate, Name, Reason, StreamId};
 use kafka_client::{Acks, How, Outcome, ProduceError, TopicIdx};
+use kafka_wire::handoff_entry as entry;
 use model::{Generation, Snapshot, authorize_publish, authorize_raw};
 use slab::Slab;
 
-use super::entry;
 use super::store::{Drainable, Store};
 use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;

@@ -83,9 +83,11 @@ impl Written {
                 return;
             }
             // Every record of a segment before this one was applied, so it is known whether anybody needs it.
-            let done = store.journal().segments().into_iter().filter(|segment| {
-                *segment < inner.applied_segment && !inner.queue.is_needed(*segment)
-            });
+            let done = store
+                .journal()
+                .segments()
+                .into_iter()
+                .filter(|segment| *segment < inner.applied_segment && !inner.queue.is_needed(*segment));
             done.for_each(|segment| store.journal().free(segment));
             (lsn, inner.queue.checkpoint())
         };

@@ -28,7 +28,6 @@
 
 pub mod domains;
 pub mod drain;
-pub mod entry;
 pub mod keeper;
 pub mod open;
 pub mod peer;
@@ -54,7 +53,6 @@ use smallvec::SmallVec;
 
 use self::domains::{BY_KEY, Way};
 use self::drain::Drainer;
-use self::entry::Target;
 use self::store::{Appended, HandOffError, Handed, Store};
 use crate::codes;
 use crate::exchange::reply::{Header, Reply};
@@ -63,6 +61,7 @@ use crate::limits::{HANDOFF_GROUP_BYTES_MAX, HANDOFF_GROUP_RECORDS_MAX, HANDOFF_
 use crate::publish::single::Single;
 use crate::publish::{Around, Publishing};
 use crate::refusal::Refusal;
+use kafka_wire::handoff_entry::{self as entry, Target};
 
 /// How often is looked at what waits while something does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -100,9 +99,15 @@ impl Wish {
 /// Which way a record goes.
 pub enum Route {
     /// To Kafka, to this partition if one was chosen; given back if it cannot be stored now.
-    Kafka { partition: Option<i32>, gives_back: bool },
+    Kafka {
+        partition: Option<i32>,
+        gives_back: bool,
+    },
     /// To the journal, behind what waits there.
-    Journal { lane: i32, why: Arc<str> },
+    Journal {
+        lane: i32,
+        why: Arc<str>,
+    },
     /// Nowhere for a moment.
     Hold,
     Refuse(Refusal),
@@ -285,7 +290,8 @@ impl Handoff {
         while left.peek().is_some() {
             let mut bytes = 0;
             let group: Vec<Record> = std::iter::from_fn(|| {
-                let next = left.next_if(|record| bytes == 0 || bytes + record.body_bytes() <= HANDOFF_GROUP_BYTES_MAX)?;
+                let next =
+                    left.next_if(|record| bytes == 0 || bytes + record.body_bytes() <= HANDOFF_GROUP_BYTES_MAX)?;
                 bytes += next.body_bytes().max(1);
                 Some(next)
             })
@@ -443,7 +449,9 @@ impl Publishing {
             let next = self.handoff.held.borrow_mut().pop_front();
             let Some(held) = next else { break };
             // Those behind one that stays stay behind it.
-            let behind = stays.iter().any(|other: &Held| (other.cluster, other.topic, other.partition) == (held.cluster, held.topic, held.partition));
+            let behind = stays.iter().any(|other: &Held| {
+                (other.cluster, other.topic, other.partition) == (held.cluster, held.topic, held.partition)
+            });
             match store.way(&held.name.subject, Some(held.partition)) {
                 Way::Wait { until } if now < until || behind => stays.push_back(held),
                 _ if behind => stays.push_back(held),
@@ -489,7 +497,8 @@ impl Publishing {
             return;
         }
         for (subject, lane) in store.held_by(self.handoff.shard) {
-            let found = subject.split_once('/').and_then(|(cluster, topic)| Some((around.clusters.find(cluster)?, topic)));
+            let found =
+                subject.split_once('/').and_then(|(cluster, topic)| Some((around.clusters.find(cluster)?, topic)));
             let is_settled = found.is_none_or(|(cluster, topic)| {
                 let mut client = cluster.client.borrow_mut();
                 let topic = client.topic(topic);

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use disk::{Device, Disk, Files, commit_amplification};
-use journal::queue::{Budget, Committed, Keeping, Kind, Queue};
-use journal::{Entry, Journal, Recovered, Waiter};
+use journal::queue::{self, Budget, Committed, Keeping, Kind, ReplayError, Replayed};
+use journal::{Journal, Recovered, Waiter};
 use runtime::mailbox::Sender;
 
 use super::domains::Domains;
@@ -40,15 +40,16 @@ pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>
         age_ms_max: config.age_max.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
     };
     let keeping = Keeping { receipts_ms: i64::try_from(config.receipts_keep.as_millis()).unwrap_or(i64::MAX) };
-    let journal_config = journal::Config {
-        floor_bytes: config.free_bytes_min(space.total_bytes),
-        ..journal::Config::new(dir, node)
-    };
+    let journal_config =
+        journal::Config { floor_bytes: config.free_bytes_min(space.total_bytes), ..journal::Config::new(dir, node) };
     let open_failed = |err: journal::OpenError| io::Error::other(format!("the journal of handed-off messages: {err}"));
     let (idle, recovered) = Journal::recover(journal_config, disk, journal::random()).map_err(open_failed)?;
-    let queue = replay(&recovered, budget, keeping, |entry| {
-        idle.reader().scan_rows(&|row| !matches!(Kind::of(row.kind), Some(Kind::Entry | Kind::Moved)), entry)
-    })?;
+    let unreadable = |err: ReplayError| io::Error::other(err);
+    let Replayed { queue, malformed, .. } =
+        queue::replay(&recovered, &mut idle.reader(), budget, keeping).map_err(unreadable)?;
+    if malformed > 0 {
+        tracing::error!(malformed, "records of the journal make no sense and were passed over");
+    }
     let held = queue.usage();
     tell(&recovered, dir, device, held.records, held.bytes, began);
     let applied_segment = idle.reader().segments().last().copied().unwrap_or(0);
@@ -66,7 +67,10 @@ pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>
         idle.start(prepare, observer).map_err(open_failed)?
     };
     let (doors, issuer) = (bells.into_iter().map(door).collect(), Issuer::new(node.clone()));
-    Ok(Arc::new(Store::new(StoreParts { journal, inner, doors, issuer, budget, device, takes: config.enabled }, now_ms())))
+    Ok(Arc::new(Store::new(
+        StoreParts { journal, inner, doors, issuer, budget, device, takes: config.enabled },
+        now_ms(),
+    )))
 }
 
 /// A shard's door: the journal rings the shard's bell.
@@ -87,7 +91,7 @@ fn observe(inner: &Mutex<Inner>, bells: &[Sender<()>], committed: &journal::Comm
         stream: record.stream,
         kind: record.kind,
         sequence: record.sequence,
-        place: place(&committed.place),
+        place: committed.place.into(),
         bytes: record.body_bytes() as u32,
         wall_ms: committed.wall_ms,
         body: record.head(),
@@ -101,46 +105,6 @@ fn observe(inner: &Mutex<Inner>, bells: &[Sender<()>], committed: &journal::Comm
         let owner = &bells[record.stream as usize % bells.len()];
         drop(owner.try_send(()));
     }
-}
-
-/// The queue that a journal tells of: its checkpoint, where entries are, and what came after the checkpoint.
-pub fn replay(
-    recovered: &Recovered,
-    budget: Budget,
-    keeping: Keeping,
-    scan: impl FnOnce(&mut dyn FnMut(Entry)) -> Result<Vec<journal::Lost>, journal::ReadError>,
-) -> io::Result<Queue> {
-    let restored = recovered.checkpoint.as_deref().map(|blob| Queue::restore(blob, budget, keeping)).transpose();
-    let mut queue = restored
-        .map_err(|err| io::Error::other(format!("the checkpoint of handed-off messages is not understood: {err}")))?
-        .unwrap_or_else(|| Queue::new(budget, keeping));
-    let mut malformed = 0_u64;
-    let mut tell = |entry: Entry| {
-        let is_entry = matches!(Kind::of(entry.kind), Some(Kind::Entry | Kind::Moved));
-        if !is_entry && entry.lsn < recovered.from_lsn {
-            return;
-        }
-        let told = Committed {
-            stream: entry.stream,
-            kind: entry.kind,
-            sequence: entry.sequence,
-            place: place(&entry.place),
-            bytes: entry.location.bytes,
-            wall_ms: entry.wall_ms,
-            body: &entry.body,
-        };
-        malformed += u64::from(queue.apply(&told).is_err());
-    };
-    scan(&mut tell).map_err(|err| io::Error::other(format!("handed-off messages cannot be read: {err}")))?;
-    if malformed > 0 {
-        tracing::error!(malformed, "records of the journal make no sense and were passed over");
-    }
-    queue.recovered();
-    Ok(queue)
-}
-
-pub(super) fn place(place: &journal::Place) -> journal::queue::Place {
-    journal::queue::Place { segment: place.segment, block: place.block, index: place.index }
 }
 
 /// The device that is asked for; `auto`: mapped segments, unless a commit there writes much more than it is given.
@@ -172,13 +136,23 @@ fn tell(recovered: &Recovered, dir: &Path, device: Device, records: u64, bytes: 
     for lost in &recovered.lost {
         let (from, to, segment, at) = (lost.from_lsn, lost.to_lsn, lost.segment, lost.at);
         tracing::error!(
-            from, to, segment, at,
+            from,
+            to,
+            segment,
+            at,
             "acknowledged records of the journal are rotten on the disk: they cannot be delivered; a copy of the bytes is in \
-             {}", dir.join("quarantine").display()
+             {}",
+            dir.join("quarantine").display()
         );
     }
     if records > 0 {
-        tracing::info!(records, bytes, ?device, took_ms, "messages wait here since before this start; they are delivered now");
+        tracing::info!(
+            records,
+            bytes,
+            ?device,
+            took_ms,
+            "messages wait here since before this start; they are delivered now"
+        );
     } else {
         tracing::debug!(?device, took_ms, "nothing waits in the journal");
     }

@@ -28,7 +28,8 @@ impl Question {
         let mut request = BytesMut::new();
         let known = &head.known;
         let credentials = [("Appid", known.appid), ("Pubkey", known.pubkey), ("Authorization", known.authorization)];
-        request.extend_from_slice(format!("GET {}{id} HTTP/1.1\r\nHost: {address}\r\n", super::RECEIPTS_PATH).as_bytes());
+        request
+            .extend_from_slice(format!("GET {}{id} HTTP/1.1\r\nHost: {address}\r\n", super::RECEIPTS_PATH).as_bytes());
         for (name, value) in credentials {
             if let Some(value) = value {
                 request.extend_from_slice(name.as_bytes());
@@ -88,7 +89,14 @@ mod tests {
     fn an_answer_is_its_status_and_what_follows_its_head() {
         let good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(parse(good), Some((200, b"{}".to_vec())));
-        for bad in [&b""[..], b"HTTP/1.1 20", b"HTTP/1.1 2x0 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 C\r\n\r\n"] {
+        for bad in [
+            &b""[..],
+            b"HTTP/1.1 20",
+            b"HTTP/1.1 2x0 OK\r\n\r\n",
+            b"HTTP/1.0 200 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 100 C\r\n\r\n",
+        ] {
             assert_eq!(parse(bad), None, "{:?}", String::from_utf8_lossy(bad));
         }
     }

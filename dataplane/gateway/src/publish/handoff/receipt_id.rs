@@ -58,7 +58,8 @@ impl Issuer {
     }
 
     pub fn issue(&self, app: &str, stream: StreamId, sequence: u64) -> String {
-        let mac = self.mac(&self.node, app, stream, sequence).expect("what is named is durable, so the journal has its id");
+        let mac =
+            self.mac(&self.node, app, stream, sequence).expect("what is named is durable, so the journal has its id");
         let mut plain = Vec::with_capacity(22 + self.node.len() + app.len());
         plain.push(VERSION);
         plain.extend_from_slice(&stream.0.to_be_bytes());

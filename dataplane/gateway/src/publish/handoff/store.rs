@@ -175,8 +175,11 @@ impl Store {
                     record.stream = accepted.stream.0;
                     record.sequence = accepted.sequence;
                     definition = definition.or(accepted.definition);
-                    let so_far =
-                        appended.get_or_insert(Appended { stream: accepted.stream, first: accepted.sequence, count: 0 });
+                    let so_far = appended.get_or_insert(Appended {
+                        stream: accepted.stream,
+                        first: accepted.sequence,
+                        count: 0,
+                    });
                     so_far.count += 1;
                 }
                 Err(err) => {
@@ -257,9 +260,18 @@ impl Store {
     }
 
     /// Messages that came to an end; it is noted in the journal, for which nobody waits.
-    pub fn settle(&self, stream: StreamId, name: &Name, ends: &[(u64, u32, Fate)], bytes: u64, now_ms: i64, now: Instant) {
+    pub fn settle(
+        &self,
+        stream: StreamId,
+        name: &Name,
+        ends: &[(u64, u32, Fate)],
+        bytes: u64,
+        now_ms: i64,
+        now: Instant,
+    ) {
         let inner = &mut *self.inner();
-        let notes = ends.iter().filter_map(|(first, count, fate)| inner.queue.settle(stream, *first, *count, *fate, now_ms));
+        let notes =
+            ends.iter().filter_map(|(first, count, fate)| inner.queue.settle(stream, *first, *count, *fate, now_ms));
         let notes: Vec<Note> = notes.collect();
         self.note(notes);
         if ends.iter().any(|(_, _, fate)| matches!(fate, Fate::Delivered { .. })) {
