@@ -88,6 +88,7 @@ impl Schema {
         FieldDoc::may("draining", Schema::FLAG, "is it on its way to its end"),
         FieldDoc::may("generation", Schema::COUNT, "of the tenants it works with"),
         FieldDoc::may("clusters", Schema::Map(&CLUSTER_HEALTH), "by name"),
+        FieldDoc::may("handoff", HANDOFF_HEALTH, "messages that wait for Kafka here, where there are any"),
         FieldDoc::may("tenants", TENANTS_HEALTH, "how the node stands to the tenants' database; the manager's only"),
     ]);
     /// And when it says no.
@@ -148,6 +149,19 @@ impl Schema {
         }
     }
 }
+
+const HANDOFF_HEALTH: Schema = Schema::Object(&[
+    FieldDoc::must("has_room", Schema::FLAG, "a message more would be taken"),
+    FieldDoc::must("partitions", Schema::COUNT, "of apps, whose messages wait"),
+    FieldDoc::must("messages", Schema::COUNT, ""),
+    FieldDoc::must("bytes", Schema::COUNT, ""),
+    FieldDoc::must("since", Schema::AnyOf(&[Schema::OFFSET, Schema::Null]), "epoch ms"),
+    FieldDoc::must(
+        "left_s",
+        Schema::AnyOf(&[Schema::COUNT, Schema::Null]),
+        "seconds until all is delivered, as fast as it goes now; null while something is not",
+    ),
+]);
 
 const TENANTS_HEALTH: Schema = Schema::Object(&[
     FieldDoc::must("generation", Schema::TEXT, "in force, HISTORY-NUMBER"),

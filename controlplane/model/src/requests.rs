@@ -6,8 +6,7 @@
 use std::fmt;
 
 /// Query names that clients of 2017 send and that change nothing: taken on every route, whatever their value.
-/// `hh` leaves this list when hinted handoff exists.
-pub const WITHOUT_EFFECT: [&str; 4] = ["mux", "use", "limit", "hh"];
+pub const WITHOUT_EFFECT: [&str; 3] = ["mux", "use", "limit"];
 
 /// Characters of a client's name that an answer repeats.
 const NAME_SHOWN_CHARS: usize = 40;

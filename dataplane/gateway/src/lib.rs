@@ -42,3 +42,14 @@ pub use env::board::{Board, Readiness};
 pub use env::peers::{Peer, Peers};
 pub use gateway::{Gateway, GatewayParts, Listeners};
 pub use publish::handoff::open::HandoffPlace;
+pub use publish::handoff::store::Store as Handoff;
+
+/// What the control plane says and asks of handed-off messages.
+pub mod handoff {
+    pub use crate::publish::handoff::adopt::Adopted;
+    pub use crate::publish::handoff::domains::State;
+    pub use crate::publish::handoff::parked::{Change, ParkedRow};
+    pub use crate::publish::handoff::receipt_id::ReceiptId;
+    pub use crate::publish::handoff::status::{DomainStatus, Status};
+    pub use journal::queue::StreamId;
+}

@@ -154,6 +154,10 @@ pub const HANDOFF_WINDOW_BYTES_MAX: u64 = 4 << 20;
 pub const HANDOFF_READ_BYTES: u64 = 1 << 20;
 /// and records.
 pub const HANDOFF_READ_RECORDS: u32 = 4_000;
+/// Receipts that are replayed or dropped with one request,
+pub const HANDOFF_RECEIPTS_MAX: usize = 500;
+/// and the length of its body.
+pub const HANDOFF_SELECTION_BYTES_MAX: usize = 256 << 10;
 /// Bytes written per byte committed from which mapped segments are not used: large folios (DESIGN.md section 3).
 pub const HANDOFF_AMPLIFICATION_MAX: f64 = 4.0;
 /// Messages that are less than this part of a segment are moved out of it, so that it can go,

@@ -5,6 +5,7 @@ mod admin_handoff;
 mod cli;
 mod config;
 mod credentials;
+mod handoff_desk;
 mod handoff_keys;
 mod kafka_clients;
 mod kafka_config;

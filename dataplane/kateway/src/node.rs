@@ -5,6 +5,7 @@
 
 use crate::config::AuditTopic;
 use crate::credentials::{self, Credentials};
+use crate::handoff_desk::Desk;
 use crate::kproxy::{self, Kproxy};
 use crate::live::{self, Controls, Live};
 use crate::manage::{self, Manage, Surroundings};
@@ -183,6 +184,7 @@ async fn live(
         })
         .context("cannot start the shards")?,
     );
+    let desk = handoff_desk(&gateway, &config, node_dir.as_ref());
     let controls = Arc::new(Controls::new(Arc::clone(&gateway), config.log, config.live));
     let kproxy = match config.kproxy {
         Some(asked) => Kproxy::start(asked, &gateway.board.ledger, feed.latest(), audit)?,
@@ -223,7 +225,7 @@ async fn live(
         on_loopback: man_addr.ip().is_loopback(),
         cors_origins: &config.gateway.cors_origins,
         oidc: config.oidc.as_ref(),
-        handoff: None,
+        handoff: desk.as_ref(),
         relayed: relay.as_ref().map(|relay| &relay.progress),
     })?;
     let (stop_manager, manager_stopped) = tokio::sync::oneshot::channel::<()>();
@@ -301,6 +303,18 @@ async fn live(
     ended.map_err(|err| anyhow!(err))?;
     tracing::info!(elapsed_ms = begun.elapsed().as_millis() as u64, "drained");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who answers the manager about handed-off messages.
+fn handoff_desk(
+    gateway: &Gateway,
+    config: &NodeConfig,
+    node_dir: Option<&NodeDir>,
+) -> Option<Arc<dyn manager::Handoff>> {
+    let (store, node_dir) = (gateway.handoff()?, node_dir?);
+    let dir = node_dir.path.join(node_dir::JOURNAL);
+    let desk = Desk::new(Arc::clone(store), config.data_dir.clone(), dir, config.gateway.handoff.enabled);
+    Some(Arc::new(desk))
 }
 
 /// Where the journal of handed-off messages is. One that is there is opened even where nothing more is handed off, so that what

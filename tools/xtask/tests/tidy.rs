@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("runtime", &["telemetry"]),
     ("embedded-kafka", &["disk", "kafka-wire", "runtime", "telemetry"]),
     ("router", &["kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
-    ("gateway", &["gafka-http", "kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
+    ("gateway", &["disk", "gafka-http", "journal", "kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
     // Control plane.
     ("authdb", &["model"]),
     ("daemon", &["model"]),

@@ -83,6 +83,10 @@ impl Files {
 }
 
 impl Disk for Files {
+    fn is_of_the_system(&self) -> bool {
+        true
+    }
+
     fn call(&self, operation: Operation) -> io::Result<Outcome> {
         self.shared.perform(operation)
     }

@@ -61,6 +61,11 @@ pub trait Disk: Send + Sync {
     /// Takes the next completion, if there is one.
     fn complete(&self) -> Option<Completion>;
 
+    /// Whether its paths are those of the system, so that its files may be read there, too. Not of a simulation.
+    fn is_of_the_system(&self) -> bool {
+        false
+    }
+
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> io::Result<File> {
         self.call(Operation::Open { path: path.to_owned(), how }).map(Outcome::into_file)

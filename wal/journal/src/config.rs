@@ -22,6 +22,17 @@ pub struct Config {
     pub spares_max: usize,
     pub poison_again_within: Duration,
     pub read_only_pause: Duration,
+    pub background: Background,
+}
+
+/// What reads and scrubs run on; see [`Journal::background`](crate::Journal::background) for what they do run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Background {
+    /// glommio, on a ring of its own; a plain thread where there can be none, and on a disk that is not the system's.
+    #[default]
+    Ring,
+    /// A plain thread that reads with the journal's own disk.
+    Plain,
 }
 
 impl Config {
@@ -36,6 +47,7 @@ impl Config {
             spares_max: limits::SPARES_MAX,
             poison_again_within: limits::POISON_AGAIN_WITHIN,
             read_only_pause: limits::READ_ONLY_PAUSE,
+            background: Background::default(),
         }
     }
 

@@ -128,6 +128,11 @@ impl Core {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there is this segment, and its file is no other's.
+    pub fn is_live(&self, segment: u64) -> bool {
+        self.table().live.contains_key(&segment)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.config.dir.join(name)
     }
@@ -200,7 +205,7 @@ fn fits(header: &SegmentHeader) -> bool {
 }
 
 /// The medium failed at this very place: rot, not a full or absent disk.
-fn is_medium(err: &io::Error) -> bool {
+pub(crate) fn is_medium(err: &io::Error) -> bool {
     is_errno(err, &[Errno::IO, Errno::ILSEQ, Errno::BADMSG])
 }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use disk::Disk;
 use tracing::{error, warn};
 
-use crate::background::{Background, ReadWaiter};
-use crate::config::{Config, Now, Random};
+use crate::background::{ReadWaiter, Worker};
+use crate::config::{Background, Config, Now, Random};
 use crate::core::Core;
 use crate::limits::{COMMIT_BYTES_MAX, MARK_AFTER, TEND_PAUSE, WAITING_BYTES_MAX, WAITING_GROUPS_MAX};
 use crate::metrics::Metrics;
@@ -26,7 +26,7 @@ use crate::writer::Writer;
 /// An open journal. Dropping it closes it.
 pub struct Journal {
     shared: Arc<Shared>,
-    background: Background,
+    background: Worker,
     threads: Vec<JoinHandle<()>>,
     nobody: Waiter,
 }
@@ -155,6 +155,11 @@ impl Journal {
         self.background.scrub(bytes_per_second);
     }
 
+    /// What reads and scrubs run on: plain also when a ring was wished for and could not be had.
+    pub fn background(&self) -> Background {
+        self.background.runs_on()
+    }
+
     /// Nothing of this segment is needed any more, and the records that made it so are durable.
     pub fn free(&self, segment: u64) {
         self.shared.core.free(segment);
@@ -220,7 +225,7 @@ impl Idle {
     ) -> Result<Journal, OpenError> {
         let Idle { core, writer, clock } = self;
         let (queue, appended, tend) = (Mutex::default(), Condvar::new(), Condvar::new());
-        let background = Background::start(Arc::clone(&core))?;
+        let background = Worker::start(Arc::clone(&core))?;
         let shared = Arc::new(Shared { core, queue, appended, tend });
         // Dropped with what did start, when one does not.
         let nobody = Waiter::nobody();

@@ -43,6 +43,9 @@
 //! - Rot is found by checksum, told ([`Lost`]), copied to `quarantine/`, and everything else goes on.
 //!
 //! Nothing is on the disk before the first record. [`look`] reads a directory and changes nothing, also while it is in use.
+//!
+//! Reads and scrubs run on glommio, on a ring and a thread of their own (`ring.rs`); on a plain thread where io_uring is
+//! refused, and on a simulated disk ([`Journal::background`] says which). Spares are made by another plain thread.
 
 mod background;
 mod checkpointing;
@@ -59,6 +62,8 @@ mod reader;
 mod record;
 mod recovery;
 mod refused;
+mod ring;
+mod run;
 mod shelf;
 #[cfg(test)]
 mod simulation;
@@ -69,7 +74,7 @@ pub mod walk;
 mod writer;
 
 pub use background::{ReadCompletion, ReadWaiter};
-pub use config::{Config, Now, Random};
+pub use config::{Background, Config, Now, Random};
 pub use format::block::RESERVED;
 pub use journal::{Idle, Journal, Priority, raise_priority, random};
 pub use look::{CheckpointFile, Looked, SegmentFile, SegmentState, look};

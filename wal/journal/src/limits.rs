@@ -73,3 +73,19 @@ pub const RECEIPT_RANGES_MAX: usize = 500_000;
 pub const READS_MAX: usize = 4096;
 /// A scrub, however slow it shall be, goes on after this long.
 pub const SCRUB_PAUSE_MAX: Duration = Duration::from_secs(600);
+
+/// A scrub on the ring reads so much at once, and so much more when its pace allows: what a commit may have to wait behind.
+pub const SCRUB_READ_BYTES: usize = 256 << 10;
+const _: () = assert!(SCRUB_READ_BYTES.is_multiple_of(PAGE_BYTES));
+/// Memory that is registered with the ring for reads that pass the page cache by; it counts against the memory that a process
+/// may lock, once for each of glommio's three rings.
+pub const RING_MEMORY_BYTES: usize = 512 << 10;
+const _: () = assert!(SCRUB_READ_BYTES < RING_MEMORY_BYTES);
+/// Operations in flight on a ring: one read, one of a scrub, and what opens and closes files.
+pub const RING_DEPTH: usize = 16;
+/// A read is looked after within this time while a segment is checked.
+pub const READ_LATENCY: Duration = Duration::from_millis(1);
+/// Time of the thread that reads and scrubs get when both want it.
+pub const READ_SHARES: usize = 1000;
+pub const SCRUB_SHARES: usize = 50;
+const _: () = assert!(SCRUB_SHARES < READ_SHARES);

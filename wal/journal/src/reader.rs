@@ -8,14 +8,15 @@ use bytes::Bytes;
 use disk::File;
 
 use crate::core::{Core, Live, names};
-use crate::format::block::{self, Block, HEADER_BYTES, Row};
+use crate::format::block::{Block, HEADER_BYTES, Row};
 use crate::record::{Entry, Location, Place};
 use crate::recovery::Lost;
 use crate::refused::ReadError;
-use crate::walk::{self, Gap, Verdict, Witness};
+use crate::run::{Run, Wanted};
+use crate::walk::{self, Gap, Node, Verdict, Witness};
 
 /// Handles kept open. A segment that was let go is closed when it is noticed.
-const HANDLES_MAX: usize = 64;
+pub(crate) const HANDLES_MAX: usize = 64;
 
 /// One per thread that reads.
 pub struct Reader {
@@ -36,7 +37,7 @@ impl Reader {
             .and_then(|file| self.core.disk.read(&file, u64::from(offset), bytes as usize))
             .map_err(|source| ReadError::Io { segment, source });
         // Its file may have become another segment while we read.
-        if !self.core.table().live.contains_key(&segment) {
+        if !self.core.is_live(segment) {
             self.files.remove(&segment);
             return Err(ReadError::Gone { segment });
         }
@@ -50,52 +51,32 @@ impl Reader {
     /// `count` records from a place on, each checked by its row: a rotten body is an error of that one alone. Fewer when the
     /// block has no more.
     pub fn read_run(&mut self, place: Place, count: u32) -> Result<Vec<Result<Entry, ReadError>>, ReadError> {
-        let Place { segment, block: offset, index } = place;
-        let io = |source| ReadError::Io { segment, source };
-        let rotten = |bytes: usize| ReadError::Rotten { segment, offset, bytes: bytes as u32 };
-        let header = self.core.table().live.get(&segment).map(|live| live.header.clone());
-        let header = header.ok_or(ReadError::Gone { segment })?;
-        let file = self.file(segment).map_err(io)?;
-        let read = |at: usize, bytes: usize| self.core.disk.read(&file, u64::from(offset) + at as u64, bytes);
-        let head = read(0, HEADER_BYTES).map_err(io)?;
-        let table_bytes = block::table_end(&head).ok_or_else(|| rotten(head.len()))?;
-        let table = read(0, table_bytes).map_err(io)?;
-        let whole = block::Table::decode(&table, header.key(), u64::from(offset)).map_err(|_| rotten(table_bytes))?;
-        let wanted: Vec<_> = whole.records().skip(index as usize).take(count as usize).collect();
-        let (Some((_, _, begin)), Some((_, last, last_begin))) = (wanted.first(), wanted.last()) else {
-            return Ok(Vec::new());
-        };
-        let (begin, end) = (*begin, last_begin + last.body_bytes as usize);
-        let bodies = read(begin, end - begin).map_err(io)?;
-        // Its file may have become another segment while we read.
-        if !self.core.table().live.contains_key(&segment) {
+        let segment = place.segment;
+        let key = self.core.table().live.get(&segment).map(|live| live.header.key());
+        let run = Run { place, count, key: key.ok_or(ReadError::Gone { segment })? };
+        let read = self.read_bytes_of(run);
+        // Its file may have become another segment while we read, or nobody's.
+        if !self.core.is_live(segment) {
             self.files.remove(&segment);
             return Err(ReadError::Gone { segment });
         }
-        let entries = wanted.into_iter().zip(index..).map(|((lsn, row, at), index)| {
-            let (at, bytes) = (at - begin, row.body_bytes as usize);
-            let location = Location {
-                segment,
-                offset: offset + (begin + at) as u32,
-                bytes: row.body_bytes,
-                body_crc: row.body_crc,
-            };
-            match bodies.get(at..at + bytes) {
-                Some(body) if crc32c::crc32c(body) == row.body_crc => Ok(Entry {
-                    lsn,
-                    stream: row.stream,
-                    kind: row.kind,
-                    flags: row.flags,
-                    sequence: row.sequence,
-                    location,
-                    place: Place { segment, block: offset, index },
-                    wall_ms: whole.header.wall_ms,
-                    body: bodies.slice(at..at + bytes),
-                }),
-                _ => Err(ReadError::Rotten { segment, offset: location.offset, bytes: row.body_bytes }),
-            }
-        });
-        Ok(entries.collect())
+        let (wanted, bodies) = read?;
+        Ok(wanted.entries(&bodies))
+    }
+
+    fn read_bytes_of(&mut self, run: Run) -> Result<(Wanted, Bytes), ReadError> {
+        let Place { segment, block, .. } = run.place;
+        let io = |source| ReadError::Io { segment, source };
+        let file = self.file(segment).map_err(io)?;
+        let read = |from: usize, to: usize| match to - from {
+            0 => Ok(Bytes::new()),
+            bytes => self.core.disk.read(&file, u64::from(block) + from as u64, bytes).map_err(io),
+        };
+        let head = read(0, HEADER_BYTES)?;
+        let wanted = run.wanted(&read(0, run.table_bytes(&head)?)?)?;
+        let bodies = wanted.bodies();
+        let bodies = read(bodies.start, bodies.end)?;
+        Ok((wanted, bodies))
     }
 
     /// As [`Reader::scan`] of every live segment, with bodies only of the records that `wants` them: the others' are empty.
@@ -172,12 +153,10 @@ impl Reader {
         let io = |source| ReadError::Io { segment, source };
         let file = self.file(segment).map_err(io)?;
         let bytes = self.core.read_or_zeros(&file, 0, extent.end as usize).map_err(io)?;
-        if !self.core.table().live.contains_key(&segment) {
+        if !self.core.is_live(segment) {
             return Err(ReadError::Gone { segment });
         }
-        let witness = Witness { hash: extent.last_hash, lsn: extent.next_lsn };
-        let nodes = walk::nodes(&bytes, &live.header);
-        let verdict = walk::judge(&live.header, nodes, &[witness], extent.next_lsn, extent.end);
+        let verdict = judge(live, walk::nodes(&bytes, &live.header));
         Ok((bytes, verdict))
     }
 
@@ -194,7 +173,14 @@ impl Reader {
     }
 }
 
-fn lost_of(live: &Live, verdict: &Verdict) -> impl Iterator<Item = Lost> {
+/// What is believed of a segment, as far as it is durable, whose blocks these are.
+pub(crate) fn judge(live: &Live, nodes: Vec<Node>) -> Verdict {
+    let extent = live.extent;
+    let witness = Witness { hash: extent.last_hash, lsn: extent.next_lsn };
+    walk::judge(&live.header, nodes, &[witness], extent.next_lsn, extent.end)
+}
+
+pub(crate) fn lost_of(live: &Live, verdict: &Verdict) -> impl Iterator<Item = Lost> {
     let segment = live.extent.number;
     verdict.gaps.iter().map(move |gap| {
         let Gap { from_lsn, to_lsn, at, bytes } = *gap;

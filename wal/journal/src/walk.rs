@@ -82,33 +82,39 @@ impl Verdict {
 
 /// All blocks of a segment, in order, wherever they begin; `bytes` is the file up to the end of what may be looked at.
 pub fn nodes(bytes: &[u8], header: &SegmentHeader) -> Vec<Node> {
-    let key = header.key();
     let mut nodes = Vec::new();
     let mut offset = BLOCKS_BEGIN as usize;
     while offset < bytes.len() {
-        let Ok(block) = Block::decode(&bytes[offset..], key, offset as u64) else {
-            offset += PAGE_BYTES;
-            continue;
-        };
-        let is_bad = |(lsn, row, begin): (u64, _, usize)| (!block.body_is_good(&row, begin)).then_some(lsn);
-        let bad: Vec<u64> = block.records().filter_map(is_bad).collect();
-        let end = offset + pages(block.length());
-        // In a block that is not whole there may begin another one: it may be a left-over that was written over.
-        let next = if bad.is_empty() { end } else { offset + PAGE_BYTES };
-        let first_lsn = block.header.first_lsn;
-        nodes.push(Node {
-            offset: offset as u64,
-            end: end as u64,
-            first_lsn,
-            next_lsn: first_lsn + u64::from(block.record_count),
-            durable_lsn: block.header.durable_lsn,
-            previous_hash: block.header.previous_hash,
-            hash: block.hash,
-            bad,
-        });
+        let (node, next) = node_at(bytes, header, offset);
+        nodes.extend(node);
         offset = next;
     }
     nodes
+}
+
+/// One step of [`nodes`], for who has other things to do in between: the block at `offset`, if there is one, and where the
+/// next may begin.
+pub fn node_at(bytes: &[u8], header: &SegmentHeader, offset: usize) -> (Option<Node>, usize) {
+    let Ok(block) = Block::decode(&bytes[offset..], header.key(), offset as u64) else {
+        return (None, offset + PAGE_BYTES);
+    };
+    let is_bad = |(lsn, row, begin): (u64, _, usize)| (!block.body_is_good(&row, begin)).then_some(lsn);
+    let bad: Vec<u64> = block.records().filter_map(is_bad).collect();
+    let end = offset + pages(block.length());
+    // In a block that is not whole there may begin another one: it may be a left-over that was written over.
+    let next = if bad.is_empty() { end } else { offset + PAGE_BYTES };
+    let first_lsn = block.header.first_lsn;
+    let node = Node {
+        offset: offset as u64,
+        end: end as u64,
+        first_lsn,
+        next_lsn: first_lsn + u64::from(block.record_count),
+        durable_lsn: block.header.durable_lsn,
+        previous_hash: block.header.previous_hash,
+        hash: block.hash,
+        bad,
+    };
+    (Some(node), next)
 }
 
 /// Judges the blocks of one segment, whose `nodes` begin below `bytes`. `durable_lsn`: this segment is known to have held

@@ -2,19 +2,132 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use disk::{Device, Disk, Files};
 use journal::{
-    Completion, Config, Entry, Group, Idle, Journal, Place, ReadWaiter, Record, Recovered, Refused, Waiter, random,
+    Background, Completion, Config, Entry, Group, Idle, Journal, Place, ReadCompletion, ReadError, ReadWaiter, Record,
+    Recovered, Refused, Waiter, random,
 };
 
 const WITHIN: Duration = Duration::from_secs(20);
 
+const BACKGROUNDS: [Background; 2] = [Background::Ring, Background::Plain];
+
 fn recover(dir: &std::path::Path, device: Device) -> (Idle, Recovered) {
+    recover_on(dir, device, Background::Ring)
+}
+
+fn recover_on(dir: &std::path::Path, device: Device, background: Background) -> (Idle, Recovered) {
     let disk: Arc<dyn Disk> = Arc::new(Files::with_device(device, |_| Ok(()), || {}, || {}).unwrap());
-    Journal::recover(Config::new(dir.join("journal"), "node-1"), disk, random()).unwrap()
+    // Small, so that there are several segments.
+    let (segment_bytes_first, segment_bytes_max) = (1 << 20, 1 << 20);
+    let new = Config::new(dir.join("journal"), "node-1");
+    let config = Config { background, segment_bytes_first, segment_bytes_max, reserve_bytes: 0, ..new };
+    Journal::recover(config, disk, random()).unwrap()
+}
+
+/// Appends so many groups, one after another, and says where the first record of each lies.
+fn append_all(journal: &Journal, observed: &Mutex<Vec<Place>>, count: u64) -> Vec<Place> {
+    let (waiter, rang) = waiter();
+    for n in 0..count {
+        journal.append(group(1, n), n, &waiter).unwrap();
+        completions(&waiter, &rang, 1);
+    }
+    observed.lock().unwrap().iter().step_by(2).copied().collect()
+}
+
+/// A journal on this background that tells where records lie.
+fn start(idle: Idle, background: Background) -> (Journal, Arc<Mutex<Vec<Place>>>) {
+    let observed: Arc<Mutex<Vec<Place>>> = Arc::default();
+    let theirs = Arc::clone(&observed);
+    let journal = idle.start(|| {}, move |committed| theirs.lock().unwrap().push(committed.place)).unwrap();
+    assert_eq!(journal.background(), background, "io_uring is needed for this test");
+    (journal, observed)
+}
+
+fn reads() -> (ReadWaiter, mpsc::Receiver<()>) {
+    let (ring, rang) = mpsc::channel();
+    (ReadWaiter::new(move || ring.send(()).unwrap()), rang)
+}
+
+fn read_completions(reads: &ReadWaiter, rang: &mpsc::Receiver<()>, count: usize) -> Vec<ReadCompletion> {
+    let mut done = Vec::new();
+    while done.len() < count {
+        rang.recv_timeout(WITHIN).unwrap();
+        reads.take(&mut done);
+    }
+    done
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + WITHIN;
+    while !is_so() {
+        assert!(Instant::now() < end, "not within time: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn reads_are_answered_in_order_while_commits_run_and_a_slow_scrub_runs_and_a_close_answers_them_and_ends_it() {
+    for background in BACKGROUNDS {
+        let dir = tempfile::tempdir().unwrap();
+        let (idle, _) = recover_on(dir.path(), Device::Mapped, background);
+        let (journal, observed) = start(idle, background);
+        append_all(&journal, &observed, 1_500);
+        assert!(journal.segments().len() >= 2);
+        // The first piece of it takes many seconds.
+        journal.scrub(1 << 14);
+        let places = append_all(&journal, &observed, 100);
+        let (waiter, rang) = reads();
+        let began = Instant::now();
+        for (ticket, place) in places.iter().enumerate() {
+            journal.read(*place, 1, ticket as u64, &waiter).unwrap();
+        }
+        journal.close();
+        let done = read_completions(&waiter, &rang, places.len());
+        assert!(done.iter().map(|done| done.ticket).eq(0..places.len() as u64), "in the order of asking");
+        assert!(done.iter().zip(&places).all(|(done, place)| match &done.entries {
+            Ok(entries) => entries.len() == 1 && entries[0].as_ref().unwrap().place == *place,
+            Err(_) => false,
+        }));
+        assert!(began.elapsed() < Duration::from_secs(10), "nobody waited for the scrub");
+    }
+}
+
+#[test]
+fn a_rotten_body_is_an_error_of_that_record_alone_and_a_scrub_finds_it_and_what_is_not_there_is_gone() {
+    for background in BACKGROUNDS {
+        let dir = tempfile::tempdir().unwrap();
+        let (idle, _) = recover_on(dir.path(), Device::Plain, background);
+        let (journal, observed) = start(idle, background);
+        let places = append_all(&journal, &observed, 1_500);
+        let (first, segments) = (places[0], journal.segments());
+        let (waiter, rang) = reads();
+        journal.read(first, 2, 0, &waiter).unwrap();
+        let good: Vec<Entry> =
+            read_completions(&waiter, &rang, 1).remove(0).entries.unwrap().into_iter().map(Result::unwrap).collect();
+        let path = dir.path().join(format!("journal/segment-{:016x}.wal", first.segment));
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"rot", u64::from(good[0].location.offset)).unwrap();
+        file.sync_all().unwrap();
+
+        journal.read(first, 2, 1, &waiter).unwrap();
+        journal.read(Place { segment: 1 << 40, ..first }, 1, 2, &waiter).unwrap();
+        let mut done = read_completions(&waiter, &rang, 2);
+        assert!(matches!(done[1].entries, Err(ReadError::Gone { segment }) if segment == 1 << 40));
+        let entries = done.remove(0).entries.unwrap();
+        assert!(matches!(entries[0], Err(ReadError::Rotten { .. })), "{:?}", entries[0]);
+        assert_eq!(entries[1].as_ref().unwrap(), &good[1]);
+
+        journal.scrub(1 << 30);
+        let closed = segments.len() as u64 - 1;
+        until("every closed segment is checked", || {
+            journal.metrics().scrubbed_bytes.get() > (closed - 1) * (900 << 10)
+        });
+        assert_eq!(journal.metrics().lost_records.get(), 1);
+    }
 }
 
 fn entries(idle: &Idle) -> Vec<Entry> {
@@ -49,9 +162,12 @@ fn group(stream: u32, n: u64) -> Group {
 fn what_many_threads_append_is_told_in_order_found_again_and_read_back() {
     const THREADS: u32 = 4;
     const GROUPS: u64 = 500;
-    for device in [Device::Plain, Device::Mapped, Device::Direct] {
+    let devices = [Device::Plain, Device::Mapped, Device::Direct];
+    for (device, background) in
+        devices.into_iter().flat_map(|device| BACKGROUNDS.map(|background| (device, background)))
+    {
         let dir = tempfile::tempdir().unwrap();
-        let (idle, recovered) = recover(dir.path(), device);
+        let (idle, recovered) = recover_on(dir.path(), device, background);
         assert_eq!(recovered, Recovered::default());
         let observed: Arc<Mutex<Vec<(u64, Place)>>> = Arc::default();
         let theirs = Arc::clone(&observed);
@@ -59,6 +175,7 @@ fn what_many_threads_append_is_told_in_order_found_again_and_read_back() {
             theirs.lock().unwrap().push((committed.lsn, committed.place));
         };
         let journal = idle.start(|| {}, observer).unwrap();
+        assert_eq!(journal.background(), background, "io_uring is needed for this test");
         std::thread::scope(|scope| {
             for stream in 0..THREADS {
                 let journal = &journal;

@@ -220,6 +220,11 @@ const RECEIPT: Schema = Schema::AnyOf(&[
         FieldDoc::must("offset", Schema::OFFSET, "-1 with ack=none"),
     ]),
     Schema::Object(&[
+        FieldDoc::must("status", Schema::Always(202), "durable on this gateway's disk, delivered later"),
+        FieldDoc::must("msg_id", Schema::TEXT, "opaque to clients"),
+        FieldDoc::must("receipt", Schema::TEXT, "path of its receipt"),
+    ]),
+    Schema::Object(&[
         FieldDoc::must("status", STATUS, "as the status of a single publish"),
         FieldDoc::must("errmsg", Schema::TEXT, "a sentence for people"),
         FieldDoc::must("code", Schema::TEXT, "stable, for programs"),
@@ -229,6 +234,7 @@ const STATUS: Schema = Schema::Value(Kind::Integer { min: 400, max: 599 });
 const SUMMARY: Schema = Schema::Object(&[
     FieldDoc::must("ok", Schema::COUNT, "records that were stored"),
     FieldDoc::must("failed", Schema::COUNT, "records that were not"),
+    FieldDoc::may("handed_off", Schema::COUNT, "of those stored, the ones on this gateway's disk; they have no range"),
     FieldDoc::must(
         "ranges",
         Schema::Array(&Schema::Object(&[
@@ -312,18 +318,21 @@ mod tests {
     }
 
     #[test]
-    fn only_the_five_parameters_are_taken_and_each_once() {
+    fn only_the_six_parameters_are_taken_and_each_once() {
         check("stream=1&stream=0", expect!["400 bad_parameter: stream is given twice"]);
-        check("", expect!["Params { acks: All, timeout: 30s, summary: false, streams: false }"]);
+        check("", expect!["Params { acks: All, wish: Allowed, timeout: 30s, summary: false, streams: false }"]);
         check(
             "ack=local&timeout=2s&receipts=summary&async=1",
-            expect!["Params { acks: Leader, timeout: 2s, summary: true, streams: false }"],
+            expect!["Params { acks: Leader, wish: Always, timeout: 2s, summary: true, streams: false }"],
         );
         check(
             "stream=true&mux=1&limit=2&limit=3",
-            expect!["Params { acks: All, timeout: 30s, summary: false, streams: true }"],
+            expect!["Params { acks: All, wish: Allowed, timeout: 30s, summary: false, streams: true }"],
         );
-        check("stream=1&timeout=90s", expect!["Params { acks: All, timeout: 30s, summary: false, streams: true }"]);
+        check(
+            "stream=1&timeout=90s",
+            expect!["Params { acks: All, wish: Allowed, timeout: 30s, summary: false, streams: true }"],
+        );
         check("key=k", expect!["400 unknown_parameter: there is no query parameter key here, the nearest is ack"]);
         check("receipts=all", expect!["400 bad_parameter: receipts is `all`, expected summary"]);
         check("stream=yes", expect!["400 bad_parameter: stream is `yes`, expected 0, 1, true or false"]);

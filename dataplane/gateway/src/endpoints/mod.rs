@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod docs;
+mod handoff;
 mod health;
 mod params;
 pub mod publish;

@@ -89,7 +89,8 @@ mod tests {
             (None, Ok(())),
             (Some(""), Ok(())),
             (Some("&&"), Ok(())),
-            (Some("mux=1&use=x&limit=9&hh=n"), Ok(())),
+            (Some("mux=1&use=x&limit=9"), Ok(())),
+            (Some("hh=n"), Err("unknown_parameter")),
             (Some("_=17"), Err("unknown_parameter")),
             (Some("%zz"), Err("bad_query")),
         ] {

@@ -262,6 +262,18 @@ const PLACE: Schema = Schema::Object(&[
     FieldDoc::must("timestamp", Schema::OFFSET, "epoch ms; -1 when Kafka tells none"),
 ]);
 
+const HANDED_OFF: Schema = Schema::Object(&[
+    FieldDoc::must("ok", Schema::Always(1), ""),
+    FieldDoc::must("msg_id", Schema::Value(Kind::Text), "opaque to clients"),
+    FieldDoc::must("receipt", Schema::Value(Kind::Text), "path of its receipt"),
+]);
+
+const KEPT: &[(&str, &str)] = &[
+    ("X-Msg-Id", "the message's id, opaque to clients"),
+    ("Location", "path of its receipt"),
+    ("X-Request-Id", "the request's id"),
+];
+
 const STORED: &[(&str, &str)] = &[
     ("X-Partition", "partition the message is in"),
     ("X-Offset", "its offset; -1 with ack=none"),
@@ -326,6 +338,16 @@ const PUBLISH_RESPONSES: &[ResponseDoc] = &[
         )],
     )
     .and_headers(STORED),
+    ResponseDoc::with(
+        202,
+        "Kafka cannot take it now, or `async=1`: durable on this gateway's disk, and delivered in order later",
+        &[ContentDoc::json(
+            HANDED_OFF,
+            "its id and where to ask what became of it",
+            Some(r#"{"ok":1,"msg_id":"AQAAAAE","receipt":"/v1/receipts/AQAAAAE"}"#),
+        )],
+    )
+    .and_headers(KEPT),
     ResponseDoc::bare(400, "the request is malformed; nothing was stored"),
     ResponseDoc::bare(404, "no such topic or version; nothing was stored"),
     ResponseDoc::bare(413, "the message is over the topic's limit; nothing was stored"),
@@ -351,29 +373,29 @@ mod tests {
     fn the_query_is_form_decoded_and_checked() {
         check(
             "key=a+b%2Fc&partition=3&ack=local",
-            expect![[
-                r#"Wishes { key: Some([97, 32, 98, 47, 99]), partition: Some(3), acks: Leader, timestamp_ms: None, timeout: None, null: false }"#
-            ]],
+            expect![
+                "Wishes { key: Some([97, 32, 98, 47, 99]), partition: Some(3), acks: Leader, timestamp_ms: None, timeout: None, null: false, hand_off: Allowed }"
+            ],
         );
         check(
             "timestamp=17&timeout=250ms&null=1&async=1&hh=n&mux=1&use=x&limit=5",
-            expect![[
-                r#"Wishes { key: None, partition: None, acks: All, timestamp_ms: Some(17), timeout: Some(250ms), null: true }"#
-            ]],
+            expect![
+                "Wishes { key: None, partition: None, acks: All, timestamp_ms: Some(17), timeout: Some(250ms), null: true, hand_off: Always }"
+            ],
         );
         check(
             "timeout=90s",
-            expect![[
-                r#"Wishes { key: None, partition: None, acks: All, timestamp_ms: None, timeout: Some(30s), null: false }"#
-            ]],
+            expect![
+                "Wishes { key: None, partition: None, acks: All, timestamp_ms: None, timeout: Some(30s), null: false, hand_off: Allowed }"
+            ],
         );
         check("partition=-1", expect!["400 bad_parameter: partition is `-1`, expected a number, at least 0"]);
         // The documented limits are the real ones.
         check(
             &format!("partition={}&timestamp={}", i32::MAX, i64::MAX),
-            expect![[
-                r#"Wishes { key: None, partition: Some(2147483647), acks: All, timestamp_ms: Some(9223372036854775807), timeout: None, null: false }"#
-            ]],
+            expect![
+                "Wishes { key: None, partition: Some(2147483647), acks: All, timestamp_ms: Some(9223372036854775807), timeout: None, null: false, hand_off: Allowed }"
+            ],
         );
         check(
             "partition=2147483648",

@@ -74,7 +74,7 @@ fn find(services: &Services, head: &Head<'_>, grant: &Grant<'_>) -> Result<Found
         return Err(away("the question was passed on already"));
     }
     match services.env.board.peers().get(&id.node) {
-        Some(peer) if !peer.tls => Ok(Found::At(peer::Question::new(peer.address, head, text))),
+        Some(peer) if !peer.tls => Ok(Found::At(peer::Question::receipt(peer.address, head, text))),
         Some(_) => Err(away("it speaks TLS, and gateways do not ask each other over TLS yet")),
         None => Err(away("no gateway of that id is registered")),
     }

@@ -3,7 +3,7 @@
 
 use crate::access::{Grant, Wants};
 use crate::codes;
-use crate::endpoints::{Admission, Services, batch, health, publish, receipts, subscribe};
+use crate::endpoints::{Admission, Services, batch, handoff, health, publish, receipts, subscribe};
 use crate::exchange::Exchange;
 use crate::exchange::body::RequestBody;
 use crate::exchange::conn::Conn;
@@ -108,6 +108,20 @@ pub static ENDPOINTS: &[Row] = &[
         wants: Wants::App,
         takes: Takes::Nothing(receipts::start),
         docs: receipts::DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "POST, OPTIONS",
+        wants: Wants::App,
+        takes: Takes::Whole(handoff::admit, handoff::replay),
+        docs: handoff::REPLAY_DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "POST, OPTIONS",
+        wants: Wants::App,
+        takes: Takes::Whole(handoff::admit, handoff::discard),
+        docs: handoff::DROP_DOCS,
     },
     Row {
         aliases: &["/topics/:appid/:topic/:ver"],

@@ -7,6 +7,7 @@ use crate::kafka::Probing;
 use crate::limits::RAW_TOPICS_PER_APP_MAX;
 use crate::publish::batch::feed::Flow;
 use crate::publish::handoff::Handoff;
+use crate::publish::handoff::pace::Pace;
 use crate::subscribe::mail::Post;
 use bytes::BytesMut;
 use expect_test::{Expect, expect};
@@ -102,7 +103,7 @@ impl Scene {
             clusters: Clusters::new(vec![spec], &config, Probing::Relies, now),
             env: Env::alone(config, Arc::clone(&snapshot)),
             access: Access::new(snapshot, 1),
-            publishing: Publishing::new(Handoff::new(None, 0)),
+            publishing: Publishing::new(Handoff::new(None, 0, Pace::new(None, 1))),
             subscriptions: Subscriptions::new(Post::new(Vec::new())),
         };
         Scene { services, kafka, wires: BTreeMap::new(), now }
@@ -153,7 +154,7 @@ impl Scene {
             subscriptions.tick(env, clusters, 0, now);
             cluster.client.borrow_mut().flush(now);
             while let Some(outcome) = { cluster.client.borrow_mut().poll_outcome() } {
-                publishing.complete(services.around(), cluster, outcome, now);
+                publishing.complete(self.services.around(), cluster, outcome, now);
             }
             while let Some((token, reply)) = { cluster.client.borrow_mut().poll_reply() } {
                 subscriptions.on_reply(cluster, token, reply, now);

@@ -22,6 +22,7 @@ use crate::env::metrics::GatewayMetrics;
 use crate::kafka::{Clusters, Probing};
 use crate::publish::Publishing;
 use crate::publish::handoff::Handoff;
+use crate::publish::handoff::pace::Pace;
 use crate::publish::handoff::store::Store;
 use crate::serve::conns::Conns;
 use crate::subscribe::mail::{Mail, Post};
@@ -86,6 +87,7 @@ pub async fn run(parts: ShardParts) {
     } = parts;
     let probing = if id == PROBING_SHARD { Probing::Asks } else { Probing::Relies };
     let clusters = Clusters::new(clusters, &config, probing, Instant::now());
+    let pace = Pace::new(config.handoff.drain_bytes_per_s, config.shard_count);
     let (crowd, roll) = (board.connections.clone(), board.roll.clone());
     let shard = Rc::new(Shard {
         conns: Rc::new(Conns::new(id, connections_max, Arc::clone(&board))),
@@ -94,7 +96,7 @@ pub async fn run(parts: ShardParts) {
             access: Access::new(board.snapshot().1, config.shard_count),
             env: Env::new(id, BufferPool::current(), config, board, metrics.shard(), access_log),
             clusters,
-            publishing: Publishing::new(Handoff::new(handoff, id)),
+            publishing: Publishing::new(Handoff::new(handoff, id, pace)),
             subscriptions: Subscriptions::new(Post::new(mail)),
         }),
         placement: Placement::new(id, crowd, roll, adopt),

@@ -22,6 +22,11 @@ pub async fn sweep(services: Rc<Services>, conns: Rc<Conns>) {
         runtime::memory::give_back();
         subscriptions.sweep(env, clusters, now);
         env.access_log.hand_over();
+        if env.shard == 0
+            && let Some(store) = publishing.handoff.store()
+        {
+            store.measure(&env.metrics, now, env.wall_clock_ms());
+        }
         env.metrics.set_gauges(&Gauges {
             shard: env.shard as u16,
             connections: conns.count(),

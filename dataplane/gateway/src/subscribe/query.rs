@@ -308,7 +308,7 @@ mod tests {
     fn names_of_2017_change_nothing_and_the_first_of_two_counts() {
         check(
             "mux=1&group=a&use=x&limit=3&hh=n&group=b&limit=4",
-            expect!["group=a batch=1 max_bytes=4194304 wait=30s None"],
+            expect!["400 unknown_parameter: there is no query parameter hh here, the nearest is q"],
         );
     }
 

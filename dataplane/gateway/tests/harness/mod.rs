@@ -4,7 +4,7 @@
 pub mod raw;
 
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka, Hooks};
-use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, Listeners};
+use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, HandoffPlace, Listeners};
 use kafka_client::ClientConfig;
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::scram::ScramParams;
@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testkit::http::{Connection, Request, Response};
 
+/// The gateway's node id.
+pub const NODE: &str = "5f0c9a3e71d2b684";
 pub const APP: &str = "demo";
 pub const OTHER: &str = "reader";
 pub const PUBKEY: &str = "publish-secret-of-demo";
@@ -93,6 +95,17 @@ pub fn scene_of(
     access_log: Option<PathBuf>,
     adjust: impl FnOnce(&mut SnapshotDoc),
 ) -> Scene {
+    scene_that_hands_off(clusters, config, access_log, None, adjust)
+}
+
+/// With a journal in this directory.
+pub fn scene_that_hands_off(
+    clusters: Vec<ClusterSpec>,
+    config: GatewayConfig,
+    access_log: Option<PathBuf>,
+    journal: Option<PathBuf>,
+    adjust: impl FnOnce(&mut SnapshotDoc),
+) -> Scene {
     let mut doc = doc();
     adjust(&mut doc);
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -104,7 +117,7 @@ pub fn scene_of(
         listeners,
         snapshot: Arc::new(Snapshot::build(doc.clone()).expect("a valid snapshot")),
         access_log,
-        handoff: None,
+        handoff: journal.map(|dir| HandoffPlace { dir, node: NODE.to_owned() }),
     })
     .expect("gateway starts");
     Scene { publish, subscribe, gateway, hooks: Hooks::default(), doc, _kafka: None }
@@ -132,7 +145,7 @@ fn ask_kafka(
 }
 
 /// The gateway never makes topics by asking for them; the manager does. Here a plain CreateTopics (4 partitions).
-fn create_topics(kafka: SocketAddr, names: &[&str]) {
+pub fn create_topics(kafka: SocketAddr, names: &[&str]) {
     names.iter().for_each(|name| create_topic(kafka, name, &[]));
 }
 

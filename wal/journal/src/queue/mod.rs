@@ -180,6 +180,10 @@ impl Queue {
     pub fn accept(&mut self, name: &Name, bytes: u32, now_ms: i64) -> Result<Accepted, Over> {
         let oldest_ms = self.by_name.get(name).and_then(|id| self.streams[id].oldest_ms());
         self.ledger.check(name, u64::from(bytes), oldest_ms, now_ms)?;
+        self.number(name, bytes)
+    }
+
+    fn number(&mut self, name: &Name, bytes: u32) -> Result<Accepted, Over> {
         let id = match self.by_name.get(name) {
             Some(id) => *id,
             None => self.add_stream(name)?,
@@ -195,6 +199,11 @@ impl Queue {
             body: bodies::stream(name),
         });
         Ok(Accepted { stream: StreamId(id), sequence, definition })
+    }
+
+    /// As [`Queue::accept`] whatever the budget says: another journal took it already.
+    pub fn take_in(&mut self, name: &Name, bytes: u32) -> Result<Accepted, Over> {
+        self.number(name, bytes)
     }
 
     /// It was not appended after all.
@@ -453,6 +462,7 @@ pub struct Backlog {
     pub waiting: u64,
     pub waiting_bytes: u64,
     pub taken: u64,
+    pub taken_bytes: u64,
     pub parked: u64,
     /// When the oldest of those that wait was committed, epoch ms.
     pub oldest_ms: Option<i64>,

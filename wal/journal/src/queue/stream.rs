@@ -312,6 +312,7 @@ impl Stream {
             waiting: self.waiting_count,
             waiting_bytes: self.waiting_bytes,
             taken: self.taken_count,
+            taken_bytes: self.taken.iter().map(|extent| extent.bytes).sum(),
             parked: self.parked.len() as u64,
             oldest_ms: self.oldest_ms(),
         }

@@ -18,12 +18,13 @@ use crate::limits::{
     BATCH_RECORD_OVERHEAD_BYTES, BATCH_RETRY_PAUSE, BATCH_UNANSWERED_BYTES_MAX, BATCH_UNANSWERED_RECORDS_MAX,
     BATCH_UNREAD_RECEIPTS_MAX, RECEIPTS_PIECE_BYTES,
 };
-use crate::publish::format::{ReceiptFormat, Receipts, RecordError};
+use crate::publish::format::{Namer, ReceiptFormat, Receipts, RecordError};
 use crate::publish::handoff::receipt_id::Issuer;
 use crate::publish::handoff::store::Appended;
 use crate::publish::{Publishing, record_error};
 use crate::refusal::Refusal;
 use bytes::BytesMut;
+use journal::queue::StreamId;
 use kafka_client::Outcome;
 use model::Side;
 use runtime::budget::Reservation;
@@ -169,7 +170,9 @@ impl Session {
         let count = u64::from(appended.count);
         let first = state.index_of(record_first);
         state.answered(count);
-        state.receipts.handed_off_run(first, count, appended.stream, appended.first, issuer, app);
+        let (issuer, app) = (issuer.clone(), Arc::clone(app));
+        let namer = Namer(Rc::new(move |stream, number| issuer.issue(&app, StreamId(stream), number)));
+        state.receipts.handed_off_run(first, count, appended.stream.0, appended.first, &namer);
         env.metrics.batch_handed_off(count);
         self.settled(env, state, now)
     }

@@ -56,3 +56,6 @@ impl BatchLimits {
         self.value_bytes_max + self.meta_bytes_max + 1 + 8 + 4 + 4 + 2
     }
 }
+
+/// Where receipts of records that were handed off are asked for.
+pub const RECEIPTS_PATH: &str = "/v1/receipts/";

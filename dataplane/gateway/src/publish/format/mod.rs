@@ -34,7 +34,7 @@ use smallvec::SmallVec;
 
 pub use limits::BatchLimits;
 pub use ndjson::NdjsonParser;
-pub use receipts::{ReceiptFormat, Receipts};
+pub use receipts::{Namer, ReceiptFormat, Receipts};
 pub use records::RecordsParser;
 
 /// A record of a batch. Slices point into the received bytes, or into the parser where they had to be decoded.

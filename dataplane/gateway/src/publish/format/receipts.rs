@@ -15,17 +15,15 @@
 //! - `ok() + failed() <= record_count()`, equal once every record is settled.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::rc::Rc;
 
 use bytes::{BufMut, BytesMut};
 use foldhash::fast::FixedState;
 use gafka_http::{json, response};
 
 use super::RecordError;
-use super::limits::{ERROR_TEXTS_MAX, RECEIPT_BYTES, SUMMARY_ERRORS_MAX, SUMMARY_RANGES_MAX};
-use crate::publish::handoff::RECEIPTS_PATH;
-use crate::publish::handoff::receipt_id::Issuer;
-use journal::queue::StreamId;
-use std::sync::Arc;
+use super::limits::{ERROR_TEXTS_MAX, RECEIPT_BYTES, RECEIPTS_PATH, SUMMARY_ERRORS_MAX, SUMMARY_RANGES_MAX};
 
 /// How the client wants its receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +84,16 @@ const STORED: u16 = 201;
 /// On this gateway's disk: `offset` is its number there, `partition` the stream's.
 const HANDED_OFF: u16 = 202;
 
+/// The id of a record that was handed off: by its stream's number, and its own.
+#[derive(Clone)]
+pub struct Namer(pub Rc<dyn Fn(u32, u64) -> String>);
+
+impl fmt::Debug for Namer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Namer")
+    }
+}
+
 /// Collects the outcomes of one request.
 #[derive(Debug)]
 pub struct Receipts {
@@ -101,8 +109,8 @@ pub struct Receipts {
     errors: Vec<RecordError>,
     summary: Summary,
     first_error: Option<(u64, RecordError)>,
-    /// Who names records that were handed off, and whose they are.
-    names: Option<(Issuer, Arc<str>)>,
+    /// Who names records that were handed off.
+    namer: Option<Namer>,
 }
 
 impl Receipts {
@@ -117,7 +125,7 @@ impl Receipts {
             errors: Vec::new(),
             summary: Summary::default(),
             first_error: None,
-            names: None,
+            namer: None,
         }
     }
 
@@ -154,27 +162,19 @@ impl Receipts {
     }
 
     /// `count` records from `first` on are durable on this gateway, under numbers in a row from `number` on.
-    pub fn handed_off_run(
-        &mut self,
-        first: u64,
-        count: u64,
-        stream: StreamId,
-        number: u64,
-        issuer: &Issuer,
-        app: &Arc<str>,
-    ) {
+    pub fn handed_off_run(&mut self, first: u64, count: u64, stream: u32, number: u64, namer: &Namer) {
         self.ok += count;
         if self.format == ReceiptFormat::Summary {
             self.summary.handed_off(count);
             return;
         }
-        if self.names.is_none() {
-            self.names = Some((issuer.clone(), Arc::clone(app)));
+        if self.namer.is_none() {
+            self.namer = Some(namer.clone());
         }
         let mut number = number as i64;
         for slot in self.run(first, count) {
             debug_assert!(*slot == UNSETTLED, "a record is settled once");
-            *slot = Slot { offset: number, partition: stream.0 as i32, status: HANDED_OFF };
+            *slot = Slot { offset: number, partition: stream as i32, status: HANDED_OFF };
             number += 1;
         }
     }
@@ -291,7 +291,7 @@ impl Receipts {
             match self.slots.front() {
                 Some(slot) if *slot != UNSETTLED => match self.format {
                     ReceiptFormat::Binary => write_binary(out, *slot),
-                    _ if slot.status == HANDED_OFF => write_handed_off(out, *slot, self.names.as_ref()),
+                    _ if slot.status == HANDED_OFF => write_handed_off(out, *slot, self.namer.as_ref()),
                     _ => write_line(out, *slot, &self.errors),
                 },
                 _ => break,
@@ -329,9 +329,9 @@ fn write_line(out: &mut BytesMut, slot: Slot, errors: &[RecordError]) {
 }
 
 /// `{"status":202,"msg_id":…,"receipt":…}`.
-fn write_handed_off(out: &mut BytesMut, slot: Slot, names: Option<&(Issuer, Arc<str>)>) {
-    let Some((issuer, app)) = names else { unreachable!("named when the first was handed off") };
-    let id = issuer.issue(app, StreamId(slot.partition as u32), slot.offset as u64);
+fn write_handed_off(out: &mut BytesMut, slot: Slot, namer: Option<&Namer>) {
+    let Some(Namer(name)) = namer else { unreachable!("there since the first was handed off") };
+    let id = name(slot.partition as u32, slot.offset as u64);
     for part in ["{\"status\":202,\"msg_id\":\"", &id, "\",\"receipt\":\"", RECEIPTS_PATH, &id, "\"}\n"] {
         out.extend_from_slice(part.as_bytes());
     }

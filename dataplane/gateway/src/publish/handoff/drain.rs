@@ -7,9 +7,10 @@
 //!                       └──▶ parked                               └ unknown ──▶ the same: it may be stored twice
 //! ```
 //!
-//! The first batch after a pause is one message, the probe; while Kafka takes them the window doubles. A record waits in the
-//! client for as long as it takes ([`DELIVERY_PATIENCE`]): sent and not answered, it is repeated under the same producer id
-//! and sequence, so that it is stored once unless this process dies.
+//! The first batch after a pause is one message, the probe; while Kafka takes them the window doubles. What the client knows
+//! that it cannot send now it gives back, so that nothing waits there that may be parked meanwhile. What was sent and not
+//! answered it repeats under the same producer id and sequence for as long as it takes ([`DELIVERY_PATIENCE`]), so that it is
+//! stored once unless this process dies.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -20,10 +21,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use journal::queue::{Extent, Fate, Name, Reason, StreamId};
 use kafka_client::{Acks, How, Outcome, ProduceError, TopicIdx};
-use kafka_wire::handoff_entry as entry;
 use model::{Generation, Snapshot, authorize_publish, authorize_raw};
 use slab::Slab;
 
+use super::pace::Pace;
 use super::store::{Drainable, Store};
 use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;
@@ -31,16 +32,17 @@ use crate::limits::{
     HANDOFF_GONE_AFTER, HANDOFF_READ_BYTES, HANDOFF_READ_RECORDS, HANDOFF_WINDOW_BYTES_FIRST, HANDOFF_WINDOW_BYTES_MAX,
 };
 use crate::publish::{Around, Kind};
+use kafka_wire::handoff_entry as entry;
 
 /// Longer than any outage that is ended by somebody.
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// After Kafka did not take it, it is tried again this soon at first, then ever later.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Streams that this shard delivers. One per shard.
-#[derive(Default)]
 pub struct Drainer {
+    pace: RefCell<Pace>,
     lanes: RefCell<BTreeMap<StreamId, Lane>>,
     /// Records with the client, by the key in their tag.
     chunks: RefCell<Slab<Chunk>>,
@@ -90,6 +92,10 @@ struct Findings {
 }
 
 impl Drainer {
+    pub fn new(pace: Pace) -> Drainer {
+        Drainer { pace: RefCell::new(pace), lanes: RefCell::default(), chunks: RefCell::default() }
+    }
+
     /// A look at every stream of this shard: asks the journal for what is next, hands over what was read.
     pub fn turn(&self, around: Around<'_>, store: &Store, shard: usize, now: Instant) {
         let mut lanes = self.lanes.borrow_mut();
@@ -283,7 +289,7 @@ impl Lane {
         let entry = chunks.vacant_entry();
         let tag = Kind::Drain.tag(entry.key());
         let mut numbers: Vec<(u64, u32)> = Vec::new();
-        let how = How::new(Acks::All, now + DELIVERY_PATIENCE);
+        let how = How::new(Acks::All, now + DELIVERY_PATIENCE).or_give_back();
         while self.in_flight_bytes < self.window_bytes || self.in_flight == 0 {
             let Some(ahead) = self.ahead.front_mut() else { break };
             let Some(bodies) = &mut ahead.bodies else { break };
@@ -306,6 +312,12 @@ impl Lane {
                 }
             };
             let partition = read.target.partition;
+            let broker = (cluster.index, client.leader(topic, partition.unwrap_or(0)).unwrap_or(-1));
+            let bytes = body.as_ref().map_or(0, |body| body.len() as u64);
+            if let Err(at) = drainer.pace.borrow_mut().take(broker, bytes, now) {
+                self.not_before = Some(at);
+                break;
+            }
             match client.produce(topic, partition, &read.as_record(), how, tag, numbers.len() as u32, now) {
                 Ok(()) => {
                     let bytes = body.as_ref().map_or(0, |body| body.len() as u32);

@@ -15,7 +15,9 @@
 //! | [`receipt_id`] | what a client asks with later |
 //! | [`domains`] | which partitions go through the journal now (pure) |
 //! | [`store`] | journal, queue and domains, shared by all shards |
-//! | [`drain`] | delivers what waits |
+//! | [`drain`], [`pace`] | delivers what waits, no faster than it may |
+//! | [`open`], [`keeper`] | opens the journal; checkpoints, segments that go |
+//! | [`parked`], [`adopt`], [`status`] | what operators and tenants do and see |
 //! | [`peer`] | asks another gateway about a message that it has |
 //! | this | one shard's part: what waits for the disk, what waits at a gate |
 //!
@@ -26,10 +28,13 @@
 //! shards and whether it went to Kafka or here. Two gateways are not ordered against each other, as two Kafka producers are
 //! not.
 
+pub mod adopt;
 pub mod domains;
 pub mod drain;
 pub mod keeper;
 pub mod open;
+pub mod pace;
+pub mod parked;
 pub mod peer;
 pub mod receipt_id;
 pub mod status;
@@ -46,6 +51,7 @@ use foldhash::{HashMap, HashMapExt};
 use journal::queue::{Kind as RecordKind, Name};
 use journal::{Record, Refused};
 use kafka_client::{Acks, Client, How, Outcome, TopicIdx};
+use kafka_wire::handoff_entry::{self as entry, Target};
 use kafka_wire::record_batch::RecordRef;
 use runtime::notify::Notify;
 use slab::Slab;
@@ -53,20 +59,19 @@ use smallvec::SmallVec;
 
 use self::domains::{BY_KEY, Way};
 use self::drain::Drainer;
+use self::pace::Pace;
 use self::store::{Appended, HandOffError, Handed, Store};
 use crate::codes;
 use crate::exchange::reply::{Header, Reply};
 use crate::kafka::cluster::Cluster;
 use crate::limits::{HANDOFF_GROUP_BYTES_MAX, HANDOFF_GROUP_RECORDS_MAX, HANDOFF_HELD_MAX};
+use crate::publish::format::limits::RECEIPTS_PATH;
 use crate::publish::single::Single;
 use crate::publish::{Around, Publishing};
 use crate::refusal::Refusal;
-use kafka_wire::handoff_entry::{self as entry, Target};
 
 /// How often is looked at what waits while something does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Where receipts are asked for.
-pub const RECEIPTS_PATH: &str = "/v1/receipts/";
 
 /// What a publisher wants when Kafka is away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -180,13 +185,13 @@ pub fn record(record: &RecordRef<'_>, value: Option<Bytes>, target: Target) -> R
 }
 
 impl Handoff {
-    pub fn new(store: Option<Arc<Store>>, shard: usize) -> Handoff {
+    pub fn new(store: Option<Arc<Store>>, shard: usize, pace: Pace) -> Handoff {
         Handoff {
             store,
             shard,
             appending: RefCell::default(),
             held: RefCell::default(),
-            drainer: Drainer::default(),
+            drainer: Drainer::new(pace),
             wake: Notify::new(),
             subjects: RefCell::new(HashMap::new()),
             apps: RefCell::new(HashMap::new()),
@@ -528,7 +533,8 @@ fn is_off(message: &str) -> Refusal {
 pub(super) fn refuse(error: &HandOffError) -> Refusal {
     let code = match error {
         HandOffError::Over(_) => codes::HANDOFF_FULL,
-        HandOffError::Refused(Refused::TooLarge) => codes::MESSAGE_TOO_LARGE,
+        // Kafka may take it when it is there.
+        HandOffError::Refused(Refused::TooLarge) => codes::KAFKA_UNAVAILABLE,
         HandOffError::Refused(Refused::Waiting) => codes::OVERLOADED,
         HandOffError::Refused(Refused::DiskFull) => codes::DISK_FULL,
         HandOffError::Refused(Refused::ReadOnly) => codes::HANDOFF_BROKEN,

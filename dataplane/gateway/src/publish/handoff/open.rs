@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use disk::{Device, Disk, Files, commit_amplification};
-use journal::queue::{self, Budget, Committed, Keeping, Kind, ReplayError, Replayed};
-use journal::{Journal, Recovered, Waiter};
+use journal::queue::{self, Budget, Committed, Keeping, Kind, Queue, Replayed};
+use journal::{Journal, Reader, Recovered, Waiter};
 use runtime::mailbox::Sender;
 
 use super::domains::Domains;
@@ -44,12 +44,7 @@ pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>
         journal::Config { floor_bytes: config.free_bytes_min(space.total_bytes), ..journal::Config::new(dir, node) };
     let open_failed = |err: journal::OpenError| io::Error::other(format!("the journal of handed-off messages: {err}"));
     let (idle, recovered) = Journal::recover(journal_config, disk, journal::random()).map_err(open_failed)?;
-    let unreadable = |err: ReplayError| io::Error::other(err);
-    let Replayed { queue, malformed, .. } =
-        queue::replay(&recovered, &mut idle.reader(), budget, keeping).map_err(unreadable)?;
-    if malformed > 0 {
-        tracing::error!(malformed, "records of the journal make no sense and were passed over");
-    }
+    let queue = replay(&recovered, &mut idle.reader(), budget, keeping)?;
     let held = queue.usage();
     tell(&recovered, dir, device, held.records, held.bytes, began);
     let applied_segment = idle.reader().segments().last().copied().unwrap_or(0);
@@ -105,6 +100,16 @@ fn observe(inner: &Mutex<Inner>, bells: &[Sender<()>], committed: &journal::Comm
         let owner = &bells[record.stream as usize % bells.len()];
         drop(owner.try_send(()));
     }
+}
+
+/// The queue that a journal tells of.
+pub fn replay(recovered: &Recovered, reader: &mut Reader, budget: Budget, keeping: Keeping) -> io::Result<Queue> {
+    let Replayed { queue, malformed, .. } =
+        queue::replay(recovered, reader, budget, keeping).map_err(io::Error::other)?;
+    if malformed > 0 {
+        tracing::error!(malformed, "records of the journal make no sense and were passed over");
+    }
+    Ok(queue)
 }
 
 /// The device that is asked for; `auto`: mapped segments, unless a commit there writes much more than it is given.

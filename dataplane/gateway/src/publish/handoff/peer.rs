@@ -9,6 +9,8 @@ use bytes::{Bytes, BytesMut};
 use gafka_http::Head;
 use runtime::net::{self, Stream};
 
+use crate::publish::format::limits::RECEIPTS_PATH;
+
 /// Says that the question was passed on.
 pub const RELAYED: &str = "x-gafka-relayed";
 /// To connect, ask, and be answered.
@@ -24,12 +26,21 @@ pub struct Question {
 
 impl Question {
     /// About the receipt with this id, which is base64url.
-    pub fn new(address: SocketAddr, head: &Head<'_>, id: &str) -> Question {
-        let mut request = BytesMut::new();
+    pub fn receipt(address: SocketAddr, head: &Head<'_>, id: &str) -> Question {
+        Question::new(address, head, "GET", &format!("{RECEIPTS_PATH}{id}"), "")
+    }
+
+    /// The same as was asked here, with another body, which is JSON.
+    pub fn post(address: SocketAddr, head: &Head<'_>, body: String) -> Question {
+        Question::new(address, head, "POST", head.path, &body)
+    }
+
+    /// `path` was parsed before, so it has nothing in it that ends a line.
+    fn new(address: SocketAddr, head: &Head<'_>, method: &str, path: &str, body: &str) -> Question {
         let known = &head.known;
         let credentials = [("Appid", known.appid), ("Pubkey", known.pubkey), ("Authorization", known.authorization)];
-        request
-            .extend_from_slice(format!("GET {}{id} HTTP/1.1\r\nHost: {address}\r\n", super::RECEIPTS_PATH).as_bytes());
+        let mut request = BytesMut::new();
+        request.extend_from_slice(format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n").as_bytes());
         for (name, value) in credentials {
             if let Some(value) = value {
                 request.extend_from_slice(name.as_bytes());
@@ -38,7 +49,11 @@ impl Question {
                 request.extend_from_slice(b"\r\n");
             }
         }
-        request.extend_from_slice(format!("{RELAYED}: 1\r\nConnection: close\r\n\r\n").as_bytes());
+        if method == "POST" {
+            let about = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+            request.extend_from_slice(about.as_bytes());
+        }
+        request.extend_from_slice(format!("{RELAYED}: 1\r\nConnection: close\r\n\r\n{body}").as_bytes());
         Question { address, request: request.freeze() }
     }
 

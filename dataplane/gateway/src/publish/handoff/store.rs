@@ -121,7 +121,7 @@ impl Store {
         self.busy.load(Ordering::Acquire) == 0
     }
 
-    fn note_busy(&self, inner: &Inner) {
+    pub(super) fn note_busy(&self, inner: &Inner) {
         self.busy.store(inner.domains.count(), Ordering::Release);
     }
 
@@ -202,6 +202,51 @@ impl Store {
         inner.domains.buffer(&name.subject, name.lane, why, is_held.then_some(shard), now_ms);
         self.note_busy(inner);
         (Some(appended), over)
+    }
+
+    /// Takes in what another node accepted, whatever the budget says, and waits until it is durable. `parked`: they stay so.
+    pub(super) fn take_in(
+        &self,
+        name: &Name,
+        mut records: Vec<Record>,
+        parked: Option<&Reason>,
+    ) -> Result<(), HandOffError> {
+        let now_ms = super::open::now_ms();
+        let (group, appended, bytes) = {
+            let inner = &mut *self.inner();
+            let bytes: Vec<u32> = records.iter().map(|record| record.body_bytes() as u32).collect();
+            let mut definition = None;
+            let mut appended: Option<Appended> = None;
+            for (record, bytes) in records.iter_mut().zip(&bytes) {
+                let accepted = inner.queue.take_in(name, *bytes)?;
+                (record.stream, record.sequence) = (accepted.stream.0, accepted.sequence);
+                definition = definition.or(accepted.definition);
+                let fresh = Appended { stream: accepted.stream, first: accepted.sequence, count: 0 };
+                appended.get_or_insert(fresh).count += 1;
+            }
+            let Some(appended) = appended else { return Ok(()) };
+            let group = Group::new(definition.map(record_of).into_iter().chain(records));
+            if parked.is_none() {
+                inner.domains.buffer(&name.subject, name.lane, &"taken over from another node".into(), None, now_ms);
+                self.note_busy(inner);
+            }
+            (group, appended, bytes)
+        };
+        // What others hand off meanwhile may stand before these in the journal; numbers say the order.
+        if let Err(refused) = group.and_then(|group| self.wait_for(group)) {
+            self.take_back(appended, &bytes, Instant::now());
+            return Err(refused.into());
+        }
+        if let Some(reason) = parked {
+            let inner = &mut *self.inner();
+            let numbers = appended.first..appended.first + u64::from(appended.count);
+            let notes: Vec<Note> = numbers
+                .filter_map(|number| inner.queue.park(appended.stream, number, reason.clone(), now_ms))
+                .collect();
+            self.note(notes);
+        }
+        self.ring_all();
+        Ok(())
     }
 
     /// The journal refused what was appended: it never was there.
@@ -369,6 +414,11 @@ impl Store {
         &self.journal
     }
 
+    /// Files of the journal, spares not counted.
+    pub fn disk_bytes(&self) -> u64 {
+        self.journal.segments().into_iter().filter_map(|segment| self.journal.segment_bytes(segment)).sum()
+    }
+
     pub fn takes(&self) -> bool {
         self.takes
     }
@@ -395,6 +445,6 @@ impl Store {
     }
 }
 
-fn record_of(note: Note) -> Record {
+pub(super) fn record_of(note: Note) -> Record {
     Record::new(note.stream.0, note.kind as u8, note.sequence, note.body).reserved()
 }

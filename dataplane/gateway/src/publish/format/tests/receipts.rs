@@ -43,6 +43,38 @@ fn receipts_wait_for_those_before_them() {
 }
 
 #[test]
+fn records_that_were_handed_off_have_ids_instead_of_places() {
+    let namer = Namer(std::rc::Rc::new(|stream, number| format!("id-{stream}-{number}")));
+    let settle = |format: ReceiptFormat| {
+        let mut receipts = Receipts::new(format);
+        (0..4).for_each(|index| assert_eq!(receipts.open(), index));
+        receipts.handed_off_run(1, 2, u32::MAX, 7, &namer);
+        receipts.stored_run(0, 1, 3, 9);
+        receipts.failed_run(3, 1, &error(503, "handoff_full"));
+        assert_eq!((receipts.ok(), receipts.failed(), receipts.status()), (3, 1, 200));
+        receipts
+    };
+    expect![[r#"
+        {"partition":3,"offset":9}
+        {"status":202,"msg_id":"id-4294967295-7","receipt":"/v1/receipts/id-4294967295-7"}
+        {"status":202,"msg_id":"id-4294967295-8","receipt":"/v1/receipts/id-4294967295-8"}
+        {"status":503,"errmsg":"what handoff_full means","code":"handoff_full"}
+    "#]]
+    .assert_eq(&written(&mut settle(ReceiptFormat::Ndjson)));
+    let mut out = BytesMut::new();
+    settle(ReceiptFormat::Binary).write_ready(&mut out, usize::MAX);
+    let statuses: Vec<u16> = out.chunks(14).map(|receipt| u16::from_be_bytes([receipt[0], receipt[1]])).collect();
+    assert_eq!(statuses, [201, 202, 202, 503]);
+    assert_eq!(out[16..28], [0xff; 12]);
+    let mut out = BytesMut::new();
+    settle(ReceiptFormat::Summary).write_summary(&mut out);
+    expect![[r#"
+        {"ok":3,"failed":1,"handed_off":2,"ranges":[{"partition":3,"offset":9,"count":1}],"errors":[{"record":3,"status":503,"code":"handoff_full"}]}
+    "#]]
+    .assert_eq(std::str::from_utf8(&out).unwrap());
+}
+
+#[test]
 fn the_request_chooses_the_format() {
     let choose = |summary: bool, accept: &[&str]| {
         ReceiptFormat::choose(summary, accept.iter().map(|value| value.as_bytes())).content_type()
