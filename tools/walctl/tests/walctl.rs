@@ -394,6 +394,7 @@ fn a_lost_segment_and_a_rotten_header_are_loss() {
 fn looking_changes_nothing_also_while_a_process_has_it() {
     let scene = Scene::new();
     scene.rot("h\u{e9}llo".as_bytes());
+    scene.rot(b"after the checkpoint");
     fs::write(scene.journal().join("checkpoint.tmp"), "half").unwrap();
     let before = contents(scene.path());
     for is_held in [false, true] {
