@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::limits::{
-    CONNECTIONS_MAX, DURATION_MAX, FOREIGN_CORES_MAX, GROUPS_MAX, GROUPS_PER_APP_MAX, MESSAGE_BYTES_MAX, RATE_MAX,
-    ROUNDS_MAX, SAMPLES_MAX, TOPIC_MB_MAX, TOPICS_MAX, WAIT_MAX,
+    APPENDS_WAITING_MAX, CONNECTIONS_MAX, DURATION_MAX, FOREIGN_CORES_MAX, GROUPS_MAX, GROUPS_PER_APP_MAX,
+    MESSAGE_BYTES_MAX, RATE_MAX, RECORD_BYTES_MAX, ROUNDS_MAX, SAMPLES_MAX, TOPIC_MB_MAX, TOPICS_MAX, WAIT_MAX,
 };
 use crate::measure::Foreign;
 use crate::receipts::Receipts;
@@ -28,6 +28,7 @@ Examples:
   kbench prefetch                                            memory of 400 groups that read one message each
   kbench proxy                                               kproxy against a forwarder of bytes
   kbench versus-java                                         gateway and Kafka's own load tool on a real broker
+  kbench journal --compare                                   durable appends of a journal beside an fsync probe
   kbench micro                                               the benches of all crates as one table
   kbench publish --target http://127.0.0.1:9191 --appid A --pubkey K --topic demo --ver v1 --closed
   kbench publish … --rate 5000 --duration 30s --pid 4711     open loop; CPU time of process 4711
@@ -67,6 +68,8 @@ pub enum Command {
     Tenants(Tenants),
     /// Load a real Kafka through the gateway and with Kafka's own load tool, in turns, and print the ratio.
     VersusJava(VersusJava),
+    /// Measure durable appends of a journal beside what fdatasync of the same disk allows.
+    Journal(JournalBench),
     /// Run the benches of a checkout (the current directory) with cargo and print one table.
     Micro(Micro),
     /// Keep polls waiting, each on a connection of its own.
@@ -500,6 +503,53 @@ pub struct VersusJava {
 }
 
 #[derive(Debug, Args)]
+pub struct JournalBench {
+    /// How segments are written.
+    #[arg(long, value_enum, default_value_t = JournalDevice::Mapped)]
+    pub device: JournalDevice,
+    /// Mapped and direct, side by side.
+    #[arg(long, conflicts_with = "device")]
+    pub compare: bool,
+    /// Appends that wait all the time.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = appends_waiting)]
+    pub waiting: usize,
+    /// Threads that append.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = topics)]
+    pub clients: usize,
+    /// Bytes of a record.
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = record_bytes)]
+    pub bytes: usize,
+    /// Measured time of each round.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub duration: Duration,
+    /// Time before it that does not count: segments are made.
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
+    pub warmup: Duration,
+    #[arg(long, default_value_t = 5, value_parser = rounds)]
+    pub rounds: usize,
+    /// Where directories are made and removed: on the disk that is meant. The system's for temporary files by default.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// CPUs' worth of time that others may use before a round is measured again, and marked if that does not help.
+    #[arg(long, value_name = "CORES", default_value_t = FOREIGN_CORES_MAX)]
+    pub foreign_max: f64,
+    /// Begin no further round when it would not end within this.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub within: Option<Duration>,
+    /// Order of the rounds.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+/// How segments of a journal are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JournalDevice {
+    Mapped,
+    Direct,
+    Plain,
+}
+
+#[derive(Debug, Args)]
 pub struct Micro {
     /// As criterion has it: fewer samples, a tenth of the time.
     #[arg(long)]
@@ -558,6 +608,14 @@ fn connections(text: &str) -> Result<usize, String> {
 
 fn message_bytes(text: &str) -> Result<usize, String> {
     within(text, 0, MESSAGE_BYTES_MAX)
+}
+
+fn appends_waiting(text: &str) -> Result<usize, String> {
+    within(text, 1, APPENDS_WAITING_MAX)
+}
+
+fn record_bytes(text: &str) -> Result<usize, String> {
+    within(text, 0, RECORD_BYTES_MAX)
 }
 
 fn rounds(text: &str) -> Result<usize, String> {

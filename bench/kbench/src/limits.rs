@@ -81,3 +81,10 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(120);
 pub const TOPIC_MB_MAX: usize = 4_096;
 /// Groups of one app, as the gateway has it.
 pub const GROUPS_PER_APP_MAX: usize = 1_000;
+/// Appends of a journal that wait at once, and their size: together less than it lets wait.
+pub const APPENDS_WAITING_MAX: usize = 1 << 16;
+pub const RECORD_BYTES_MAX: usize = 1 << 20;
+/// The file of the fsync probe; from its end it begins again.
+pub const PROBE_BYTES: u64 = 64 << 20;
+/// How often it is looked whether a segment is full, and can be let go.
+pub const FREE_EVERY: Duration = Duration::from_millis(20);

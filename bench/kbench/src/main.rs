@@ -15,6 +15,7 @@ mod crowd;
 mod delivery;
 mod floor;
 mod gateway;
+mod journal;
 mod latency;
 mod limits;
 mod load;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         Command::Proxy(proxy) => proxy::run(proxy),
         Command::Tenants(tenants) => tenants::run(tenants),
         Command::VersusJava(versus) => versus_java::run(versus),
+        Command::Journal(bench) => journal::run(bench),
         Command::Micro(micro) => micro::run(micro),
         Command::ProduceLoad(load) => produce_load::run(load),
         Command::Pin(pin) => pin::run(pin),

@@ -106,7 +106,7 @@ impl TempDir {
         TempDir::inside(Path::new(MEMORY_DIR)).or_else(|_| TempDir::new())
     }
 
-    fn inside(dir: &Path) -> Result<TempDir> {
+    pub fn inside(dir: &Path) -> Result<TempDir> {
         let path = dir.join(format!("kbench-{}-{:x}", std::process::id(), runtime::clock::seed()));
         std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(TempDir { path })

@@ -19,6 +19,7 @@ pub mod cold;
 pub mod compression;
 pub mod error_code;
 pub mod frame;
+pub mod handoff_entry;
 pub mod header;
 pub mod limits;
 pub mod messages;

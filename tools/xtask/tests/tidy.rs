@@ -40,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Tests and chores.
     ("testkit", &[]),
     ("mock-cluster", &[]),
+    ("walctl", &["disk", "journal", "kafka-wire", "registry"]),
     ("xtask", &["testkit"]),
 ];
 

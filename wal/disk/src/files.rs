@@ -155,6 +155,11 @@ impl Shared {
                 let segment = Segment::open(&path, self.device)?;
                 Ok(Outcome::File(File::new(path, Handle::Segment(segment))))
             }
+            Operation::Open { path, how: Open::Reading } => {
+                let file = fs::File::open(&path)?;
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
+                Ok(Outcome::File(File::new(path, Handle::File(file))))
+            }
             Operation::Open { path, how } => {
                 let is_new = how == Open::Empty;
                 let file = fs::File::options().read(true).write(true).create(is_new).truncate(is_new).open(&path)?;
@@ -307,6 +312,9 @@ mod tests {
         disk.preallocate(&file, 1 << 16).unwrap();
         disk.write_all(&file, Bytes::from_static(b"head"), Bytes::from_static(b"body"), 2).unwrap();
         assert_eq!(disk.read(&file, 0, 100).unwrap(), &b"\0\0headbody"[..]);
+        let reading = disk.open(&a, Open::Reading).unwrap();
+        assert_eq!(disk.read(&reading, 2, 4).unwrap(), &b"head"[..]);
+        assert!(disk.write_all(&reading, Bytes::from_static(b"x"), Bytes::new(), 0).is_err());
         disk.truncate(&file, 4).unwrap();
         disk.persist(&file, 0).unwrap();
         disk.rename(&a, &b).unwrap();

@@ -11,11 +11,14 @@ use crate::file::File;
 /// change of one byte of a mapped folio later writes all of it: 1 MiB for a commit of 1 KiB.
 pub const ZERO_WRITE_BYTES: usize = 4096;
 
-/// How a file is opened; always for reading and writing.
+/// How a file is opened; for reading and writing, but where it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
     /// It must be there.
     Existing,
+    /// It must be there, and is only read, on a read-only file system too. Nothing is read ahead, so that whoever writes it as
+    /// a mapped segment meanwhile does not pay for it.
+    Reading,
     /// It is made, or emptied.
     Empty,
     /// It must be there, was zeroed ([`Operation::Zero`]) and persisted, and its length never changes again: a write

@@ -28,6 +28,8 @@ pub(crate) struct Core {
     pub metrics: Metrics,
     /// Held while a checkpoint is written.
     pub checkpointing: Mutex<()>,
+    /// Somebody only looks at it: nothing is written, whatever is found.
+    pub is_looking: bool,
 }
 
 /// A segment that holds something.
@@ -109,7 +111,17 @@ impl Table {
 impl Core {
     pub fn new(disk: Arc<dyn Disk>, config: Config) -> Core {
         let (table, shelf, metrics) = (Mutex::default(), Shelf::default(), Metrics::default());
-        Core { disk, config, table, shelf, metrics, checkpointing: Mutex::new(()) }
+        Core { disk, config, table, shelf, metrics, checkpointing: Mutex::new(()), is_looking: false }
+    }
+
+    /// For whoever does not write. Its node is not known.
+    pub fn looking(disk: Arc<dyn Disk>, dir: PathBuf) -> Core {
+        Core { is_looking: true, ..Core::new(disk, Config::new(dir, "")) }
+    }
+
+    /// Opens a file to read it.
+    pub fn open_to_read(&self, path: &Path) -> io::Result<File> {
+        self.disk.open(path, if self.is_looking { Open::Reading } else { Open::Existing })
     }
 
     pub fn table(&self) -> MutexGuard<'_, Table> {
@@ -139,7 +151,7 @@ impl Core {
     }
 
     pub fn read_whole(&self, path: &Path, bytes_max: u64) -> io::Result<Bytes> {
-        let file = self.disk.open(path, Open::Existing)?;
+        let file = self.open_to_read(path)?;
         let bytes = self.disk.look_at(path)?.bytes.min(bytes_max);
         self.disk.read(&file, 0, bytes as usize)
     }
@@ -147,7 +159,7 @@ impl Core {
     /// The header of a segment file, from its first page or else from its last. `Ok(Err(…))`: neither is good.
     pub fn read_header(&self, path: &Path, number: u64) -> io::Result<Result<SegmentHeader, Bad>> {
         let bytes = self.disk.look_at(path)?.bytes;
-        let file = self.disk.open(path, Open::Existing)?;
+        let file = self.open_to_read(path)?;
         let mut worst = Bad::Short;
         for at in [0, bytes.saturating_sub(PAGE_BYTES as u64)] {
             match SegmentHeader::decode(&self.read_or_zeros(&file, at, HEADER_BYTES)?) {

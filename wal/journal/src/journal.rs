@@ -18,7 +18,7 @@ use crate::limits::{COMMIT_BYTES_MAX, MARK_AFTER, TEND_PAUSE, WAITING_BYTES_MAX,
 use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::record::{Committed, Group, Place};
-use crate::recovery::Recovered;
+use crate::recovery::{self, Lost, Recovered};
 use crate::refused::{CheckpointError, OpenError, Refused};
 use crate::waiter::{Completion, Waiter};
 use crate::writer::Writer;
@@ -203,6 +203,15 @@ impl Drop for Journal {
 }
 
 impl Idle {
+    /// Puts a copy of what is rotten into `quarantine/`, unless there is one. What was lost after the last checkpoint has one.
+    pub fn quarantine(&self, lost: &Lost) -> std::io::Result<()> {
+        match self.core.table().live.contains_key(&lost.segment) && lost.bytes > 0 {
+            true => {}
+            false => return Ok(()),
+        }
+        recovery::quarantine::copy(&self.core, lost.segment, lost.at, lost.bytes)
+    }
+
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.core))
     }

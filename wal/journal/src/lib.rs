@@ -42,7 +42,7 @@
 //!   A checkpoint says what its user knew at its lsn, so `free` what is settled by records below the lsn of the checkpoint.
 //! - Rot is found by checksum, told ([`Lost`]), copied to `quarantine/`, and everything else goes on.
 //!
-//! Nothing is on the disk before the first record.
+//! Nothing is on the disk before the first record. [`look`] reads a directory and changes nothing, also while it is in use.
 //!
 //! Reads and scrubs run on glommio, on a ring and a thread of their own (`ring.rs`); on a plain thread where io_uring is
 //! refused, and on a simulated disk ([`Journal::background`] says which). Spares are made by another plain thread.
@@ -55,6 +55,7 @@ pub mod format;
 mod fresh;
 mod journal;
 pub mod limits;
+mod look;
 pub mod metrics;
 pub mod queue;
 mod reader;
@@ -76,6 +77,7 @@ pub use background::{ReadCompletion, ReadWaiter};
 pub use config::{Background, Config, Now, Random};
 pub use format::block::RESERVED;
 pub use journal::{Idle, Journal, Priority, raise_priority, random};
+pub use look::{CheckpointFile, Looked, SegmentFile, SegmentState, look};
 pub use metrics::Metrics;
 pub use reader::Reader;
 pub use record::{Committed, Entry, Group, Location, Place, Record};

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use disk::{File, Open};
+use disk::File;
 
 use crate::core::{Core, Live, names};
 use crate::format::block::{Block, HEADER_BYTES, Row};
@@ -167,7 +167,7 @@ impl Reader {
         if self.files.len() >= HANDLES_MAX {
             self.files.clear();
         }
-        let file = self.core.disk.open(&self.core.path(&names::segment(segment)), Open::Existing)?;
+        let file = self.core.open_to_read(&self.core.path(&names::segment(segment)))?;
         self.files.insert(segment, file.clone());
         Ok(file)
     }

@@ -4,8 +4,8 @@
 //! again: names are persisted as found, a new segment appears whole or not at all, and what is rotten is copied before
 //! anything else could use its place.
 
-mod inventory;
-mod quarantine;
+pub(crate) mod inventory;
+pub(crate) mod quarantine;
 #[cfg(test)]
 mod tests;
 
@@ -91,8 +91,22 @@ pub(crate) fn recover(
         core.disk.remove(&core.path(name)).map_err(io("remove a temporary file from"))?;
     }
     let mut recovery = Recovery { core, again, found: &found, recovered: Recovered::default(), live: BTreeMap::new() };
-    let resume = recovery.run(random, now).map_err(io("recover the journal in"))?;
+    let (resume, _) = recovery.run(random, now).map_err(io("recover the journal in"))?;
     Ok((resume, recovery.recovered))
+}
+
+/// What is there, what a recovery would say, and segments whose header is rotten; nothing is touched. `None`: there is no
+/// journal.
+pub(crate) fn look(core: &Core) -> Result<Option<(Inventory, Recovered, Vec<u64>)>, OpenError> {
+    assert!(core.is_looking);
+    let Some(found) = inventory::take(core)? else { return Ok(None) };
+    let mut recovery =
+        Recovery { core, again: false, found: &found, recovered: Recovered::default(), live: BTreeMap::new() };
+    let mut no_salts: Random = Box::new(|| unreachable!("who only looks makes no segment"));
+    let io = |source| OpenError::Io { what: "look at the journal in", path: core.config.dir.clone(), source };
+    let (_, rotten) = recovery.run(&mut no_salts, Now::default()).map_err(io)?;
+    let recovered = recovery.recovered;
+    Ok(Some((found, recovered, rotten)))
 }
 
 struct Recovery<'a> {
@@ -111,7 +125,8 @@ struct Known {
 }
 
 impl Recovery<'_> {
-    fn run(&mut self, random: &mut Random, now: Now) -> io::Result<Resume> {
+    /// Where the log goes on, and the segments whose header is rotten.
+    fn run(&mut self, random: &mut Random, now: Now) -> io::Result<(Resume, Vec<u64>)> {
         let Inventory { checkpoints, headers, .. } = self.found;
         let needs: Vec<Needs> = checkpoints.iter().map(Needs::of).collect();
         let newest = checkpoints.last();
@@ -146,12 +161,12 @@ impl Recovery<'_> {
         self.core.shelf.reset(spares.collect(), gone, self.found.last_spare);
         let resume = self.finish(&seals, newest, &rotten, random, now)?;
         self.set_table(&needs, &resume);
-        for (number, _) in rotten {
-            quarantine::set_aside(self.core, &names::segment(number))?;
+        for (number, _) in &rotten {
+            quarantine::set_aside(self.core, &names::segment(*number))?;
         }
         self.rescue_id();
         self.core.metrics.lost_records.add(self.recovered.lost.iter().map(|lost| lost.to_lsn - lost.from_lsn).sum());
-        Ok(resume)
+        Ok((resume, rotten.into_iter().map(|(number, _)| number).collect()))
     }
 
     /// Takes a segment's extent from the checkpoint, when replay begins after it; else from its blocks.
@@ -207,7 +222,7 @@ impl Recovery<'_> {
     }
 
     fn judge(&self, number: u64, header: &SegmentHeader, known: &Known) -> io::Result<Verdict> {
-        let file = self.core.disk.open(&self.core.path(&names::segment(number)), Open::Existing)?;
+        let file = self.core.open_to_read(&self.core.path(&names::segment(number)))?;
         let bytes = self.core.read_or_zeros(&file, 0, known.end as usize)?;
         let nodes = walk::nodes(&bytes, header);
         Ok(walk::judge(header, nodes, &known.witnesses, known.durable_lsn, known.end))
@@ -303,6 +318,11 @@ impl Recovery<'_> {
         let first = verdict.believed.iter().position(|node| node.next_lsn > verdict.durable_lsn);
         let Some(first) = first else { return Ok(None) };
         let core = self.core;
+        if core.is_looking {
+            self.recovered.rewritten =
+                verdict.believed[first..].iter().map(|node| node.next_lsn - node.first_lsn).sum();
+            return Ok(None);
+        }
         let first_lsn = verdict.believed[first].first_lsn;
         let (at, hash) = match first.checked_sub(1) {
             Some(before) => (verdict.believed[before].end, verdict.believed[before].hash),
@@ -388,7 +408,7 @@ impl Recovery<'_> {
 
     /// Writes the file `id` again when it was lost.
     fn rescue_id(&self) {
-        if let (Some(id), true) = (self.found.id, self.found.id_is_bad) {
+        if let (Some(id), true, false) = (self.found.id, self.found.id_is_bad, self.core.is_looking) {
             let identity = Identity { id, name: self.core.config.node.clone() };
             if let Err(err) = self.core.write_whole(names::ID_TEMPORARY, names::ID, identity.encode()) {
                 warn!(%err, "the file id of the journal is lost and cannot be written again; tried at the next start");

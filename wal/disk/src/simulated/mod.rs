@@ -344,7 +344,7 @@ impl State {
 
     fn open(&mut self, path: PathBuf, how: Open) -> io::Result<File> {
         let node = match how {
-            Open::Existing | Open::Segment => self.tree.file(&path)?,
+            Open::Existing | Open::Reading | Open::Segment => self.tree.file(&path)?,
             Open::Empty => {
                 let node = self.tree.file_or_new(&path, self.now_ms)?;
                 if self.tree.content(node).bytes() > 0 {

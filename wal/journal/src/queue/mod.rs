@@ -25,6 +25,7 @@ mod bodies;
 mod budget;
 mod checkpoint;
 mod ranges;
+mod replay;
 mod stream;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ use foldhash::{HashMap, HashMapExt};
 
 pub use bodies::{Kind, Malformed};
 pub use budget::{Budget, Over, Usage};
+pub use replay::{ReplayError, Replayed, replay};
 pub use stream::{Parked, Receipt};
 
 use budget::Ledger;

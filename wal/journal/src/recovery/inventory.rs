@@ -15,6 +15,8 @@ use crate::refused::OpenError;
 #[derive(Default)]
 pub struct Inventory {
     pub id: Option<JournalId>,
+    /// Name of the node, as the file `id` has it.
+    pub node: Option<String>,
     pub id_is_bad: bool,
     /// Every file named like a segment, and its length.
     pub segments: BTreeMap<u64, u64>,
@@ -75,11 +77,13 @@ pub fn take(core: &Core) -> Result<Option<Inventory>, OpenError> {
     }
     if let Some(Identity { name, .. }) = &identity
         && *name != core.config.node
+        && !core.is_looking
     {
         let (found, expected) = (name.clone(), core.config.node.clone());
         return Err(OpenError::OfAnother { dir: dir.clone(), found, expected });
     }
     found.id_is_bad = identity.is_none();
+    found.node = identity.as_ref().map(|identity| identity.name.clone());
     let of_segment = || found.headers.values().next().map(|header| header.journal);
     found.id = identity.map(|identity| identity.id).or_else(of_segment);
     found.headers.retain(|_, header| Some(header.journal) == found.id);

@@ -18,6 +18,9 @@ fn dir(core: &Core) -> io::Result<()> {
 
 /// Moves a file there.
 pub fn set_aside(core: &Core, name: &str) -> io::Result<()> {
+    if core.is_looking {
+        return Ok(());
+    }
     dir(core)?;
     let aside = core.path(names::QUARANTINE);
     core.disk.rename(&core.path(name), &aside.join(name))?;
@@ -29,6 +32,9 @@ pub fn set_aside(core: &Core, name: &str) -> io::Result<()> {
 
 /// Copies part of a segment there, once. Without room, or when there is much already, it stays where it is.
 pub fn copy(core: &Core, segment: u64, at: u64, bytes: u64) -> io::Result<()> {
+    if core.is_looking {
+        return Ok(());
+    }
     match try_copy(core, segment, at, bytes) {
         Err(err) if is_full(&err) => {
             warn!(segment, at, bytes, %err, "no room for a copy of what is rotten");

@@ -29,9 +29,37 @@ struct Scene {
 }
 
 fn open(disk: &Arc<SimulatedDisk>, config: Config, now: Now) -> Result<(Arc<Core>, Writer, Recovered), OpenError> {
+    let looked = what_a_look_says(disk, &config.dir);
     let core = Arc::new(Core::new(Arc::clone(disk) as Arc<dyn Disk>, config));
     let (writer, recovered) = Writer::open(Arc::clone(&core), random(now.monotonic_ms), now)?;
+    if let (Some(looked), false) = (looked, core.table().is_unfinished) {
+        assert_eq!(looked, recovered, "who only looks says what a recovery says");
+    }
     Ok((core, writer, recovered))
+}
+
+/// As a recovery would say it, and nothing has changed. `None`: the disk fails, or there is no journal.
+fn what_a_look_says(disk: &Arc<SimulatedDisk>, dir: &Path) -> Option<Recovered> {
+    let before = contents(disk, dir);
+    let looked = crate::look(dir, Arc::clone(disk) as Arc<dyn Disk>);
+    assert_eq!(contents(disk, dir), before, "who only looks changes nothing");
+    looked.ok().flatten().map(|looked| looked.recovered)
+}
+
+/// Every file there is, with what is in it.
+fn contents(disk: &SimulatedDisk, dir: &Path) -> BTreeMap<PathBuf, Option<Bytes>> {
+    let mut all = BTreeMap::new();
+    for entry in disk.list(dir).unwrap_or_default() {
+        let path = dir.join(&entry.name);
+        match entry.is_dir {
+            true => all.extend(contents(disk, &path)),
+            false => {
+                let file = disk.open(&path, Open::Reading).ok();
+                all.insert(path, file.and_then(|file| disk.read(&file, 0, 1 << 30).ok()));
+            }
+        }
+    }
+    all
 }
 
 fn body(lsn: u64, bytes: usize) -> Bytes {

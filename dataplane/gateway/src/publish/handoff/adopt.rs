@@ -47,9 +47,7 @@ impl Store {
             records_max: u64::MAX,
             age_ms_max: None,
         };
-        let mut theirs = replay(&recovered, unbounded, Keeping { receipts_ms: i64::MAX }, |entry| {
-            idle.reader().scan_rows(&|row| !matches!(Kind::of(row.kind), Some(Kind::Entry | Kind::Moved)), entry)
-        })?;
+        let mut theirs = replay(&recovered, &mut idle.reader(), unbounded, Keeping { receipts_ms: i64::MAX })?;
         let all = left(&mut theirs);
         let mut reader = idle.reader();
         let journal = idle.start(|| {}, |_| {}).map_err(|err| failed(&err))?;

@@ -24,7 +24,6 @@ use kafka_client::{Acks, How, Outcome, ProduceError, TopicIdx};
 use model::{Generation, Snapshot, authorize_publish, authorize_raw};
 use slab::Slab;
 
-use super::entry;
 use super::pace::Pace;
 use super::store::{Drainable, Store};
 use crate::kafka::Clusters;
@@ -33,6 +32,7 @@ use crate::limits::{
     HANDOFF_GONE_AFTER, HANDOFF_READ_BYTES, HANDOFF_READ_RECORDS, HANDOFF_WINDOW_BYTES_FIRST, HANDOFF_WINDOW_BYTES_MAX,
 };
 use crate::publish::{Around, Kind};
+use kafka_wire::handoff_entry as entry;
 
 /// Longer than any outage that is ended by somebody.
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);

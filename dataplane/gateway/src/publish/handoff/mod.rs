@@ -31,7 +31,6 @@
 pub mod adopt;
 pub mod domains;
 pub mod drain;
-pub mod entry;
 pub mod keeper;
 pub mod open;
 pub mod pace;
@@ -52,6 +51,7 @@ use foldhash::{HashMap, HashMapExt};
 use journal::queue::{Kind as RecordKind, Name};
 use journal::{Record, Refused};
 use kafka_client::{Acks, Client, How, Outcome, TopicIdx};
+use kafka_wire::handoff_entry::{self as entry, Target};
 use kafka_wire::record_batch::RecordRef;
 use runtime::notify::Notify;
 use slab::Slab;
@@ -59,7 +59,6 @@ use smallvec::SmallVec;
 
 use self::domains::{BY_KEY, Way};
 use self::drain::Drainer;
-use self::entry::Target;
 use self::pace::Pace;
 use self::store::{Appended, HandOffError, Handed, Store};
 use crate::codes;

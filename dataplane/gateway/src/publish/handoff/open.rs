@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use disk::{Device, Disk, Files, commit_amplification};
-use journal::queue::{Budget, Committed, Keeping, Kind, Queue};
-use journal::{Entry, Journal, Recovered, Waiter};
+use journal::queue::{self, Budget, Committed, Keeping, Kind, Queue, Replayed};
+use journal::{Journal, Reader, Recovered, Waiter};
 use runtime::mailbox::Sender;
 
 use super::domains::Domains;
@@ -44,9 +44,7 @@ pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>
         journal::Config { floor_bytes: config.free_bytes_min(space.total_bytes), ..journal::Config::new(dir, node) };
     let open_failed = |err: journal::OpenError| io::Error::other(format!("the journal of handed-off messages: {err}"));
     let (idle, recovered) = Journal::recover(journal_config, disk, journal::random()).map_err(open_failed)?;
-    let queue = replay(&recovered, budget, keeping, |entry| {
-        idle.reader().scan_rows(&|row| !matches!(Kind::of(row.kind), Some(Kind::Entry | Kind::Moved)), entry)
-    })?;
+    let queue = replay(&recovered, &mut idle.reader(), budget, keeping)?;
     let held = queue.usage();
     tell(&recovered, dir, device, held.records, held.bytes, began);
     let applied_segment = idle.reader().segments().last().copied().unwrap_or(0);
@@ -88,7 +86,7 @@ fn observe(inner: &Mutex<Inner>, bells: &[Sender<()>], committed: &journal::Comm
         stream: record.stream,
         kind: record.kind,
         sequence: record.sequence,
-        place: place(&committed.place),
+        place: committed.place.into(),
         bytes: record.body_bytes() as u32,
         wall_ms: committed.wall_ms,
         body: record.head(),
@@ -104,44 +102,14 @@ fn observe(inner: &Mutex<Inner>, bells: &[Sender<()>], committed: &journal::Comm
     }
 }
 
-/// The queue that a journal tells of: its checkpoint, where entries are, and what came after the checkpoint.
-pub fn replay(
-    recovered: &Recovered,
-    budget: Budget,
-    keeping: Keeping,
-    scan: impl FnOnce(&mut dyn FnMut(Entry)) -> Result<Vec<journal::Lost>, journal::ReadError>,
-) -> io::Result<Queue> {
-    let restored = recovered.checkpoint.as_deref().map(|blob| Queue::restore(blob, budget, keeping)).transpose();
-    let mut queue = restored
-        .map_err(|err| io::Error::other(format!("the checkpoint of handed-off messages is not understood: {err}")))?
-        .unwrap_or_else(|| Queue::new(budget, keeping));
-    let mut malformed = 0_u64;
-    let mut tell = |entry: Entry| {
-        let is_entry = matches!(Kind::of(entry.kind), Some(Kind::Entry | Kind::Moved));
-        if !is_entry && entry.lsn < recovered.from_lsn {
-            return;
-        }
-        let told = Committed {
-            stream: entry.stream,
-            kind: entry.kind,
-            sequence: entry.sequence,
-            place: place(&entry.place),
-            bytes: entry.location.bytes,
-            wall_ms: entry.wall_ms,
-            body: &entry.body,
-        };
-        malformed += u64::from(queue.apply(&told).is_err());
-    };
-    scan(&mut tell).map_err(|err| io::Error::other(format!("handed-off messages cannot be read: {err}")))?;
+/// The queue that a journal tells of.
+pub fn replay(recovered: &Recovered, reader: &mut Reader, budget: Budget, keeping: Keeping) -> io::Result<Queue> {
+    let Replayed { queue, malformed, .. } =
+        queue::replay(recovered, reader, budget, keeping).map_err(io::Error::other)?;
     if malformed > 0 {
         tracing::error!(malformed, "records of the journal make no sense and were passed over");
     }
-    queue.recovered();
     Ok(queue)
-}
-
-pub(super) fn place(place: &journal::Place) -> journal::queue::Place {
-    journal::queue::Place { segment: place.segment, block: place.block, index: place.index }
 }
 
 /// The device that is asked for; `auto`: mapped segments, unless a commit there writes much more than it is given.

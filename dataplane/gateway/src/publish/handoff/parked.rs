@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use journal::queue::{Fate, Name, Note, Place, Reason, StreamId};
 use journal::{Group, Refused, Waiter};
 
-use super::entry;
 use super::open::now_ms;
 use super::store::{Store, record_of};
+use kafka_wire::handoff_entry as entry;
 
 /// What is done with parked messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

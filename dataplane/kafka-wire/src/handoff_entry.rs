@@ -1,4 +1,4 @@
-//! A message as the journal has it: everything Kafka is to be given later, and of which topic it was thought.
+//! A message as the journal of handed-off messages has it: everything Kafka is to be given later, and of which topic it was thought.
 //!
 //! Little endian, one after the other:
 //!
@@ -17,8 +17,9 @@
 //! Everything before the value is written here; the value is the body as it came, and never copied for this.
 
 use bytes::Bytes;
-use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use smallvec::SmallVec;
+
+use crate::record_batch::{HeaderRef, RecordRef};
 
 const VERSION: u8 = 1;
 const NULL_VALUE: u8 = 1;
