@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use disk::{Device, Disk, Files};
-use journal::queue::{Budget, Extent, Fate, Keeping, Kind, Name, Note, Queue, Reason, StreamId};
+use journal::queue::{self, Budget, Extent, Fate, Keeping, Kind, Name, Note, Queue, Reason, StreamId};
 use journal::{Group, Journal, Reader, Record};
 
-use super::open::{now_ms, replay};
+use super::open::{now_ms, tell_lost};
 use super::store::{Store, record_of};
 use crate::limits::{HANDOFF_GROUP_BYTES_MAX, HANDOFF_GROUP_RECORDS_MAX};
 
@@ -47,7 +47,10 @@ impl Store {
             records_max: u64::MAX,
             age_ms_max: None,
         };
-        let mut theirs = replay(&recovered, &mut idle.reader(), unbounded, Keeping { receipts_ms: i64::MAX })?;
+        let keeping = Keeping { receipts_ms: i64::MAX };
+        let replayed = queue::replay(&recovered, &mut idle.reader(), unbounded, keeping).map_err(io::Error::other)?;
+        tell_lost(&replayed.lost, replayed.malformed, dir);
+        let mut theirs = replayed.queue;
         let all = left(&mut theirs);
         let mut reader = idle.reader();
         let journal = idle.start(|| {}, |_| {}).map_err(|err| failed(&err))?;

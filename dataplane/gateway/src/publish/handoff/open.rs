@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use disk::{Device, Disk, Files, commit_amplification};
-use journal::queue::{self, Budget, Committed, Keeping, Kind, Queue, Replayed};
-use journal::{Journal, Reader, Recovered, Waiter};
+use journal::queue::{self, Budget, Committed, Keeping, Kind, Replayed};
+use journal::{Journal, Lost, Waiter};
 use runtime::mailbox::Sender;
 
 use super::domains::Domains;
@@ -44,9 +44,11 @@ pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>
         journal::Config { floor_bytes: config.free_bytes_min(space.total_bytes), ..journal::Config::new(dir, node) };
     let open_failed = |err: journal::OpenError| io::Error::other(format!("the journal of handed-off messages: {err}"));
     let (idle, recovered) = Journal::recover(journal_config, disk, journal::random()).map_err(open_failed)?;
-    let queue = replay(&recovered, &mut idle.reader(), budget, keeping)?;
+    let Replayed { queue, lost, malformed } =
+        queue::replay(&recovered, &mut idle.reader(), budget, keeping).map_err(io::Error::other)?;
     let held = queue.usage();
-    tell(&recovered, dir, device, held.records, held.bytes, began);
+    tell_lost(&lost, malformed, dir);
+    tell(device, held.records, held.bytes, began);
     let applied_segment = idle.reader().segments().last().copied().unwrap_or(0);
     let inner = Inner { queue, domains: Domains::new(), applied_lsn: recovered.next_lsn, applied_segment };
     let inner = Arc::new(Mutex::new(inner));
@@ -102,16 +104,6 @@ fn observe(inner: &Mutex<Inner>, bells: &[Sender<()>], committed: &journal::Comm
     }
 }
 
-/// The queue that a journal tells of.
-pub fn replay(recovered: &Recovered, reader: &mut Reader, budget: Budget, keeping: Keeping) -> io::Result<Queue> {
-    let Replayed { queue, malformed, .. } =
-        queue::replay(recovered, reader, budget, keeping).map_err(io::Error::other)?;
-    if malformed > 0 {
-        tracing::error!(malformed, "records of the journal make no sense and were passed over");
-    }
-    Ok(queue)
-}
-
 /// The device that is asked for; `auto`: mapped segments, unless a commit there writes much more than it is given.
 fn choose(wished: HandoffDevice, dir: &Path) -> Device {
     match wished {
@@ -135,10 +127,12 @@ fn choose(wished: HandoffDevice, dir: &Path) -> Device {
     }
 }
 
-/// Says what was found, and what was lost.
-fn tell(recovered: &Recovered, dir: &Path, device: Device, records: u64, bytes: u64, began: Instant) {
-    let took_ms = began.elapsed().as_millis() as u64;
-    for lost in &recovered.lost {
+/// Says what was lost, for whoever looks after this node's disk.
+pub(super) fn tell_lost(lost: &[Lost], malformed: u64, dir: &Path) {
+    if malformed > 0 {
+        tracing::error!(malformed, "records of the journal make no sense and were passed over");
+    }
+    for lost in lost {
         let (from, to, segment, at) = (lost.from_lsn, lost.to_lsn, lost.segment, lost.at);
         tracing::error!(
             from,
@@ -150,6 +144,11 @@ fn tell(recovered: &Recovered, dir: &Path, device: Device, records: u64, bytes: 
             dir.join("quarantine").display()
         );
     }
+}
+
+/// Says what was found.
+fn tell(device: Device, records: u64, bytes: u64, began: Instant) {
+    let took_ms = began.elapsed().as_millis() as u64;
     if records > 0 {
         tracing::info!(
             records,

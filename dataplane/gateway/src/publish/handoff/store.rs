@@ -438,8 +438,8 @@ impl Store {
             tracing::info!(
                 records = held.records,
                 bytes = held.bytes,
-                "messages wait in the journal: the next start on this directory delivers them, or `walctl drain`, or another \
-                 node that is told to adopt them"
+                "messages wait in the journal: the next start on this directory delivers them, or another node that is told to \
+                 adopt them (kateway admin handoff adopt)"
             );
         }
     }

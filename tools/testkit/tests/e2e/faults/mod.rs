@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use testkit::gateway::Quickstart;
+use testkit::http::{Connection, Request};
 use testkit::kafka::{Cluster, KafkaOptions, Version};
 use testkit::ledger;
 use testkit::load::Load;
 use testkit::process::scratch_dir;
 use testkit::progress::say;
 use testkit::python::{self, Client};
+use testkit::wait;
 
 use self::scenarios::{Length, SCENARIOS};
 use crate::harness::{Case, Run, case};
@@ -64,7 +66,7 @@ fn single_broker_restarts() -> Result<()> {
     running.wait_for_more(500, RECOVERS_WITHIN)?;
     kafka.kill(1)?;
     let started = Instant::now();
-    let refused = quickstart.post(&quickstart.demo, "?timeout=1s", "nobody is there")?;
+    let refused = quickstart.post(&quickstart.demo, "?timeout=1s&hh=n", "nobody is there")?;
     ensure!(matches!(refused.status, 503 | 504), "{}: {}", refused.status, refused.text());
     ensure!(started.elapsed() < Duration::from_secs(4), "answered after {:?}", started.elapsed());
     let unknown = refused.status == 504;
@@ -72,6 +74,11 @@ fn single_broker_restarts() -> Result<()> {
     kafka.wait_until_all_visible()?;
     running.wait_for_more(500, RECOVERS_WITHIN).context("after the restart")?;
     let written = running.stop()?;
+    wait::until("what waited at the gateway to be delivered", RECOVERS_WITHIN, || {
+        let health = Connection::open(&quickstart.publish)?.call(&Request::get("/readyz"))?.text();
+        ensure!(!health.contains("\"handoff\""), "{health}");
+        Ok(())
+    })?;
     let mut records = python::read(Client::Confluent, &kafka.bootstrap(), &quickstart.demo.physical_topic())?;
     let before = records.len();
     records.retain(|record| record.text() != "nobody is there");
