@@ -11,7 +11,7 @@
 //!
 //! | File | Story |
 //! |---|---|
-//! | [`entry`] | a message as the journal has it |
+//! | `kafka_wire::handoff_entry` | a message as the journal has it |
 //! | [`receipt_id`] | what a client asks with later |
 //! | [`domains`] | which partitions go through the journal now (pure) |
 //! | [`store`] | journal, queue and domains, shared by all shards |
