@@ -130,7 +130,7 @@ mod tests {
                 mux: without effect
                 use: without effect
                 limit: without effect
-                hh: without effect
+                hh: there is no query parameter hh here, the nearest is key
                 keey: there is no query parameter keey here, the nearest is key
                 Key: there is no query parameter Key here, the nearest is key
                 partitions: there is no query parameter partitions here, the nearest is partition
@@ -141,10 +141,10 @@ mod tests {
             "#]],
         );
         check(
-            &["hh", "x"],
+            &["mux", "x"],
             &[],
             expect![[r#"
-                hh: without effect
+                mux: without effect
                 x: there is no query parameter x here, this path takes none
             "#]],
         );
