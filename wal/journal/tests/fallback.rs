@@ -13,8 +13,7 @@ fn where_too_little_memory_may_be_locked_reads_are_answered_on_a_plain_thread() 
     setrlimit(Resource::Memlock, Rlimit { current: Some(64 << 10), maximum }).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(Files::start(|_| Ok(()), || {}, || {}).unwrap());
-    let config = Config::new(dir.path().join("j"), "n");
-    assert_eq!(config.background, Background::Ring);
+    let config = Config { background: Background::Ring, ..Config::new(dir.path().join("j"), "n") };
     let (idle, _) = Journal::recover(config, disk, random()).unwrap();
     let (tell, told) = mpsc::channel::<Place>();
     let journal = idle.start(|| {}, move |committed| tell.send(committed.place).unwrap()).unwrap();

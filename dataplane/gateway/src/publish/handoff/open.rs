@@ -40,12 +40,8 @@ pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>
         age_ms_max: config.age_max.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
     };
     let keeping = Keeping { receipts_ms: i64::try_from(config.receipts_keep.as_millis()).unwrap_or(i64::MAX) };
-    let journal_config = journal::Config {
-        floor_bytes: config.free_bytes_min(space.total_bytes),
-        // Not on the ring: with it reads stop coming when several are asked for at once, and a backlog with them.
-        background: journal::Background::Plain,
-        ..journal::Config::new(dir, node)
-    };
+    let journal_config =
+        journal::Config { floor_bytes: config.free_bytes_min(space.total_bytes), ..journal::Config::new(dir, node) };
     let open_failed = |err: journal::OpenError| io::Error::other(format!("the journal of handed-off messages: {err}"));
     let (idle, recovered) = Journal::recover(journal_config, disk, journal::random()).map_err(open_failed)?;
     let Replayed { queue, lost, malformed } =
