@@ -1,7 +1,8 @@
 //! Reads that shards ask for, answered elsewhere: a shard never waits for a disk.
 //!
-//! A thread with handles of its own, plain, or on glommio (`ring.rs`) where that is asked for and can be. It takes one request at a time, so
-//! at most one read is between a commit and its device; requests are bounded, and refused beyond that.
+//! A thread with handles of its own, plain, or on glommio (`ring.rs`) where that is asked for and can be. It takes one
+//! request at a time, so at most one read is between a commit and its device; requests are bounded, and refused beyond
+//! that.
 
 use std::collections::VecDeque;
 use std::io;
