@@ -2,6 +2,7 @@
 //! from that list: an endpoint that is not described is not routed.
 
 pub use crate::api_schema::{FieldDoc, Schema};
+use crate::openapi;
 pub use crate::principals::Resource;
 
 /// A request method we route.
@@ -305,13 +306,27 @@ pub fn mistakes(endpoints: &[&EndpointDoc]) -> Vec<String> {
             if other.operation == doc.operation {
                 found.push(format!("{name}: operation {} is the name of {} too", doc.operation, other.path));
             }
-            let same_place = other.listener == doc.listener && other.method == doc.method;
-            if same_place && shape(other.path) == shape(doc.path) {
+            let is_same_path = other.method == doc.method && shape(other.path) == shape(doc.path);
+            if is_same_path && other.listener == doc.listener {
                 found.push(format!("{name}: routed twice"));
+            }
+            if is_same_path && other.listener != doc.listener && !answers_alike(other, doc) {
+                found.push(format!("{name}: {} answers that path otherwise", other.listener.as_str()));
             }
         }
     }
     found
+}
+
+/// They ask the same of a client, and have the same statuses for it.
+fn answers_alike(one: &EndpointDoc, other: &EndpointDoc) -> bool {
+    let facts = |doc: &EndpointDoc| {
+        let operation = openapi::operation(doc);
+        let statuses =
+            operation["responses"].as_object().map(|responses| responses.keys().cloned().collect::<Vec<_>>());
+        (["security", "parameters", "requestBody"].map(|fact| operation[fact].clone()), statuses)
+    };
+    facts(one) == facts(other)
 }
 
 fn content_mistake(content: &ContentDoc) -> Option<String> {

@@ -10,7 +10,8 @@ use crate::api_doc::{
 };
 use crate::requests;
 
-/// The document for these endpoints. `version` is the product's.
+/// The document for these endpoints. `version` is the product's. Listeners that answer the same path and method do it in the
+/// same way, or under another path: OpenAPI has one operation for both ([`mistakes`](crate::api_doc::mistakes)).
 pub fn document(endpoints: &[&EndpointDoc], version: &str) -> Value {
     let mut paths = Map::new();
     for doc in endpoints {
@@ -52,7 +53,7 @@ fn server(listener: Listener) -> Value {
     json!({"url": format!("http://localhost:{}", listener.port()), "description": listener.as_str()})
 }
 
-fn operation(doc: &EndpointDoc) -> Value {
+pub(crate) fn operation(doc: &EndpointDoc) -> Value {
     let mut op = Map::new();
     op.insert("operationId".into(), doc.operation.into());
     op.insert("tags".into(), json!([doc.tag]));
@@ -407,7 +408,9 @@ mod tests {
             responses: &[ResponseDoc::with(200, "", &[ContentDoc::json(Schema::FLAG, "", Some("1"))])],
             ..ALIVE
         };
-        let found = mistakes(&[&PUT_TOPIC, &wrong, &UNTYPED]).join("\n");
+        const ELSEWHERE: EndpointDoc =
+            EndpointDoc { listener: Listener::Subscribe, operation: "elsewhere", auth: Auth::Admin, ..UNTYPED };
+        let found = mistakes(&[&PUT_TOPIC, &wrong, &UNTYPED, &ELSEWHERE]).join("\n");
         for expected in [
             "path parameter name is not described",
             "topic is described as a path parameter but not in the path",
@@ -415,6 +418,7 @@ mod tests {
             "no response is described",
             "operation updateTopic is the name of",
             "routed twice",
+            "GET /untyped (subscribe): publish answers that path otherwise",
             "a JSON body without a schema",
             "a JSON example is wrong: 1 is no true or false",
         ] {

@@ -235,7 +235,8 @@ fn a_receipt_is_its_publishers_alone() {
 
 fn change(scene: &Scene, what: &str, receipts: &[&str]) -> (u16, Value) {
     let body = serde_json::json!({ "receipts": receipts }).to_string();
-    let request = Request::post(&format!("/v1/handoff/{what}")).header("Content-Type", "application/json").body(&*body);
+    let request =
+        Request::post(&format!("/v1/receipts/{what}")).header("Content-Type", "application/json").body(&*body);
     let answer = scene.publisher().call(&as_demo(request)).unwrap();
     (answer.status, serde_json::from_str(&answer.text()).unwrap())
 }

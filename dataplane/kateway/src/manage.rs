@@ -15,6 +15,7 @@ use manager::{
     AdminAccount, AuditRelay, Fleet, Handoff, LackingHook, ManagerState, Oidc, OidcConfig, Readiness, RefreshHook,
     RelayProgress, TopicRates,
 };
+use model::api_doc::EndpointDoc;
 use model::ids::{AppId, ClusterName};
 use model::{Generation, HistoryId, SecretHash};
 use registry::{ConnectionState, NodeInfo, NodeState, Registry};
@@ -236,9 +237,13 @@ fn readiness(board: Arc<Board>, agent: Agent) -> Arc<dyn Fn() -> Readiness + Sen
 
 /// `/openapi.json`: the three listeners, from their lists of endpoints.
 fn openapi() -> String {
+    manager::openapi_json(&endpoints(), env!("CARGO_PKG_VERSION"))
+}
+
+fn endpoints() -> Vec<EndpointDoc> {
     let mut endpoints = manager::endpoints();
     endpoints.extend_from_slice(&gateway::endpoints::docs::all());
-    manager::openapi_json(&endpoints, env!("CARGO_PKG_VERSION"))
+    endpoints
 }
 
 #[cfg(test)]
@@ -247,5 +252,11 @@ mod tests {
     fn the_rest_surface_of_all_listeners_is_as_written_down() {
         // A difference is a change of the public interface: CHANGELOG.md says so, then UPDATE_EXPECT=1 writes it down.
         expect_test::expect_file!["../openapi.golden.json"].assert_eq(&super::openapi());
+    }
+
+    #[test]
+    fn the_listeners_together_have_no_mistakes() {
+        let endpoints = super::endpoints();
+        assert_eq!(model::api_doc::mistakes(&endpoints.iter().collect::<Vec<_>>()), Vec::<String>::new());
     }
 }

@@ -228,7 +228,8 @@ fn is_this_file(name: &str) -> bool {
 
 #[test]
 fn no_leftovers_of_unfinished_work() {
-    let forbidden = ["todo!(", "unimplemented!(", "dbg!(", "XXX:", "FIXME"];
+    // A test that is ignored is a skip, which CI takes for a failure; so is an example that nobody compiles.
+    let forbidden = ["todo!(", "unimplemented!(", "dbg!(", "XXX:", "FIXME", "#[ignore", "```ignore"];
     let mut wrong = Vec::new();
     for (name, text) in sources().iter().filter(|(name, _)| name.ends_with(".rs") && !is_this_file(name)) {
         for (index, line) in text.lines().enumerate() {

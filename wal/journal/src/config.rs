@@ -28,11 +28,10 @@ pub struct Config {
 /// What reads and scrubs run on; see [`Journal::background`](crate::Journal::background) for what they do run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Background {
-    /// glommio, on a ring of its own; a plain thread where there can be none, and on a disk that is not the system's. Not the
-    /// default: reads that several threads ask for at once sometimes stop being answered (ARCHITECTURE.md).
+    /// glommio, on a ring of its own; a plain thread where there can be none, and on a disk that is not the system's.
+    #[default]
     Ring,
     /// A plain thread that reads with the journal's own disk.
-    #[default]
     Plain,
 }
 

@@ -8,28 +8,49 @@
 //!   Waiter: completions ◄────────┤ 2. ticket and first lsn, one doorbell per commit
 //!                                └─► 1. observer: every record, in lsn order, and where it lies
 //!
-//!   Reader: read(location), scan(from_lsn)        Background: reads, scans, scrub, checkpoints, spares
+//!   Reader: read_run(place), scan(from_lsn)       Background: reads, scrub
 //! ```
 //!
 //! # How it is used
 //!
-//! ```ignore
-//! let (idle, recovered) = Journal::recover(config, disk, random())?;   // always starts: rot is reported, not fatal
-//! // recovered.checkpoint (your blob), .from_lsn, .next_lsn, .lost, .torn
-//! idle.reader().scan(recovered.from_lsn, &mut |entry| …)?;             // Entry { lsn, stream, kind, flags, location, body }
-//! let journal = idle.start(|| drop(raise_priority()), observer)?;      // observer: FnMut(Committed { lsn, location, record })
+//! ```
+//! # use std::sync::{Arc, mpsc};
+//! # use bytes::Bytes;
+//! # use disk::{Disk, Files};
+//! # use journal::{Config, Group, Journal, ReadWaiter, Record, Waiter, random};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let disk: Arc<dyn Disk> = Arc::new(Files::start(|_| Ok(()), || {}, || {})?);
+//! # let config = Config::new(dir.path().join("journal"), "node-1");
+//! let (idle, recovered) = Journal::recover(config, disk, random())?; // always starts: rot is reported, not fatal
+//! println!("{} lost, torn: {:?}", recovered.lost.len(), recovered.torn);
+//! idle.reader().scan(recovered.from_lsn, &mut |entry| println!("{} of stream {}", entry.lsn, entry.stream))?;
+//! let (committed, places) = mpsc::channel();
+//! let raise = || drop(journal::raise_priority());
+//! let journal = idle.start(raise, move |record| committed.send(record.place).unwrap())?;
 //!
-//! let waiter = Waiter::new(|| ring the shard);                         // one per consumer
-//! let record = Record::of_parts(stream, kind, sequence, head, large_body);       // .reserved(): may use the reserve of a full disk
-//! journal.append(Group::new([record])?, ticket, &waiter)?;             // Err(Refused::Waiting | Closed): nothing was stored
-//! waiter.take(&mut completions);                                       // Completion { ticket, result: Ok(first_lsn) | Err(Refused) }
+//! let (ring, rang) = mpsc::channel();
+//! let waiter = Waiter::new(move || ring.send(()).unwrap()); // one per consumer; its doorbell wakes that
+//! let record = Record::of_parts(1, 7, 0, Bytes::from("head"), Bytes::from("large body, not copied"));
+//! journal.append(Group::new([record])?, 17, &waiter)?; // Err: nothing was stored
+//! rang.recv()?;
+//! let mut completions = Vec::new();
+//! waiter.take(&mut completions);
+//! assert_eq!((completions[0].ticket, completions[0].result), (17, Ok(recovered.next_lsn)));
 //!
-//! journal.reader().read(&location)?;                                   // Bytes, checked; on this thread
-//! journal.read(locations, ticket, &read_waiter)?;                      // elsewhere: ReadCompletion { ticket, bodies }
-//! journal.scrub(bytes_per_second);                                     // every closed segment, once
-//! journal.free(segment);                                               // nothing of it is needed
-//! journal.checkpoint(lsn, blob)?;                                      // blocking: for a thread that may wait
-//! journal.close();                                                     // commits what was appended
+//! let (ring, rang) = mpsc::channel();
+//! let reads = ReadWaiter::new(move || ring.send(()).unwrap());
+//! journal.read(places.recv()?, 1, 18, &reads)?; // on another thread
+//! rang.recv()?;
+//! let mut read = Vec::new();
+//! reads.take(&mut read);
+//! assert_eq!(read.remove(0).entries?.remove(0)?.body, "headlarge body, not copied");
+//!
+//! journal.scrub(1 << 20); // every closed segment, once, at a MiB a second
+//! journal.checkpoint(recovered.next_lsn + 1, b"what its user knows".to_vec())?; // waits for the disk
+//! journal.close(); // commits what was appended
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! # What it promises

@@ -36,7 +36,7 @@ use crate::format::PAGE_BYTES;
 use crate::format::block::HEADER_BYTES;
 use crate::format::segment::BLOCKS_BEGIN;
 use crate::limits::{
-    READ_LATENCY, READ_SHARES, RING_DEPTH, RING_MEMORY_BYTES, SCRUB_PAUSE_MAX, SCRUB_READ_BYTES, SCRUB_SHARES,
+    READ_SHARES, RING_DEPTH, RING_MEMORY_BYTES, SCRUB_PAUSE_MAX, SCRUB_READ_BYTES, SCRUB_SHARES, TURN_MAX,
 };
 use crate::reader::{HANDLES_MAX, judge, lost_of};
 use crate::record::{Entry, Place};
@@ -56,6 +56,7 @@ pub(crate) fn executor() -> io::Result<LocalExecutor> {
     // Without a binding it never spins before it sleeps.
     let builder = LocalExecutorBuilder::new(Placement::Unbound);
     let builder = builder.name("journal-reads").io_memory(RING_MEMORY_BYTES).ring_depth(RING_DEPTH);
+    let builder = builder.preempt_timer(TURN_MAX);
     builder.make().map_err(plain)
 }
 
@@ -92,7 +93,7 @@ pub(crate) fn run(shared: &Arc<Shared>, executor: &LocalExecutor) {
     executor.run(async move {
         let here = glommio::executor();
         let (often, seldom) = (Shares::Static(READ_SHARES), Shares::Static(SCRUB_SHARES));
-        let reads = here.create_task_queue(often, Latency::Matters(READ_LATENCY), "reads");
+        let reads = here.create_task_queue(often, Latency::Matters(TURN_MAX), "reads");
         let scrub = here.create_task_queue(seldom, Latency::NotImportant, "scrub");
         let reads = glommio::spawn_local_into(read_all(of_reads), reads).expect("its queue was made above");
         let scrub = glommio::spawn_local_into(scrub_all(of_scrub), scrub).expect("its queue was made above");

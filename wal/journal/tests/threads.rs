@@ -13,8 +13,7 @@ use journal::{
 
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// The ring is to come back here: on a busy machine it leaves reads unanswered now and then.
-const BACKGROUNDS: [Background; 1] = [Background::Plain];
+const BACKGROUNDS: [Background; 2] = [Background::Plain, Background::Ring];
 
 fn recover(dir: &std::path::Path, device: Device) -> (Idle, Recovered) {
     recover_on(dir, device, Background::Plain)
@@ -128,6 +127,40 @@ fn a_rotten_body_is_an_error_of_that_record_alone_and_a_scrub_finds_it_and_what_
             journal.metrics().scrubbed_bytes.get() > (closed - 1) * (900 << 10)
         });
         assert_eq!(journal.metrics().lost_records.get(), 1);
+    }
+}
+
+#[test]
+fn every_read_that_any_of_many_threads_asks_for_is_answered() {
+    const THREADS: u64 = 4;
+    const READS: u64 = 4_000;
+    for background in BACKGROUNDS {
+        let dir = tempfile::tempdir().unwrap();
+        let (idle, _) = recover_on(dir.path(), Device::Mapped, background);
+        let (journal, observed) = start(idle, background);
+        let places = append_all(&journal, &observed, 300);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (journal, places) = (&journal, &places);
+                scope.spawn(move || {
+                    let (waiter, rang) = reads();
+                    // Alone, so that the other side sleeps in between; and many at once, so that it is found awake.
+                    for burst in (0..).map(|n: u64| 1 + (n * (thread + 1)) % 7).scan(0, |asked, burst| {
+                        let begin = *asked;
+                        *asked += burst;
+                        (begin < READS).then_some(begin..*asked)
+                    }) {
+                        for ticket in burst.clone() {
+                            let place = places[(ticket * (thread + 3)) as usize % places.len()];
+                            journal.read(place, 2, ticket, &waiter).unwrap();
+                        }
+                        let done = read_completions(&waiter, &rang, (burst.end - burst.start) as usize);
+                        assert!(done.iter().map(|done| done.ticket).eq(burst), "in the order of asking");
+                        assert!(done.iter().all(|done| done.entries.as_ref().is_ok_and(|entries| entries.len() == 2)));
+                    }
+                });
+            }
+        });
     }
 }
 

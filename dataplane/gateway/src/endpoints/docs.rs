@@ -73,6 +73,30 @@ mod tests {
         assert!(missing.is_empty() && stale.is_empty(), "not explained: {missing:?}; not in the table: {stale:?}");
     }
 
+    /// What every request may be answered with follows from its being HTTP; what an endpoint's own table says is its own.
+    #[test]
+    fn every_status_of_an_endpoints_own_table_is_one_of_its_responses() {
+        let all = all();
+        let document = model::openapi::document(&all.iter().collect::<Vec<_>>(), "0");
+        let mut own_tables = 0;
+        for doc in &all {
+            let own = doc.details.trim_end_matches(include_str!("statuses/any.md"));
+            let statuses =
+                own.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()?.parse::<u16>().ok());
+            let path = doc.path.split('/').map(|segment| match segment.strip_prefix(':') {
+                Some(name) => format!("{{{name}}}"),
+                None => segment.to_owned(),
+            });
+            let path = path.collect::<Vec<_>>().join("/");
+            let responses = &document["paths"][path][doc.method.as_str().to_ascii_lowercase()]["responses"];
+            for status in statuses {
+                own_tables += 1;
+                assert!(responses[status.to_string()].is_object(), "{}: {status} is no response", doc.operation);
+            }
+        }
+        assert!(own_tables > 20, "{own_tables} statuses were looked at");
+    }
+
     #[test]
     fn a_code_has_one_status() {
         let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! `POST /v1/handoff/replay` and `/drop`: an app's own messages that cannot be delivered, by their receipts.
+//! `POST /v1/receipts/replay` and `/drop`: an app's own messages that cannot be delivered, by their receipts.
 //!
 //! Receipts name the gateways that have the messages; each is asked once for its own, with the caller's credentials. Which are
 //! parked the manager lists (`GET /v1/handoff/parked`).
@@ -161,8 +161,8 @@ const DETAILS: &str = concat!(
     include_str!("statuses/any.md"),
 );
 
-pub const REPLAY_DOCS: &[EndpointDoc] = &[doc("/v1/handoff/replay", "replayParked", "Try parked messages again")];
-pub const DROP_DOCS: &[EndpointDoc] = &[doc("/v1/handoff/drop", "dropParked", "Drop parked messages")];
+pub const REPLAY_DOCS: &[EndpointDoc] = &[doc("/v1/receipts/replay", "replayReceipts", "Try parked messages again")];
+pub const DROP_DOCS: &[EndpointDoc] = &[doc("/v1/receipts/drop", "dropReceipts", "Drop parked messages")];
 
 const fn doc(path: &'static str, operation: &'static str, summary: &'static str) -> EndpointDoc {
     EndpointDoc {
@@ -212,4 +212,6 @@ const RESPONSES: &[ResponseDoc] = &[
         )],
     ),
     ResponseDoc::bare(400, "the body is not what it must be; nothing was changed"),
+    ResponseDoc::bare(404, "one of the receipts is none of this app; nothing was changed"),
+    ResponseDoc::bare(503, "the disk of this gateway fails: it may be done or not; doing it again is harmless"),
 ];

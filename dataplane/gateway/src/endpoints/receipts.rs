@@ -119,7 +119,11 @@ pub const DOCS: &[EndpointDoc] = &[EndpointDoc {
     auth: Auth::Publisher,
     params: &[ParamDoc::path("id", Kind::Text, "`msg_id` of the answer"), REQUEST_ID],
     request: &[],
-    responses: &[ResponseDoc::with(
+    responses: RESPONSES,
+}];
+
+const RESPONSES: &[ResponseDoc] = &[
+    ResponseDoc::with(
         200,
         "its state",
         &[ContentDoc::json(
@@ -137,5 +141,7 @@ pub const DOCS: &[EndpointDoc] = &[EndpointDoc {
             "",
             Some(r#"{"state":"delivered","partition":0,"offset":17}"#),
         )],
-    )],
-}];
+    ),
+    ResponseDoc::bare(404, "no message of this app was handed off under that id, or its end is no longer remembered"),
+    ResponseDoc::bare(503, "the gateway that has the message does not answer; ask again after Retry-After"),
+];

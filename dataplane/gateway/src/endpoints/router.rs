@@ -104,13 +104,6 @@ pub static ENDPOINTS: &[Row] = &[
     },
     Row {
         aliases: &[],
-        allow: "GET, OPTIONS",
-        wants: Wants::App,
-        takes: Takes::Nothing(receipts::start),
-        docs: receipts::DOCS,
-    },
-    Row {
-        aliases: &[],
         allow: "POST, OPTIONS",
         wants: Wants::App,
         takes: Takes::Whole(handoff::admit, handoff::replay),
@@ -122,6 +115,13 @@ pub static ENDPOINTS: &[Row] = &[
         wants: Wants::App,
         takes: Takes::Whole(handoff::admit, handoff::discard),
         docs: handoff::DROP_DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "GET, OPTIONS",
+        wants: Wants::App,
+        takes: Takes::Nothing(receipts::start),
+        docs: receipts::DOCS,
     },
     Row {
         aliases: &["/topics/:appid/:topic/:ver"],
@@ -240,6 +240,8 @@ mod tests {
                 ("POST", "/v1/msgs/app1/orders/v1"),
                 ("GET", "/v1/receipts/AQAAAAAA"),
                 ("POST", "/v1/receipts/AQAAAAAA"),
+                ("POST", "/v1/receipts/replay"),
+                ("POST", "/v1/receipts/drop"),
                 ("GET", "/alive"),
                 ("DELETE", "/readyz"),
                 ("OPTIONS", "/v1/msgs/orders/v1"),
@@ -263,6 +265,8 @@ mod tests {
                 POST /v1/msgs/app1/orders/v1: 404 no_such_path
                 GET /v1/receipts/AQAAAAAA: getReceipt ["AQAAAAAA", "", ""]
                 POST /v1/receipts/AQAAAAAA: 405 method_not_allowed
+                POST /v1/receipts/replay: replayReceipts ["", "", ""]
+                POST /v1/receipts/drop: dropReceipts ["", "", ""]
                 GET /alive: alivePublish ["", "", ""]
                 DELETE /readyz: 405 method_not_allowed
                 OPTIONS /v1/msgs/orders/v1: options: POST, OPTIONS
