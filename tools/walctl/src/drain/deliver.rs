@@ -155,7 +155,6 @@ impl Delivery {
         if let Err(why) = self.deliver_all(planned, &mut end).await {
             end.why = Some(why);
         }
-        self.settling.borrow_mut().queue_mut().give_back(planned.stream);
         self.ends.borrow_mut().insert(planned.stream, end);
     }
 
