@@ -177,3 +177,64 @@ impl Kafka {
         self.timeout.saturating_sub(self.taken_at.get().elapsed()).max(PATIENCE_MIN.min(self.timeout))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn check(args: &str, expected: Expect) {
+        let words = ["walctl", "drain", "dir", "--bootstrap", "k1:9092,k2:9092"].into_iter().chain(args.split(' '));
+        let Command::Drain(drain) = Cli::parse_from(words.filter(|word| !word.is_empty())).command else {
+            panic!("another command")
+        };
+        let said = match access(&drain) {
+            Ok(access) => {
+                let Access { config, tls } = access.expect("brokers are named");
+                let password = config.security.sasl.as_ref().map(|sasl| &sasl.password);
+                format!("{:?} {:?} {password:?} {tls:?}", config.bootstrap, config.security)
+            }
+            Err(err) => format!("{err:#}"),
+        };
+        expected.assert_eq(&said);
+    }
+
+    #[test]
+    fn brokers_are_spoken_to_as_the_command_line_says_and_secrets_are_not_on_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pem, secret) = (dir.path().join("ca.pem"), dir.path().join("secret"));
+        fs::write(&pem, "a certificate").unwrap();
+        fs::write(&secret, "open sesame\nno part of it\n").unwrap();
+        let (pem, secret) = (pem.display(), secret.display());
+        check("", expect![[r#"["k1:9092", "k2:9092"] Security { tls: false, sasl: None } None None"#]]);
+        check(
+            "--tls",
+            expect![[
+                r#"["k1:9092", "k2:9092"] Security { tls: true, sasl: None } None Some(AdminTls { own_ca: false, client_cert: false, .. })"#
+            ]],
+        );
+        check(
+            &format!("--ca {pem}"),
+            expect![[
+                r#"["k1:9092", "k2:9092"] Security { tls: true, sasl: None } None Some(AdminTls { own_ca: true, client_cert: false, .. })"#
+            ]],
+        );
+        check(
+            &format!("--cert {pem} --key {pem}"),
+            expect![[
+                r#"["k1:9092", "k2:9092"] Security { tls: true, sasl: None } None Some(AdminTls { own_ca: false, client_cert: true, .. })"#
+            ]],
+        );
+        let login = "--sasl-username me --sasl-mechanism scram-sha-256";
+        check(
+            &format!("{login} --sasl-password-file {secret}"),
+            expect![[
+                r#"["k1:9092", "k2:9092"] Security { tls: false, sasl: Some(Sasl { SCRAM-SHA-256 as "me" }) } Some("open sesame") None"#
+            ]],
+        );
+        check(login, expect!["no password: give --sasl-password-file, or set WALCTL_SASL_PASSWORD"]);
+    }
+}

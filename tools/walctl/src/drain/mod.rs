@@ -89,9 +89,10 @@ async fn deliver(
     let watching = tokio::task::spawn_local(report::watch(Rc::clone(&delivery), messages, drain.progress));
     let stopping = tokio::task::spawn_local(deliver::stop_when_told(Rc::clone(&delivery)));
     deliver::run(&delivery, &planned).await;
-    stopping.abort();
-    watching.abort();
-    let (_, _) = (stopping.await, watching.await);
+    for other in [watching, stopping] {
+        other.abort();
+        let _ = other.await;
+    }
     report::clear();
     let delivery = Rc::into_inner(delivery).expect("everybody else has ended");
     let failed = delivery.failed.take();

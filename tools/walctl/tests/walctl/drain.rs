@@ -323,6 +323,32 @@ fn nothing_overtakes_a_message_that_kafka_does_not_take() {
 }
 
 #[test]
+fn a_kafka_that_falls_silent_costs_the_timeout_and_what_may_be_stored_is_told() {
+    let expected = numbered(1_200);
+    let scene = Scene::new(&["shop.orders.v1"], |made| {
+        fill(made, &name("shop", "main", 0), [0; 16], &expected);
+        fill(made, &name("shop", "main", 1), [0; 16], &expected);
+    });
+    scene.broker.hooks().inject(ApiKey::Produce, Fault::Delay(Duration::ZERO), 2);
+    scene.broker.hooks().inject(ApiKey::Produce, Fault::Silence, 100);
+    let since = Instant::now();
+    let (code, rows, err) = scene.drain("--yes --timeout 2s");
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    assert_eq!(code, 1, "{err}");
+    for row in rows.as_array().unwrap() {
+        // Both partitions may go in one request, so that one of them gets further.
+        let (delivered, left) = (row["delivered"].as_u64().unwrap(), row["left"].as_u64().unwrap());
+        assert!(delivered > 0 && left > 0 && delivered + left == 1_200, "{rows}");
+        assert!(row["why"].as_str().unwrap().contains("it may be in Kafka, and come again"), "{rows}");
+    }
+    scene.broker.hooks().clear();
+    assert_eq!(scene.drain("--yes").0, 0);
+    for partition in 0..2 {
+        assert_eq!(scene.values("shop.orders.v1", partition), expected);
+    }
+}
+
+#[test]
 fn what_kafka_refuses_for_what_it_is_is_parked_and_goes_first_when_it_is_wanted() {
     let scene = Scene::new(&["shop.orders.v1"], |made| {
         fill(made, &name("shop", "main", 0), [0; 16], &numbered(3));
