@@ -3,7 +3,7 @@
 //! Each turn does everything that can be done now (`serve`), then waits for the first of: a call, a socket's event,
 //! the client's next deadline. All state is here; connections are tasks that only carry bytes.
 //!
-//! A record has a tag of its own, so that its outcome comes alone.
+//! A run of records has a tag of its own; its outcomes come in pieces, and are told together.
 //!
 //! The client waits with a request until its timeout in case a broker comes up. For a person in front of the manager
 //! that is long, so a call that has waited `UNREACHABLE_CALL_PATIENCE` while no connection stands at all is answered
@@ -11,18 +11,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use kafka_client::{
-    Acks, Client, ConnId, How, Lane, ProduceError, Request, RequestError, RequestToken, Response, Stored,
+    Acks, Client, ConnId, How, Lane, Outcome, ProduceError, Request, RequestError, RequestToken, Response, Stored,
+    TopicIdx,
 };
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::NewRecord;
+use crate::ExactRecord;
 use crate::connection::{self, Event};
 use crate::limits::{EVENTS_MAX, UNREACHABLE_CALL_PATIENCE};
 
@@ -46,6 +47,9 @@ impl Target {
     }
 }
 
+/// Of each record of a run.
+pub(crate) type Outcomes = Vec<Result<Stored, ProduceError>>;
+
 pub(crate) struct Call {
     pub(crate) target: Target,
     pub(crate) lane: Lane,
@@ -56,10 +60,11 @@ pub(crate) struct Call {
 
 pub(crate) struct Produce {
     pub(crate) topic: String,
-    pub(crate) record: NewRecord,
+    /// One or more.
+    pub(crate) records: Vec<ExactRecord>,
     pub(crate) deadline: Instant,
-    pub(crate) reply: oneshot::Sender<Result<Stored, ProduceError>>,
-    /// Given back with the outcome.
+    pub(crate) reply: oneshot::Sender<Outcomes>,
+    /// Given back with the outcomes.
     pub(crate) _room: OwnedSemaphorePermit,
 }
 
@@ -73,7 +78,7 @@ pub(crate) struct Driver {
     client: Client,
     tls: Option<TlsConnector>,
     waiting: HashMap<RequestToken, Waiting>,
-    /// Records on their way, by tag.
+    /// Runs on their way, by tag.
     producing: HashMap<u64, Producing>,
     tag_last: u64,
     sockets: HashMap<ConnId, Socket>,
@@ -88,8 +93,33 @@ struct Waiting {
 }
 
 struct Producing {
-    reply: oneshot::Sender<Result<Stored, ProduceError>>,
+    /// By index; `None`: not known yet.
+    outcomes: Vec<Option<Result<Stored, ProduceError>>>,
+    /// How many are not known.
+    left: usize,
+    reply: oneshot::Sender<Outcomes>,
     _room: OwnedSemaphorePermit,
+}
+
+impl Producing {
+    fn told(&mut self, outcome: &Outcome) {
+        for at in 0..outcome.count {
+            let result = outcome.result.clone().map(|stored| Stored {
+                offset: if stored.offset < 0 { stored.offset } else { stored.offset + i64::from(at) },
+                ..stored
+            });
+            let known = &mut self.outcomes[(outcome.record_first + at) as usize];
+            assert!(known.is_none(), "a record has one outcome: {outcome:?}");
+            *known = Some(result);
+        }
+        self.left -= outcome.count as usize;
+    }
+
+    fn finish(self) {
+        let outcomes = self.outcomes.into_iter().map(|outcome| outcome.expect("nothing is left")).collect();
+        // Whoever asked may have given up.
+        let _ = self.reply.send(outcomes);
+    }
 }
 
 struct Socket {
@@ -140,27 +170,48 @@ impl Driver {
     }
 
     fn produce(&mut self, produce: Produce) {
-        let Produce { topic, record, deadline, reply, _room } = produce;
-        let now = Instant::now();
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let headers: Vec<_> = record
-            .headers
-            .iter()
-            .map(|(name, value)| HeaderRef { name: name.as_bytes(), value: Some(value) })
-            .collect();
-        let record = RecordRef {
-            timestamp_ms: since_epoch.map_or(0, |since| since.as_millis() as i64),
-            key: record.key.as_deref(),
-            value: Some(&record.value),
-            headers: &headers,
-        };
+        let Produce { topic, records, deadline, reply, _room } = produce;
         self.tag_last += 1;
         let topic = self.client.topic(&topic);
-        match self.client.produce(topic, None, &record, How::new(Acks::All, deadline), self.tag_last, 0, now) {
-            Ok(()) => drop(self.producing.insert(self.tag_last, Producing { reply, _room })),
-            // As below.
-            Err(err) => drop(reply.send(Err(err))),
+        let mut ended: Option<ProduceError> = None;
+        let mut outcomes: Vec<Option<Result<Stored, ProduceError>>> = Vec::with_capacity(records.len());
+        for (index, record) in records.iter().enumerate() {
+            let taken = match &ended {
+                Some(error) => Err(error.clone()),
+                None => self.hand_over(topic, record, deadline, index as u32),
+            };
+            if let Err(error) = &taken
+                && !matches!(error, ProduceError::RecordTooLarge { .. } | ProduceError::Rejected { .. })
+            {
+                ended.get_or_insert_with(|| error.clone());
+            }
+            outcomes.push(taken.err().map(Err));
         }
+        let left = outcomes.iter().filter(|outcome| outcome.is_none()).count();
+        let producing = Producing { outcomes, left, reply, _room };
+        match left {
+            0 => producing.finish(),
+            _ => drop(self.producing.insert(self.tag_last, producing)),
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        topic: TopicIdx,
+        record: &ExactRecord,
+        deadline: Instant,
+        index: u32,
+    ) -> Result<(), ProduceError> {
+        let headers: Vec<HeaderRef<'_>> =
+            record.headers.iter().map(|(name, value)| HeaderRef { name, value: value.as_deref() }).collect();
+        let as_record = RecordRef {
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &headers,
+        };
+        let how = How::new(Acks::All, deadline);
+        self.client.produce(topic, record.partition, &as_record, how, self.tag_last, index, Instant::now())
     }
 
     /// Everything the client wants done now.
@@ -168,9 +219,12 @@ impl Driver {
         let now = Instant::now();
         self.client.flush(now);
         while let Some(outcome) = self.client.poll_outcome() {
-            if let Some(producing) = self.producing.remove(&outcome.tag) {
-                // Whoever asked may have given up.
-                let _ = producing.reply.send(outcome.result);
+            let Some(producing) = self.producing.get_mut(&outcome.tag) else { continue };
+            producing.told(&outcome);
+            if producing.left == 0
+                && let Some(producing) = self.producing.remove(&outcome.tag)
+            {
+                producing.finish();
             }
         }
         while let Some((token, reply)) = self.client.poll_reply() {

@@ -19,8 +19,9 @@ mod tls;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use kafka_client::{Client, ClientConfig, Lane, Request, RequestError, Response};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -48,6 +49,8 @@ pub struct NewTopic {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicDescription {
     pub name: String,
+    /// What tells it from another one of that name (KIP-516); `None`: the cluster tells no ids.
+    pub id: Option<[u8; 16]>,
     /// By index, from 0 without gaps.
     pub partitions: Vec<PartitionDescription>,
 }
@@ -75,6 +78,18 @@ pub struct NewRecord {
     pub key: Option<Vec<u8>>,
     pub value: Vec<u8>,
     pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// A record whose every field is somebody else's word, to be stored as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExactRecord {
+    /// `None`: by its key; without a key, anywhere.
+    pub partition: Option<i32>,
+    /// Epoch ms. A topic may be set to keep the broker's time instead.
+    pub timestamp_ms: i64,
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
 /// What a partition holds: offsets from `oldest` up to, not including, `newest`.
@@ -161,15 +176,51 @@ impl KafkaAdmin {
         record: NewRecord,
         timeout: Duration,
     ) -> impl Future<Output = Result<Stored, ProduceError>> + Send + use<> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        let NewRecord { key, value, headers } = record;
+        let record = ExactRecord {
+            partition: None,
+            timestamp_ms: since_epoch.map_or(0, |since| since.as_millis() as i64),
+            key: key.map(Bytes::from),
+            value: Some(value.into()),
+            headers: headers.into_iter().map(|(name, value)| (name.into(), Some(value.into()))).collect(),
+        };
+        let outcome = self.start_to_produce(topic, vec![record], timeout).await;
+        async { outcome.await.pop().expect("an outcome for each record") }
+    }
+
+    /// Writes records that follow each other, as [`KafkaAdmin::produce`] does each, and returns when the outcome of each is
+    /// known, in their order; the timestamp of one is that of the first that was stored together with it.
+    ///
+    /// They are handed to the client in one go. Those of one partition that fit into a batch
+    /// (`ClientConfig::batch_bytes_max`) share one, unless others write to that partition meanwhile: then they are stored
+    /// together or not at all, so that none overtakes one before it that failed. A record that is refused for what it is
+    /// itself (too large, rejected) fails alone; anything else that is known at once ends the run: what is behind it is not
+    /// sent, and has the same outcome.
+    pub async fn produce_run(
+        &self,
+        topic: &str,
+        records: Vec<ExactRecord>,
+        timeout: Duration,
+    ) -> Vec<Result<Stored, ProduceError>> {
+        self.start_to_produce(topic, records, timeout).await.await
+    }
+
+    async fn start_to_produce(
+        &self,
+        topic: &str,
+        records: Vec<ExactRecord>,
+        timeout: Duration,
+    ) -> impl Future<Output = Vec<Result<Stored, ProduceError>>> + Send + use<> {
         let room = Arc::clone(&self.room).acquire_owned().await.expect("it is never closed");
-        let (reply, outcome) = oneshot::channel();
-        let deadline = Instant::now() + timeout;
-        let produce = Box::new(Produce { topic: topic.to_owned(), record, deadline, reply, _room: room });
+        let (reply, outcomes) = oneshot::channel();
+        let (deadline, count) = (Instant::now() + timeout, records.len());
+        let produce = Box::new(Produce { topic: topic.to_owned(), records, deadline, reply, _room: room });
         // A stopped driver drops the reply.
         let _ = self.commands.send(Command::Produce(produce)).await;
-        async {
-            let stopped = |_| Err(ProduceError::Unavailable { why: "the admin client has stopped".into() });
-            outcome.await.unwrap_or_else(stopped)
+        async move {
+            let stopped = || ProduceError::Unavailable { why: "the admin client has stopped".into() };
+            outcomes.await.unwrap_or_else(|_| vec![Err(stopped()); count])
         }
     }
 

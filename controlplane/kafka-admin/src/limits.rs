@@ -28,7 +28,7 @@ pub const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Calls that may wait for the driver; more wait outside.
 pub const CALLS_MAX: usize = 64;
 
-/// Records on their way; more wait outside.
+/// Records on their way, or runs of them; more wait outside.
 pub const RECORDS_MAX: usize = 256;
 
 /// Events of all connections that may wait for the driver; a connection with more stops reading.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka, Fault};
-use kafka_admin::{AdminError, KafkaAdmin, NewRecord, NewTopic, ProduceError, Target, TopicAdmin};
+use kafka_admin::{AdminError, ExactRecord, KafkaAdmin, NewRecord, NewTopic, ProduceError, Target, TopicAdmin};
 use kafka_client::{ClientConfig, Lane, Request, Response};
 use kafka_wire::api_key::ApiKey;
 use kafka_wire::error_code::ErrorCode;
@@ -175,27 +175,89 @@ async fn records_are_written_in_the_order_of_the_calls_and_say_where_they_are() 
         let stored = outcome.await.unwrap();
         assert_eq!((stored.partition, stored.offset), (0, n as i64));
     }
+    let read = read(&fixture, 0, count).await;
+    let kind = [(Bytes::from_static(b"kind"), Some(Bytes::from_static(b"test")))];
+    assert!(read.iter().all(|record| record.key.as_deref() == Some(&b"k"[..]) && record.headers == kind));
+    let is_its_place = |(n, record): (usize, &ExactRecord)| record.value.as_deref() == Some(n.to_string().as_bytes());
+    assert!(read.iter().enumerate().all(is_its_place));
+}
+
+/// The first records of a partition of `orders`, as they are stored.
+async fn read(fixture: &Fixture, partition: i32, count: usize) -> Vec<ExactRecord> {
     let mut read = Vec::new();
     while read.len() < count {
-        let partitions = vec![FetchPartition::consumer(0, read.len() as i64, 1 << 20)];
+        let partitions = vec![FetchPartition::consumer(partition, read.len() as i64, 1 << 20)];
         let asked = FetchTopic { name: Bytes::from_static(b"orders"), id: NO_TOPIC_ID, partitions };
         let request =
             Request::Fetch(FetchRequest { max_bytes: 1 << 20, topics: vec![asked], ..FetchRequest::default() });
-        let answer = admin.call(Target::Any, Lane::Fetch, request, Duration::from_secs(60)).await;
+        let answer = fixture.admin.call(Target::Any, Lane::Fetch, request, Duration::from_secs(60)).await;
         let Ok(Response::Fetch(answer)) = answer else { panic!("{answer:?}") };
         for batch in batches(answer.topics[0].partitions[0].records.clone()) {
-            for found in batch.unwrap().records(1 << 26).unwrap() {
-                let found = found.unwrap();
+            for found in batch.unwrap().records(1 << 26).unwrap().map(Result::unwrap) {
                 if found.offset == read.len() as i64 {
-                    let headers: Vec<_> = found.headers.iter().collect();
-                    assert_eq!(found.key.as_deref(), Some(&b"k"[..]));
-                    assert_eq!(headers, [(&b"kind"[..], Some(Bytes::from_static(b"test")))]);
-                    read.push(found.value.unwrap());
+                    let headers = found.headers.iter().map(|(name, value)| (Bytes::copy_from_slice(name), value));
+                    read.push(ExactRecord {
+                        partition: Some(partition),
+                        timestamp_ms: found.timestamp_ms,
+                        key: found.key,
+                        value: found.value,
+                        headers: headers.collect(),
+                    });
                 }
             }
         }
     }
-    assert!(read.iter().enumerate().all(|(n, value)| value == n.to_string().as_bytes()));
+    read
+}
+
+#[tokio::test]
+async fn a_run_is_stored_field_by_field_as_it_was_given_and_says_where_each_record_is() {
+    let fixture = Fixture::new();
+    fixture.admin.create_topic(&topic("orders", 3)).await.unwrap();
+    let described = fixture.admin.describe_topic("orders").await.unwrap();
+    assert!(described.id.is_some(), "{described:?}");
+    let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+    let header = |name: &'static str, value| (Bytes::from_static(name.as_bytes()), value);
+    let exact =
+        |timestamp_ms, key, value, headers| ExactRecord { partition: Some(2), timestamp_ms, key, value, headers };
+    let run = vec![
+        exact(1_700_000_000_123, text("k"), text("v"), vec![header("a", text("1")), header("a", None)]),
+        exact(-1, None, None, vec![]),
+        exact(1_600_000_000_000, text(""), text(""), vec![header("", text(""))]),
+    ];
+    fixture.fault(ApiKey::Produce, Fault::Disconnect);
+    let outcomes = fixture.admin.produce_run("orders", run.clone(), Duration::from_secs(60)).await;
+    let places: Vec<_> = outcomes.into_iter().map(Result::unwrap).map(|at| (at.partition, at.offset)).collect();
+    assert_eq!(places, [(2, 0), (2, 1), (2, 2)]);
+    assert_eq!(read(&fixture, 2, 3).await, run);
+    assert_eq!(fixture.admin.produce_run("orders", vec![], Duration::from_secs(1)).await, []);
+}
+
+#[tokio::test]
+async fn a_record_that_fails_for_what_it_is_fails_alone_and_another_ends_its_run() {
+    let fixture = Fixture::new();
+    fixture.admin.create_topic(&topic("orders", 2)).await.unwrap();
+    let of = |partition, bytes| ExactRecord {
+        partition: Some(partition),
+        timestamp_ms: 1,
+        key: None,
+        value: Some(vec![b'x'; bytes].into()),
+        headers: vec![],
+    };
+    let run = |sizes: &[(i32, usize)]| sizes.iter().map(|(partition, bytes)| of(*partition, *bytes)).collect();
+    let produce = |records| fixture.admin.produce_run("orders", records, Duration::from_secs(60));
+    let large = 17 << 20;
+    for _ in 0..2 {
+        // At first while the topic is not known yet, then when it is.
+        let outcomes = produce(run(&[(0, 1), (0, large), (0, 1)])).await;
+        let said: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
+        assert_eq!(said, [true, false, true]);
+        assert!(matches!(outcomes[1], Err(ProduceError::RecordTooLarge { .. })), "{outcomes:?}");
+    }
+    let outcomes = produce(run(&[(0, 1), (7, 1), (0, 1)])).await;
+    let gone = Err(ProduceError::PartitionUnknown { partition: 7, partition_count: 2 });
+    assert!(outcomes[0].is_ok() && outcomes[1..] == [gone.clone(), gone], "{outcomes:?}");
+    assert_eq!(fixture.admin.list_offsets("orders").await.unwrap()[0].newest, 5, "what is behind it was not sent");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 pub const NOT_FOUND: u8 = 3;
+pub const UNREACHABLE: u8 = 5;
 pub const PRECONDITION: u8 = 6;
 
 /// An error whose kind a script wants to know.
@@ -13,6 +14,8 @@ pub enum Fault {
     #[error("{0}")]
     NotFound(String),
     #[error("{0}")]
+    Unreachable(String),
+    #[error("{0}")]
     Precondition(String),
 }
 
@@ -21,6 +24,7 @@ pub fn of(err: &anyhow::Error) -> u8 {
     match err.downcast_ref() {
         Some(Fault::Usage(_)) => USAGE,
         Some(Fault::NotFound(_)) => NOT_FOUND,
+        Some(Fault::Unreachable(_)) => UNREACHABLE,
         Some(Fault::Precondition(_)) => PRECONDITION,
         None => FAILED,
     }

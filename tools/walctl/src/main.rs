@@ -1,12 +1,13 @@
 //! The operator's tool for a journal of handed-off messages: what waits in it, what of it is whole, and what to do about it.
 //!
-//! Reads as its list of commands; each is a file of the same name. `place.rs` finds the directory and who has it,
+//! Reads as its list of commands; each is a file, or a folder, of the same name. `place.rs` finds the directory and who has it,
 //! `backlog.rs` reads it without a change, `rows.rs` prints. What the files mean is `wal/FORMAT.md`.
 
 #![forbid(unsafe_code)]
 
 mod backlog;
 mod cli;
+mod drain;
 mod dump;
 mod exit;
 mod inspect;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Verify(verify) => verify::run(&verify, output),
         Command::Dump(dump) => dump::run(&dump, output),
         Command::Repair(repair) => repair::run(&repair, output),
+        Command::Drain(drain) => drain::run(&drain, output),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "walctl", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

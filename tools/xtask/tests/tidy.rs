@@ -40,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Tests and chores.
     ("testkit", &[]),
     ("mock-cluster", &[]),
-    ("walctl", &["disk", "journal", "kafka-wire", "registry"]),
+    ("walctl", &["disk", "journal", "kafka-admin", "kafka-client", "kafka-wire", "registry"]),
     ("xtask", &["testkit"]),
 ];
 

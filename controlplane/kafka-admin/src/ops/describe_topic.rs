@@ -32,7 +32,7 @@ pub(crate) async fn run(admin: &KafkaAdmin, name: &str) -> Result<TopicDescripti
         };
         let topic = find(response, name).ok_or_else(|| unusable("Metadata"))?;
         match ErrorCode(topic.error_code) {
-            ErrorCode::NONE => return Ok(describe(name, topic.partitions)),
+            ErrorCode::NONE => return Ok(describe(name, topic)),
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if unknown_times + 1 < UNKNOWN_TIMES => {
                 unknown_times += 1;
                 patience.not_yet(|| "metadata".to_owned()).await?;
@@ -148,7 +148,7 @@ fn find(response: MetadataResponse, name: &str) -> Option<MetadataResponseTopic>
     response.topics.into_iter().find(|topic| topic.name.as_ref().is_some_and(|found| found.as_str() == name))
 }
 
-fn describe(name: &str, partitions: Vec<MetadataResponsePartition>) -> TopicDescription {
+fn describe(name: &str, topic: MetadataResponseTopic) -> TopicDescription {
     let ids = |brokers: Vec<kafka_wire::cold::types::BrokerId>| brokers.into_iter().map(|id| id.0).collect();
     let describe = |partition: MetadataResponsePartition| PartitionDescription {
         index: partition.partition_index,
@@ -156,7 +156,8 @@ fn describe(name: &str, partitions: Vec<MetadataResponsePartition>) -> TopicDesc
         replicas: ids(partition.replica_nodes),
         in_sync: ids(partition.isr_nodes),
     };
-    let mut partitions: Vec<_> = partitions.into_iter().map(describe).collect();
+    let mut partitions: Vec<_> = topic.partitions.into_iter().map(describe).collect();
     partitions.sort_by_key(|partition| partition.index);
-    TopicDescription { name: name.to_owned(), partitions }
+    let id = Some(topic.topic_id.into_bytes()).filter(|id| *id != [0; 16]);
+    TopicDescription { name: name.to_owned(), id, partitions }
 }

@@ -381,6 +381,7 @@ impl TopicAdmin for FakeKafka {
         self.answer(format!("describe {name}"), move || {
             self.with(name, |topic| TopicDescription {
                 name: name.to_owned(),
+                id: None,
                 partitions: (0..topic.partitions)
                     .map(|index| PartitionDescription {
                         index,

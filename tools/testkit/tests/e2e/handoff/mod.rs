@@ -4,6 +4,7 @@
 //! [`stage`] is what the cases play on and how they are judged; the other files are the cases, by what goes wrong.
 
 mod disks;
+mod drain;
 mod gateways;
 mod outages;
 mod parts;
@@ -20,6 +21,7 @@ use crate::harness::{Case, Run};
 pub use self::stage::stop;
 
 const NEEDS: &[&str] = &["bin:kateway", "kafka", "python-clients"];
+const NEEDS_WALCTL: &[&str] = &["bin:kateway", "bin:walctl", "kafka", "python-clients"];
 const NEEDS_STRACE: &[&str] = &["bin:kateway", "kafka", "python-clients", "strace"];
 
 /// Where a gateway is killed while it writes what it keeps: at a commit, early and later.
@@ -53,6 +55,10 @@ pub const CASES: &[Case] = &[
     alone("a_gateway_killed_while_it_buffers_loses_nothing", gateways::dies_while_buffering),
     alone("a_gateway_killed_while_it_delivers_repeats_only_what_was_under_way", gateways::dies_while_draining),
     alone("a_gateway_that_is_stopped_says_what_it_leaves_and_delivers_it_later", gateways::is_stopped_with_a_backlog),
+    Case {
+        needs: NEEDS_WALCTL,
+        ..alone("what_a_gateway_that_is_gone_left_is_delivered_by_hand_and_its_receipts_say_where", drain::by_hand)
+    },
     alone("a_receipt_is_answered_by_any_gateway_or_its_owner_is_away", gateways::are_asked_for_each_other),
     alone("only_partitions_of_a_dead_broker_are_kept_the_others_go_to_kafka", parts::one_broker_dies),
     alone("too_few_replicas_are_an_outage_too", parts::too_few_replicas),

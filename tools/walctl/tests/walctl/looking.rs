@@ -1,100 +1,17 @@
-//! The program, on the journals of released versions and on ones made here, whole and damaged.
+//! Looking, and repairing: journals of released versions and ones made here, whole and damaged.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::Arc;
 
-use bytes::Bytes;
-use disk::Files;
 use expect_test::{Expect, expect};
-use journal::queue::{Budget, Fate, Keeping, Name, Note, Queue, Reason};
-use journal::{Config, Group, Journal, Record, Waiter};
-use kafka_wire::handoff_entry::{self, Target};
-use kafka_wire::record_batch::{HeaderRef, RecordRef};
+use journal::queue::{Fate, Name, Reason};
+use kafka_wire::record_batch::HeaderRef;
 
-const NODE: &str = "5f0c9a3e71d2b684";
-const BUDGET: Budget = Budget {
-    bytes_max: u64::MAX,
-    subject_bytes_max: u64::MAX,
-    account_bytes_max: u64::MAX,
-    records_max: u64::MAX,
-    age_ms_max: None,
-};
+use crate::made::{Made, NODE, contents, message, walctl};
 
 /// A data directory with a journal, as a gateway leaves it.
 struct Scene {
     dir: tempfile::TempDir,
-}
-
-/// The queue and the journal under it.
-struct Made {
-    queue: Queue,
-    journal: Journal,
-    waiter: Waiter,
-    rang: std::sync::mpsc::Receiver<()>,
-    places: Arc<std::sync::Mutex<Vec<journal::queue::Committed<'static>>>>,
-}
-
-impl Made {
-    fn at(dir: &Path) -> Made {
-        let config = Config {
-            segment_bytes_first: 64 << 10,
-            segment_bytes_max: 64 << 10,
-            reserve_bytes: 0,
-            ..Config::new(dir, NODE)
-        };
-        let files = Arc::new(Files::start(|_| Ok(()), || {}, || {}).unwrap());
-        let (idle, _) = Journal::recover(config, files, journal::random()).unwrap();
-        let places = Arc::<std::sync::Mutex<Vec<_>>>::default();
-        let theirs = Arc::clone(&places);
-        let observer = move |committed: journal::Committed<'_>| {
-            let record = committed.record;
-            let head: &'static [u8] = record.head().to_vec().leak();
-            theirs.lock().unwrap().push(journal::queue::Committed {
-                stream: record.stream,
-                kind: record.kind,
-                sequence: record.sequence,
-                place: committed.place.into(),
-                bytes: record.body_bytes() as u32,
-                wall_ms: committed.wall_ms,
-                body: head,
-            });
-        };
-        let journal = idle.start(|| {}, observer).unwrap();
-        let (ring, rang) = std::sync::mpsc::channel();
-        let waiter = Waiter::new(move || ring.send(()).unwrap());
-        Made { queue: Queue::new(BUDGET, Keeping { receipts_ms: i64::MAX }), journal, waiter, rang, places }
-    }
-
-    fn commit(&mut self, records: Vec<Record>) {
-        self.journal.append(Group::new(records).unwrap(), 0, &self.waiter).unwrap();
-        self.rang.recv().unwrap();
-        for committed in self.places.lock().unwrap().drain(..) {
-            self.queue.apply(&committed).unwrap();
-        }
-    }
-
-    fn note(note: Note) -> Record {
-        Record::new(note.stream.0, note.kind as u8, note.sequence, note.body)
-    }
-
-    fn accept(&mut self, app: &str, lane: i32, message: &RecordRef<'_>) {
-        let partition = (lane >= 0).then_some(lane);
-        let target = Target { partition, is_named: false, topic_id: [0; 16] };
-        let head = handoff_entry::head(message, message.value.is_none(), target);
-        let tail = Bytes::copy_from_slice(message.value.unwrap_or_default());
-        let name = Name { account: app.into(), subject: format!("main/{app}.orders.v1").into(), lane };
-        let accepted = self.queue.accept(&name, (head.len() + tail.len()) as u32, 0).unwrap();
-        let mut records: Vec<Record> = accepted.definition.map(Made::note).into_iter().collect();
-        records.push(Record::of_parts(accepted.stream.0, 2, accepted.sequence, head, tail));
-        self.commit(records);
-    }
-}
-
-fn message<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>, headers: &'a [HeaderRef<'a>]) -> RecordRef<'a> {
-    RecordRef { timestamp_ms: 1_700_000_000_123, key, value, headers }
 }
 
 impl Scene {
@@ -186,24 +103,6 @@ fn without_times(text: &str) -> String {
         words.map(quoted).collect::<Vec<_>>().join("  ") + "\n"
     };
     text.lines().map(line).collect()
-}
-
-fn walctl(args: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_walctl")).args(args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
-}
-
-/// Every file with its bytes.
-fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
-        match entry.file_type().unwrap().is_dir() {
-            true => all.extend(contents(&entry.path())),
-            false => drop(all.insert(entry.path(), fs::read(entry.path()).unwrap())),
-        }
-    }
-    all
 }
 
 /// Pages that are not zero, each behind its number, as `wal/journal/tests/golden.rs` packs them.

@@ -1,0 +1,5 @@
+//! The program, on the journals of released versions and on ones made here.
+
+mod drain;
+mod looking;
+mod made;
