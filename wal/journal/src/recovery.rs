@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 
 use disk::Open;
 use tracing::{error, info, warn};
@@ -332,7 +333,8 @@ impl Recovery<'_> {
         let is_void = first == 0 && first_lsn == last.header.first_lsn && !self.again;
         let previous = if is_void { last.header.previous } else { End { segment: last.extent.number, at, hash } };
 
-        let spare = core.spare(last.header.length)?;
+        let length = last.header.length;
+        let spare = core.spare(length..=length)?;
         let (salt, journal, length) = (random(), last.header.journal, spare.bytes);
         let created_ms = now.wall_ms;
         let header = SegmentHeader { salt, journal, number, first_lsn, length, previous, created_ms };
@@ -433,12 +435,13 @@ fn extent_of(number: u64, header: &SegmentHeader, verdict: &Verdict) -> Extent {
 }
 
 impl Core {
-    /// A file for a segment: from the shelf, or made.
-    pub(crate) fn spare(&self, bytes_min: u64) -> io::Result<Spare> {
+    /// A file for a segment: the shortest that is ready, or the longest that can be made.
+    pub(crate) fn spare(&self, lengths: RangeInclusive<u64>) -> io::Result<Spare> {
+        let bytes_min = *lengths.start();
         if let Some(spare) = self.shelf.take(bytes_min) {
             return Ok(spare);
         }
-        self.make_spare(bytes_min, false)?;
+        self.make_longest_spare(lengths, false)?;
         self.shelf.take(bytes_min).ok_or_else(|| io::Error::other("a spare segment was taken as it was made"))
     }
 }

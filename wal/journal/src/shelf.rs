@@ -5,13 +5,14 @@
 //! with a power cut, the file would be two things.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use disk::Open;
 use tracing::warn;
 
-use crate::core::{Core, names};
+use crate::core::{Core, is_full, names};
 use crate::format::segment::OVERHEAD_BYTES;
 use crate::limits::SPARES_MAX;
 
@@ -168,10 +169,22 @@ impl Core {
         }
     }
 
+    /// As [`make_spare`](Core::make_spare) of the longest length there is room for, each half of the one before.
+    pub fn make_longest_spare(&self, lengths: RangeInclusive<u64>, keeps_floor: bool) -> io::Result<()> {
+        let (bytes_min, mut bytes) = lengths.into_inner();
+        loop {
+            match self.make_spare(bytes, keeps_floor) {
+                Err(err) if is_full(&err) && bytes / 2 >= bytes_min => bytes /= 2,
+                done => return done,
+            }
+        }
+    }
+
     /// Makes a file of zeros. `keeps_floor`: not when it would leave the file system with less than the floor.
     pub fn make_spare(&self, bytes: u64, keeps_floor: bool) -> io::Result<()> {
         let _work = self.shelf.work.lock().unwrap_or_else(PoisonError::into_inner);
-        if keeps_floor && self.config.floor_bytes > 0 {
+        // Looked at before, so that nobody lacks the room while a file grows that has none.
+        if keeps_floor {
             let free = self.disk.space(&self.config.dir)?.free_bytes;
             if free < bytes.saturating_add(self.config.floor_bytes) {
                 return Err(rustix::io::Errno::NOSPC.into());

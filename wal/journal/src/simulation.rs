@@ -20,6 +20,7 @@ use disk::{Chances, Disk, SimulatedDisk};
 
 use crate::config::{Config, Now, Random};
 use crate::core::Core;
+use crate::format::PAGE_BYTES;
 use crate::record::{Group, Record};
 use crate::recovery::Recovered;
 use crate::refused::Refused;
@@ -386,4 +387,44 @@ fn worlds(run: impl Fn(u64)) {
 #[test]
 fn what_was_told_survives_everything_but_rot() {
     worlds(|seed| World::new(seed).run());
+}
+
+/// Whatever the disk holds, what fitted once fits again when all of it is settled: a next segment that is longer than the room
+/// is made shorter.
+#[test]
+fn a_full_disk_takes_records_again_when_what_it_kept_is_settled() {
+    // The newest segment stays until there is another: two of the shortest, and a page.
+    for capacity in (17..=120).map(|pages| pages * PAGE_BYTES) {
+        let disk = Arc::new(SimulatedDisk::new(capacity as u64));
+        disk.set_capacity(capacity as u64);
+        let core = core(&disk);
+        let mut now = Now { wall_ms: 1_000_000, monotonic_ms: 1 };
+        let (mut writer, _) = Writer::open(Arc::clone(&core), random(7), now).unwrap();
+        let mut fits = Vec::new();
+        for round in 0..4 {
+            let (mut kept, mut next_lsn) = (0, 0);
+            loop {
+                now.monotonic_ms += 1_000;
+                let group = Group::new([Record::new(7, 3, 11, vec![1; 3_000])]).unwrap();
+                let result = writer.commit(&[group], now, &mut |told| next_lsn = told.lsn + 1);
+                match result[0] {
+                    Ok(_) => kept += 1,
+                    Err(Refused::DiskFull) => break,
+                    Err(refused) => panic!("{capacity} bytes, round {round}: {refused:?}"),
+                }
+            }
+            fits.push(kept);
+            // What settles them has its room.
+            let settles = Group::new([Record::new(7, 4, 11, vec![1; 100]).reserved()]).unwrap();
+            let settled = writer.commit(&[settles], now, &mut |told| next_lsn = told.lsn + 1);
+            assert!(kept == 0 || settled[0].is_ok(), "{capacity} bytes, round {round}: {settled:?}");
+            let segments: Vec<u64> = core.table().live.keys().copied().collect();
+            segments.into_iter().for_each(|segment| core.free(segment));
+            for _ in 0..2 {
+                let _ = core.checkpoint(next_lsn, Vec::new());
+            }
+            let _ = core.tend();
+        }
+        assert!(fits.iter().all(|kept| *kept > 0), "{capacity} bytes: {fits:?}");
+    }
 }

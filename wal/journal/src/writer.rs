@@ -15,6 +15,7 @@
 //! - No room is no failure: ordinary groups are refused, reserved ones go on as long as the reserve lasts.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -278,14 +279,15 @@ impl Writer {
         let left = if left < needs { 0 } else { left };
         while left + self.core.shelf.room() < needs + reserve {
             // Ahead of time, so that the room is there when what settles others needs it.
-            let bytes = self.bytes_for(needs.max(reserve));
-            self.core.make_spare(bytes, true).map_err(Fault::of)?;
+            self.core.make_longest_spare(self.lengths(needs.max(reserve)), true).map_err(Fault::of)?;
         }
         Ok(())
     }
 
-    fn bytes_for(&self, needs: u64) -> u64 {
-        self.next_bytes.max((needs + OVERHEAD_BYTES).next_power_of_two())
+    /// How long the next segment may be: on a full disk as short as a first one, or what is needed.
+    fn lengths(&self, needs: u64) -> RangeInclusive<u64> {
+        let least = self.core.config.segment_bytes_first.max((needs + OVERHEAD_BYTES).next_power_of_two());
+        least..=self.next_bytes.max(least)
     }
 
     /// Leaves the active segment, all of which is durable, for a new one.
@@ -293,7 +295,7 @@ impl Writer {
         assert_eq!(self.next_lsn, self.durable_lsn, "a segment is left when all of it is durable");
         let spare = match self.core.shelf.take(needs + OVERHEAD_BYTES) {
             Some(spare) => spare,
-            None => self.core.spare(self.bytes_for(needs)).map_err(Fault::of)?,
+            None => self.core.spare(self.lengths(needs)).map_err(Fault::of)?,
         };
         let number = self.next_segment;
         let header = SegmentHeader {

@@ -20,6 +20,7 @@ const SMALL_DISK_BYTES: u64 = 32 << 20;
 const LARGE_VALUE_BYTES: usize = 60_000;
 /// How a publisher's value begins.
 const VALUE: &[u8] = b"connection ";
+const ROOM_WITHIN: Duration = Duration::from_secs(40);
 const ATTACHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Nothing is kept that has no room, and what was kept is delivered.
@@ -48,7 +49,16 @@ pub fn is_full() -> Result<()> {
         }
         let large = stage.large_values()?;
         ensure!(large == kept.len(), "{large} are in Kafka, {} were kept", kept.len());
-        Ok(())
+        // What was delivered is let go, with the second checkpoint after it.
+        stage.kafka_dies()?;
+        wait::until("room again", ROOM_WITHIN, || {
+            let request = stage.tenant.publish("?timeout=2s&key=large").body(vec![b'l'; LARGE_VALUE_BYTES]);
+            let answer = Connection::open(&stage.gateways[0].publish)?.call(&request)?;
+            ensure!(answer.status == 202, "{}: {}", answer.status, answer.text());
+            Ok(())
+        })?;
+        stage.kafka_returns()?;
+        stage.direct()
     })
 }
 
