@@ -15,6 +15,7 @@ mod crowd;
 mod delivery;
 mod floor;
 mod gateway;
+mod handoff;
 mod journal;
 mod latency;
 mod limits;
@@ -30,6 +31,7 @@ mod patience;
 mod pin;
 mod polls;
 mod prefetch;
+mod probe;
 mod process;
 mod produce_load;
 mod proxy;
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Tenants(tenants) => tenants::run(tenants),
         Command::VersusJava(versus) => versus_java::run(versus),
         Command::Journal(bench) => journal::run(bench),
+        Command::Handoff(bench) => handoff::run(bench),
         Command::Micro(micro) => micro::run(micro),
         Command::ProduceLoad(load) => produce_load::run(load),
         Command::Pin(pin) => pin::run(pin),
