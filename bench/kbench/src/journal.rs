@@ -41,7 +41,7 @@ pub fn run(bench: JournalBench) -> Result<ExitCode> {
                 let place = TempDir::inside(&dir)?;
                 match case.what {
                     What::Probe => {
-                        let probed = probe::measure(&place.path, bench.window())?;
+                        let probed = probe::measure(&place.path, bench.warmup, bench.duration)?;
                         Ok((Done::probed(&probed), probed.foreign_cores))
                     }
                     What::Journal(device) => appends(&place.path, device, &bench),

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
 use crate::limits::PROBE_BYTES;
-use crate::measure::{ForeignMeter, Window};
+use crate::measure::ForeignMeter;
 use crate::outcome::{histogram, us};
 use crate::publish::message;
 
@@ -21,7 +21,7 @@ static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 /// How a table names it.
 pub const NAME: &str = "probe: 4 KiB and fdatasync, one writer";
 
-/// What the disk did in the window.
+/// What the disk did.
 pub struct Probed {
     pub syncs_per_second: f64,
     /// Microseconds of one.
@@ -29,8 +29,8 @@ pub struct Probed {
     pub foreign_cores: f64,
 }
 
-/// With a file of its own, which stays in `dir`.
-pub fn measure(dir: &Path, window: Window) -> Result<Probed> {
+/// With a file of its own, which stays in `dir`. What comes before is as long as it takes to make it, and `warmup`.
+pub fn measure(dir: &Path, warmup: Duration, duration: Duration) -> Result<Probed> {
     let path = dir.join("probe");
     let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
     for _ in 0..PROBE_BYTES / ZEROS.len() as u64 {
@@ -39,13 +39,15 @@ pub fn measure(dir: &Path, window: Window) -> Result<Probed> {
     file.sync_all()?;
     let page = message(PAGE_BYTES as usize);
     let (mut latency, mut at) = (histogram(), 0);
+    // The file is there: making it may have taken long.
+    let begin = Instant::now() + warmup;
     let mut meter = None;
     loop {
         let began = Instant::now();
-        if began >= window.end {
+        if began >= begin + duration {
             break;
         }
-        let counts = began >= window.begin;
+        let counts = began >= begin;
         if counts {
             meter.get_or_insert_with(ForeignMeter::start);
         }
@@ -56,7 +58,7 @@ pub fn measure(dir: &Path, window: Window) -> Result<Probed> {
             latency.saturating_record(us(began.elapsed()));
         }
     }
-    let syncs_per_second = latency.len() as f64 / (window.end - window.begin).as_secs_f64();
+    let syncs_per_second = latency.len() as f64 / duration.as_secs_f64();
     Ok(Probed { syncs_per_second, latency, foreign_cores: meter.map_or(0.0, |meter| meter.cores()) })
 }
 
@@ -64,13 +66,11 @@ pub fn measure(dir: &Path, window: Window) -> Result<Probed> {
 mod tests {
     use super::*;
     use crate::process::TempDir;
-    use std::time::Duration;
 
     #[test]
-    fn syncs_of_the_window_are_counted() {
+    fn syncs_of_the_window_are_counted_however_long_the_file_took() {
         let dir = TempDir::new().expect("a directory");
-        let begin = Instant::now() + Duration::from_millis(10);
-        let probed = measure(&dir.path, Window { begin, end: begin + Duration::from_millis(100) }).expect("a probe");
+        let probed = measure(&dir.path, Duration::from_millis(10), Duration::from_millis(100)).expect("a probe");
         assert!(probed.syncs_per_second > 0.0 && probed.latency.max() > 0, "{}", probed.syncs_per_second);
         assert!((probed.latency.len() as f64 - probed.syncs_per_second / 10.0).abs() < 0.001);
     }

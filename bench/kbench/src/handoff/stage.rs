@@ -17,7 +17,7 @@ use crate::limits::{
     METRICS_SETTLE,
 };
 use crate::load::Mode;
-use crate::measure::{ForeignMeter, Window};
+use crate::measure::ForeignMeter;
 use crate::offsets;
 use crate::outcome::Figures;
 use crate::probe;
@@ -125,8 +125,7 @@ impl Stage {
 
     fn probe(&self, dir: &Path) -> Result<(Done, f64)> {
         let (place, load) = (TempDir::inside(dir)?, self.singles.1);
-        let begin = Instant::now() + load.warmup;
-        let probed = probe::measure(&place.path, Window { begin, end: begin + load.duration })?;
+        let probed = probe::measure(&place.path, load.warmup, load.duration)?;
         let at = |quantile| probed.latency.value_at_quantile(quantile) as f64;
         let done = Done { per_second: probed.syncs_per_second, p50_us: at(0.5), p99_us: at(0.99), ..Done::default() };
         Ok((done, probed.foreign_cores))
