@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::handoff::flags::HandoffBench;
 use crate::limits::{
     APPENDS_WAITING_MAX, CONNECTIONS_MAX, DURATION_MAX, FOREIGN_CORES_MAX, GROUPS_MAX, GROUPS_PER_APP_MAX,
     MESSAGE_BYTES_MAX, RATE_MAX, RECORD_BYTES_MAX, ROUNDS_MAX, SAMPLES_MAX, TOPIC_MB_MAX, TOPICS_MAX, WAIT_MAX,
@@ -29,6 +30,7 @@ Examples:
   kbench proxy                                               kproxy against a forwarder of bytes
   kbench versus-java                                         gateway and Kafka's own load tool on a real broker
   kbench journal --compare                                   durable appends of a journal beside an fsync probe
+  kbench handoff --data-dir /var/lib/gafka                   what is kept while Kafka is away, and delivered
   kbench micro                                               the benches of all crates as one table
   kbench publish --target http://127.0.0.1:9191 --appid A --pubkey K --topic demo --ver v1 --closed
   kbench publish … --rate 5000 --duration 30s --pid 4711     open loop; CPU time of process 4711
@@ -70,6 +72,8 @@ pub enum Command {
     VersusJava(VersusJava),
     /// Measure durable appends of a journal beside what fdatasync of the same disk allows.
     Journal(JournalBench),
+    /// Measure what hinted handoff takes while Kafka is away, delivers when it is back, and costs while it is there.
+    Handoff(HandoffBench),
     /// Run the benches of a checkout (the current directory) with cargo and print one table.
     Micro(Micro),
     /// Keep polls waiting, each on a connection of its own.
@@ -586,7 +590,7 @@ pub struct Pin {
 }
 
 /// `500ms`, `10s`, `2m`, or seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let number: f64 = number.parse().map_err(|_| format!("{text:?} is no time, write 500ms, 10s or 2m"))?;
@@ -602,11 +606,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn connections(text: &str) -> Result<usize, String> {
+pub fn connections(text: &str) -> Result<usize, String> {
     within(text, 1, CONNECTIONS_MAX)
 }
 
-fn message_bytes(text: &str) -> Result<usize, String> {
+pub fn message_bytes(text: &str) -> Result<usize, String> {
     within(text, 0, MESSAGE_BYTES_MAX)
 }
 
@@ -618,7 +622,7 @@ fn record_bytes(text: &str) -> Result<usize, String> {
     within(text, 0, RECORD_BYTES_MAX)
 }
 
-fn rounds(text: &str) -> Result<usize, String> {
+pub fn rounds(text: &str) -> Result<usize, String> {
     within(text, 1, ROUNDS_MAX)
 }
 

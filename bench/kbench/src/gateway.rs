@@ -1,5 +1,6 @@
 //! A gateway with tenants of the bench's own: apps and topics made through its manager, and what its metrics say.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +11,7 @@ use crate::process::{Process, TempDir, tethered};
 use crate::publish::Sender;
 use crate::servers::Server;
 
-/// `kateway quickstart` with its three listeners.
+/// `kateway` with its three listeners.
 pub struct Gateway {
     pub server: Server,
     /// `http://host:port`, as the others.
@@ -32,7 +33,7 @@ pub struct App {
 const VER: &str = "v1";
 
 impl Gateway {
-    /// In front of a broker, on one CPU or on any.
+    /// In front of a broker, on one CPU or on any, as `kateway quickstart`: with the demo's app and topic.
     pub fn start(kateway: &Path, kafka: &str, shards: usize, cpu: Option<usize>) -> Result<Gateway> {
         let data_dir = TempDir::new()?;
         let credentials = data_dir.path.join("credentials.json");
@@ -43,6 +44,7 @@ impl Gateway {
         }
         command.arg("--data-dir").arg(&data_dir.path);
         let (process, ready) = Process::start(command, "the gateway", Some(data_dir))?;
+        let (admin_appid, admin_key) = admin_of(&credentials)?;
         let sender = Sender {
             target: ready.text("pub")?,
             appid: ready.text("appid")?,
@@ -51,14 +53,39 @@ impl Gateway {
             ver: ready.text("ver")?,
             ack: "all".to_owned(),
         };
-        let text = std::fs::read_to_string(&credentials).context("the gateway's credentials")?;
-        let admin: Value = serde_json::from_str(&text).context("the gateway's credentials")?;
         Ok(Gateway {
             server: Server::gateway(process, kafka, cpu, sender),
             subscribe: ready.text("sub")?,
             manager: ready.text("man")?,
-            admin_appid: text_of(&admin, "admin_appid")?,
-            admin_key: text_of(&admin, "admin_key")?,
+            admin_appid,
+            admin_key,
+        })
+    }
+
+    /// `kateway serve` with one shard and further tables of its configuration. It has no app and no topic yet: nothing can be
+    /// sent before [`Server::publish_to`].
+    pub fn serve(kateway: &Path, kafka: &str, cpu: usize, data_dir: TempDir, tables: &str) -> Result<Gateway> {
+        let (data, config) = (data_dir.path.join("data"), data_dir.path.join("kateway.toml"));
+        let mut text = format!("data_dir = {:?}\n[listen]\n", data.display().to_string());
+        for listener in ["pub", "sub", "man"] {
+            let _ = writeln!(text, "{listener} = \"127.0.0.1:0\"");
+        }
+        // Pinned from outside, with all of its threads.
+        let _ = writeln!(text, "[shards]\ncount = 1\npin = false\n[log]\nlevel = \"error\"");
+        let _ = writeln!(text, "[clusters.main]\nbootstrap = [{kafka:?}]\n{tables}");
+        std::fs::create_dir(&data)?;
+        std::fs::write(&config, text)?;
+        let mut command = tethered(Some(cpu), kateway)?;
+        command.args(["serve", "--json", "--config"]).arg(&config);
+        let (process, ready) = Process::start(command, "the gateway", Some(data_dir))?;
+        let (admin_appid, admin_key) = admin_of(&data.join("credentials.json"))?;
+        let sender = Sender { target: ready.text("pub")?, ack: "all".to_owned(), ..Sender::default() };
+        Ok(Gateway {
+            server: Server::gateway(process, kafka, Some(cpu), sender),
+            subscribe: ready.text("sub")?,
+            manager: ready.text("man")?,
+            admin_appid,
+            admin_key,
         })
     }
 
@@ -102,9 +129,58 @@ impl Gateway {
         )
     }
 
+    /// What it keeps of publishes that Kafka could not take.
+    pub fn kept(&self) -> Result<Kept> {
+        let answer = http::call(&self.manager, &self.admin(Request::get("/v1/handoff")))?.expect(200)?.json()?;
+        Kept::of(&answer)
+    }
+
     pub fn metrics(&self) -> Result<Metrics> {
         Ok(Metrics(http::call(&self.manager, &self.admin(Request::get("/metrics")))?.expect(200)?.text()))
     }
+}
+
+/// What a gateway's journal holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    pub records: u64,
+    pub bytes: u64,
+    pub budget_bytes: u64,
+    pub free_bytes: u64,
+    /// Of messages that cannot be delivered.
+    pub parked: u64,
+    /// That are not served straight away.
+    pub partitions: usize,
+}
+
+impl Kept {
+    /// From the answer about a fleet of one.
+    fn of(answer: &Value) -> Result<Kept> {
+        let node = &answer["nodes"][0];
+        let number = |name: &str| node[name].as_u64().with_context(|| format!("/v1/handoff tells no {name}: {answer}"));
+        let partitions =
+            node["domains"].as_array().with_context(|| format!("/v1/handoff tells no domains: {answer}"))?;
+        Ok(Kept {
+            records: number("records")?,
+            bytes: number("bytes")?,
+            budget_bytes: number("budget_bytes")?,
+            free_bytes: number("free_bytes")?,
+            parked: number("parked")?,
+            partitions: partitions.len(),
+        })
+    }
+
+    /// Everything is with Kafka, and goes there.
+    pub fn is_over(&self) -> bool {
+        self.records == 0 && self.partitions == 0
+    }
+}
+
+/// Name and key of the administrator.
+fn admin_of(credentials: &Path) -> Result<(String, String)> {
+    let text = std::fs::read_to_string(credentials).context("the gateway's credentials")?;
+    let admin: Value = serde_json::from_str(&text).context("the gateway's credentials")?;
+    Ok((text_of(&admin, "admin_appid")?, text_of(&admin, "admin_key")?))
 }
 
 fn text_of(value: &Value, name: &str) -> Result<String> {
@@ -120,6 +196,12 @@ impl Metrics {
         let values: Vec<f64> = self.values(name).map(|(_, value)| value).collect();
         ensure!(!values.is_empty(), "the gateway has no metric {name}");
         Ok(values.iter().sum())
+    }
+
+    /// The one value with such labels.
+    pub fn one(&self, name: &str, labels: &str) -> Result<f64> {
+        let found = self.values(name).find(|(found, _)| *found == labels);
+        found.map(|(_, value)| value).with_context(|| format!("the gateway has no metric {name}{labels}"))
     }
 
     /// Requests that were answered with an error.
@@ -156,5 +238,23 @@ mod tests {
         assert_eq!(metrics.sum("gateway_requests_total").ok(), Some(10.0));
         assert_eq!(metrics.refused(), 3.0);
         assert!(metrics.sum("gateway_connect").is_err());
+        let polled = r#"{endpoint="poll",status="503"}"#;
+        assert_eq!(metrics.one("gateway_requests_total", polled).ok(), Some(2.0));
+        assert!(metrics.one("gateway_requests_total", "").is_err());
+    }
+
+    #[test]
+    fn what_a_gateway_keeps_is_read_from_its_one_node_and_left_out_figures_are_no_zeros() {
+        let answer = serde_json::json!({"unreachable": [], "nodes": [{"node": "5f", "enabled": true, "records": 12,
+            "bytes": 640, "domains": [{"partition": 3}], "device": "direct", "disk_bytes": 9, "budget_bytes": 1000,
+            "free_bytes": 2000, "parked": 2}]});
+        let kept = Kept::of(&answer).expect("all of it");
+        let expected = Kept { records: 12, bytes: 640, budget_bytes: 1000, free_bytes: 2000, parked: 2, partitions: 1 };
+        assert_eq!(kept, expected);
+        assert!(!kept.is_over() && Kept { records: 0, partitions: 0, ..kept }.is_over());
+        assert!(!Kept { records: 0, ..kept }.is_over() && !Kept { partitions: 0, ..kept }.is_over());
+        let mut less = answer.clone();
+        less["nodes"][0].as_object_mut().expect("an object").remove("parked");
+        assert!(Kept::of(&less).is_err() && Kept::of(&serde_json::json!({"nodes": []})).is_err());
     }
 }

@@ -1,15 +1,12 @@
 //! `kbench journal`: durable appends of a journal, beside what the same disk does of the least that is durable.
 //!
 //! So many appends wait all the time, spread over a few threads; each is a group of one record, and the next one follows when
-//! the journal has acknowledged it. The probe is one writer that appends a page of 4 KiB to a zeroed file and calls
-//! `fdatasync`, again and again: what a log without group commit could do at best. All of it on one file system, in turns, in
-//! shuffled rounds, each with a directory of its own; what is acknowledged is let go as the gateway does it, so that
+//! the journal has acknowledged it. The probe (`probe.rs`) is one writer that syncs each page: what a log without group commit
+//! could do at best. All of it on one file system, in turns, in shuffled rounds, each with a directory of its own; what is acknowledged is let go as the gateway does it, so that
 //! segments are recycled.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,10 +20,11 @@ use hdrhistogram::Histogram;
 
 use crate::cli::{DISTURBED, JournalBench, JournalDevice};
 use crate::cpu::Sample;
-use crate::limits::{FREE_EVERY, PROBE_BYTES};
+use crate::limits::FREE_EVERY;
 use crate::machine::machine;
 use crate::measure::{ForeignMeter, Window};
 use crate::outcome::{histogram, us};
+use crate::probe::{self, Probed};
 use crate::process::TempDir;
 use crate::publish::message;
 use crate::rounds::{Counted, DISTURBED_NOTE, Order, Round, Rounds, Spread, quietly};
@@ -42,7 +40,10 @@ pub fn run(bench: JournalBench) -> Result<ExitCode> {
             let measured = quietly(bench.foreign_max, || {
                 let place = TempDir::inside(&dir)?;
                 match case.what {
-                    What::Probe => probe(&place.path, &bench),
+                    What::Probe => {
+                        let probed = probe::measure(&place.path, bench.warmup, bench.duration)?;
+                        Ok((Done::probed(&probed), probed.foreign_cores))
+                    }
                     What::Journal(device) => appends(&place.path, device, &bench),
                 }
             })?;
@@ -71,7 +72,7 @@ enum What {
 impl What {
     fn name(self) -> &'static str {
         match self {
-            What::Probe => "probe: 4 KiB and fdatasync, one writer",
+            What::Probe => probe::NAME,
             What::Journal(JournalDevice::Mapped) => "journal, mapped segments",
             What::Journal(JournalDevice::Direct) => "journal, direct writes",
             What::Journal(JournalDevice::Plain) => "journal, plain writes",
@@ -99,43 +100,6 @@ struct Done {
     /// Of the committing thread.
     cpu_us: f64,
 }
-
-/// The least that is durable.
-fn probe(dir: &Path, bench: &JournalBench) -> Result<(Done, f64)> {
-    let path = dir.join("probe");
-    let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
-    for _ in 0..PROBE_BYTES / ZEROS.len() as u64 {
-        file.write_all(&ZEROS)?;
-    }
-    file.sync_all()?;
-    let page = message(PAGE_BYTES as usize);
-    let (mut latency, mut at, mut done) = (histogram(), 0, 0);
-    let window = bench.window();
-    let mut meter = None;
-    loop {
-        let began = Instant::now();
-        if began >= window.end {
-            break;
-        }
-        let counts = began >= window.begin;
-        if counts {
-            meter.get_or_insert_with(ForeignMeter::start);
-        }
-        file.write_all_at(&page, at)?;
-        file.sync_data()?;
-        at = (at + PAGE_BYTES) % PROBE_BYTES;
-        if counts {
-            done += 1;
-            latency.saturating_record(us(began.elapsed()));
-        }
-    }
-    let per_second = f64::from(done) / bench.duration.as_secs_f64();
-    let done = Done { per_second, commits_per_second: per_second, appends_per_commit: 1.0, ..Done::of(&latency) };
-    Ok((done, meter.map_or(0.0, |meter| meter.cores())))
-}
-
-const PAGE_BYTES: u64 = 4096;
-static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// A closed loop of appends.
 fn appends(dir: &Path, device: JournalDevice, bench: &JournalBench) -> Result<(Done, f64)> {
@@ -268,6 +232,11 @@ impl Done {
         let at = |quantile| latency.value_at_quantile(quantile) as f64;
         Done { p50_us: at(0.5), p99_us: at(0.99), max_us: latency.max() as f64, ..Done::default() }
     }
+
+    fn probed(probed: &Probed) -> Done {
+        let per_second = probed.syncs_per_second;
+        Done { per_second, commits_per_second: per_second, appends_per_commit: 1.0, ..Done::of(&probed.latency) }
+    }
 }
 
 impl JournalBench {
@@ -382,8 +351,6 @@ mod tests {
             assert!((1.0..=20.0).contains(&done.appends_per_commit), "{done:?}");
             assert!(done.bytes_per_commit >= 100.0 * done.appends_per_commit * 0.99, "{done:?}");
         }
-        let (probe, _) = probe(&dir.path, &bench("")).expect("a probe");
-        assert!(probe.per_second > 0.0 && probe.max_us > 0.0, "{probe:?}");
     }
 
     #[test]

@@ -88,3 +88,17 @@ pub const RECORD_BYTES_MAX: usize = 1 << 20;
 pub const PROBE_BYTES: u64 = 64 << 20;
 /// How often it is looked whether a segment is full, and can be let go.
 pub const FREE_EVERY: Duration = Duration::from_millis(20);
+/// What the journal of a gateway may hold in a run: no answer is to be a refusal for want of room.
+pub const HANDOFF_BUDGET_BYTES: u64 = 16 << 30;
+/// Time for a gateway to notice that its connections to the broker are closed,
+pub const AWAY_SETTLE: Duration = Duration::from_millis(300);
+/// to notice that the broker has gone,
+pub const AWAY_TIMEOUT: Duration = Duration::from_secs(30);
+/// to deliver what waits when it is back,
+pub const DELIVERED_TIMEOUT: Duration = Duration::from_secs(300);
+/// and to send everything there again.
+pub const DIRECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often is looked whether one of these has come.
+pub const LOOK_ARRIVED_EVERY: Duration = Duration::from_millis(5);
+/// After this a gateway's metrics have what was done before.
+pub const METRICS_SETTLE: Duration = Duration::from_millis(700);

@@ -19,7 +19,7 @@ use crate::cli::Run;
 use crate::limits::{CONNECT_TIMEOUT, GRACE, RECONNECT_AFTER};
 use crate::measure::{Window, supervise};
 use crate::outcome::{Figures, Outcome};
-use crate::receipts::{self, Receipts, Stored};
+use crate::receipts::{self, Receipts, Stored, Taken};
 use crate::response::{self, Answer};
 use crate::{open, records};
 
@@ -46,10 +46,10 @@ pub enum Mode {
 /// How many messages an answer stands for. One that does not say so as it must is an error, not a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Count {
-    /// One, stored where the answer says (publishing).
-    Single,
+    /// One, taken as the answer says (publishing).
+    Single { taken: Taken },
     /// What the receipts of a batch say.
-    Receipts { receipts: Receipts, records: u64 },
+    Receipts { taken: Taken, receipts: Receipts, records: u64 },
     /// One for a 200, none for a 204 (a poll for a single message).
     OnePerBody,
     /// The records in the body (a poll for many).
@@ -82,8 +82,10 @@ impl Count {
             return Ok(Stored::default());
         }
         match self {
-            Count::Single => receipts::single(answer.status, body),
-            Count::Receipts { receipts, records } => receipts::batch(receipts, records, answer.status, body),
+            Count::Single { taken } => receipts::single(taken, answer.status, body),
+            Count::Receipts { taken, receipts, records } => {
+                receipts::batch(taken, receipts, records, answer.status, body)
+            }
             Count::OnePerBody => Ok(Stored { stored: u64::from(answer.status == 200), failed: 0 }),
             Count::Records if answer.status == 200 => match records::count(body) {
                 Some(stored) => Ok(Stored { stored, failed: 0 }),
@@ -271,7 +273,7 @@ mod tests {
             port,
             requests: vec![Bytes::from_static(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")],
             mode,
-            count: Count::Single,
+            count: Count::Single { taken: Taken::Stored },
             payload_bytes: 10,
         }
     }
@@ -364,7 +366,7 @@ mod tests {
     #[test]
     fn an_answer_that_does_not_say_what_was_stored_is_an_error() {
         let (port, _floor) = floor();
-        let count = Count::Receipts { receipts: Receipts::Summary, records: 10 };
+        let count = Count::Receipts { taken: Taken::Stored, receipts: Receipts::Summary, records: 10 };
         for mode in [Mode::Closed, Mode::Open(500)] {
             let figures = super::run(&Work { count, ..work(port, mode) }, &options(100)).expect("a run");
             assert_eq!((figures.requests, figures.messages), (0, 0), "{figures:?}");

@@ -1,9 +1,10 @@
 //! Load and measurement: floors, a broker that costs little, publishers and subscribers, and comparisons.
 //!
-//! Reads as its list of commands; each is a file of the same name. `load.rs` and `open.rs` drive the connections,
-//! `receipts.rs` reads whether an answer says what it must, `measure.rs` and `cpu.rs` ask the kernel what was spent and
-//! by whom, `rounds.rs` decides what counts, `report.rs` and `machine.rs` say what was found where. `gateway.rs`, `crowd.rs`
-//! and `waiting.rs` are the gateways, groups and clients of `polls`, `delivery.rs` and `closing.rs` its later parts.
+//! Reads as its list of commands; each is a file, or a folder, of the same name. `load.rs` and `open.rs` drive the
+//! connections, `receipts.rs` reads whether an answer says what it must, `measure.rs` and `cpu.rs` ask the kernel what was
+//! spent and by whom, `probe.rs` what the disk does, `rounds.rs` decides what counts, `report.rs` and `machine.rs` say what
+//! was found where. `gateway.rs`, `crowd.rs` and `waiting.rs` are the gateways, groups and clients of `polls`, `delivery.rs`
+//! and `closing.rs` its later parts.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod crowd;
 mod delivery;
 mod floor;
 mod gateway;
+mod handoff;
 mod journal;
 mod latency;
 mod limits;
@@ -30,6 +32,7 @@ mod patience;
 mod pin;
 mod polls;
 mod prefetch;
+mod probe;
 mod process;
 mod produce_load;
 mod proxy;
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Tenants(tenants) => tenants::run(tenants),
         Command::VersusJava(versus) => versus_java::run(versus),
         Command::Journal(bench) => journal::run(bench),
+        Command::Handoff(bench) => handoff::run(bench),
         Command::Micro(micro) => micro::run(micro),
         Command::ProduceLoad(load) => produce_load::run(load),
         Command::Pin(pin) => pin::run(pin),

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::cli::Publish;
 use crate::limits::BODY_BYTES_MAX;
 use crate::load::{self, Count, Mode, Work, split_url};
-use crate::receipts::Receipts;
+use crate::receipts::{Receipts, Taken};
 use crate::records::{FRAMING_BYTES_MAX, Framing};
 use crate::report;
 
@@ -21,6 +21,8 @@ pub fn run(publish: Publish) -> Result<ExitCode> {
         framing: publish.framing,
         receipts: publish.receipts,
         request_ids: publish.request_ids,
+        taken: Taken::Stored,
+        is_async: false,
     };
     let sender = Sender {
         target: publish.target.target,
@@ -64,6 +66,10 @@ pub struct Kind {
     pub receipts: Receipts,
     /// Each request has an id of its own, so that no head on a connection is like the one before.
     pub request_ids: bool,
+    /// What has to become of its messages.
+    pub taken: Taken,
+    /// `async=1`: handed off although Kafka is there.
+    pub is_async: bool,
 }
 
 /// Different ids; a connection begins again after these.
@@ -71,11 +77,29 @@ const REQUEST_IDS: usize = 64;
 
 impl Kind {
     pub fn single(size: usize) -> Kind {
-        Kind { size, batch: 1, framing: Framing::Binary, receipts: Receipts::Summary, request_ids: false }
+        Kind {
+            size,
+            batch: 1,
+            framing: Framing::Binary,
+            receipts: Receipts::Summary,
+            request_ids: false,
+            taken: Taken::Stored,
+            is_async: false,
+        }
     }
 
     pub fn batch(batch: usize, size: usize, framing: Framing) -> Kind {
         Kind { batch, framing, ..Kind::single(size) }
+    }
+
+    /// The same while Kafka is away.
+    pub fn handed_off(self) -> Kind {
+        Kind { taken: Taken::HandedOff, ..self }
+    }
+
+    /// The same when the gateway is to answer before Kafka has it.
+    pub fn asynchronous(self) -> Kind {
+        Kind { is_async: true, ..self.handed_off() }
     }
 }
 
@@ -87,8 +111,8 @@ pub fn work(sender: &Sender, kind: Kind, mode: Mode) -> Result<Work> {
         "a request has at most {BODY_BYTES_MAX} bytes"
     );
     let count = match kind.batch {
-        1 => Count::Single,
-        records => Count::Receipts { receipts: kind.receipts, records: records as u64 },
+        1 => Count::Single { taken: kind.taken },
+        records => Count::Receipts { taken: kind.taken, receipts: kind.receipts, records: records as u64 },
     };
     Ok(Work {
         requests: (0..if kind.request_ids { REQUEST_IDS } else { 1 })
@@ -105,13 +129,14 @@ pub fn work(sender: &Sender, kind: Kind, mode: Mode) -> Result<Work> {
 fn encode(host: &str, port: u16, sender: &Sender, kind: Kind, id: usize) -> Bytes {
     let message = message(kind.size);
     let Sender { topic, ver, ack, .. } = sender;
+    let wish = if kind.is_async { "&async=1" } else { "" };
     let mut head = String::new();
     let body = if kind.batch == 1 {
-        let _ = write!(head, "POST /v1/msgs/{topic}/{ver}?ack={ack} HTTP/1.1\r\n");
+        let _ = write!(head, "POST /v1/msgs/{topic}/{ver}?ack={ack}{wish} HTTP/1.1\r\n");
         message
     } else {
         let summary = if kind.receipts == Receipts::Summary { "&receipts=summary" } else { "" };
-        let _ = write!(head, "POST /v1/msgs/{topic}/{ver}/batch?ack={ack}{summary} HTTP/1.1\r\n");
+        let _ = write!(head, "POST /v1/msgs/{topic}/{ver}/batch?ack={ack}{summary}{wish} HTTP/1.1\r\n");
         let _ = write!(head, "Content-Type: {}\r\n", kind.framing.content_type());
         if kind.receipts == Receipts::Binary {
             let _ = write!(head, "Accept: {}\r\n", Receipts::BINARY_CONTENT_TYPE);
@@ -181,9 +206,22 @@ mod tests {
             "POST /v1/msgs/demo/v1?ack=all HTTP/1.1\r\nHost: 127.0.0.1:9191\r\nAppid: a1\r\nPubkey: secret\r\n\
              Content-Length: 5\r\n\r\n"
         );
-        assert_eq!((body, count), (message(5), Count::Single));
+        assert_eq!((body, count), (message(5), Count::Single { taken: Taken::Stored }));
         let (head, ..) = request(Kind { request_ids: true, ..Kind::single(5) });
         assert!(head.contains("Pubkey: secret\r\nX-Request-Id: kbench-00000000\r\n"), "{head}");
+    }
+
+    #[test]
+    fn what_is_to_be_handed_off_counts_as_that_and_async_asks_for_it() {
+        let (head, _, count) = request(Kind::single(5).handed_off());
+        assert!(head.starts_with("POST /v1/msgs/demo/v1?ack=all HTTP/1.1\r\n"), "{head}");
+        assert_eq!(count, Count::Single { taken: Taken::HandedOff });
+        let (head, _, count) = request(Kind::single(5).asynchronous());
+        assert!(head.starts_with("POST /v1/msgs/demo/v1?ack=all&async=1 HTTP/1.1\r\n"), "{head}");
+        assert_eq!(count, Count::Single { taken: Taken::HandedOff });
+        let (head, _, count) = request(Kind::batch(3, 5, Framing::Binary).asynchronous());
+        assert!(head.contains("/batch?ack=all&receipts=summary&async=1 HTTP/1.1\r\n"), "{head}");
+        assert_eq!(count, Count::Receipts { taken: Taken::HandedOff, receipts: Receipts::Summary, records: 3 });
     }
 
     #[test]
@@ -191,7 +229,8 @@ mod tests {
         let (head, body, count) = request(Kind::batch(3, 5, Framing::Binary));
         assert!(head.starts_with("POST /v1/msgs/demo/v1/batch?ack=all&receipts=summary HTTP/1.1\r\n"), "{head}");
         assert_eq!(records::count(&body), Some(3));
-        assert_eq!(count, Count::Receipts { receipts: Receipts::Summary, records: 3 });
+        let taken = Taken::Stored;
+        assert_eq!(count, Count::Receipts { taken, receipts: Receipts::Summary, records: 3 });
         let (head, body, _) = request(Kind { receipts: Receipts::Ndjson, ..Kind::batch(3, 5, Framing::Ndjson) });
         assert!(head.contains("?ack=all HTTP/1.1\r\nContent-Type: application/x-ndjson\r\nHost:"), "{head}");
         for line in body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {

@@ -6,12 +6,17 @@
 //! | a batch, `receipts=summary` | 200 | `{"ok":N,"failed":M,"ranges":[…],…}`, N + M = records, ranges add up to N |
 //! | a batch, a line each | 200 | `{"partition":…` stored or `{"status":…` failed, as many lines as records |
 //! | a batch, 14 bytes each | 200 | status 201 stored, anything else failed, as many as records |
+//!
+//! Where messages are to be handed off ([`Taken::HandedOff`]) the same is read of 202: `{"ok":1,"msg_id":…`, a summary with
+//! `"handed_off":N` and no ranges, lines with `{"status":202,`. Whoever expects the one takes the other for an error: a load
+//! that partly went elsewhere measures neither.
 
 use serde::Deserialize;
 
 /// `application/vnd.gafka.receipts`: status u16, partition i32, offset i64.
 const RECEIPT_BYTES: usize = 14;
 const CREATED: u16 = 201;
+const ACCEPTED: u16 = 202;
 
 /// How receipts of a batch are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -28,31 +33,48 @@ impl Receipts {
     pub const BINARY_CONTENT_TYPE: &str = "application/vnd.gafka.receipts";
 }
 
+/// Where a message is when it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Taken {
+    /// In Kafka.
+    #[default]
+    Stored,
+    /// On the gateway's disk, which delivers it later.
+    HandedOff,
+}
+
 /// Records of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stored {
+    /// Or handed off, where that was expected.
     pub stored: u64,
     pub failed: u64,
 }
 
-/// Reads the 201 of one message.
-pub fn single(status: u16, body: &[u8]) -> Result<Stored, String> {
+/// Reads the 201 or 202 of one message.
+pub fn single(taken: Taken, status: u16, body: &[u8]) -> Result<Stored, String> {
+    let is_one = match taken {
+        Taken::Stored => status == CREATED && is_stored(body),
+        Taken::HandedOff => status == ACCEPTED && body.starts_with(b"{\"ok\":1,\"msg_id\":\""),
+    };
+    if is_one { Ok(Stored { stored: 1, failed: 0 }) } else { Err(wrong(status, body)) }
+}
+
+/// Whether it says where.
+fn is_stored(body: &[u8]) -> bool {
     let rest = body.strip_prefix(b"{\"ok\":1,\"partition\":").and_then(digits);
     let rest = rest.and_then(|rest| rest.strip_prefix(b",\"offset\":"));
     // With ack=none nobody knows the offset: -1.
-    match rest.map(|rest| rest.strip_prefix(b"-").unwrap_or(rest)).and_then(digits) {
-        Some([b',' | b'}', ..]) if status == CREATED => Ok(Stored { stored: 1, failed: 0 }),
-        _ => Err(wrong(status, body)),
-    }
+    matches!(rest.map(|rest| rest.strip_prefix(b"-").unwrap_or(rest)).and_then(digits), Some([b',' | b'}', ..]))
 }
 
 /// Reads the 200 of a batch of `records`.
-pub fn batch(receipts: Receipts, records: u64, status: u16, body: &[u8]) -> Result<Stored, String> {
+pub fn batch(taken: Taken, receipts: Receipts, records: u64, status: u16, body: &[u8]) -> Result<Stored, String> {
     let found = match receipts {
         _ if status != 200 => None,
-        Receipts::Summary => summary(body),
-        Receipts::Ndjson => lines(body),
-        Receipts::Binary => binary(body),
+        Receipts::Summary => summary(taken, body),
+        Receipts::Ndjson => lines(taken, body),
+        Receipts::Binary => binary(taken, body),
     };
     found.filter(|found| found.stored + found.failed == records).ok_or_else(|| wrong(status, body))
 }
@@ -61,6 +83,9 @@ pub fn batch(receipts: Receipts, records: u64, status: u16, body: &[u8]) -> Resu
 struct Summary {
     ok: u64,
     failed: u64,
+    /// Of those that are ok.
+    #[serde(default)]
+    handed_off: u64,
     ranges: Vec<Range>,
     #[serde(default)]
     truncated: bool,
@@ -71,17 +96,25 @@ struct Range {
     count: u64,
 }
 
-fn summary(body: &[u8]) -> Option<Stored> {
-    let Summary { ok, failed, ranges, truncated } = serde_json::from_slice(body).ok()?;
+fn summary(taken: Taken, body: &[u8]) -> Option<Stored> {
+    let Summary { ok, failed, handed_off, ranges, truncated } = serde_json::from_slice(body).ok()?;
     let counted: u64 = ranges.iter().map(|range| range.count).sum();
-    (truncated || counted == ok).then_some(Stored { stored: ok, failed })
+    let adds_up = match taken {
+        Taken::Stored => handed_off == 0 && (truncated || counted == ok),
+        Taken::HandedOff => handed_off == ok && counted == 0,
+    };
+    adds_up.then_some(Stored { stored: ok, failed })
 }
 
-fn lines(body: &[u8]) -> Option<Stored> {
+fn lines(taken: Taken, body: &[u8]) -> Option<Stored> {
+    let success: &[u8] = match taken {
+        Taken::Stored => b"{\"partition\":",
+        Taken::HandedOff => b"{\"status\":202,",
+    };
     let mut found = Stored::default();
     let whole = body.strip_suffix(b"\n").unwrap_or(body);
     for line in whole.split(|&byte| byte == b'\n') {
-        if line.starts_with(b"{\"partition\":") {
+        if line.starts_with(success) {
             found.stored += 1;
         } else if line.starts_with(b"{\"status\":") {
             found.failed += 1;
@@ -92,9 +125,13 @@ fn lines(body: &[u8]) -> Option<Stored> {
     Some(found)
 }
 
-fn binary(body: &[u8]) -> Option<Stored> {
+fn binary(taken: Taken, body: &[u8]) -> Option<Stored> {
+    let success = match taken {
+        Taken::Stored => CREATED,
+        Taken::HandedOff => ACCEPTED,
+    };
     let (receipts, []) = body.as_chunks::<RECEIPT_BYTES>() else { return None };
-    let stored = receipts.iter().filter(|receipt| receipt[..2] == CREATED.to_be_bytes()).count() as u64;
+    let stored = receipts.iter().filter(|receipt| receipt[..2] == success.to_be_bytes()).count() as u64;
     Some(Stored { stored, failed: receipts.len() as u64 - stored })
 }
 
@@ -128,9 +165,62 @@ mod tests {
             (201, "{\"ok\":1,\"partition\":0}", None),
             (201, "", None),
         ] {
-            assert_eq!(single(status, body.as_bytes()).ok(), expected, "{status} {body}");
+            assert_eq!(single(Taken::Stored, status, body.as_bytes()).ok(), expected, "{status} {body}");
         }
-        assert_eq!(single(201, runtime_answer_body()).ok(), counts(1, 0), "the floors answer like a gateway");
+        assert_eq!(
+            single(Taken::Stored, 201, runtime_answer_body()).ok(),
+            counts(1, 0),
+            "the floors answer like a gateway"
+        );
+    }
+
+    #[test]
+    fn what_is_handed_off_counts_only_where_that_is_expected_and_what_is_stored_only_elsewhere() {
+        let accepted = r#"{"ok":1,"msg_id":"a.1-2","receipt":"/v1/receipts/a.1-2"}"#;
+        let created = r#"{"ok":1,"partition":0,"offset":17}"#;
+        for (taken, status, body, expected) in [
+            (Taken::HandedOff, 202, accepted, counts(1, 0)),
+            (Taken::HandedOff, 201, accepted, None),
+            (Taken::HandedOff, 202, created, None),
+            (Taken::HandedOff, 201, created, None),
+            (Taken::HandedOff, 202, "", None),
+            (Taken::Stored, 202, accepted, None),
+        ] {
+            assert_eq!(single(taken, status, body.as_bytes()).ok(), expected, "{taken:?} {status} {body}");
+        }
+        let binary = |status: u8| [[0, status, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255]; 2].concat();
+        for (receipts, body, as_handed_off, as_stored) in [
+            (
+                Receipts::Summary,
+                &br#"{"ok":2,"failed":0,"handed_off":2,"ranges":[],"errors":[]}"#[..],
+                counts(2, 0),
+                None,
+            ),
+            (
+                Receipts::Summary,
+                br#"{"ok":2,"failed":0,"handed_off":1,"ranges":[{"partition":0,"offset":7,"count":1}],"errors":[]}"#,
+                None,
+                None,
+            ),
+            (
+                Receipts::Summary,
+                br#"{"ok":2,"failed":0,"ranges":[{"partition":0,"offset":7,"count":2}],"errors":[]}"#,
+                None,
+                counts(2, 0),
+            ),
+            (Receipts::Summary, br#"{"ok":1,"failed":1,"handed_off":1,"ranges":[],"errors":[]}"#, counts(1, 1), None),
+            (
+                Receipts::Ndjson,
+                b"{\"status\":202,\"msg_id\":\"a\"}\n{\"status\":503,\"errmsg\":\"b\"}\n",
+                counts(1, 1),
+                counts(0, 2),
+            ),
+            (Receipts::Binary, &binary(202), counts(2, 0), counts(0, 2)),
+            (Receipts::Binary, &binary(201), counts(0, 2), counts(2, 0)),
+        ] {
+            assert_eq!(batch(Taken::HandedOff, receipts, 2, 200, body).ok(), as_handed_off, "{receipts:?} {body:?}");
+            assert_eq!(batch(Taken::Stored, receipts, 2, 200, body).ok(), as_stored, "{receipts:?} {body:?}");
+        }
     }
 
     fn runtime_answer_body() -> &'static [u8] {
@@ -165,14 +255,14 @@ mod tests {
             (Receipts::Binary, &both[..20], None),
             (Receipts::Binary, &stored, None),
         ] {
-            assert_eq!(batch(receipts, 2, 200, body).ok(), expected, "{receipts:?} {body:?}");
-            assert!(batch(receipts, 2, 201, body).is_err(), "a batch is answered with 200");
+            assert_eq!(batch(Taken::Stored, receipts, 2, 200, body).ok(), expected, "{receipts:?} {body:?}");
+            assert!(batch(Taken::Stored, receipts, 2, 201, body).is_err(), "a batch is answered with 200");
         }
     }
 
     #[test]
     fn a_wrong_answer_is_quoted_but_not_at_length() {
-        let err = single(500, "\r\n".repeat(1_000).as_bytes()).expect_err("no publish");
+        let err = single(Taken::Stored, 500, "\r\n".repeat(1_000).as_bytes()).expect_err("no publish");
         assert!(err.starts_with("wrong answer: 500 \\r\\n") && err.len() < 200, "{err}");
     }
 }

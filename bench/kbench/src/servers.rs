@@ -12,6 +12,7 @@ use crate::offsets;
 use crate::outcome::Figures;
 use crate::process::{Process, tethered, this_program};
 use crate::publish::{Kind, Sender, work};
+use crate::receipts::Taken;
 
 /// A server that takes publishes.
 pub struct Server {
@@ -69,7 +70,8 @@ impl Server {
         self.behind.as_ref().map(|(_, topic)| topic.as_str())
     }
 
-    /// One measurement. An answer that is not as it must be, or a message that did not arrive, is an error.
+    /// One measurement. An answer that is not as it must be, or a message that did not arrive, is an error. What is handed off
+    /// may arrive much later: whoever asks for that counts it.
     pub fn load(&self, kind: Kind, mode: Mode, load: &Load) -> Result<Figures> {
         let run = Run {
             connections: load.connections,
@@ -82,7 +84,8 @@ impl Server {
             machine: load.machine,
             output: Output::Json,
         };
-        let before = self.arrived()?;
+        let behind = self.behind.as_ref().filter(|_| kind.taken == Taken::Stored);
+        let before = arrived(behind)?;
         let figures = load::run(&work(&self.sender, kind, mode)?, &run)?;
         ensure!(
             figures.all_good(),
@@ -92,19 +95,16 @@ impl Server {
             figures.failed,
             figures.errors
         );
-        let arrived = self.arrived()? - before;
-        if self.behind.is_some() && arrived < figures.messages {
+        let arrived = arrived(behind)? - before;
+        if behind.is_some() && arrived < figures.messages {
             bail!("{} acknowledged {} messages and {arrived} arrived", self.name, figures.messages);
         }
         Ok(figures)
     }
+}
 
-    fn arrived(&self) -> Result<u64> {
-        match &self.behind {
-            Some((kafka, topic)) => offsets::end_of(kafka, topic),
-            None => Ok(0),
-        }
-    }
+fn arrived(behind: Option<&(String, String)>) -> Result<u64> {
+    behind.map_or(Ok(0), |(kafka, topic)| offsets::end_of(kafka, topic))
 }
 
 /// How a server is loaded.
@@ -128,17 +128,34 @@ pub fn kateway_path(named: Option<&PathBuf>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// `kbench null-broker` in a process of its own.
+/// `kbench null-broker` in a process of its own, which can go away and come back.
 pub struct NullBroker {
     pub kafka: String,
-    _process: Process,
+    cpu: usize,
+    process: Option<Process>,
 }
 
 impl NullBroker {
     pub fn start(cpu: usize) -> Result<NullBroker> {
-        let mut command = tethered(Some(cpu), &this_program()?)?;
-        command.args(["null-broker", "--json", "--listen", "127.0.0.1:0"]);
-        let (process, ready) = Process::start(command, "the null broker", None)?;
-        Ok(NullBroker { kafka: ready.text("kafka")?, _process: process })
+        // Below the ephemeral ports, of which anybody's connection could take this one while the broker is away.
+        let port = testkit::ports::free(1)?[0];
+        let mut broker = NullBroker { kafka: format!("127.0.0.1:{port}"), cpu, process: None };
+        broker.come_back()?;
+        Ok(broker)
+    }
+
+    /// Its connections are closed, and nobody listens at its address.
+    pub fn go_away(&mut self) {
+        self.process = None;
+    }
+
+    /// At the same address. It remembers nothing: what arrives from now on is counted from 0.
+    pub fn come_back(&mut self) -> Result<()> {
+        self.go_away();
+        let mut command = tethered(Some(self.cpu), &this_program()?)?;
+        command.args(["null-broker", "--json", "--listen", &self.kafka]);
+        let (process, _) = Process::start(command, "the null broker", None)?;
+        self.process = Some(process);
+        Ok(())
     }
 }

@@ -49,7 +49,7 @@ impl Drop for Keeper {
 }
 
 fn keep(store: &Weak<Store>, stopped: &Receiver<()>) {
-    let mut written = Written { at: Instant::now(), lsn: 0 };
+    let mut written = Written { at: Instant::now(), lsn: 0, freed: Vec::new(), owed: 0 };
     let mut moved_at = Instant::now();
     loop {
         let is_last = stopped.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout);
@@ -70,7 +70,14 @@ fn keep(store: &Weak<Store>, stopped: &Receiver<()>) {
 struct Written {
     at: Instant,
     lsn: u64,
+    /// Segments that nobody needs and that are still there.
+    freed: Vec<u64>,
+    /// Checkpoints until they go; without news, too, or a full disk would stay full.
+    owed: u8,
 }
+
+/// A segment goes with the second checkpoint after it was freed.
+const OWED: u8 = 2;
 
 impl Written {
     fn checkpoint(&mut self, store: &Store, is_last: bool) {
@@ -79,20 +86,28 @@ impl Written {
             let lsn = inner.applied_lsn;
             let news = lsn.saturating_sub(self.lsn);
             let is_due = is_last || self.at.elapsed() >= CHECKPOINT_AFTER || news >= CHECKPOINT_RECORDS;
-            if news == 0 || !is_due {
+            if !is_due {
                 return;
             }
             // Every record of a segment before this one was applied, so it is known whether anybody needs it.
-            let done = store
-                .journal()
-                .segments()
-                .into_iter()
-                .filter(|segment| *segment < inner.applied_segment && !inner.queue.is_needed(*segment));
-            done.for_each(|segment| store.journal().free(segment));
+            let segments = store.journal().segments().into_iter();
+            let is_done = |segment: &u64| *segment < inner.applied_segment && !inner.queue.is_needed(*segment);
+            let freed: Vec<u64> = segments.filter(is_done).collect();
+            if freed.iter().any(|segment| !self.freed.contains(segment)) {
+                self.owed = OWED;
+            }
+            self.freed = freed;
+            if news == 0 && self.owed == 0 {
+                return;
+            }
+            self.freed.iter().for_each(|segment| store.journal().free(*segment));
             (lsn, inner.queue.checkpoint())
         };
         match store.journal().checkpoint(lsn, blob) {
-            Ok(()) => (self.at, self.lsn) = (Instant::now(), lsn),
+            Ok(()) => {
+                (self.at, self.lsn) = (Instant::now(), lsn);
+                self.owed = self.owed.saturating_sub(1);
+            }
             Err(err) => {
                 self.at = Instant::now();
                 tracing::warn!(%err, "no checkpoint of handed-off messages; a start reads more of the journal");
