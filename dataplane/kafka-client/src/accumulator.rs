@@ -130,6 +130,8 @@ pub(crate) struct Topic {
     waiting_in_order: bool,
     /// Where records without a key go until that batch is closed.
     sticky: Option<u32>,
+    /// How often it was chosen since while all were away: then no batch is closed that would end the choice.
+    sticky_away: u32,
 }
 
 impl Topic {
@@ -210,6 +212,9 @@ const CAPACITY_MIN: usize = 512;
 const CAPACITY_MAX: usize = 64 * 1_024;
 /// Partitions of a topic that are under way for records without a key before further ones gather behind them.
 const STICKY_BUSY_MAX: usize = 2;
+/// Records without a key that go to one partition while all are away, before another is chosen: whoever keeps them meanwhile
+/// keeps them in runs, and no partition gets the whole of an outage.
+const STICKY_AWAY_MAX: u32 = 1_000;
 /// Partitions looked at when a sticky partition is chosen.
 const STICKY_SCAN_MAX: usize = 64;
 /// Names that one place is given to at most: as often as an index can tell.
@@ -271,6 +276,7 @@ impl Accumulator {
             waiting: VecDeque::new(),
             waiting_in_order: true,
             sticky: None,
+            sticky_away: 0,
         };
         let index = topic.index(place);
         match self.topics.get_mut(place as usize) {
@@ -385,19 +391,16 @@ impl Accumulator {
         if count == 1 {
             return Ok(0);
         }
-        match topic.sticky {
-            Some(chosen)
-                if (chosen as usize) < count
-                    && !is_away.is_some_and(|is_away| is_away(&topic.partitions[chosen as usize])) =>
-            {
-                Ok(chosen)
-            }
-            _ => {
-                let chosen = choose_sticky(&topic.partitions[..count], acks, rng.below(count), is_away);
-                topic.sticky = Some(chosen);
-                Ok(chosen)
-            }
+        let away = |partition: u32| is_away.is_some_and(|is_away| is_away(&topic.partitions[partition as usize]));
+        let before = topic.sticky.filter(|chosen| (*chosen as usize) < count);
+        if let Some(chosen) = before.filter(|chosen| !away(*chosen)) {
+            return Ok(chosen);
         }
+        let chosen = choose_sticky(&topic.partitions[..count], acks, rng.below(count), is_away);
+        let kept = before.filter(|_| topic.sticky_away < STICKY_AWAY_MAX && away(chosen));
+        topic.sticky_away = if kept.is_some() { topic.sticky_away + 1 } else { 0 };
+        topic.sticky = kept.or(Some(chosen));
+        Ok(kept.unwrap_or(chosen))
     }
 
     fn append_to(&mut self, queue_id: QueueId, entry: Entry<'_>) -> Result<(), ProduceError> {

@@ -1,5 +1,6 @@
 //! Records that cannot be stored now go back to those who asked for it, at once and whole; those that may be stored never.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kafka_client::{Acks, ClientConfig, How, ProduceError, TopicIdx, TopicOptions};
@@ -467,6 +468,19 @@ fn the_partition_told_is_the_one_a_record_goes_to() {
     let unknown = one.client.topic("unknown");
     assert_eq!(one.client.partition_for(unknown, None, None), None);
     assert_eq!(one.client.partition_for(unknown, Some(7), None), Some(7));
+}
+
+#[test]
+fn records_without_a_key_keep_to_a_partition_while_all_are_away_and_not_to_one_for_ever() {
+    let mut world = World::with(Cluster::new(2, 6), config(), 1);
+    let topic = world.warm_up();
+    (1..=2).for_each(|node| world.kill(node));
+    world.run_ms(2_000);
+    let told: Vec<i32> = (0..10_000).map(|_| world.client.partition_for(topic, None, None).unwrap()).collect();
+    let runs: Vec<&[i32]> = told.chunk_by(|a, b| a == b).collect();
+    assert!(runs.len() > 5 && runs.len() <= 11, "{} runs", runs.len());
+    let all: BTreeSet<i32> = told.iter().copied().collect();
+    assert!(all.len() > 2, "{all:?}");
 }
 
 #[test]
