@@ -84,6 +84,18 @@ struct Checked<'m> {
     deadline: Instant,
 }
 
+/// A record, and where it is to go.
+#[derive(Clone, Copy)]
+pub(super) struct Sending<'r> {
+    pub cluster: &'r Cluster,
+    pub topic: TopicIdx,
+    /// As the client asked for it.
+    pub partition: Option<i32>,
+    pub record: &'r RecordRef<'r>,
+    /// The value again, to be linked instead of copied.
+    pub shared: Option<&'r Bytes>,
+}
+
 impl Publishing {
     /// Hands a message over and waits for its outcome. False: it was refused at once, nothing was stored.
     pub fn start_single(
@@ -109,8 +121,7 @@ impl Publishing {
         }
         let (topic, topic_label, tenant) = (destination.route.topic, destination.label, destination.tenant);
         let single = Single { exchange, topic, topic_label, tenant, bytes: message.body.len() };
-        let cluster = around.clusters.at(destination.route.cluster);
-        match self.go(around, cluster, single, message, &checked, destination, now) {
+        match self.go(around, single, message, &checked, destination, now) {
             Ok(()) => true,
             Err(unplaced) => {
                 let (single, refusal) = *unplaced;
@@ -121,21 +132,22 @@ impl Publishing {
     }
 
     /// To Kafka, to the journal, or to wait for a moment.
-    #[allow(clippy::too_many_arguments)] // a publish and everything it goes by
     fn go(
         &self,
         around: Around<'_>,
-        cluster: &Cluster,
         single: Single,
         message: &Message<'_>,
         checked: &Checked<'_>,
         destination: &Destination,
         now: Instant,
     ) -> Result<(), Unplaced> {
-        let (topic, wishes) = (destination.route.topic, &message.wishes);
+        let wishes = &message.wishes;
         let headers = message.headers.refs();
         let Checked { timestamp_ms, key, value, shared, deadline } = *checked;
         let record = RecordRef { timestamp_ms, key, value, headers: &headers };
+        let cluster = around.clusters.at(destination.route.cluster);
+        let (topic, partition) = (destination.route.topic, wishes.partition);
+        let sending = Sending { cluster, topic, partition, record: &record, shared };
         let asked = Asked {
             topic,
             partition: wishes.partition,
@@ -149,31 +161,17 @@ impl Publishing {
             Route::Kafka { partition, gives_back } => {
                 let how = How::new(wishes.acks, deadline);
                 let how = if gives_back { how.or_give_back() } else { how };
-                self.give_to_kafka(around, cluster, topic, single, partition, &record, shared, how, now)
+                self.give_to_kafka(around, single, Sending { partition, ..sending }, how, now)
             }
-            Route::Journal { lane, why } => {
-                self.give_to_journal(around, cluster, single, wishes.partition, &record, shared.cloned(), lane, &why)
-            }
+            Route::Journal { lane, why } => self.give_to_journal(around, single, sending, lane, &why),
             Route::Hold => {
-                let name = self.name(around, cluster, &single, wishes.partition.unwrap_or(BY_KEY));
-                let partition = cluster.client.borrow_mut().partition_for(topic, wishes.partition, key);
-                let Some(partition) = partition else {
-                    let why: Arc<str> = "others wait before it".into();
-                    let named = wishes.partition;
-                    return self.give_to_journal(
-                        around,
-                        cluster,
-                        single,
-                        named,
-                        &record,
-                        shared.cloned(),
-                        BY_KEY,
-                        &why,
-                    );
+                let known = cluster.client.borrow_mut().partition_for(topic, partition, key);
+                let Some(lane) = known else {
+                    return self.give_to_journal(around, single, sending, BY_KEY, &"others wait before it".into());
                 };
-                let name = Name { lane: partition, ..name };
+                let name = self.name(around, cluster, &single, lane);
                 self.handoff
-                    .hold(Box::new(single), cluster, topic, partition, &record, shared.cloned(), deadline, name)
+                    .hold(Box::new(single), sending, deadline, name)
                     .map_err(|single| Box::new((*single, Refusal::overloaded("too many publishes wait for a moment"))))
             }
             Route::Refuse(refusal) => Err(Box::new((single, refusal))),
@@ -181,19 +179,15 @@ impl Publishing {
     }
 
     /// Gives a record to the Kafka client; if Kafka is known to be away, to the journal.
-    #[allow(clippy::too_many_arguments)] // as above
     pub(super) fn give_to_kafka(
         &self,
         around: Around<'_>,
-        cluster: &Cluster,
-        topic: TopicIdx,
         single: Single,
-        partition: Option<i32>,
-        record: &RecordRef<'_>,
-        shared: Option<&Bytes>,
+        sending: Sending<'_>,
         how: How,
         now: Instant,
     ) -> Result<(), Unplaced> {
+        let Sending { cluster, topic, partition, record, shared } = sending;
         let mut singles = self.singles.borrow_mut();
         let entry = singles.vacant_entry();
         let tag = Kind::Single.tag(entry.key());
@@ -212,25 +206,22 @@ impl Publishing {
             Err(ProduceError::Away { why, partition: away }) => {
                 drop(singles);
                 let lane = away.unwrap_or(BY_KEY);
-                self.give_to_journal(around, cluster, single, partition, record, shared.cloned(), lane, &why)
+                self.give_to_journal(around, single, sending, lane, &why)
             }
             Err(error) => Err(Box::new((single, Refusal::from(&error)))),
         }
     }
 
     /// Gives a record to the journal, behind what waits in that lane.
-    #[allow(clippy::too_many_arguments)] // as above
     fn give_to_journal(
         &self,
         around: Around<'_>,
-        cluster: &Cluster,
         single: Single,
-        named: Option<i32>,
-        record: &RecordRef<'_>,
-        value: Option<Bytes>,
+        sending: Sending<'_>,
         lane: i32,
         why: &Arc<str>,
     ) -> Result<(), Unplaced> {
+        let Sending { cluster, partition: named, record, shared, .. } = sending;
         let name = self.name(around, cluster, &single, lane);
         let (topic_id, is_held) = {
             let client = cluster.client.borrow();
@@ -238,7 +229,7 @@ impl Publishing {
         };
         let partition = if lane >= 0 { Some(lane) } else { named };
         let target = Target { partition, is_named: named.is_some(), topic_id };
-        let record = handoff::record(record, value, target);
+        let record = handoff::record(record, shared.cloned(), target);
         let goes = Goes { name, why, is_held };
         let appended = self.handoff.append_single(Box::new(single), &goes, record, around.env.wall_clock_ms());
         appended.map_err(|(single, error)| Box::new((*single, handoff::refuse(&error))))
@@ -270,8 +261,9 @@ impl Publishing {
             value: record.value.as_deref(),
             headers: &headers,
         };
-        let lane = partition.unwrap_or(BY_KEY);
-        let given = self.give_to_journal(around, cluster, single, *partition, &given, record.value.clone(), lane, why);
+        let (topic, partition, shared) = (single.topic, *partition, record.value.as_ref());
+        let sending = Sending { cluster, topic, partition, record: &given, shared };
+        let given = self.give_to_journal(around, single, sending, partition.unwrap_or(BY_KEY), why);
         if let Err(unplaced) = given {
             let (single, refusal) = *unplaced;
             single.exchange.refuse(around.env, &refusal, now);

@@ -66,7 +66,7 @@ use crate::exchange::reply::{Header, Reply};
 use crate::kafka::cluster::Cluster;
 use crate::limits::{HANDOFF_GROUP_BYTES_MAX, HANDOFF_GROUP_RECORDS_MAX, HANDOFF_HELD_MAX};
 use crate::publish::format::limits::RECEIPTS_PATH;
-use crate::publish::single::Single;
+use crate::publish::single::{Sending, Single};
 use crate::publish::{Around, Publishing};
 use crate::refusal::Refusal;
 
@@ -346,16 +346,11 @@ impl Handoff {
         self.wake.notify();
     }
 
-    /// Has a publish wait at the gate. Given back when there are too many.
-    #[allow(clippy::too_many_arguments)] // all that it is done with later
+    /// Has a publish wait at the gate of the lane in `name`. Given back when there are too many.
     pub(super) fn hold(
         &self,
         single: Box<Single>,
-        cluster: &Cluster,
-        topic: TopicIdx,
-        partition: i32,
-        record: &RecordRef<'_>,
-        value: Option<Bytes>,
+        sending: Sending<'_>,
         deadline: Instant,
         name: Name,
     ) -> Result<(), Box<Single>> {
@@ -363,9 +358,11 @@ impl Handoff {
         if held.len() >= HANDOFF_HELD_MAX {
             return Err(single);
         }
+        let Sending { cluster, topic, record, shared, .. } = sending;
+        let partition = name.lane;
         let target = Target { partition: Some(partition), is_named: true, topic_id: [0; 16] };
-        let head = entry::head(record, record.value.is_none() && value.is_none(), target);
-        let tail = value.unwrap_or_else(|| Bytes::copy_from_slice(record.value.unwrap_or_default()));
+        let head = entry::head(record, record.value.is_none() && shared.is_none(), target);
+        let tail = shared.cloned().unwrap_or_else(|| Bytes::copy_from_slice(record.value.unwrap_or_default()));
         held.push_back(Held { single, cluster: cluster.index, topic, partition, head, tail, deadline, name });
         Ok(())
     }
@@ -489,9 +486,9 @@ impl Publishing {
         let cluster = Rc::clone(around.clusters.at(cluster));
         let record = entry.as_record();
         let how = How::new(Acks::All, deadline).or_give_back();
-        if let Err(unplaced) =
-            self.give_to_kafka(around, &cluster, topic, *single, Some(partition), &record, None, how, now)
-        {
+        let (cluster, partition) = (&*cluster, Some(partition));
+        let sending = Sending { cluster, topic, partition, record: &record, shared: None };
+        if let Err(unplaced) = self.give_to_kafka(around, *single, sending, how, now) {
             let (single, refusal) = *unplaced;
             single.answer(around.env, Reply::refusal(&refusal), now);
         }
