@@ -48,7 +48,7 @@ pub use file::File;
 pub use files::Files;
 pub use operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space, ZERO_WRITE_BYTES};
 pub use segment::Device;
-pub use simulated::{Chances, SECTOR_BYTES, SimulatedDisk, TooManyStates};
+pub use simulated::{Chance, Chances, SECTOR_BYTES, SimulatedDisk, TooManyStates};
 
 /// A disk. Operations of one caller may overlap and end in any order; who needs one before another waits for it.
 pub trait Disk: Send + Sync {

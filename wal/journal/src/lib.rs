@@ -88,8 +88,6 @@ mod run;
 mod shelf;
 #[cfg(test)]
 mod simulation;
-#[cfg(test)]
-mod testing;
 mod waiter;
 pub mod walk;
 mod writer;

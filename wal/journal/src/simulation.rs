@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use disk::{Chances, Disk, SimulatedDisk};
+use disk::{Chance, Chances, Disk, SimulatedDisk};
 
 use crate::config::{Config, Now, Random};
 use crate::core::Core;
@@ -31,29 +31,12 @@ const CUTS_PER_WORLD: usize = 6;
 const STEPS_MAX: usize = 25;
 const RESERVE_BYTES: u64 = 8 << 10;
 
-/// SplitMix64.
-pub(crate) struct Dice(pub u64);
-
-impl Dice {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
-
 pub(crate) fn random(seed: u64) -> Random {
-    let mut dice = Dice(seed);
+    let mut dice = Chance::new(seed);
     Box::new(move || {
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&dice.next().to_le_bytes());
-        bytes[8..].copy_from_slice(&dice.next().to_le_bytes());
+        bytes[..8].copy_from_slice(&dice.number().to_le_bytes());
+        bytes[8..].copy_from_slice(&dice.number().to_le_bytes());
         bytes
     })
 }
@@ -73,9 +56,9 @@ fn body(group: u64, index: u32, count: u32, bytes: usize) -> Bytes {
     body.extend_from_slice(&group.to_le_bytes());
     body.extend_from_slice(&index.to_le_bytes());
     body.extend_from_slice(&count.to_le_bytes());
-    let mut dice = Dice(group ^ (u64::from(index) << 40) ^ bytes as u64);
+    let mut dice = Chance::new(group ^ (u64::from(index) << 40) ^ bytes as u64);
     while body.len() + 8 <= bytes {
-        body.extend_from_slice(&dice.next().to_le_bytes());
+        body.extend_from_slice(&dice.number().to_le_bytes());
     }
     Bytes::from(body)
 }
@@ -94,7 +77,7 @@ struct Told {
 
 struct World {
     seed: u64,
-    dice: Dice,
+    dice: Chance,
     disk: Arc<SimulatedDisk>,
     now: Now,
     core: Arc<Core>,
@@ -119,7 +102,7 @@ fn core(disk: &Arc<SimulatedDisk>) -> Arc<Core> {
 
 impl World {
     fn new(seed: u64) -> World {
-        let mut dice = Dice(seed);
+        let mut dice = Chance::new(seed);
         let disk = Arc::new(SimulatedDisk::new(seed ^ 0xd15c));
         let mut chances = Chances::default();
         match dice.below(6) {

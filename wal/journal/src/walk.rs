@@ -255,7 +255,7 @@ mod tests {
         let root = header().hash();
         let chain: Vec<Node> =
             (0..5).map(|n| node(n + 1, n + 1, if n == 0 { root } else { n }, (n, n + 1), n)).collect();
-        let mut dice = crate::simulation::Dice(3);
+        let mut dice = disk::Chance::new(3);
         for _ in 0..2_000 {
             let mut nodes: Vec<Node> = (0..6).map(|_| chain[dice.below(5)].clone()).collect();
             for (page, node) in nodes.iter_mut().enumerate() {

@@ -8,7 +8,7 @@ impl Chance {
         Chance(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,12 +18,12 @@ impl Chance {
 
     /// Below `bound`, which is not 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        (self.number() % bound as u64) as usize
     }
 
     /// True so many times of a thousand.
     pub fn happens(&mut self, per_mille: u32) -> bool {
-        per_mille > 0 && self.next() % 1000 < u64::from(per_mille)
+        per_mille > 0 && self.number() % 1000 < u64::from(per_mille)
     }
 }
 

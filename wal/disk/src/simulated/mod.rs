@@ -32,7 +32,7 @@ use crate::Disk;
 use crate::file::File;
 use crate::operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space};
 use crate::segment;
-use chance::Chance;
+pub use chance::Chance;
 use tree::{NodeId, Tree};
 
 pub use content::SECTOR_BYTES;

@@ -64,11 +64,11 @@ mod tests {
     #[test]
     fn it_holds_what_a_set_of_numbers_holds_and_its_ranges_never_touch() {
         for seed in 0..200 {
-            let mut random = crate::testing::Random::new(seed);
+            let mut random = disk::Chance::new(seed);
             let (mut done, mut set) = (Done::default(), BTreeSet::new());
             for _ in 0..60 {
-                let first = random.below(100);
-                let end = first + random.below(12);
+                let first = random.below(100) as u64;
+                let end = first + random.below(12) as u64;
                 done.add(first, end);
                 set.extend(first..end);
                 for number in 0..120 {

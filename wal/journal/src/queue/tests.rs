@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use disk::Chance;
+
 use super::*;
-use crate::testing::Random;
 
 const BUDGET: Budget = Budget {
     bytes_max: 1 << 30,
@@ -40,7 +41,7 @@ struct Logged {
 }
 
 struct World {
-    random: Random,
+    random: Chance,
     queue: Queue,
     twin: BTreeMap<(u32, u64), Twin>,
     /// What a crash leaves of it.
@@ -60,7 +61,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> World {
         World {
-            random: Random::new(seed),
+            random: Chance::new(seed),
             queue: Queue::new(BUDGET, KEEPING),
             twin: BTreeMap::new(),
             durable: BTreeMap::new(),
@@ -161,13 +162,13 @@ impl World {
 
     fn some_stream(&mut self) -> Option<StreamId> {
         let all: Vec<u32> = self.names.keys().copied().collect();
-        (!all.is_empty()).then(|| StreamId(all[self.random.below(all.len() as u64) as usize]))
+        (!all.is_empty()).then(|| StreamId(all[self.random.below(all.len())]))
     }
 
     fn take(&mut self) {
         let Some(stream) = self.some_stream() else { return };
         let expected: Vec<u64> = self.of(stream, |twin| *twin == Twin::Waiting);
-        let taken = self.queue.take(stream, self.random.below(5_000), 1 + self.random.below(20) as u32);
+        let taken = self.queue.take(stream, self.random.below(5_000) as u64, 1 + self.random.below(20) as u32);
         let numbers: Vec<u64> = taken.iter().flat_map(|extent| extent.first..extent.end()).collect();
         assert_eq!(numbers, expected[..numbers.len()], "in the order of their numbers");
         assert!(!numbers.is_empty() || expected.is_empty());
@@ -191,7 +192,7 @@ impl World {
         let taken = self.of(stream, |twin| *twin == Twin::Taken);
         let Some(first) = taken.first().copied() else { return };
         let run = taken.iter().enumerate().take_while(|(at, sequence)| **sequence == first + *at as u64).count();
-        let count = 1 + self.random.below(run as u64);
+        let count = 1 + self.random.below(run) as u64;
         let offset = if self.random.below(9) == 0 { -1 } else { 1_000 + first as i64 };
         let fate = Fate::Delivered { partition: 3, offset };
         let note = self.queue.settle(stream, first, count as u32, fate, self.now_ms);
@@ -209,7 +210,7 @@ impl World {
         if taken.is_empty() {
             return;
         }
-        let sequence = taken[self.random.below(taken.len() as u64) as usize];
+        let sequence = taken[self.random.below(taken.len())];
         let reason = Reason { code: "topic_gone".into(), sentence: "gone".into() };
         let note = self.queue.park(stream, sequence, reason, self.now_ms);
         self.note(note);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use disk::{Disk, Open, Operation, SECTOR_BYTES, SimulatedDisk};
+use disk::{Chance, Disk, Open, Operation, SECTOR_BYTES, SimulatedDisk};
 
 use super::*;
 use crate::config::Config;
@@ -13,7 +13,7 @@ use crate::format::{PAGE_BYTES, pages};
 use crate::reader::Reader;
 use crate::record::{Group, Location};
 use crate::refused::Refused;
-use crate::simulation::{Dice, config, random};
+use crate::simulation::{config, random};
 use crate::writer::Writer;
 
 const EIO: i32 = 5;
@@ -63,8 +63,8 @@ fn contents(disk: &SimulatedDisk, dir: &Path) -> BTreeMap<PathBuf, Option<Bytes>
 }
 
 fn body(lsn: u64, bytes: usize) -> Bytes {
-    let mut dice = Dice(lsn);
-    (0..bytes).map(|_| dice.next() as u8).collect()
+    let mut dice = Chance::new(lsn);
+    (0..bytes).map(|_| dice.number() as u8).collect()
 }
 
 impl Scene {
@@ -219,7 +219,7 @@ fn many_kills_do_not_leave_many_segments() {
 
 #[test]
 fn any_flipped_bit_below_the_watermark_costs_what_it_hit_and_is_told() {
-    let mut dice = Dice(7);
+    let mut dice = Chance::new(7);
     let (mut lossless, mut losses) = (0, 0);
     for _ in 0..400 {
         let mut scene = some();
