@@ -120,6 +120,14 @@ struct Run {
     records: Vec<Record>,
 }
 
+impl Run {
+    /// Whether the record of this number may be the next: none before it has another end, and there is room.
+    fn goes_on_with(&self, lane: i32, index: (u64, u32)) -> bool {
+        let next = self.first.0 + self.records.len() as u64;
+        (lane, index.0) == (self.lane, next) && self.records.len() < RUN_RECORDS_MAX
+    }
+}
+
 /// Value, key and headers of a record, in bytes.
 fn weight(record: &RecordRef<'_>) -> usize {
     let headers = record.headers.iter().map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len));
@@ -197,7 +205,7 @@ impl Burst<'_> {
 
     /// Puts a record among those that go into the journal.
     fn keep(&mut self, lane: i32, why: Arc<str>, record: &RecordRef<'_>, named: Option<i32>, index: (u64, u32)) {
-        if self.run.as_ref().is_some_and(|run| run.lane != lane || run.records.len() >= RUN_RECORDS_MAX) {
+        if self.run.as_ref().is_some_and(|run| !run.goes_on_with(lane, index)) {
             self.flush_run();
         }
         self.accept(record);
