@@ -7,6 +7,7 @@
 
 use crate::env::Env;
 use crate::kafka::Probing;
+use crate::kafka::complaints::Complaints;
 use crate::kafka::link::{self, Link};
 use crate::kafka::prober::Prober;
 use foldhash::HashMap;
@@ -30,6 +31,7 @@ pub struct Cluster {
     /// On one shard of the process.
     prober: Option<RefCell<Prober>>,
     links: RefCell<HashMap<ConnId, Rc<Link>>>,
+    pub(in crate::kafka) complaints: RefCell<Complaints>,
     wake: Notify,
     timer: Notify,
     armed: Cell<Option<Instant>>,
@@ -52,6 +54,7 @@ impl Cluster {
             tls,
             prober: (probing == Probing::Asks).then(|| RefCell::new(Prober::new(now))),
             links: RefCell::default(),
+            complaints: RefCell::default(),
             wake: Notify::new(),
             timer: Notify::new(),
             armed: Cell::new(None),

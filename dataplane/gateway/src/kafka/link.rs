@@ -48,8 +48,11 @@ impl Link {
 pub async fn run(cluster: Rc<Cluster>, connect: Connect, link: Rc<Link>) {
     let why = match open_in_time(&cluster, &connect, &link).await {
         Err(why) => {
-            if !cluster.is_stopped() {
-                tracing::warn!(cluster = %cluster.name, broker = %connect.host, port = connect.port, why, "cannot connect to a broker");
+            let (broker, port) = (&connect.host, connect.port);
+            if !cluster.is_stopped()
+                && let Some(attempts) = cluster.complaints.borrow_mut().count(broker, port, Instant::now())
+            {
+                tracing::warn!(cluster = %cluster.name, %broker, port, why, attempts, "cannot connect to a broker");
             }
             cluster.forget_link(link.conn);
             cluster.client.borrow_mut().on_connect_failed(link.conn, why, Instant::now());

@@ -1,6 +1,7 @@
 //! The Kafka clusters of a shard: one client each, its broker connections, the routes found through it.
 
 pub mod cluster;
+mod complaints;
 pub mod destination;
 pub mod link;
 mod outcome;
