@@ -71,6 +71,12 @@ pub const RECEIPT_RANGES_MAX: usize = 500_000;
 
 /// Requests to read that wait; beyond it one is refused.
 pub const READS_MAX: usize = 4096;
+/// Tables of blocks that a reader keeps decoded, so that the next run of one of them costs one read: some streams' backlogs,
+/// each read on from block to block.
+pub const TABLES_KEPT_MAX: usize = 16;
+/// Rows in all of those; some 40 bytes each. Any one block's table has room.
+pub const TABLE_ROWS_KEPT_MAX: usize = 1 << 16;
+const _: () = assert!(BLOCK_BYTES_TARGET / TABLE_ENTRY_BYTES + GROUP_RECORDS_MAX <= TABLE_ROWS_KEPT_MAX);
 /// A scrub, however slow it shall be, goes on after this long.
 pub const SCRUB_PAUSE_MAX: Duration = Duration::from_secs(600);
 

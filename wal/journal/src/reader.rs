@@ -1,5 +1,8 @@
 //! Reading what is durable: one record by its location, or all from an lsn on. Any thread, own file handles.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use crate::format::block::{Block, HEADER_BYTES, Row};
 use crate::record::{Entry, Location, Place};
 use crate::recovery::Lost;
 use crate::refused::ReadError;
-use crate::run::{Run, Wanted};
+use crate::run::{Run, Tables, Wanted};
 use crate::walk::{self, Gap, Node, Verdict, Witness};
 
 /// Handles kept open. A segment that was let go is closed when it is noticed.
@@ -22,11 +25,12 @@ pub(crate) const HANDLES_MAX: usize = 64;
 pub struct Reader {
     core: Arc<Core>,
     files: HashMap<u64, File>,
+    tables: Tables,
 }
 
 impl Reader {
     pub(crate) fn new(core: Arc<Core>) -> Reader {
-        Reader { core, files: HashMap::new() }
+        Reader { core, files: HashMap::new(), tables: Tables::default() }
     }
 
     /// The body of one record, checked.
@@ -38,8 +42,7 @@ impl Reader {
             .map_err(|source| ReadError::Io { segment, source });
         // Its file may have become another segment while we read.
         if !self.core.is_live(segment) {
-            self.files.remove(&segment);
-            return Err(ReadError::Gone { segment });
+            return Err(self.gone(segment));
         }
         let body = body?;
         match body.len() == bytes as usize && crc32c::crc32c(&body) == body_crc {
@@ -49,16 +52,15 @@ impl Reader {
     }
 
     /// `count` records from a place on, each checked by its row: a rotten body is an error of that one alone. Fewer when the
-    /// block has no more.
+    /// block has no more. One read when a run of the same block was read lately, otherwise three.
     pub fn read_run(&mut self, place: Place, count: u32) -> Result<Vec<Result<Entry, ReadError>>, ReadError> {
         let segment = place.segment;
         let key = self.core.table().live.get(&segment).map(|live| live.header.key());
-        let run = Run { place, count, key: key.ok_or(ReadError::Gone { segment })? };
+        let run = Run { place, count, key: key.ok_or_else(|| self.gone(segment))? };
         let read = self.read_bytes_of(run);
         // Its file may have become another segment while we read, or nobody's.
         if !self.core.is_live(segment) {
-            self.files.remove(&segment);
-            return Err(ReadError::Gone { segment });
+            return Err(self.gone(segment));
         }
         let (wanted, bodies) = read?;
         Ok(wanted.entries(&bodies))
@@ -72,8 +74,13 @@ impl Reader {
             0 => Ok(Bytes::new()),
             bytes => self.core.disk.read(&file, u64::from(block) + from as u64, bytes).map_err(io),
         };
-        let head = read(0, HEADER_BYTES)?;
-        let wanted = run.wanted(&read(0, run.table_bytes(&head)?)?)?;
+        let wanted = match self.tables.wanted(&run) {
+            Some(wanted) => wanted,
+            None => {
+                let head = read(0, HEADER_BYTES)?;
+                self.tables.learn(&run, &read(0, run.table_bytes(&head)?)?)?
+            }
+        };
         let bodies = wanted.bodies();
         let bodies = read(bodies.start, bodies.end)?;
         Ok((wanted, bodies))
@@ -158,6 +165,13 @@ impl Reader {
         }
         let verdict = judge(live, walk::nodes(&bytes, &live.header));
         Ok((bytes, verdict))
+    }
+
+    /// Nothing of this segment is needed again.
+    fn gone(&mut self, segment: u64) -> ReadError {
+        self.files.remove(&segment);
+        self.tables.forget(segment);
+        ReadError::Gone { segment }
     }
 
     fn file(&mut self, segment: u64) -> io::Result<File> {

@@ -41,7 +41,7 @@ use crate::limits::{
 use crate::reader::{HANDLES_MAX, judge, lost_of};
 use crate::record::{Entry, Place};
 use crate::refused::ReadError;
-use crate::run::{Run, Wanted};
+use crate::run::{Run, Tables, Wanted};
 use crate::walk;
 
 /// A ring for this thread, or why there can be none.
@@ -103,17 +103,18 @@ pub(crate) fn run(shared: &Arc<Shared>, executor: &LocalExecutor) {
 }
 
 async fn read_all(shared: Arc<Shared>) {
-    let mut handles = Handles { shared: Arc::clone(&shared), files: HashMap::new() };
+    let mut handles = Handles { shared: Arc::clone(&shared), files: HashMap::new(), tables: Tables::default() };
     while let Some(request) = poll_fn(|cx| shared.poll_request(cx)).await {
         let entries = handles.read_run(request.place, request.count).await;
         request.answer(entries);
     }
 }
 
-/// Open segments.
+/// Open segments, and what is known of their blocks.
 struct Handles {
     shared: Arc<Shared>,
     files: HashMap<u64, BufferedFile>,
+    tables: Tables,
 }
 
 impl Handles {
@@ -121,12 +122,11 @@ impl Handles {
     async fn read_run(&mut self, place: Place, count: u32) -> Result<Vec<Result<Entry, ReadError>>, ReadError> {
         let segment = place.segment;
         let key = self.shared.core.table().live.get(&segment).map(|live| live.header.key());
-        let run = Run { place, count, key: key.ok_or(ReadError::Gone { segment })? };
+        let run = Run { place, count, key: key.ok_or_else(|| self.gone(segment))? };
         let read = self.read_bytes_of(run).await.map_err(|err| err.of(segment));
         // Its file may have become another segment while we read, or nobody's.
         if !self.shared.core.is_live(segment) {
-            self.files.remove(&segment);
-            return Err(ReadError::Gone { segment });
+            return Err(self.gone(segment));
         }
         let (wanted, bodies) = read?;
         Ok(wanted.entries(&bodies))
@@ -134,13 +134,26 @@ impl Handles {
 
     async fn read_bytes_of(&mut self, run: Run) -> Result<(Wanted, Bytes), Failed> {
         let begin = u64::from(run.place.block);
+        let wanted = match self.tables.wanted(&run) {
+            Some(wanted) => wanted,
+            None => {
+                let file = self.file(run.place.segment).await?;
+                let head = read_paged(file, begin, HEADER_BYTES).await?;
+                let table = read_paged(file, begin, run.table_bytes(&head)?).await?;
+                self.tables.learn(&run, &table)?
+            }
+        };
         let file = self.file(run.place.segment).await?;
-        let head = read_paged(file, begin, HEADER_BYTES).await?;
-        let table = read_paged(file, begin, run.table_bytes(&head)?).await?;
-        let wanted = run.wanted(&table)?;
         let bodies = wanted.bodies();
         let bodies = read_paged(file, begin + bodies.start as u64, bodies.len()).await?;
         Ok((wanted, bodies))
+    }
+
+    /// Nothing of this segment is needed again.
+    fn gone(&mut self, segment: u64) -> ReadError {
+        self.files.remove(&segment);
+        self.tables.forget(segment);
+        ReadError::Gone { segment }
     }
 
     async fn file(&mut self, segment: u64) -> io::Result<&BufferedFile> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use disk::{Device, Disk, Files};
+use journal::limits::TABLES_KEPT_MAX;
 use journal::{
     Background, Completion, Config, Entry, Group, Idle, Journal, Place, ReadCompletion, ReadError, ReadWaiter, Record,
     Recovered, Refused, Waiter, random,
@@ -127,6 +128,38 @@ fn a_rotten_body_is_an_error_of_that_record_alone_and_a_scrub_finds_it_and_what_
             journal.metrics().scrubbed_bytes.get() > (closed - 1) * (900 << 10)
         });
         assert_eq!(journal.metrics().lost_records.get(), 1);
+    }
+}
+
+#[test]
+fn a_table_that_was_read_is_not_read_again_until_so_many_others_were() {
+    for background in BACKGROUNDS {
+        let dir = tempfile::tempdir().unwrap();
+        let (idle, _) = recover_on(dir.path(), Device::Plain, background);
+        let (journal, observed) = start(idle, background);
+        // Each in a block of its own.
+        let places = append_all(&journal, &observed, TABLES_KEPT_MAX as u64 + 1);
+        let (first, others) = places.split_first().unwrap();
+        let (waiter, rang) = reads();
+        let read = |place: Place, count| {
+            journal.read(place, count, 0, &waiter).unwrap();
+            read_completions(&waiter, &rang, 1).remove(0).entries
+        };
+        let good: Vec<Entry> = read(*first, 2).unwrap().into_iter().map(Result::unwrap).collect();
+        // Without its header and table the block can be read only by who knows them.
+        let path = dir.path().join(format!("journal/segment-{:016x}.wal", first.segment));
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        let zeros = vec![0; good[0].location.offset as usize - first.block as usize];
+        std::os::unix::fs::FileExt::write_all_at(&file, &zeros, u64::from(first.block)).unwrap();
+        for (index, entry) in (0..).zip(&good) {
+            let again = read(Place { index, ..*first }, 1).unwrap();
+            assert_eq!(again.into_iter().map(Result::unwrap).collect::<Vec<_>>(), std::slice::from_ref(entry));
+        }
+        for other in others {
+            assert_eq!(read(*other, 2).unwrap().len(), 2);
+        }
+        let forgotten = read(*first, 1);
+        assert!(matches!(forgotten, Err(ReadError::Rotten { .. })), "{background:?}: {forgotten:?}");
     }
 }
 
