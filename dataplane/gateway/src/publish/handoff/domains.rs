@@ -49,8 +49,9 @@ pub enum Way {
     Journal {
         lane: i32,
     },
-    /// Asked again when the gate opens, at the latest then.
+    /// Asked again when the gate opens, at the latest then; whoever does not wait goes behind what waits in this lane.
     Wait {
+        lane: i32,
         until: Instant,
     },
 }
@@ -120,7 +121,7 @@ impl Domains {
         };
         match domain.map(|domain| domain.state) {
             None => Way::Direct,
-            Some(State::Gate { until }) => Way::Wait { until },
+            Some(State::Gate { until }) => Way::Wait { lane, until },
             Some(State::Buffering | State::Draining) => Way::Journal { lane },
         }
     }
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(domains.way(SUBJECT, Some(1)), Way::Journal { lane: 1 }, "too much is left");
         assert!(!domains.look(SUBJECT, 1, LITTLE, start));
         let until = start + GATE_WAIT;
-        assert_eq!(domains.way(SUBJECT, Some(1)), Way::Wait { until });
+        assert_eq!(domains.way(SUBJECT, Some(1)), Way::Wait { lane: 1, until });
         assert!(!domains.look(SUBJECT, 1, LITTLE, start + GATE_WAIT / 2));
         assert!(domains.look(SUBJECT, 1, LITTLE, until), "given up, who waits looks again");
         assert_eq!(domains.way(SUBJECT, Some(1)), Way::Journal { lane: 1 });
@@ -318,7 +319,7 @@ mod tests {
         assert!(domains.may_drain(SUBJECT, BY_KEY));
         domains.delivered(SUBJECT, BY_KEY, 5, now);
         domains.look(SUBJECT, BY_KEY, LITTLE, now);
-        assert_eq!(domains.way(SUBJECT, Some(0)), Way::Wait { until: now + GATE_WAIT });
+        assert_eq!(domains.way(SUBJECT, Some(0)), Way::Wait { lane: BY_KEY, until: now + GATE_WAIT });
         assert!(domains.look(SUBJECT, BY_KEY, NOTHING, now));
         assert_eq!(domains.way(SUBJECT, Some(0)), Way::Direct);
     }

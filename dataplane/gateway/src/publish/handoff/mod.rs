@@ -259,7 +259,7 @@ impl Handoff {
                 Route::Refuse(Refusal::new(codes::KAFKA_UNAVAILABLE, message))
             }
             (Way::Journal { lane }, _) => Route::Journal { lane, why: "others wait before it".into() },
-            (Way::Wait { .. }, Wish::Always) => Route::Journal { lane, why: "the client asked for it".into() },
+            (Way::Wait { lane, .. }, Wish::Always) => Route::Journal { lane, why: "the client asked for it".into() },
             (Way::Wait { .. }, _) => Route::Hold,
         }
     }
@@ -455,14 +455,11 @@ impl Publishing {
                 (other.cluster, other.topic, other.partition) == (held.cluster, held.topic, held.partition)
             });
             match store.way(&held.name.subject, Some(held.partition)) {
-                Way::Wait { until } if now < until || behind => stays.push_back(held),
+                Way::Wait { until, .. } if now < until || behind => stays.push_back(held),
                 _ if behind => stays.push_back(held),
                 Way::Direct => self.leave_to_kafka(around, held, now),
-                Way::Journal { lane } => self.leave_to_journal(around, held, lane, now),
-                Way::Wait { .. } => {
-                    let lane = held.name.lane;
-                    self.leave_to_journal(around, held, lane, now);
-                }
+                // Of a gate by key it is the lane by key, whichever partition is known by now: it goes last of all.
+                Way::Journal { lane } | Way::Wait { lane, .. } => self.leave_to_journal(around, held, lane, now),
             }
         }
         *self.handoff.held.borrow_mut() = stays;
