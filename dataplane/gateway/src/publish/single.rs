@@ -89,7 +89,7 @@ struct Checked<'m> {
 pub(super) struct Sending<'r> {
     pub cluster: &'r Cluster,
     pub topic: TopicIdx,
-    /// As the client asked for it.
+    /// The one it must go to: asked for, or chosen before.
     pub partition: Option<i32>,
     pub record: &'r RecordRef<'r>,
     /// The value again, to be linked instead of copied.
