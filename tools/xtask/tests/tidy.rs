@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("disk", &[]),
     ("journal", &["disk"]),
+    ("jobs", &["disk", "journal"]),
     // Data plane.
     ("runtime", &["telemetry"]),
     ("embedded-kafka", &["disk", "kafka-wire", "runtime", "telemetry"]),
@@ -57,6 +58,7 @@ const WITHOUT_TOKIO: &[&str] = &[
     "telemetry",
     "disk",
     "journal",
+    "jobs",
     "embedded-kafka",
     "gateway",
     "router",

@@ -37,6 +37,7 @@ mod promises;
 mod segment;
 mod simulated;
 mod transfer;
+mod waited;
 
 use std::io;
 use std::path::Path;
@@ -49,6 +50,7 @@ pub use files::Files;
 pub use operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space, ZERO_WRITE_BYTES};
 pub use segment::Device;
 pub use simulated::{Chance, Chances, SECTOR_BYTES, SimulatedDisk, TooManyStates};
+pub use waited::{AtOnce, WaitedDisk, at_once};
 
 /// A disk. Operations of one caller may overlap and end in any order; who needs one before another waits for it.
 pub trait Disk: Send + Sync {

@@ -1,0 +1,1 @@
+//! Tables: jobs that were added a while ago, sorted by when they are due, in files that never change.
