@@ -1,7 +1,16 @@
 //! Delayed jobs of one node: kept until they are due, on the journal's log.
 
+pub mod book;
+#[cfg(test)]
+mod keep_rows;
 pub mod key;
 pub mod limits;
+pub mod log;
+pub mod memory;
+pub mod queue;
+mod shared_map;
+pub mod states;
 pub mod table;
+pub mod wheel;
 
 pub use key::Key;

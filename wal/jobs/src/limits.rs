@@ -1,4 +1,90 @@
-//! Every number the job store is bounded by.
+//! Every number the job store is bounded by, and how they relate.
 
 /// A job's number is below this: an id has so many bits for it.
 pub const SEQ_MAX: u64 = (1 << 44) - 1;
+
+/// Queues; each costs some 400 bytes while anything of it is known.
+pub const QUEUES_MAX: usize = 65_536;
+
+/// Pages of states (16,384 jobs, 4 KiB) where what came to an end is remembered: the last 33 million jobs, 8 MiB.
+pub const PAGES_REMEMBERED_MAX: u64 = 2_048;
+/// Of an older page only what waits is kept when that is less than the page.
+pub const SPARSE_MAX: usize = 1_024;
+
+/// One turn of the wheel's hand.
+pub const WHEEL_SLOT_MS: i64 = 10;
+/// Once round is 164 s.
+pub const WHEEL_SLOTS: i64 = 16_384;
+/// Jobs are taken into the wheel so long before they are due, when there is room.
+pub const AHEAD_MS: i64 = 10_000;
+const _: () = assert!(AHEAD_MS * 2 < WHEEL_SLOT_MS * (WHEEL_SLOTS - 1));
+
+/// What a machine with less memory may have less of, and a test much less.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Jobs in the wheel that came out of tables; 24 bytes each.
+    pub wheel_max: usize,
+    /// A look into the tables brings at most so many.
+    pub scan_rows_max: usize,
+    /// Jobs added since the last table was begun, and their bytes, in memory and in the log: with any of these a table is made.
+    pub memory_jobs_max: usize,
+    pub memory_bytes_max: u64,
+    pub memory_log_bytes_max: u64,
+    /// Jobs of a queue that are due and known by number, on time and late each; more stay in the tables until there is room.
+    pub queue_due_max: usize,
+    /// Of all queues, at least twice that; 16 bytes each.
+    pub due_max: usize,
+    /// Jobs of a queue that were given to Kafka and have no answer.
+    pub queue_in_flight_max: usize,
+    /// Of all queues.
+    pub in_flight_max: usize,
+    /// So many tables of a tier become one of the next.
+    pub merge_min: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            wheel_max: 500_000,
+            scan_rows_max: 32_768,
+            memory_jobs_max: 262_144,
+            memory_bytes_max: 32 << 20,
+            memory_log_bytes_max: 64 << 20,
+            queue_due_max: 32_768,
+            due_max: 1 << 20,
+            queue_in_flight_max: 4_096,
+            in_flight_max: 32_768,
+            merge_min: 8,
+        }
+    }
+}
+
+/// While the last generation of jobs in memory cannot be written, so many times as much is taken; beyond it adding is refused.
+pub const MEMORY_OVER_MAX: u64 = 2;
+
+/// Later than this, and a job waits with those that are late, so that those that are on time do not wait for it.
+pub const LATE_MS: i64 = 1_000;
+
+/// Jobs of one account that are taken before another's turn.
+pub const QUANTUM: usize = 256;
+
+/// Keys of adds that are remembered; some 80 bytes each.
+pub const KEYS_MAX: usize = 500_000;
+/// So long.
+pub const KEYS_KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// Jobs that wait although they have another time than their table says; some 40 bytes each.
+pub const MOVED_MAX: usize = 1_000_000;
+/// Jobs that cannot be delivered and wait for somebody to decide; some 200 bytes each.
+pub const PARKED_MAX: usize = 100_000;
+
+/// Jobs in one record that says what became of them.
+pub const LIST_MAX: usize = 4_096;
+
+/// A start goes on so far behind the last number it finds: what was given after that was not durable, and was told if its
+/// client did not wait for that.
+pub const SEQS_SKIPPED: u64 = 1 << 20;
+
+/// Tables that become one at once.
+pub const MERGE_MAX: usize = 16;
+pub const TIERS_MAX: u8 = 8;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use testkit::wait;
 
 use super::stage::{Allowed, DELIVERED_WITHIN, Setting, Stage, load, with_brokers};
@@ -23,7 +23,8 @@ pub fn kafka_dies(nodes: usize, away: Duration) -> Result<()> {
         running.wait_for_more_handed_off(500, Duration::from_secs(10))?;
         std::thread::sleep(away.saturating_sub(since.elapsed()));
         stage.kafka_returns()?;
-        running.wait_for_more(1_000, DELIVERED_WITHIN)?;
+        // The backlog of a longer outage takes longer, and publishes go behind it.
+        running.wait_for_more(1_000, DELIVERED_WITHIN + away).with_context(|| stage.logs())?;
         let written = running.stop()?;
         let first = written.answers.first_handed_off.map(|at| at.saturating_duration_since(since));
         stage.judge("Kafka died", &written, Allowed::default())?;

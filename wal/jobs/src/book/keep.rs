@@ -1,0 +1,158 @@
+//! Memory into tables, tables into fewer, and what goes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Book;
+use crate::limits::{MERGE_MAX, TIERS_MAX};
+use crate::memory::Generation;
+
+/// What is known of a table that is not looked into for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSeen {
+    pub number: u64,
+    pub tier: u8,
+    pub rows: u64,
+    pub seq_min: u64,
+    pub seq_max: u64,
+    /// What opens it.
+    pub meta: Bytes,
+}
+
+/// What is to be done with tables next.
+#[derive(Debug)]
+pub enum Work {
+    /// Write this generation ([`Book::written`]).
+    Write { generation: Arc<Generation>, number: u64 },
+    /// Make one table of these ([`Book::merged`]).
+    Merge { inputs: Vec<u64>, number: u64, tier: u8 },
+    /// Count what waits in it ([`Book::counted`]).
+    Count { number: u64 },
+}
+
+/// The tables, and what came to an end near them.
+#[derive(Debug, Default)]
+pub struct Keeping {
+    tables: Vec<Table>,
+    next_table: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Table {
+    seen: TableSeen,
+    /// Jobs within its numbers that came to an end since it was counted: at least those of its own.
+    ended: u64,
+    /// Of its jobs, when it was counted.
+    waiting: u64,
+}
+
+impl Keeping {
+    /// Counts an end for every table that may have had it.
+    pub(super) fn ended(&mut self, seq: u64) {
+        for table in &mut self.tables {
+            table.ended += u64::from((table.seen.seq_min..=table.seen.seq_max).contains(&seq));
+        }
+    }
+
+    pub fn tables(&self) -> impl Iterator<Item = &TableSeen> {
+        self.tables.iter().map(|table| &table.seen)
+    }
+
+    pub(super) fn next_table(&self) -> u64 {
+        self.next_table
+    }
+
+    pub(super) fn restore(tables: Vec<TableSeen>, next_table: u64) -> Keeping {
+        // Nobody counted them: looked at soon.
+        let tables = tables.into_iter().map(|seen| Table { ended: seen.rows, waiting: seen.rows, seen }).collect();
+        Keeping { tables, next_table }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_table += 1;
+        self.next_table
+    }
+
+    fn add(&mut self, seen: TableSeen) {
+        self.tables.push(Table { ended: 0, waiting: seen.rows, seen });
+    }
+}
+
+impl Book {
+    pub fn keeping(&self) -> &Keeping {
+        &self.keeping
+    }
+
+    /// What is to be done with tables, if anything. One at a time.
+    pub fn work(&mut self) -> Option<Work> {
+        if self.memory.frozen().is_none() && self.memory.is_ripe(&self.limits) {
+            self.memory.freeze();
+        }
+        if let Some(generation) = self.memory.frozen() {
+            let generation = Arc::clone(generation);
+            return Some(Work::Write { generation, number: self.keeping.number() });
+        }
+        self.merge().or_else(|| self.count())
+    }
+
+    fn merge(&mut self) -> Option<Work> {
+        let tables = &self.keeping.tables;
+        for tier in 0..TIERS_MAX {
+            let of_tier = || tables.iter().filter(|table| table.seen.tier == tier);
+            if of_tier().count() >= self.limits.merge_min {
+                let inputs = of_tier().take(MERGE_MAX).map(|table| table.seen.number).collect();
+                let tier = (tier + 1).min(TIERS_MAX - 1);
+                return Some(Work::Merge { inputs, number: self.keeping.number(), tier });
+            }
+        }
+        // Written anew when most of it came to an end: that costs less than what it was written for.
+        let few = tables.iter().find(|table| table.ended == 0 && table.waiting < table.seen.rows / 2)?;
+        let (inputs, tier) = (vec![few.seen.number], few.seen.tier);
+        Some(Work::Merge { inputs, number: self.keeping.number(), tier })
+    }
+
+    fn count(&mut self) -> Option<Work> {
+        let is_due = |table: &&Table| table.ended > table.waiting / 4;
+        self.keeping.tables.iter().find(is_due).map(|table| Work::Count { number: table.seen.number })
+    }
+
+    /// A generation is in a table; none: nothing of it waits.
+    pub fn written(&mut self, seen: Option<TableSeen>) {
+        self.memory.written();
+        seen.into_iter().for_each(|seen| self.keeping.add(seen));
+    }
+
+    /// Tables became one, or none. They are to be removed when a snapshot was written that does not name them.
+    pub fn merged(&mut self, inputs: &[u64], seen: Option<TableSeen>) {
+        self.keeping.tables.retain(|table| !inputs.contains(&table.seen.number));
+        seen.into_iter().for_each(|seen| self.keeping.add(seen));
+    }
+
+    /// So many of a table's jobs wait. What nobody waits for goes with the next merge.
+    pub fn counted(&mut self, number: u64, waiting: u64) {
+        if let Some(table) = self.keeping.tables.iter_mut().find(|table| table.seen.number == number) {
+            (table.ended, table.waiting) = (0, waiting);
+        }
+    }
+
+    /// Whether a row of a table is a job that waits.
+    pub fn is_alive(&self, seq: u64, due_ms: i64) -> bool {
+        self.states.is_pending(seq) && self.is_its_time(crate::key::Key { due_ms, seq })
+    }
+
+    /// From here on the log is needed, once a snapshot of now is written.
+    pub fn begin_lsn(&self) -> u64 {
+        self.memory.begin_lsn()
+    }
+
+    /// Records below it were applied.
+    pub fn applied_lsn(&self) -> u64 {
+        self.applied_lsn
+    }
+
+    /// Jobs in memory, and their bytes.
+    pub fn in_memory(&self) -> (usize, u64) {
+        (self.memory.jobs(), self.memory.bytes())
+    }
+}
