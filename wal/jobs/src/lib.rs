@@ -1,6 +1,8 @@
 //! Delayed jobs of one node: kept until they are due, on the journal's log.
 
 pub mod book;
+pub mod clock;
+pub mod id;
 #[cfg(test)]
 mod keep_rows;
 pub mod key;
@@ -13,4 +15,5 @@ pub mod states;
 pub mod table;
 pub mod wheel;
 
+pub use id::JobId;
 pub use key::Key;

@@ -113,6 +113,14 @@ impl Memory {
         }
     }
 
+    /// All are behind the horizon again.
+    pub fn all_far(&mut self) {
+        let entry =
+            |(seq, slot): (&u64, &Slot)| Entry { key: Key { due_ms: slot.due_ms, seq: *seq }, queue: slot.queue };
+        self.far = self.current.jobs.iter().map(entry).collect();
+        self.frozen_far = self.frozen.iter().flat_map(|frozen| frozen.jobs.iter()).map(entry).collect();
+    }
+
     /// All jobs that are here, frozen ones that are over included.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Slot)> {
         let frozen = self.frozen.iter().flat_map(|frozen| frozen.jobs.iter());

@@ -106,6 +106,14 @@ impl Queue {
         list.push_front(key);
     }
 
+    /// What is due is found again from the begin.
+    pub fn forget_due(&mut self) {
+        self.on_time = VecDeque::new();
+        self.late = VecDeque::new();
+        self.spill = None;
+        self.hold_until_ms = i64::MIN;
+    }
+
     /// Whether something may be given to Kafka.
     pub fn is_ready(&self, now_ms: i64, limits: &Limits) -> bool {
         !self.is_paused

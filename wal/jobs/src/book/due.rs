@@ -10,7 +10,7 @@ use crate::key::Key;
 use crate::limits::{AHEAD_MS, LIST_MAX, QUANTUM};
 use crate::log::{Kind, Went};
 use crate::queue::Flight;
-use crate::wheel::Entry;
+use crate::wheel::{Entry, Wheel};
 
 /// A job to be given to Kafka now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,13 @@ impl Lists {
         self.noted.push(queue);
     }
 
+    /// Nothing is known to be due.
+    fn again_all(&mut self) {
+        (self.known, self.sweeping) = (0, false);
+        self.spilled.clear();
+        self.again.clear();
+    }
+
     fn list(&mut self, queue: QueueId, account: &Arc<str>) {
         if !self.listed.insert(queue.0) {
             return;
@@ -85,6 +92,11 @@ impl Book {
         key.due_ms < self.wheel.now_ms().saturating_add(AHEAD_MS)
     }
 
+    /// See the field.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The next look into the tables, if there is room for what it may bring.
     pub fn scan(&self) -> Option<Scan> {
         // Of the wheel's time, which is behind: it must go round to whatever is found.
@@ -93,8 +105,11 @@ impl Book {
         (self.horizon < to && room > 0).then_some(Scan { from: self.horizon, to, rows_max: room })
     }
 
-    /// What tables have from the horizon on, all of it up to `reached`.
-    pub fn scanned(&mut self, found: &[Entry], reached: Key) {
+    /// What the tables of that epoch have from the horizon on, all of it up to `reached`.
+    pub fn scanned(&mut self, epoch: u64, found: &[Entry], reached: Key) {
+        if epoch != self.epoch {
+            return;
+        }
         debug_assert!(self.horizon <= reached, "the horizon went back from {:?} to {reached:?}", self.horizon);
         self.horizon = self.horizon.max(reached);
         let mut far = Vec::new();
@@ -118,6 +133,19 @@ impl Book {
     /// Whether a waiting job is due when this key says.
     pub(super) fn is_its_time(&self, key: Key) -> bool {
         self.moved.get(key.seq).is_none_or(|moved| moved.key == key)
+    }
+
+    /// The clock went back: what is due next is laid out again, from the first job that waits. Tables are looked into again from
+    /// their begin; what is at Kafka stays there.
+    pub fn rewind(&mut self, now_ms: i64) {
+        self.wheel = Wheel::new(now_ms);
+        self.horizon = Key::MIN;
+        self.epoch += 1;
+        self.due.again_all();
+        for queue in self.queues.values_mut() {
+            queue.forget_due();
+        }
+        self.memory.all_far();
     }
 
     // ---- into the queues
@@ -174,8 +202,12 @@ impl Book {
         Some(Sweep { from, to, rows_max: self.limits.scan_rows_max, queues })
     }
 
-    /// All late jobs that tables have from the sweep's key on, up to `reached`, of its queues or of others. True: go on from there.
-    pub fn swept(&mut self, sweep: &mut Sweep, found: &[Entry], reached: Key) -> bool {
+    /// All late jobs that the tables of that epoch have from the sweep's key on, up to `reached`, of its queues or of others. True:
+    /// go on from there.
+    pub fn swept(&mut self, sweep: &mut Sweep, epoch: u64, found: &[Entry], reached: Key) -> bool {
+        if epoch != self.epoch {
+            return self.due.sweeping;
+        }
         let reached = reached.min(sweep.to);
         let here =
             self.memory.iter().map(|(seq, slot)| Entry { key: Key { due_ms: slot.due_ms, seq }, queue: slot.queue });
@@ -357,10 +389,13 @@ impl Book {
         }
         known.hold_until_ms = known.hold_until_ms.max(hold_until_ms);
         keys.sort_unstable();
+        // A clock that went back has made them early.
+        let early = keys.split_off(keys.partition_point(|key| key.due_ms <= now_ms));
         self.due.known += keys.len();
         keys.into_iter().rev().for_each(|key| known.give_back(key, now_ms));
         let account = Arc::clone(&known.name.account);
         self.due.list(queue, &account);
+        early.into_iter().for_each(|key| self.put(Entry { key, queue: queue.0 }));
     }
 
     /// A job is no longer at Kafka.

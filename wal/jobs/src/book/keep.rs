@@ -120,11 +120,13 @@ impl Book {
     /// A generation is in a table; none: nothing of it waits.
     pub fn written(&mut self, seen: Option<TableSeen>) {
         self.memory.written();
+        self.epoch += 1;
         seen.into_iter().for_each(|seen| self.keeping.add(seen));
     }
 
     /// Tables became one, or none. They are to be removed when a snapshot was written that does not name them.
     pub fn merged(&mut self, inputs: &[u64], seen: Option<TableSeen>) {
+        self.epoch += 1;
         self.keeping.tables.retain(|table| !inputs.contains(&table.seen.number));
         seen.into_iter().for_each(|seen| self.keeping.add(seen));
     }

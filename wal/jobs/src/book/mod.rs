@@ -11,7 +11,8 @@
 //! ([`Book::apply`]), and after a crash tells it the same again from the last snapshot on.
 //!
 //! *Horizon*: a key. Every job before it that waits is in the wheel, or in its queue's lists, or behind its queue's spill, or
-//! parked, or at Kafka. It moves on when all tables and memory were looked at up to where it goes ([`Book::scanned`]), and a job
+//! parked, or at Kafka. It moves on when all tables and memory were looked at up to where it goes ([`Book::scanned`]; in vain when
+//! jobs went from memory into a table meanwhile, which [`Book::epoch`] tells), and a job
 //! that is added before it goes to the wheel at once: none is skipped (the fault of Cadence's issue 970). So a key in the wheel
 //! says that a job may be due, not that it is: it may have been deleted, moved, or be there twice. [`Book::take`] decides, and a
 //! job that was taken is not taken again.
@@ -183,6 +184,8 @@ pub struct Book {
     keys_by_age: VecDeque<(AddKey, i64)>,
     due: due::Lists,
     keeping: Keeping,
+    /// Counts changes of which jobs are in which table, or in memory: what was read of tables before one is not all there is.
+    epoch: u64,
     applied_lsn: u64,
     /// Records of the log that came before the snapshot: only jobs that are in no table count.
     snapshot_lsn: u64,
@@ -210,6 +213,7 @@ impl Book {
             keys_by_age: VecDeque::new(),
             due: due::Lists::default(),
             keeping: Keeping::default(),
+            epoch: 0,
             applied_lsn: 0,
             snapshot_lsn: 0,
         }

@@ -290,14 +290,14 @@ impl World {
     fn look(&mut self) {
         if let Some(scan) = self.book.scan() {
             let (found, reached) = self.rows_of(scan.from, scan.to, scan.rows_max);
-            self.book.scanned(&found, reached);
+            self.book.scanned(self.book.epoch(), &found, reached);
         }
         if self.sweep.is_none() {
             self.sweep = self.book.sweep();
         }
         if let Some(mut sweep) = self.sweep.take() {
             let (found, reached) = self.rows_of(sweep.from, sweep.to, sweep.rows_max);
-            if self.book.swept(&mut sweep, &found, reached) {
+            if self.book.swept(&mut sweep, self.book.epoch(), &found, reached) {
                 self.sweep = Some(sweep);
             }
         }
@@ -418,6 +418,12 @@ impl World {
                 0 => self.crash(),
                 1 => self.unpark(),
                 2 => self.kafka_is_away = !self.kafka_is_away,
+                4 if self.chance.below(4) == 0 => {
+                    self.now_ms -= [5_000, 100_000, 10_000_000][self.chance.below(3)];
+                    self.say("the clock went back");
+                    self.book.rewind(self.now_ms);
+                    self.sweep = None;
+                }
                 3 => {
                     let (is_paused, queue) = (self.chance.below(2) == 0, self.chance.below(QUEUES));
                     self.pause(is_paused, queue);

@@ -1,0 +1,124 @@
+//! A job's number as its owner sees it: which node has it, which job, and that it was given out.
+//!
+//! | bits, from the highest | |
+//! |---|---|
+//! | 0, 1 | so that it is positive and always has 19 digits |
+//! | 10 | number of the node |
+//! | 44 | number of the job |
+//! | 8 | of a hash over all else, keyed with the store's own id, which nobody is told |
+//!
+//! With the hash nobody walks along the ids of others; whose a job is, is asked of the job.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+
+use crate::limits::SEQ_MAX;
+
+/// Nodes have a number below this.
+pub const NODES: u16 = 1 << 10;
+
+const SEQ_BITS: u32 = 44;
+const TAG_BITS: u32 = 8;
+const _: () = assert!(SEQ_MAX == (1 << SEQ_BITS) - 1);
+/// Bits that are the same in all.
+const MARK: u64 = 1 << 62;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JobId(u64);
+
+impl JobId {
+    /// `None`: it cannot be one.
+    pub fn parse(text: &str) -> Option<JobId> {
+        let is_plain = (18..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+        let id = text.parse::<u64>().ok().filter(|_| is_plain)?;
+        (id >> 62 == 1).then_some(JobId(id))
+    }
+
+    pub fn node(self) -> u16 {
+        (self.0 >> (SEQ_BITS + TAG_BITS)) as u16 & (NODES - 1)
+    }
+
+    pub fn seq(self) -> u64 {
+        self.0 >> TAG_BITS & SEQ_MAX
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who gives ids out.
+#[derive(Clone, Copy)]
+pub struct Issuer {
+    node: u16,
+    key: [u8; 16],
+}
+
+impl Issuer {
+    /// `key`: the store's own id.
+    pub fn new(node: u16, key: [u8; 16]) -> Issuer {
+        assert!(node < NODES, "node {node} of {NODES}");
+        Issuer { node, key }
+    }
+
+    pub fn node(&self) -> u16 {
+        self.node
+    }
+
+    pub fn issue(&self, seq: u64) -> JobId {
+        let id = MARK | u64::from(self.node) << (SEQ_BITS + TAG_BITS) | (seq & SEQ_MAX) << TAG_BITS;
+        JobId(id | self.tag(id))
+    }
+
+    /// Whether this store gave it out, or may yet.
+    pub fn is_genuine(&self, id: JobId) -> bool {
+        id.node() == self.node && self.issue(id.seq()) == id
+    }
+
+    /// SipHash-1-3 of the standard library would do, but its keys cannot be set; HMAC is more than eight bits are worth.
+    fn tag(&self, id: u64) -> u64 {
+        let (low, high) = (u64::from_le_bytes(self.key[..8].try_into().expect("eight")), &self.key[8..]);
+        let high = u64::from_le_bytes(high.try_into().expect("eight"));
+        let mut hasher = foldhash::quality::FixedState::with_seed(low).build_hasher();
+        hasher.write_u64(id ^ high);
+        hasher.write_u64(high);
+        hasher.finish() >> (64 - TAG_BITS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_nineteen_digits_and_says_what_it_was_made_of() {
+        for (node, seq) in [(0, 0), (0, 1), (1_023, SEQ_MAX), (7, 1 << 40)] {
+            let issuer = Issuer::new(node, [9; 16]);
+            let id = issuer.issue(seq);
+            let text = id.to_string();
+            assert_eq!((text.len(), JobId::parse(&text)), (19, Some(id)));
+            assert_eq!((id.node(), id.seq()), (node, seq));
+            assert!(issuer.is_genuine(id));
+            assert!(text.parse::<i64>().is_ok(), "it fits where databases keep numbers");
+        }
+    }
+
+    #[test]
+    fn what_was_not_given_out_is_told_by_most_of_its_neighbours() {
+        let issuer = Issuer::new(3, [7; 16]);
+        let JobId(id) = issuer.issue(1_000);
+        let genuine = (1..=4_096_u64).filter(|step| issuer.is_genuine(JobId(id + step))).count();
+        assert!(genuine <= 40, "{genuine} of 4,096 neighbours, one of 256 is expected");
+        let another = Issuer::new(3, [8; 16]);
+        let same = (0..1_000).filter(|seq| another.is_genuine(issuer.issue(*seq))).count();
+        assert!(same < 30, "{same} of 1,000 are another store's");
+        for text in
+            ["", "0", "12345678901234567", "-4611686018427387904", "9999999999999999999", "+4611686018427387904"]
+        {
+            assert_eq!(JobId::parse(text), None, "{text}");
+        }
+    }
+}
