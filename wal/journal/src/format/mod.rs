@@ -21,11 +21,12 @@ pub type Magic = [u8; 8];
 /// 16 random bytes that tell one journal from another.
 pub type JournalId = [u8; 16];
 
-/// Where every header has its magic and version, and the first byte that is its own.
+/// Where every header has its magic and version.
 const AT_MAGIC: usize = 8;
 const AT_VERSION: usize = 16;
 const AT_FLAGS: usize = 20;
-pub(crate) const AT_OWN: usize = 24;
+/// The first byte of a header that is its own.
+pub const AT_OWN: usize = 24;
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,24 +54,24 @@ pub fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-pub(crate) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("as many bytes")
 }
 
-pub(crate) fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
+pub fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
     bytes[at..at + field.len()].copy_from_slice(field);
 }
 
 /// Begins a header of this kind: everything but its own fields and its checksum.
-fn begin(header_bytes: usize, magic: &Magic) -> Vec<u8> {
+pub fn begin(header_bytes: usize, magic: &Magic) -> Vec<u8> {
     let mut header = vec![0; header_bytes];
     put(&mut header, 4, &(header_bytes as u32).to_le_bytes());
     put(&mut header, AT_MAGIC, magic);
@@ -78,14 +79,15 @@ fn begin(header_bytes: usize, magic: &Magic) -> Vec<u8> {
     header
 }
 
-fn finish(mut header: Vec<u8>) -> Vec<u8> {
+/// Its checksum put in.
+pub fn finish(mut header: Vec<u8>) -> Vec<u8> {
     let crc = crc32c::crc32c(&header[4..]);
     put(&mut header, 0, &crc.to_le_bytes());
     header
 }
 
 /// The header at the begin of `bytes`, when it is whole, of this kind, and of a version we know.
-fn checked<'a>(bytes: &'a [u8], magic: &Magic) -> Result<&'a [u8], Bad> {
+pub fn checked<'a>(bytes: &'a [u8], magic: &Magic) -> Result<&'a [u8], Bad> {
     let prelude = bytes.get(..AT_OWN).ok_or(Bad::Short)?;
     if prelude[AT_MAGIC..AT_VERSION] != magic[..] {
         return Err(Bad::Magic);
