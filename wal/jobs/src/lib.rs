@@ -12,6 +12,7 @@ pub mod memory;
 pub mod queue;
 mod shared_map;
 pub mod states;
+pub mod store;
 pub mod table;
 pub mod wheel;
 

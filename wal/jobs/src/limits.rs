@@ -1,5 +1,7 @@
 //! Every number the job store is bounded by, and how they relate.
 
+use std::time::Duration;
+
 /// A job's number is below this: an id has so many bits for it.
 pub const SEQ_MAX: u64 = (1 << 44) - 1;
 
@@ -88,3 +90,32 @@ pub const SEQS_SKIPPED: u64 = 1 << 20;
 /// Tables that become one at once.
 pub const MERGE_MAX: usize = 16;
 pub const TIERS_MAX: u8 = 8;
+
+/// Blocks of tables that a thread keeps decoded, 64 KiB each.
+pub const BLOCKS_KEPT_MAX: usize = 64;
+/// Jobs that are due are taken at most this often, so that they go in batches.
+pub const TICK: Duration = Duration::from_millis(5);
+/// At once, and about so many bytes of them.
+pub const TAKE_MAX: usize = 4_096;
+pub const TAKE_BYTES: usize = 4 << 20;
+/// Bytes of jobs at Kafka.
+pub const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
+/// A body up to this is copied out of its block, which would stay in memory as long as it.
+pub const BODY_COPIED_MAX: usize = 16 << 10;
+
+/// Questions about jobs that wait; beyond it one is refused.
+pub const QUESTIONS_MAX: usize = 4_096;
+/// Rows a list looks at before it answers with what it has.
+pub const LIST_LOOKED_MAX: usize = 65_536;
+/// How often tables are looked into for what is due next.
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+const _: () = assert!(LOOK_EVERY.as_millis() * 10 < AHEAD_MS as u128);
+/// After a failure.
+pub const SCAN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How often is looked whether a table is to be made.
+pub const TEND_EVERY: Duration = Duration::from_millis(50);
+/// A snapshot at least this often while anything changes,
+pub const CHECKPOINT_AFTER: Duration = Duration::from_secs(5);
+/// and as soon as so many records came.
+pub const CHECKPOINT_RECORDS: u64 = 500_000;

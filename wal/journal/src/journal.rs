@@ -116,6 +116,14 @@ impl Journal {
         self.shared.core.table().live.keys().copied().collect()
     }
 
+    /// Live segments that have no record from this lsn on, oldest first; never the newest.
+    pub fn segments_before(&self, lsn: u64) -> Vec<u64> {
+        let table = self.shared.core.table();
+        let next = table.live.values().skip(1);
+        let before = table.live.keys().zip(next).take_while(|(_, next)| next.header.first_lsn <= lsn);
+        before.map(|(segment, _)| *segment).collect()
+    }
+
     /// Length of the file of a live segment.
     pub fn segment_bytes(&self, segment: u64) -> Option<u64> {
         self.shared.core.table().live.get(&segment).map(|live| live.header.length)
@@ -210,6 +218,11 @@ impl Idle {
             false => return Ok(()),
         }
         recovery::quarantine::copy(&self.core, lost.segment, lost.at, lost.bytes)
+    }
+
+    /// What tells this journal from every other; none before its first record was durable.
+    pub fn id(&self) -> Option<[u8; 16]> {
+        self.core.table().id
     }
 
     pub fn reader(&self) -> Reader {

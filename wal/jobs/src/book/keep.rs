@@ -7,6 +7,9 @@ use bytes::Bytes;
 use super::Book;
 use crate::limits::{MERGE_MAX, TIERS_MAX};
 use crate::memory::Generation;
+use crate::shared_map::SharedMap;
+use crate::states::States;
+use crate::wheel::Entry;
 
 /// What is known of a table that is not looked into for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +82,18 @@ impl Keeping {
     }
 }
 
+/// See [`Book::alive`].
+pub struct Alive {
+    states: States,
+    moved: SharedMap<u64, Entry>,
+}
+
+impl Alive {
+    pub fn has(&self, seq: u64, due_ms: i64) -> bool {
+        self.states.is_pending(seq) && self.moved.get(seq).is_none_or(|moved| moved.key.due_ms == due_ms)
+    }
+}
+
 impl Book {
     pub fn keeping(&self) -> &Keeping {
         &self.keeping
@@ -136,6 +151,11 @@ impl Book {
         if let Some(table) = self.keeping.tables.iter_mut().find(|table| table.seen.number == number) {
             (table.ended, table.waiting) = (0, waiting);
         }
+    }
+
+    /// Which rows of tables are jobs that wait, as of now; for whoever has no lock.
+    pub fn alive(&self) -> Alive {
+        Alive { states: self.states.clone(), moved: self.moved.clone() }
     }
 
     /// Whether a row of a table is a job that waits.

@@ -36,7 +36,7 @@ use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 pub use due::{Due, Scan, Sweep};
-pub use keep::{Keeping, TableSeen, Work};
+pub use keep::{Alive, Keeping, TableSeen, Work};
 pub use snapshot::Snapshot;
 
 use crate::key::Key;
@@ -558,6 +558,25 @@ impl Book {
     /// What a job that is not in a table was added with.
     pub fn body(&self, seq: u64) -> Option<&Bytes> {
         self.memory.get(seq).map(|slot| &slot.body)
+    }
+
+    /// Every job that is in no table, and some that are over.
+    pub fn each_in_memory(&self, each: &mut dyn FnMut(Entry)) {
+        for (seq, slot) in self.memory.iter() {
+            each(Entry { key: Key { due_ms: slot.due_ms, seq }, queue: slot.queue });
+        }
+    }
+
+    /// How far a job is that waits; none: this key is of one that does not, or that is due at another time.
+    pub fn listed(&self, entry: &Entry) -> Option<Stage> {
+        let seq = entry.key.seq;
+        if !self.is_alive(seq, entry.key.due_ms) {
+            return None;
+        }
+        Some(match self.parked.get(&seq) {
+            Some(parked) => Stage::Parked { reason: parked.reason.clone(), at_ms: parked.at_ms },
+            None => self.stage_of(seq, entry.queue),
+        })
     }
 
     pub fn states(&self) -> &States {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use disk::WaitedDisk;
@@ -141,6 +142,27 @@ impl Table {
             }
         }
         error.map_or(Ok(None), Err)
+    }
+
+    /// Every job by number, when it is due, and its queue; a rotten page is an error. Stopped: as if there were no more.
+    pub async fn each_number<D: WaitedDisk>(
+        &self,
+        disk: &D,
+        stop: &AtomicBool,
+        mut each: impl FnMut(u64, i64, u32),
+    ) -> Result<(), ReadError> {
+        let pages = match &self.directory.pages {
+            Pages::Known(firsts) => firsts.len(),
+            Pages::Unknown(rotten) => return Err(rotten.clone().into()),
+        };
+        for page in 0..pages as u64 {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let entries = read_page(disk, &self.directory.file, (1 + page) * PAGE_BYTES as u64).await?;
+            entries.iter().for_each(|entry| each(entry.seq, entry.due_ms, entry.queue));
+        }
+        Ok(())
     }
 
     /// The same table without the parts whose jobs are all before this key, and the names of their files. Write its meta down

@@ -1,0 +1,309 @@
+//! Opens a store: what the last book says, what the log says since, and the threads.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use disk::{AtOnce, Disk, at_once};
+use journal::{Idle, Journal, Lost, Recovered};
+use tracing::{error, warn};
+
+use super::due::Dispatcher;
+use super::look::Looker;
+use super::tables::Keeper;
+use super::{Bell, Config, Deliver, Shared, Store, book_file, clocks};
+use crate::book::{Book, Committed};
+use crate::clock::Clock;
+use crate::log::Kind;
+use crate::table::{self, Meta, StoreId, Table};
+
+pub(super) const LOG: &str = "log";
+pub(super) const TABLES: &str = "tables";
+
+/// Why a store is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the log of delayed jobs")]
+    Log(#[from] journal::OpenError),
+    #[error("the log of delayed jobs cannot be read")]
+    Read(#[from] journal::ReadError),
+    #[error("cannot {what} {path:?}")]
+    Io {
+        what: &'static str,
+        path: std::path::PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Table(#[from] table::OpenError),
+    #[error("a thread of the job store cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub struct Opened {
+    pub store: Store,
+    pub pending: u64,
+    /// Jobs that were at Kafka at the end of the last process: nobody knows whether it has them.
+    pub in_doubt: usize,
+    /// Stretches of the log that are rotten.
+    pub lost: Vec<Lost>,
+    /// Records that make no sense and were passed over.
+    pub malformed: u64,
+    pub tables: usize,
+    /// No book was good: which jobs of tables came to an end is known as far as the log says.
+    pub without_book: bool,
+    pub took: Duration,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({:?})", self.shared.config.dir)
+    }
+}
+
+impl Store {
+    /// Opens the store of this directory, or begins one. `prepare` runs first on the thread that commits; `deliver` is called
+    /// for what is due, as soon as this returns.
+    pub fn open(
+        config: Config,
+        disk: Arc<dyn Disk>,
+        random: journal::Random,
+        prepare: impl FnOnce() + Send + 'static,
+        deliver: Deliver,
+    ) -> Result<Opened, OpenError> {
+        let began = Instant::now();
+        let tables_dir = config.dir.join(TABLES);
+        for dir in [&config.dir, &tables_dir] {
+            make_dir(&*disk, dir)?;
+        }
+        let log = journal::Config {
+            floor_bytes: config.floor_bytes,
+            ..journal::Config::new(config.dir.join(LOG), &config.node)
+        };
+        let (idle, recovered) = Journal::recover((config.journal)(log), Arc::clone(&disk), random)?;
+        let (wall_ms, boot_ms) = clocks();
+        let begun = Begun { config: &config, disk: &*disk, recovered: &recovered, id: idle.id(), now_ms: wall_ms };
+        let (mut book, next_book, without_book) = begun.book()?;
+        let (mut lost, malformed) = replay(&mut book, &idle)?;
+        book.recovered();
+        let tables = begun.tables(&book)?;
+        lost.extend(recovered.lost.iter().copied());
+        for lost in &lost {
+            if let Err(err) = idle.quarantine(lost) {
+                warn!(%err, segment = lost.segment, "no copy of what is rotten in the log of jobs");
+            }
+        }
+        let in_doubt = settle_doubts(&mut book, &tables, &disk);
+        let (pending, table_count) = (book.states().pending(), tables.len());
+        let book = Arc::new(Mutex::new(book));
+        let sleeps_until_ms = Arc::new(AtomicI64::new(i64::MIN));
+        let bells: Arc<OnceLock<std::sync::Weak<Shared>>> = Arc::default();
+        let observer = {
+            let (book, sleeps_until_ms, bells) = (Arc::clone(&book), Arc::clone(&sleeps_until_ms), Arc::clone(&bells));
+            move |committed: journal::Committed<'_>| observe(&book, &sleeps_until_ms, &bells, &committed)
+        };
+        let journal = idle.start(prepare, observer)?;
+        let shared = Arc::new(Shared {
+            journal,
+            disk,
+            config,
+            book,
+            tables: Mutex::new(Arc::new(tables)),
+            clock: Mutex::new(Clock::new(wall_ms, boot_ms)),
+            issuer: OnceLock::new(),
+            outcomes: Mutex::default(),
+            questions: Mutex::default(),
+            due: Bell::default(),
+            look: Bell::default(),
+            tend: Bell::default(),
+            sleeps_until_ms,
+            is_closing: AtomicBool::new(false),
+            in_flight_bytes: AtomicU64::new(0),
+            fired: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        });
+        drop(bells.set(Arc::downgrade(&shared)));
+        let mut store = Store { shared: Arc::clone(&shared), threads: Vec::new() };
+        let dispatcher = Dispatcher::new(Arc::clone(&shared), deliver);
+        let looker = Looker::new(Arc::clone(&shared));
+        let keeper = Keeper::new(shared, next_book);
+        let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)?;
+            store.threads.push(thread);
+            Ok::<(), OpenError>(())
+        };
+        spawn("jobs-due", Box::new(move || dispatcher.run()))?;
+        spawn("jobs-look", Box::new(move || looker.run()))?;
+        spawn("jobs-tables", Box::new(move || keeper.run()))?;
+        Ok(Opened {
+            store,
+            pending,
+            in_doubt,
+            lost,
+            malformed,
+            tables: table_count,
+            without_book,
+            took: began.elapsed(),
+        })
+    }
+}
+
+fn make_dir(disk: &dyn Disk, dir: &std::path::Path) -> Result<(), OpenError> {
+    let failed = |what| move |source| OpenError::Io { what, path: dir.to_owned(), source };
+    match disk.make_dir(dir) {
+        Ok(()) => {}
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(err) => return Err(failed("make the directory")(err)),
+    }
+    let parent = dir.parent().unwrap_or(dir);
+    disk.persist_dir(parent).map_err(failed("keep the name of"))
+}
+
+/// What a start begins with.
+struct Begun<'a> {
+    config: &'a Config,
+    disk: &'a dyn Disk,
+    recovered: &'a Recovered,
+    id: Option<StoreId>,
+    now_ms: i64,
+}
+
+impl Begun<'_> {
+    /// The newest good book, the number of the next one, and whether there should have been one and is none.
+    fn book(&self) -> Result<(Book, u64, bool), OpenError> {
+        let Begun { config, disk, recovered, id, now_ms } = self;
+        let dir = config.dir.join(TABLES);
+        let failed = |source| OpenError::Io { what: "list", path: dir.clone(), source };
+        let numbers = book_file::numbers(&disk.list(&dir).map_err(failed)?);
+        let next_book = numbers.first().map_or(1, |newest| newest + 1);
+        let named = recovered.checkpoint.as_deref().and_then(|blob| Some(u64::from_le_bytes(blob.try_into().ok()?)));
+        // The one that belongs to the checkpoint; else the newest that can be read.
+        let others = numbers.iter().copied().filter(|number| Some(*number) != named);
+        for number in named.into_iter().chain(others) {
+            let read = match book_file::read(*disk, &dir, id.as_ref(), number) {
+                Ok(read) => read,
+                Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+                Err(source) => return Err(OpenError::Io { what: "read the book of jobs in", path: dir, source }),
+            };
+            match read.and_then(|bytes| Book::restore(&bytes, *now_ms, config.limits)) {
+                Some(book) => return Ok((book, next_book, false)),
+                None => error!(number, dir = %dir.display(), "a book of jobs is rotten or gone; an older one is used"),
+            }
+        }
+        let had_one = named.is_some() || !numbers.is_empty();
+        Ok((Book::new(*now_ms, config.limits), next_book, had_one))
+    }
+
+    /// Opens the tables the book names, and removes those that nobody knows.
+    fn tables(&self, book: &Book) -> Result<BTreeMap<u64, Arc<Table>>, OpenError> {
+        let dir = self.config.dir.join(TABLES);
+        let listing =
+            self.disk.list(&dir).map_err(|source| OpenError::Io { what: "list", path: dir.clone(), source })?;
+        let disk = AtOnce(self.disk);
+        let mut metas: Vec<Meta> = Vec::new();
+        for table in book.keeping().tables() {
+            match Meta::decode(&mut &table.meta[..]) {
+                Some(meta) => metas.push(meta),
+                None => error!(table = table.number, "the book does not say what this table of jobs is"),
+            }
+        }
+        for name in table::unknown(&listing, &metas) {
+            if let Err(err) = self.disk.remove(&dir.join(&name)) {
+                warn!(name, %err, "a file of no table stays");
+            }
+        }
+        let mut tables = BTreeMap::new();
+        let Some(store) = self.id else { return Ok(tables) };
+        for meta in metas {
+            let (table, rotten) = at_once(Table::open(&disk, &dir, store, &meta))?;
+            rotten
+                .iter()
+                .for_each(|rotten| error!(%rotten, "a table of jobs is rotten; what can be read of it is used"));
+            tables.insert(meta.number, Arc::new(table));
+        }
+        Ok(tables)
+    }
+}
+
+/// Tells the book what the log says since its snapshot.
+fn replay(book: &mut Book, idle: &Idle) -> Result<(Vec<Lost>, u64), OpenError> {
+    let mut malformed = 0;
+    let lost = idle.reader().scan(book.begin_lsn(), &mut |entry| {
+        // What is kept of it must not keep all that was read with it.
+        let body = bytes::Bytes::copy_from_slice(&entry.body);
+        let committed = Committed {
+            lsn: entry.lsn,
+            stream: entry.stream,
+            kind: entry.kind,
+            sequence: entry.sequence,
+            wall_ms: entry.wall_ms,
+            body: &body,
+        };
+        malformed += u64::from(book.apply(&committed).is_err());
+    })?;
+    Ok((lost, malformed))
+}
+
+/// Until somebody looks for them in Kafka, jobs of which nobody knows are given to it again. How many there are.
+fn settle_doubts(book: &mut Book, tables: &BTreeMap<u64, Arc<Table>>, disk: &Arc<dyn Disk>) -> usize {
+    let in_doubt: Vec<u64> = book.in_doubt().map(|(seq, _)| seq).collect();
+    let mut reader = super::rows::Reader::new(Arc::clone(disk));
+    let tables = Arc::new(tables.clone());
+    for seq in &in_doubt {
+        let entry = match book.see(*seq) {
+            crate::book::Seen::Pending(Some((entry, _))) => Some(entry),
+            crate::book::Seen::Pending(None) => {
+                let is_its = |due_ms| book.is_alive(*seq, due_ms);
+                reader.find(&tables, *seq, is_its).ok().flatten()
+            }
+            _ => None,
+        };
+        match entry {
+            Some(entry) => book.doubt_settled(*seq, entry),
+            None => error!(job = seq, "a job that may have fired cannot be found; it is left alone"),
+        }
+    }
+    in_doubt.len()
+}
+
+/// What the committing thread does for each record, before whoever appended it hears of it.
+fn observe(
+    book: &Mutex<Book>,
+    sleeps_until_ms: &AtomicI64,
+    bells: &OnceLock<std::sync::Weak<Shared>>,
+    committed: &journal::Committed<'_>,
+) {
+    let record = committed.record;
+    debug_assert!(record.tail().is_empty(), "the store appends bodies in one part");
+    let told = Committed {
+        lsn: committed.lsn,
+        stream: record.stream,
+        kind: record.kind,
+        sequence: record.sequence,
+        wall_ms: committed.wall_ms,
+        body: record.head(),
+    };
+    if let Err(err) = book.lock().unwrap_or_else(PoisonError::into_inner).apply(&told) {
+        unreachable!("the store wrote a record that it cannot read: {err}");
+    }
+    let is_sooner = |body: &[u8]| {
+        let due_ms = body.first_chunk().map(|due| i64::from_le_bytes(*due));
+        due_ms.is_some_and(|due_ms| due_ms < sleeps_until_ms.load(Ordering::Acquire))
+    };
+    let wakes = match Kind::of(record.kind) {
+        Some(Kind::Added | Kind::Moved) => is_sooner(record.head()),
+        Some(Kind::Unparked | Kind::Paused) => true,
+        _ => false,
+    };
+    if wakes {
+        // Once is enough.
+        sleeps_until_ms.store(i64::MIN, Ordering::Release);
+        if let Some(shared) = bells.get().and_then(std::sync::Weak::upgrade) {
+            shared.due.ring();
+        }
+    }
+}

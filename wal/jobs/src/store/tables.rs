@@ -1,0 +1,252 @@
+//! The thread that writes: memory into tables, tables into fewer, snapshots, and what goes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use disk::{AtOnce, at_once};
+use tracing::{error, info, warn};
+
+use super::{Shared, book_file};
+use crate::book::{TableSeen, Work};
+use crate::key::Key;
+use crate::limits::{CHECKPOINT_AFTER, CHECKPOINT_RECORDS, TEND_EVERY};
+use crate::memory::Generation;
+use crate::table::{self, Merged, Meta, RowRef, StoreId, Table, Target};
+
+/// What failed is tried again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// A segment or table goes with the second snapshot after nobody needs it.
+const OWED: u8 = 2;
+
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    written_at: Instant,
+    written_lsn: u64,
+    /// Snapshots that are owed to what may go.
+    owed: u8,
+    next_book: u64,
+    /// Tables the last snapshots name, newest last.
+    named: VecDeque<BTreeSet<u64>>,
+    /// Tables that are over, until no snapshot names them.
+    over: BTreeMap<u64, Meta>,
+    /// The last failure that was told.
+    is_failing: bool,
+}
+
+impl Keeper {
+    pub fn new(shared: Arc<Shared>, next_book: u64) -> Keeper {
+        let dir = shared.config.dir.join(super::open::TABLES);
+        let named = shared.book().keeping().tables().map(|table| table.number).collect();
+        Keeper {
+            shared,
+            dir,
+            written_at: Instant::now(),
+            written_lsn: 0,
+            owed: 0,
+            next_book,
+            named: VecDeque::from([named]),
+            over: BTreeMap::new(),
+            is_failing: false,
+        }
+    }
+
+    pub fn run(mut self) {
+        loop {
+            let is_closing = self.shared.is_closing();
+            if !is_closing {
+                let now_ms = self.shared.now_ms();
+                let work = {
+                    let mut book = self.shared.book();
+                    book.forget(now_ms);
+                    book.work()
+                };
+                match work.map(|work| self.work(work)) {
+                    Some(Ok(())) => self.is_failing = false,
+                    Some(Err(err)) => {
+                        if !std::mem::replace(&mut self.is_failing, true) {
+                            warn!(%err, "tables of jobs cannot be written; new jobs are refused when memory is full; tried again");
+                        }
+                        self.shared.tend.wait(AGAIN_AFTER);
+                    }
+                    None => self.shared.tend.wait(TEND_EVERY),
+                }
+            }
+            if let Err(err) = self.snapshot(is_closing) {
+                self.written_at = Instant::now();
+                warn!(%err, "no snapshot of jobs; a start reads more of the log");
+            }
+            if is_closing {
+                return;
+            }
+        }
+    }
+
+    fn work(&mut self, work: Work) -> Result<(), String> {
+        match work {
+            Work::Write { generation, number } => self.write(&generation, number),
+            Work::Merge { inputs, number, tier } => self.merge(&inputs, number, tier),
+            Work::Count { number } => self.count(number),
+        }
+    }
+
+    fn store(&self) -> StoreId {
+        self.shared.journal.id().expect("what is written to tables was in the log")
+    }
+
+    fn write(&mut self, generation: &Generation, number: u64) -> Result<(), String> {
+        let rows = generation.rows();
+        let rows = rows.iter().map(|(key, queue, body)| RowRef { key: *key, queue: *queue, body });
+        let disk = AtOnce(&*self.shared.disk);
+        let target = Target { dir: &self.dir, store: self.store(), number, tier: 0 };
+        let limits = self.shared.config.table_limits;
+        let meta = at_once(table::write(&disk, target, rows, limits, &self.shared.is_closing));
+        let meta = meta.map_err(|err| chain(&err))?;
+        let opened = meta.map(|meta| self.open(&meta)).transpose()?;
+        self.install(opened, |book, seen| book.written(seen));
+        self.owed = OWED;
+        Ok(())
+    }
+
+    fn merge(&mut self, inputs: &[u64], number: u64, tier: u8) -> Result<(), String> {
+        let (tables, _) = self.shared.tables();
+        let taken: Vec<&Table> = inputs.iter().filter_map(|input| tables.get(input)).map(|table| &**table).collect();
+        let alive = self.shared.book().alive();
+        let target = Target { dir: &self.dir, store: self.store(), number, tier };
+        let disk = AtOnce(&*self.shared.disk);
+        let (limits, stop) = (self.shared.config.table_limits, &self.shared.is_closing);
+        let is_alive = |seq, due_ms| alive.has(seq, due_ms);
+        let merged = at_once(table::merge(&disk, target, &taken, Key::MIN, is_alive, limits, stop));
+        let Merged { meta, lost, .. } = merged.map_err(|err| chain(&err))?;
+        for rotten in lost {
+            error!(%rotten, "jobs are rotten on the disk, and stay lost; look at the disk");
+        }
+        let opened = meta.map(|meta| self.open(&meta)).transpose()?;
+        for input in &taken {
+            self.over.insert(input.meta().number, input.meta().clone());
+        }
+        self.install(opened, |book, seen| book.merged(inputs, seen));
+        let mut tables = self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = tables.iter().filter(|(number, _)| !inputs.contains(number));
+        *tables = Arc::new(left.map(|(number, table)| (*number, Arc::clone(table))).collect());
+        self.owed = OWED;
+        Ok(())
+    }
+
+    fn count(&mut self, number: u64) -> Result<(), String> {
+        let (tables, _) = self.shared.tables();
+        let Some(table) = tables.get(&number) else { return Ok(()) };
+        let alive = self.shared.book().alive();
+        let disk = AtOnce(&*self.shared.disk);
+        let mut waiting = 0;
+        let counted = at_once(table.each_number(&disk, &self.shared.is_closing, |seq, due_ms, _| {
+            waiting += u64::from(alive.has(seq, due_ms));
+        }));
+        // One that cannot be counted is left as it is.
+        counted.map_err(|err| chain(&err))?;
+        self.shared.book().counted(number, waiting);
+        Ok(())
+    }
+
+    fn open(&self, meta: &Meta) -> Result<Arc<Table>, String> {
+        let disk = AtOnce(&*self.shared.disk);
+        let opened = at_once(Table::open(&disk, &self.dir, self.store(), meta)).map_err(|err| chain(&err))?;
+        let (table, rotten) = opened;
+        rotten.iter().for_each(|rotten| error!(%rotten, "a table of jobs is rotten as soon as it is written"));
+        Ok(Arc::new(table))
+    }
+
+    /// Readers and book see it at once.
+    fn install(&self, opened: Option<Arc<Table>>, tell: impl FnOnce(&mut crate::book::Book, Option<TableSeen>)) {
+        let mut book = self.shared.book();
+        let mut tables = self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = opened.as_ref().map(|table| seen(table.meta()));
+        if let Some(table) = opened {
+            let mut all = BTreeMap::clone(&tables);
+            all.insert(table.meta().number, table);
+            *tables = Arc::new(all);
+        }
+        tell(&mut book, seen);
+    }
+
+    /// Writes down what is known, and lets go what nobody needs.
+    fn snapshot(&mut self, is_last: bool) -> Result<(), String> {
+        let shared = Arc::clone(&self.shared);
+        let snapshot = {
+            let book = shared.book();
+            let news = book.applied_lsn().saturating_sub(self.written_lsn);
+            let is_time = self.written_at.elapsed() >= CHECKPOINT_AFTER || news >= CHECKPOINT_RECORDS || is_last;
+            if !is_time || news == 0 && self.owed == 0 {
+                return Ok(());
+            }
+            book.snapshot()
+        };
+        let Some(store) = shared.journal.id() else { return Ok(()) };
+        let tables: BTreeSet<u64> = snapshot.tables().collect();
+        let number = self.next_book;
+        book_file::write(&*shared.disk, &self.dir, &store, number, snapshot.encode()).map_err(|err| err.to_string())?;
+        self.next_book += 1;
+        for segment in shared.journal.segments_before(snapshot.begin_lsn) {
+            shared.journal.free(segment);
+        }
+        shared.journal.checkpoint(snapshot.lsn, number.to_le_bytes().to_vec()).map_err(|err| chain(&err))?;
+        (self.written_at, self.written_lsn) = (Instant::now(), snapshot.lsn);
+        self.owed = self.owed.saturating_sub(1);
+        self.named.push_back(tables);
+        while self.named.len() > book_file::KEPT {
+            self.named.pop_front();
+        }
+        self.remove().map_err(|err| err.to_string())
+    }
+
+    fn remove(&mut self) -> io::Result<()> {
+        book_file::remove_old(&*self.shared.disk, &self.dir, book_file::KEPT)?;
+        let named = &self.named;
+        let gone = self.over.extract_if(.., |number, _| named.iter().all(|named| !named.contains(number)));
+        for (number, meta) in gone {
+            for name in meta.names() {
+                if let Err(err) = self.shared.disk.remove(&self.dir.join(&name))
+                    && err.kind() != io::ErrorKind::NotFound
+                {
+                    warn!(table = number, name, %err, "a file of jobs that are over stays until the next start");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As the book knows a table.
+pub(super) fn seen(meta: &Meta) -> TableSeen {
+    let mut bytes = Vec::new();
+    meta.encode(&mut bytes);
+    TableSeen {
+        number: meta.number,
+        tier: meta.tier,
+        rows: meta.rows,
+        seq_min: meta.seq_min,
+        seq_max: meta.seq_max,
+        meta: bytes.into(),
+    }
+}
+
+/// An error and what is behind it.
+pub(super) fn chain(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut source = err.source();
+    while let Some(err) = source {
+        text = format!("{text}: {err}");
+        source = err.source();
+    }
+    text
+}
+
+/// At the end of the process.
+pub(super) fn say_what_stays(pending: u64) {
+    if pending > 0 {
+        info!(pending, "jobs wait on this node's disk: the next start on this directory goes on with them");
+    }
+}
