@@ -9,7 +9,7 @@
 mod publisher;
 pub mod style;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -105,9 +105,27 @@ pub struct Answers {
     pub slowest: Duration,
     /// When a message was answered 202 for the first time.
     pub first_handed_off: Option<Instant>,
+    /// What some of those said that neither stored nor handed off a message; for whoever reads why.
+    pub refusals: BTreeSet<String>,
 }
 
+/// Refusals that are kept, and how much of each.
+const REFUSALS_MAX: usize = 5;
+const REFUSAL_CHARS_MAX: usize = 300;
+
 impl Answers {
+    /// Keeps what an answer says, from there on where it says that something was refused.
+    fn note_refusal(&mut self, status: u16, text: &str) {
+        let at = match status {
+            200..300 => text.find("\"status\":503"),
+            504 => None,
+            _ => Some(0),
+        };
+        if let Some(at) = at.filter(|_| self.refusals.len() < REFUSALS_MAX) {
+            self.refusals.insert(text[at..].chars().take(REFUSAL_CHARS_MAX).collect());
+        }
+    }
+
     fn add(&mut self, other: Self) {
         for (status, count) in other.statuses {
             *self.statuses.entry(status).or_default() += count;
@@ -117,6 +135,7 @@ impl Answers {
         self.slowest = self.slowest.max(other.slowest);
         let firsts = [self.first_handed_off, other.first_handed_off];
         self.first_handed_off = firsts.into_iter().flatten().min();
+        self.refusals.extend(other.refusals.into_iter().take(REFUSALS_MAX));
     }
 }
 

@@ -86,6 +86,7 @@ fn note(answer: &Result<Response>, took: Duration, answers: &mut Answers) -> boo
         return true;
     };
     *answers.statuses.entry(answer.status).or_default() += 1;
+    answers.note_refusal(answer.status, &answer.text());
     let says_when = answer.header("retry-after").is_some();
     answers.without_retry_after += u64::from(matches!(answer.status, 429 | 503) && !says_when);
     answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))

@@ -64,7 +64,7 @@ struct Lane {
     pause: Duration,
     /// Whether the app still may, and under which snapshot that was found.
     standing: Option<(Generation, Result<(), Reason>)>,
-    /// Since when the cluster says that there is no such topic, or partition.
+    /// Since when the cluster says that there is no such topic, or partition, and nothing else.
     gone_since: Option<Instant>,
 }
 
@@ -379,7 +379,11 @@ fn verdict(error: &ProduceError, gone_since: &mut Option<Instant>, now: Instant)
                 (true, _) => Verdict::Park(reason("topic_recreated", &error.to_string())),
             }
         }
-        error => Verdict::Later(error.to_string().into()),
+        error => {
+            // An outage in between: what was said before it says nothing of now.
+            *gone_since = None;
+            Verdict::Later(error.to_string().into())
+        }
     }
 }
 
@@ -441,6 +445,26 @@ fn delivered(numbers: &[(u64, u32)], partition: i32, offset: i64) -> Vec<(u64, u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Found by ten minutes without three brokers: one denied the topic while it went down, and again while it came up.
+    #[test]
+    fn a_topic_is_gone_only_when_nothing_else_was_said_for_long_enough() {
+        let begun = Instant::now();
+        let half = HANDOFF_GONE_AFTER / 2;
+        let gone = ProduceError::TopicUnknown;
+        let away = ProduceError::Away { why: "nobody leads it".into(), partition: None };
+        for (what, said, parks) in [
+            ("twice in a while", vec![(0, &gone), (1, &gone)], false),
+            ("for long enough", vec![(0, &gone), (1, &gone), (2, &gone)], true),
+            ("before an outage and after it", vec![(0, &gone), (1, &away), (2, &gone)], false),
+            ("long enough after an outage", vec![(0, &gone), (1, &away), (2, &gone), (4, &gone)], true),
+        ] {
+            let mut since = None;
+            let verdicts = said.iter().map(|(at, error)| verdict(error, &mut since, begun + half * *at));
+            let parked = verdicts.filter(|verdict| matches!(verdict, Verdict::Park(_))).count() > 0;
+            assert_eq!(parked, parks, "{what}");
+        }
+    }
 
     #[test]
     fn numbers_that_follow_each_other_come_to_one_end_with_the_offsets_they_have() {

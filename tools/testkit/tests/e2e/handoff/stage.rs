@@ -233,14 +233,16 @@ impl<'k> Stage<'k> {
             ensure!(report.violation_count as u64 <= allowed.lost, "{} told to be lost: {report}", allowed.lost);
             report.violation_count = 0;
         }
-        let report = report.into_result().with_context(|| self.logs())?;
+        let why = || format!("{}\nrefusals: {:?}\n{}", self.logs(), answers.refusals, self.parked());
+        let report = report.into_result().with_context(why)?;
         ensure!(report.handed_off > 0, "nothing was handed off, which proves nothing");
         ensure!(answers.slowest <= SLOWEST_MAX, "an answer after {:?}\n{}", answers.slowest, self.logs());
         ensure!(answers.without_retry_after == 0, "{} times 503 without Retry-After", answers.without_retry_after);
         if !allowed.gateway_ended {
             ensure!(answers.broken == 0, "{} connections broke\n{}", answers.broken, self.logs());
             let refused = first_refused(&written.ledger);
-            ensure!(allowed.refused || refused.is_none(), "refused although it could be kept: {refused:?}");
+            let said = &answers.refusals;
+            ensure!(allowed.refused || refused.is_none(), "refused although it could be kept: {refused:?}: {said:?}");
         }
         if allowed.lost == 0 {
             self.receipts_agree(&written.ledger, &records)?;
@@ -290,6 +292,12 @@ impl<'k> Stage<'k> {
             let said = self.receipt(0, id)?;
             if said["state"] == "pending" { bail!("{said}") } else { Ok(said) }
         })
+    }
+
+    /// What is parked, for whoever reads why something is not there.
+    fn parked(&self) -> String {
+        let listed = self.gateways[0].admin(&["handoff", "parked"]).map(|listed| listed.to_string());
+        listed.map_or_else(|err| format!("parked: {err:#}"), |listed| listed.chars().take(2_000).collect())
     }
 
     pub fn logs(&self) -> String {
