@@ -27,6 +27,8 @@ codes! {
     BAD_QUERY = 400 "bad_query";
     BAD_TOPIC_NAME = 400 "bad_topic_name";
     CONFLICTING_FIELDS = 400 "conflicting_fields";
+    DUE_PAST = 400 "due_past";
+    DUE_TOO_FAR = 400 "due_too_far";
     EMPTY_BATCH = 400 "empty_batch";
     ILLEGAL_ACK = 400 "illegal_ack";
     ILLEGAL_BATCH = 400 "illegal_batch";
@@ -44,7 +46,9 @@ codes! {
     LONE_SURROGATE = 400 "lone_surrogate";
     MALFORMED_CONTENT_ENCODING = 400 "malformed_content_encoding";
     MALFORMED_RECORD = 400 "malformed_record";
+    MISSING_DUE = 400 "missing_due";
     MISSING_GROUP = 400 "missing_group";
+    MISSING_ID = 400 "missing_id";
     NO_SUCH_PARTITION = 400 "no_such_partition";
     NULL_WITH_BODY = 400 "null_with_body";
     REJECTED_BY_KAFKA = 400 "rejected_by_kafka";
@@ -56,11 +60,14 @@ codes! {
     TOO_MANY_HEADERS = 400 "too_many_headers";
     UNKNOWN_FIELD = 400 "unknown_field";
     UNKNOWN_PARAMETER = 400 "unknown_parameter";
+    NO_SUCH_JOB = 404 "no_such_job";
     NO_SUCH_PATH = 404 "no_such_path";
     NO_SUCH_RECEIPT = 404 "no_such_receipt";
     NO_SUCH_TOPIC = 404 "no_such_topic";
     METHOD_NOT_ALLOWED = 405 "method_not_allowed";
     REQUEST_TIMEOUT = 408 "request_timeout";
+    IDEMPOTENCY_KEY_BUSY = 409 "idempotency_key_busy";
+    JOB_TOO_LATE = 409 "job_too_late";
     OTHER_FILTER = 409 "other_filter";
     OTHER_RESET = 409 "other_reset";
     DECODED_BODY_TOO_LARGE = 413 "decoded_body_too_large";
@@ -71,6 +78,7 @@ codes! {
     UNSUPPORTED_CONTENT_ENCODING = 415 "unsupported_content_encoding";
     UNSUPPORTED_CONTENT_TYPE = 415 "unsupported_content_type";
     OVER_QUOTA = 429 "over_quota";
+    DURABILITY_UNKNOWN = 501 "durability_unknown";
     NOT_SUPPORTED_YET = 501 "not_supported_yet";
     CLUSTER_NOT_CONFIGURED = 503 "cluster_not_configured";
     DISK_FULL = 503 "disk_full";
@@ -79,6 +87,9 @@ codes! {
     HANDOFF_BROKEN = 503 "handoff_broken";
     HANDOFF_FULL = 503 "handoff_full";
     HANDOFF_OFF = 503 "handoff_off";
+    JOBS_BROKEN = 503 "jobs_broken";
+    JOBS_FULL = 503 "jobs_full";
+    JOBS_OFF = 503 "jobs_off";
     KAFKA_DENIED = 503 "kafka_denied";
     KAFKA_UNAVAILABLE = 503 "kafka_unavailable";
     NOT_READY = 503 "not_ready";

@@ -37,6 +37,30 @@ pub struct GatewayConfig {
     pub cors_origins: Vec<String>,
     /// What is kept here of publishes that Kafka cannot take now.
     pub handoff: HandoffConfig,
+    /// Messages that are kept here until they are due.
+    pub jobs: JobsConfig,
+}
+
+/// Delayed jobs, kept in this gateway's own store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobsConfig {
+    /// Otherwise they are 503; what a store holds already fires all the same.
+    pub enabled: bool,
+    /// With less than this free on the disk nothing more is taken. `None`: [`JobsConfig::free_bytes_min`] has the rule.
+    pub free_bytes_min: Option<u64>,
+}
+
+impl Default for JobsConfig {
+    fn default() -> JobsConfig {
+        JobsConfig { enabled: true, free_bytes_min: None }
+    }
+}
+
+impl JobsConfig {
+    /// What is left free on a disk of this size: as configured, or 5 GiB and at most a tenth of it.
+    pub fn free_bytes_min(&self, disk_bytes: u64) -> u64 {
+        self.free_bytes_min.unwrap_or_else(|| HANDOFF_FREE_BYTES_MIN_DEFAULT.min(disk_bytes / 10))
+    }
 }
 
 /// Publishes that Kafka cannot take now, kept in this gateway's own journal until it can.
@@ -116,6 +140,7 @@ impl Default for GatewayConfig {
             connections_per_app: 20_000,
             cors_origins: Vec::new(),
             handoff: HandoffConfig::default(),
+            jobs: JobsConfig::default(),
         }
     }
 }

@@ -6,6 +6,8 @@ use crate::env::board::{Board, Readiness};
 use crate::env::metrics::GatewayMetrics;
 use crate::env::peers::Peers;
 use crate::limits::{ADOPT_DEPTH, BROKER_DESCRIPTORS, CONNECTIONS_MAX, MAILBOX_DEPTH, OTHER_DESCRIPTORS};
+
+use crate::jobs::desk::{Desk, JobsPlace};
 use crate::publish::handoff;
 use crate::publish::handoff::keeper::Keeper;
 use crate::publish::handoff::open::HandoffPlace;
@@ -52,6 +54,8 @@ pub struct GatewayParts {
     pub access_log: Option<PathBuf>,
     /// Where this node's journal is; `None`: nothing is handed off.
     pub handoff: Option<HandoffPlace>,
+    /// Where this node keeps delayed jobs; `None`: none are taken.
+    pub jobs: Option<JobsPlace>,
 }
 
 /// Handle on the running shards. Dropping it does not stop them; [`Gateway::drain`] and [`Gateway::stop`] do.
@@ -64,11 +68,13 @@ pub struct Gateway {
     /// The journal of this node, if it hands off.
     handoff: Option<Arc<Store>>,
     keeper: Mutex<Option<Keeper>>,
+    /// Delayed jobs of this node, if it keeps any.
+    jobs: Option<Arc<Desk>>,
 }
 
 impl Gateway {
     pub fn start(parts: GatewayParts) -> io::Result<Gateway> {
-        let GatewayParts { config, clusters, listeners, snapshot, access_log, handoff } = parts;
+        let GatewayParts { config, clusters, listeners, snapshot, access_log, handoff, jobs } = parts;
         let shard_count = config.shard_count;
         let config = Arc::new(config);
         let connections_max = connections_max(runtime::descriptors::raise_limit(), shard_count, clusters.len());
@@ -91,17 +97,19 @@ impl Gateway {
         let (adopt, adopt_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(ADOPT_DEPTH)).unzip();
         let (bells, bell_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(1)).unzip();
         let handoff = handoff.map(|place| handoff::open::open(&place, &config.handoff, bells)).transpose()?;
+        let (job_bells, job_inboxes): (Vec<_>, Vec<_>) = (0..shard_count).map(|_| mailbox(1)).unzip();
+        let jobs = jobs.map(|place| Desk::open(&place, &config.jobs, job_bells)).transpose()?;
         let keeper = handoff.as_ref().map(Keeper::start).transpose()?;
         if let Some(store) = &handoff {
             let store = Arc::clone(store);
             board.set_handoff(move || store.health());
         }
-        let inboxes = control_inboxes.into_iter().zip(mail_inboxes).zip(adopt_inboxes).zip(bell_inboxes);
+        let inboxes = control_inboxes.into_iter().zip(mail_inboxes).zip(adopt_inboxes).zip(bell_inboxes).zip(job_inboxes);
         let crew = Crew::new(board.roll.clone());
         let mut publish = listeners.publish.into_iter();
         let mut subscribe = listeners.subscribe.into_iter();
-        for (id, (((control, mail_inbox), adopted), rung)) in inboxes.enumerate() {
-            let inboxes = Inboxes { control, mail: mail_inbox, adopted, handoff: rung };
+        for (id, ((((control, mail_inbox), adopted), rung), jobs_rung)) in inboxes.enumerate() {
+            let inboxes = Inboxes { control, mail: mail_inbox, adopted, handoff: rung, jobs: jobs_rung };
             let shard_listeners = [(Side::Publish, publish.next()), (Side::Subscribe, subscribe.next())]
                 .into_iter()
                 .filter_map(|(side, listener)| Some((side, listener?)))
@@ -111,7 +119,7 @@ impl Gateway {
             let (clusters, log_writer) = (clusters.clone(), log_writer.clone());
             let (pin, force) = (config.pin.then_some(id), config.driver);
             let options = ShardOptions { cpu: pin, force, ..ShardOptions::named(format!("shard-{id}")) };
-            let (metrics, handoff) = (Arc::clone(&metrics), handoff.clone());
+            let (metrics, handoff, jobs) = (Arc::clone(&metrics), handoff.clone(), jobs.clone());
             let main = move |driver: Driver| {
                 tracing::info!(shard = id, %driver, "shard runs");
                 shard::run(ShardParts {
@@ -127,6 +135,7 @@ impl Gateway {
                     adopt,
                     inboxes,
                     handoff,
+                    jobs,
                 })
             };
             crew.start(options, main)?;
@@ -139,6 +148,7 @@ impl Gateway {
             access_log: Mutex::new(access_log),
             handoff,
             keeper: Mutex::new(keeper),
+            jobs,
         })
     }
 
@@ -158,6 +168,11 @@ impl Gateway {
     /// The journal of this node, if it hands off.
     pub fn handoff(&self) -> Option<&Arc<Store>> {
         self.handoff.as_ref()
+    }
+
+    /// Delayed jobs of this node, if it keeps any.
+    pub fn jobs(&self) -> Option<&Arc<Desk>> {
+        self.jobs.as_ref()
     }
 
     pub fn readiness(&self) -> Readiness {

@@ -41,6 +41,7 @@ pub use config::{ClusterSpec, GatewayConfig, HandoffConfig, HandoffDevice};
 pub use env::board::{Board, Readiness};
 pub use env::peers::{Peer, Peers};
 pub use gateway::{Gateway, GatewayParts, Listeners};
+pub use jobs::desk::{Desk as Jobs, JobsPlace};
 pub use publish::handoff::open::HandoffPlace;
 pub use publish::handoff::store::Store as Handoff;
 

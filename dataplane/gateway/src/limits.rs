@@ -189,3 +189,15 @@ const _: () = assert!(ZSTD_WINDOW_LOG_MIN < ZSTD_WINDOW_LOG_MAX);
 const _: () = assert!(DECODED_PIECE_BYTES < BATCH_UNANSWERED_BYTES_MAX);
 const _: () = assert!(VALUE_SHARED_BYTES_MIN < MESSAGE_BYTES_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= VALUE_SHARED_BYTES_MIN);
+
+/// Requests of a shard that wait for the store of delayed jobs.
+pub const JOBS_WAITING_MAX: usize = 50_000;
+/// Message, key and headers of a delayed job: one group of the store's log.
+pub const JOB_BYTES_MAX: usize = journal::limits::GROUP_BYTES_MAX - (64 << 10);
+/// A delayed job is due within ten years.
+pub const JOB_DUE_MAX_MS: i64 = 3_653 * 86_400_000;
+/// Jobs of one page of a list.
+pub const JOBS_LISTED_MAX: usize = 1_000;
+pub const JOBS_LISTED_DEFAULT: usize = 100;
+/// A topic that the cluster has denied for so long is gone, and jobs that are due are parked.
+pub const JOBS_GONE_AFTER: Duration = HANDOFF_GONE_AFTER;

@@ -20,6 +20,7 @@ pub mod compression;
 pub mod error_code;
 pub mod frame;
 pub mod handoff_entry;
+pub mod job_entry;
 pub mod header;
 pub mod limits;
 pub mod messages;

@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("runtime", &["telemetry"]),
     ("embedded-kafka", &["disk", "kafka-wire", "runtime", "telemetry"]),
     ("router", &["kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
-    ("gateway", &["disk", "gafka-http", "journal", "kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
+    ("gateway", &["disk", "gafka-http", "jobs", "journal", "kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
     // Control plane.
     ("authdb", &["model"]),
     ("daemon", &["model"]),
@@ -306,7 +306,7 @@ const GATEWAY: Rooms = Rooms {
         &["shard"],
         &["serve"],
         &["endpoints"],
-        &["publish", "subscribe"],
+        &["jobs", "publish", "subscribe"],
         &["kafka", "access"],
         &["exchange"],
         &["env"],

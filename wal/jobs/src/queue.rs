@@ -100,10 +100,12 @@ impl Queue {
         (spilled, from)
     }
 
-    /// It was taken before whatever waits, and waits again.
+    /// It was taken before what waits, and waits again, in its place.
     pub fn give_back(&mut self, key: Key, now_ms: i64) {
         let list = if is_late(key, now_ms) { &mut self.late } else { &mut self.on_time };
-        list.push_front(key);
+        // Most often the first.
+        let at = list.iter().position(|other| *other > key).unwrap_or(list.len());
+        list.insert(at, key);
     }
 
     /// What is due is found again from the begin.

@@ -184,7 +184,7 @@ fn jobs_come_out_when_they_are_due_with_what_they_were_added_with() {
     assert!(order.is_sorted(), "{order:?}");
     bench.wait_for("nothing is left", |bench| bench.store.counts().pending == 0);
     let issuer = *bench.store.issuer().expect("something is durable");
-    let id = issuer.issue(1);
+    let id = issuer.issue(0, 1);
     assert_eq!(JobId::parse(&id.to_string()), Some(id));
 }
 

@@ -8,6 +8,8 @@ pub mod batch;
 pub mod docs;
 mod handoff;
 mod health;
+mod jobs;
+mod jobs_query;
 mod params;
 pub mod publish;
 mod receipts;
@@ -24,6 +26,7 @@ use crate::exchange::conn::{Conn, Watched};
 use crate::exchange::content_encoding::Decoder;
 use crate::exchange::meta::Meta;
 use crate::exchange::reply::{Delivery, Header, Reply};
+use crate::jobs::{Ground, Jobs};
 use crate::kafka::Clusters;
 use crate::kafka::destination::Destination;
 use crate::limits::ANONYMOUS;
@@ -44,6 +47,7 @@ pub struct Services {
     pub access: Access,
     pub clusters: Clusters,
     pub publishing: Publishing,
+    pub jobs: Jobs,
     pub subscriptions: Subscriptions,
     /// Itself, for what goes on after its request's turn.
     pub itself: Weak<Services>,
@@ -74,6 +78,11 @@ impl Services {
 
     pub fn around(&self) -> Around<'_> {
         Around { env: &self.env, access: &self.access, clusters: &self.clusters, publishing: &self.publishing }
+    }
+
+    /// What delayed jobs stand on.
+    pub fn ground(&self) -> Ground<'_> {
+        Ground { env: &self.env, access: &self.access, clusters: &self.clusters }
     }
 
     /// An answer with messages reached the network, or did not.

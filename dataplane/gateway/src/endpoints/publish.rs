@@ -145,6 +145,21 @@ fn take_whole(
     Ok(())
 }
 
+/// A message that is to be kept for later: checked as one that is published, and its body with its content coding taken off.
+pub(super) fn decoded_message<'b>(
+    services: &Services,
+    exchange: &mut Exchange,
+    head: &Head<'_>,
+    grant: &Grant<'_>,
+    body: RequestBody<'b>,
+    now: Instant,
+) -> Result<RequestBody<'b>, Refusal> {
+    let meters = services.access.meters(&services.env, grant);
+    let destination = publish::destination(&services.clusters, grant, now)?;
+    take_whole(services, exchange, Target { destination: &destination, meters: &meters }, body.len(), now)?;
+    decoded(services, exchange, &destination, head, body)
+}
+
 /// A message's body with its content coding taken off.
 fn decoded<'b>(
     services: &Services,
@@ -168,6 +183,9 @@ fn decoded<'b>(
         _ => Ok(body),
     }
 }
+
+/// A message as the body of a request.
+pub(super) const BODY: &[ContentDoc] = &[ContentDoc::bytes("application/octet-stream", "the message")];
 
 pub(super) const PARAMETERS: [&str; 8] = ["key", "partition", "ack", "timestamp", "timeout", "null", "async", "hh"];
 
@@ -237,7 +255,7 @@ pub const DOCS: &[EndpointDoc] = &[EndpointDoc {
     ),
     auth: Auth::Publisher,
     params: PUBLISH_PARAMS,
-    request: &[ContentDoc::bytes("application/octet-stream", "the message")],
+    request: BODY,
     responses: PUBLISH_RESPONSES,
 }];
 
@@ -251,7 +269,7 @@ pub const RAW_DOCS: &[EndpointDoc] = &[EndpointDoc {
     details: "For apps with that grant; otherwise, statuses included, as `publishMessage`.",
     auth: Auth::Publisher,
     params: RAW_PARAMS,
-    request: &[ContentDoc::bytes("application/octet-stream", "the message")],
+    request: BODY,
     responses: PUBLISH_RESPONSES,
 }];
 

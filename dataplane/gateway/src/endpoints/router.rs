@@ -3,7 +3,7 @@
 
 use crate::access::{Grant, Wants};
 use crate::codes;
-use crate::endpoints::{Admission, Services, batch, handoff, health, publish, receipts, subscribe};
+use crate::endpoints::{Admission, Services, batch, handoff, health, jobs, publish, receipts, subscribe};
 use crate::exchange::Exchange;
 use crate::exchange::body::RequestBody;
 use crate::exchange::conn::Conn;
@@ -57,6 +57,10 @@ impl Row {
             Side::Subscribe => Listener::Subscribe,
         };
         self.docs.iter().any(|doc| doc.listener == listener)
+    }
+
+    fn answers(&self, method: Method) -> bool {
+        self.docs.iter().any(|doc| doc.method.as_str() == method.as_str())
     }
 
     fn matches<'p>(&self, path: &'p str, names: &mut [&'p str; NAMES_MAX]) -> bool {
@@ -124,6 +128,62 @@ pub static ENDPOINTS: &[Row] = &[
         docs: receipts::DOCS,
     },
     Row {
+        aliases: &[],
+        allow: "GET, POST, PUT, DELETE, OPTIONS",
+        wants: Wants::Publish,
+        takes: Takes::Whole(jobs::admit, jobs::add),
+        docs: jobs::ADD_DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "GET, POST, PUT, DELETE, OPTIONS",
+        wants: Wants::Publish,
+        takes: Takes::Nothing(jobs::look),
+        docs: jobs::LOOK_DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "GET, POST, PUT, DELETE, OPTIONS",
+        wants: Wants::Publish,
+        takes: Takes::Nothing(jobs::delete),
+        docs: jobs::DELETE_DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "GET, POST, PUT, DELETE, OPTIONS",
+        wants: Wants::Publish,
+        takes: Takes::Nothing(jobs::reschedule),
+        docs: jobs::RESCHEDULE_DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "POST, OPTIONS",
+        wants: Wants::Publish,
+        takes: Takes::Nothing(jobs::fire),
+        docs: jobs::FIRE_DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "POST, OPTIONS",
+        wants: Wants::Publish,
+        takes: Takes::Nothing(jobs::replay),
+        docs: jobs::REPLAY_DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "PUT, OPTIONS",
+        wants: Wants::Publish,
+        takes: Takes::Nothing(jobs::pause),
+        docs: jobs::PAUSE_DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "PUT, OPTIONS",
+        wants: Wants::Publish,
+        takes: Takes::Nothing(jobs::resume),
+        docs: jobs::RESUME_DOCS,
+    },
+    Row {
         aliases: &["/topics/:appid/:topic/:ver"],
         // Not HEAD: a poll takes messages, and its answer could not hand them over.
         allow: "GET, OPTIONS",
@@ -150,8 +210,8 @@ pub fn route<'p>(side: Side, method: Method, path: &'p str) -> Result<Found<'p>,
         return Ok(Found::Options { allow: "GET, HEAD, POST, OPTIONS" }); // the parser takes * with OPTIONS only
     }
     let mut names = [""; NAMES_MAX];
-    let found = ENDPOINTS.iter().filter(|row| row.is_on(side)).find(|row| row.matches(path, &mut names));
-    let Some(row) = found else {
+    let mut found = ENDPOINTS.iter().filter(|row| row.is_on(side)).filter(|row| row.matches(path, &mut names));
+    let Some(row) = found.next() else {
         return Err(Refusal::new(codes::NO_SUCH_PATH, "there is no such path on this listener"));
     };
     let allow = row.allow;
@@ -162,6 +222,8 @@ pub fn route<'p>(side: Side, method: Method, path: &'p str) -> Result<Found<'p>,
         let message = format!("this path answers {allow}");
         return Err(Refusal::new(codes::METHOD_NOT_ALLOWED, message).with("Allow", allow));
     }
+    // Those of one path allow the same, and each answers its own.
+    let row = std::iter::once(row).chain(found).find(|row| row.answers(method)).unwrap_or(row);
     let [first, second, third] = names;
     Ok(Found::Endpoint(row, [decode(first)?, decode(second)?, decode(third)?]))
 }

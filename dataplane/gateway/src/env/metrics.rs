@@ -74,6 +74,9 @@ pub struct GatewayMetrics {
     handoff_delivered: Family<CounterKind, ()>,
     handoff_maybe_doubled: Family<CounterKind, ()>,
     handoff: Family<GaugeKind, HandoffLabels>,
+    jobs_fired: Family<CounterKind, ()>,
+    jobs_lateness: Family<HistogramKind, ()>,
+    jobs: Family<GaugeKind, HandoffLabels>,
     connections_opened: Family<CounterKind, SideLabels>,
     connections_ended: Family<CounterKind, ReasonLabels>,
     connections: Family<GaugeKind, ()>,
@@ -124,6 +127,17 @@ impl Default for GatewayMetrics {
                 "Hinted handoff of this process: messages and bytes that wait, parked ones, partitions that are not direct, \
                  age of the oldest in ms; of its journal: segments, disk bytes, bytes not durable yet, quarantined records, \
                  whether it is read-only.",
+            ),
+            jobs_fired: registry.counter("gateway_jobs_fired_total", "Delayed jobs that Kafka has taken."),
+            jobs_lateness: registry.histogram(
+                "gateway_jobs_lateness_seconds",
+                "From when a delayed job was due until Kafka had it.",
+                Unit::Seconds,
+            ),
+            jobs: registry.gauges(
+                "gateway_jobs",
+                "Delayed jobs of this process: those that wait, in memory, due and not at Kafka, at Kafka, parked, lost to rot; tables \
+                 and their bytes; of its log: segments, disk bytes, whether it is read-only.",
             ),
             connections_opened: registry.counters("gateway_connections_total", "Client connections accepted."),
             connections_ended: registry
@@ -184,6 +198,9 @@ impl GatewayMetrics {
             handoff_delivered: self.handoff_delivered.local(),
             handoff_maybe_doubled: self.handoff_maybe_doubled.local(),
             handoff: RefCell::new(self.handoff.shard()),
+            jobs_fired: self.jobs_fired.local(),
+            jobs_lateness: self.jobs_lateness.local(),
+            jobs: RefCell::new(self.jobs.shard()),
             publish_connections: connections_opened.get(&SideLabels { listener: "publish" }),
             subscribe_connections: connections_opened.get(&SideLabels { listener: "subscribe" }),
             connections_ended: RefCell::new(self.connections_ended.shard()),
@@ -222,6 +239,9 @@ pub struct ShardMetrics {
     handoff_delivered: Counter,
     handoff_maybe_doubled: Counter,
     handoff: RefCell<ShardFamily<GaugeKind, HandoffLabels>>,
+    jobs_fired: Counter,
+    jobs_lateness: Histogram,
+    jobs: RefCell<ShardFamily<GaugeKind, HandoffLabels>>,
     publish_connections: Counter,
     subscribe_connections: Counter,
     connections_ended: RefCell<ShardFamily<CounterKind, ReasonLabels>>,
@@ -288,6 +308,17 @@ impl ShardMetrics {
     /// State of hinted handoff, by one shard of the process.
     pub fn handoff(&self, what: &'static str, value: u64) {
         self.handoff.borrow_mut().get(&HandoffLabels { what }).set(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+
+    /// A delayed job reached Kafka, so long after it was due.
+    pub fn job_fired(&self, late_ms: i64) {
+        self.jobs_fired.inc();
+        self.jobs_lateness.record_duration(Duration::from_millis(u64::try_from(late_ms).unwrap_or(0)));
+    }
+
+    /// State of delayed jobs, by one shard of the process.
+    pub fn jobs(&self, what: &'static str, value: u64) {
+        self.jobs.borrow_mut().get(&HandoffLabels { what }).set(i64::try_from(value).unwrap_or(i64::MAX));
     }
 
     pub fn delivered(&self, bytes: usize) {

@@ -45,6 +45,11 @@ impl Peers {
         self.by_node.get(node)
     }
 
+    /// All others, by their node ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Peer)> {
+        self.by_node.iter().map(|(node, peer)| (node.as_str(), peer))
+    }
+
     pub fn len(&self) -> usize {
         self.by_node.len()
     }

@@ -1,6 +1,7 @@
 //! One cluster's turn: what everybody of this shard wants of its Kafka client, in one order.
 
 use crate::endpoints::Services;
+use crate::jobs::Jobs;
 use crate::kafka::cluster::Cluster;
 use std::rc::Rc;
 use std::time::Instant;
@@ -27,7 +28,10 @@ fn tick(services: &Services, cluster: &Rc<Cluster>) {
     ask();
     loop {
         let Some(outcome) = cluster.client.borrow_mut().poll_outcome() else { break };
-        publishing.complete(services.around(), cluster, outcome, now);
+        match Jobs::is_its(outcome.tag) {
+            true => services.jobs.complete(services.ground(), &outcome, now),
+            false => publishing.complete(services.around(), cluster, outcome, now),
+        }
     }
     let mut replied = false;
     loop {

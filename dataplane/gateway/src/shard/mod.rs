@@ -8,6 +8,7 @@ pub mod control;
 mod drain;
 mod drive;
 mod handoff;
+mod jobs;
 mod mail;
 mod state;
 mod sweep;
@@ -21,6 +22,8 @@ use crate::env::board::Board;
 use crate::env::metrics::GatewayMetrics;
 use crate::kafka::{Clusters, Probing};
 use crate::publish::Publishing;
+use crate::jobs::Jobs;
+use crate::jobs::desk::Desk;
 use crate::publish::handoff::Handoff;
 use crate::publish::handoff::pace::Pace;
 use crate::publish::handoff::store::Store;
@@ -58,6 +61,8 @@ pub struct ShardParts {
     pub inboxes: Inboxes,
     /// The process's journal, if it hands off.
     pub handoff: Option<Arc<Store>>,
+    /// Its delayed jobs, if it keeps any.
+    pub jobs: Option<Arc<Desk>>,
 }
 
 /// What others may tell a shard, each kind in a lane of its own.
@@ -67,6 +72,8 @@ pub struct Inboxes {
     pub adopted: Receiver<Adopted>,
     /// Rung by the journal and by other shards' handing off.
     pub handoff: Receiver<()>,
+    /// Rung by the store of delayed jobs.
+    pub jobs: Receiver<()>,
 }
 
 /// Runs a shard until it is told to stop.
@@ -84,6 +91,7 @@ pub async fn run(parts: ShardParts) {
         adopt,
         inboxes,
         handoff,
+        jobs,
     } = parts;
     let probing = if id == PROBING_SHARD { Probing::Asks } else { Probing::Relies };
     let clusters = Clusters::new(clusters, &config, probing, Instant::now());
@@ -97,6 +105,7 @@ pub async fn run(parts: ShardParts) {
             env: Env::new(id, BufferPool::current(), config, board, metrics.shard(), access_log),
             clusters,
             publishing: Publishing::new(Handoff::new(handoff, id, pace)),
+            jobs: Jobs::new(jobs, id),
             subscriptions: Subscriptions::new(Post::new(mail)),
         }),
         placement: Placement::new(id, crowd, roll, adopt),
@@ -114,6 +123,7 @@ pub async fn run(parts: ShardParts) {
     runtime::spawn(mail::read(Rc::clone(services), inboxes.mail));
     runtime::spawn(handoff::listen(Rc::clone(services), inboxes.handoff));
     runtime::spawn(handoff::keep(Rc::clone(services)));
+    runtime::spawn(jobs::listen(Rc::clone(services), inboxes.jobs));
     runtime::spawn(control::obey(Rc::clone(&shard), inboxes.control));
     runtime::spawn(sweep::sweep(Rc::clone(services), Rc::clone(&shard.conns)));
     shard.stopped.notified().await;

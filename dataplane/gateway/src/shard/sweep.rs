@@ -27,6 +27,9 @@ pub async fn sweep(services: Rc<Services>, conns: Rc<Conns>) {
         {
             store.measure(&env.metrics, now, env.wall_clock_ms());
         }
+        if env.shard == 0 {
+            services.jobs.measure(&env.metrics);
+        }
         env.metrics.set_gauges(&Gauges {
             shard: env.shard as u16,
             connections: conns.count(),

@@ -379,6 +379,11 @@ impl Store {
         self.shared.book().see(seq)
     }
 
+    /// How often a job was given to Kafka in vain.
+    pub fn attempts(&self, seq: u64) -> u32 {
+        self.shared.book().attempts(seq)
+    }
+
     pub fn find(&self, name: &Name) -> Option<QueueId> {
         self.shared.book().find(name)
     }

@@ -30,6 +30,15 @@ impl Question {
         Question::new(address, head, "GET", &format!("{RECEIPTS_PATH}{id}"), "")
     }
 
+    /// The same as was asked here, query and all, without a body.
+    pub fn same(address: SocketAddr, head: &Head<'_>) -> Question {
+        let path = match head.query {
+            Some(query) => format!("{}?{query}", head.path),
+            None => head.path.to_owned(),
+        };
+        Question::new(address, head, head.method.as_str(), &path, "")
+    }
+
     /// The same as was asked here, with another body, which is JSON.
     pub fn post(address: SocketAddr, head: &Head<'_>, body: String) -> Question {
         Question::new(address, head, "POST", head.path, &body)
@@ -49,7 +58,7 @@ impl Question {
                 request.extend_from_slice(b"\r\n");
             }
         }
-        if method == "POST" {
+        if method != "GET" {
             let about = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
             request.extend_from_slice(about.as_bytes());
         }

@@ -1,0 +1,150 @@
+//! The store of delayed jobs of this process, and how shards hear from it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::jobs::JobId;
+use ::jobs::book::QueueId;
+use ::jobs::id::node_number;
+use ::jobs::limits::Limits;
+use ::jobs::store::{Config, Job, LookWaiter, Opened, Outcome, Store};
+use ::jobs::table;
+use disk::{Device, Disk, Files};
+use journal::Waiter;
+use runtime::mailbox::Sender;
+
+use crate::config::JobsConfig;
+
+/// Where this node's jobs are, and whose they are.
+#[derive(Debug, Clone)]
+pub struct JobsPlace {
+    /// Made when it is not there; nobody else has it while this process lives.
+    pub dir: PathBuf,
+    pub node: String,
+}
+
+/// See the module.
+pub struct Desk {
+    store: Store,
+    trays: Arc<Trays>,
+    node_number: u16,
+}
+
+/// What is due, by the shard that gives it to Kafka.
+struct Trays {
+    bells: Vec<Sender<()>>,
+    due: Vec<Mutex<Vec<Job>>>,
+}
+
+/// How one shard hears from the store.
+pub struct Door {
+    shard: usize,
+    pub waiter: Waiter,
+    pub looks: LookWaiter,
+}
+
+impl Desk {
+    /// Opens the store. `bells`: one for each shard.
+    pub fn open(place: &JobsPlace, config: &JobsConfig, bells: Vec<Sender<()>>) -> io::Result<Arc<Desk>> {
+        let JobsPlace { dir, node } = place;
+        let parent = dir.parent().unwrap_or(dir);
+        std::fs::create_dir_all(parent)?;
+        let disk: Arc<dyn Disk> = Arc::new(Files::with_device(Device::Mapped, |_| Ok(()), || {}, || {})?);
+        let total_bytes = disk.space(parent)?.total_bytes;
+        let node_number = node_number(node);
+        let store_config = Config {
+            dir: dir.clone(),
+            node: node.clone(),
+            node_number,
+            limits: Limits::default(),
+            table_limits: table::Limits::default(),
+            floor_bytes: config.free_bytes_min(total_bytes),
+            journal: |config| config,
+        };
+        let due = bells.iter().map(|_| Mutex::default()).collect();
+        let trays = Arc::new(Trays { bells, due });
+        let deliver = {
+            let trays = Arc::clone(&trays);
+            move |jobs| trays.put(jobs)
+        };
+        let prepare = || drop(journal::raise_priority());
+        let failed = |err: ::jobs::store::OpenError| io::Error::other(format!("the store of delayed jobs: {}", chain(&err)));
+        let opened = Store::open(store_config, disk, journal::random(), prepare, Box::new(deliver)).map_err(failed)?;
+        tell(&opened);
+        Ok(Arc::new(Desk { store: opened.store, trays, node_number }))
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn node_number(&self) -> u16 {
+        self.node_number
+    }
+
+    pub fn door(&self, shard: usize) -> Door {
+        let bell = || {
+            let bell = self.trays.bells[shard].clone();
+            // A full doorbell rings already.
+            move || drop(bell.try_send(()))
+        };
+        Door { shard, waiter: Waiter::new(bell()), looks: LookWaiter::new(bell()) }
+    }
+
+    /// What is due and this shard's.
+    pub fn take(&self, door: &Door) -> Vec<Job> {
+        std::mem::take(&mut *self.trays.due[door.shard].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What clients call a job that is durable.
+    pub fn id_of(&self, queue: QueueId, seq: u64) -> JobId {
+        let issuer = self.store.issuer().expect("what is durable gave the store its id");
+        issuer.issue(queue.0, seq)
+    }
+
+    /// What became of jobs.
+    pub fn settle(&self, outcome: Outcome) {
+        self.store.settle(outcome);
+    }
+}
+
+impl Trays {
+    fn put(&self, jobs: Vec<Job>) {
+        let mut rung = vec![false; self.bells.len()];
+        for job in jobs {
+            let shard = job.queue.0 as usize % self.bells.len();
+            self.due[shard].lock().unwrap_or_else(PoisonError::into_inner).push(job);
+            rung[shard] = true;
+        }
+        for (bell, _) in self.bells.iter().zip(rung).filter(|(_, rung)| *rung) {
+            drop(bell.try_send(()));
+        }
+    }
+}
+
+/// Says what a start found.
+fn tell(opened: &Opened) {
+    let Opened { pending, in_doubt, lost, malformed, tables, without_book, took, .. } = opened;
+    let took_ms = took.as_millis() as u64;
+    if *without_book {
+        tracing::error!(
+            "no book of delayed jobs can be read: jobs of tables that fired or were deleted before the log begins fire again"
+        );
+    }
+    if *malformed > 0 {
+        tracing::error!(malformed, "records of the log of delayed jobs make no sense and were passed over");
+    }
+    for lost in lost {
+        let (from, to, segment, at) = (lost.from_lsn, lost.to_lsn, lost.segment, lost.at);
+        tracing::error!(from, to, segment, at, "records of the log of delayed jobs are rotten: jobs in them are lost");
+    }
+    match pending {
+        0 => tracing::debug!(took_ms, "no delayed job waits"),
+        _ => tracing::info!(pending, in_doubt, tables, took_ms, "delayed jobs wait here since before this start"),
+    }
+}
+
+fn chain(err: &dyn std::error::Error) -> String {
+    std::iter::successors(err.source(), |err| err.source()).fold(err.to_string(), |text, err| format!("{text}: {err}"))
+}

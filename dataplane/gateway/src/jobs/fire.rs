@@ -1,0 +1,217 @@
+//! Gives jobs that are due to Kafka: each queue's in order, through this shard's client.
+//!
+//! What the client knows that it cannot send now it gives back, and the queue is left alone for a moment. What was sent and not
+//! answered it repeats under the same producer id and sequence for as long as it takes, so that a job is stored once unless
+//! this process dies.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::jobs::book::QueueId;
+use ::jobs::log::{Name, Reason};
+use ::jobs::store::{Job, Outcome as Fate};
+use foldhash::{HashMap, HashMapExt};
+use kafka_client::{Acks, How, Outcome, ProduceError};
+use kafka_wire::job_entry;
+use kafka_wire::record_batch::{HeaderRef, RecordRef};
+use model::{Snapshot, authorize_publish};
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::Ground;
+use super::desk::Desk;
+use crate::kafka::destination::Destination;
+use crate::limits::JOBS_GONE_AFTER;
+use crate::refusal::Refusal;
+
+/// Above the key in a tag; the kinds below it are publishing's.
+const KIND: u64 = 3 << KIND_SHIFT;
+const KIND_SHIFT: u32 = 56;
+
+/// Longer than any outage that is ended by somebody.
+const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// After Kafka did not take a queue's job, it is tried again this soon.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Names of the record headers that say which job a message was, and when it was due.
+pub const JOB_ID_HEADER: &[u8] = b"gafka-job-id";
+pub const DUE_HEADER: &[u8] = b"gafka-due-ms";
+
+/// Jobs of this shard that are with the Kafka client.
+#[derive(Default)]
+pub struct Firing {
+    chunks: RefCell<Slab<Chunk>>,
+    /// Since when the cluster says, and says nothing else, that there is no such topic.
+    gone_since: RefCell<HashMap<QueueId, Instant>>,
+}
+
+/// Jobs of one queue that went to the client one after the other.
+struct Chunk {
+    queue: QueueId,
+    keys: Vec<::jobs::Key>,
+    left: usize,
+}
+
+/// What an error says of a job.
+enum Verdict {
+    Park(Reason),
+    Later,
+}
+
+impl Firing {
+    pub fn is_its(tag: u64) -> bool {
+        tag >> KIND_SHIFT == KIND >> KIND_SHIFT
+    }
+
+    /// Gives what is due to Kafka.
+    pub fn fire(&self, ground: Ground<'_>, desk: &Desk, due: Vec<Job>, now: Instant) {
+        let mut due = due.into_iter().peekable();
+        while let Some(first) = due.next() {
+            let queue = first.queue;
+            let mut jobs = vec![first];
+            jobs.extend(std::iter::from_fn(|| due.next_if(|job| job.queue == queue)));
+            self.fire_run(ground, desk, queue, &jobs, now);
+        }
+    }
+
+    /// Jobs of one queue, in order.
+    fn fire_run(&self, ground: Ground<'_>, desk: &Desk, queue: QueueId, jobs: &[Job], now: Instant) {
+        let name = &jobs[0].name;
+        let snapshot = ground.access.borrow_snapshot();
+        let destination = match may(&snapshot, name) {
+            Ok(permit) => ground.clusters.topic_destination(&permit),
+            Err(reason) => {
+                jobs.iter().for_each(|job| park(desk, job, reason.clone()));
+                return;
+            }
+        };
+        let destination: Destination = match destination {
+            Ok(destination) => destination,
+            Err(refusal) => return later(desk, queue, jobs, &refusal),
+        };
+        drop(snapshot);
+        let cluster = ground.clusters.at(destination.route.cluster);
+        let mut chunks = self.chunks.borrow_mut();
+        let place = chunks.vacant_entry();
+        let tag = KIND | place.key() as u64;
+        let how = How::new(Acks::All, now + PATIENCE).or_give_back();
+        let mut keys = Vec::with_capacity(jobs.len());
+        let mut client = cluster.client.borrow_mut();
+        for (at, job) in jobs.iter().enumerate() {
+            let Some(entry) = job_entry::read(&job.body) else {
+                park(desk, job, reason("unreadable", "its bytes on the gateway's disk make no sense"));
+                continue;
+            };
+            let id = desk.id_of(queue, job.key.seq).to_string();
+            let due = job.key.due_ms.to_string();
+            let mut headers: SmallVec<[HeaderRef<'_>; 8]> = entry.headers.iter().copied().collect();
+            headers.push(HeaderRef { name: JOB_ID_HEADER, value: Some(id.as_bytes()) });
+            headers.push(HeaderRef { name: DUE_HEADER, value: Some(due.as_bytes()) });
+            let timestamp_ms = ground.env.wall_clock_ms();
+            let record = RecordRef { timestamp_ms, key: entry.key, value: entry.value, headers: &headers };
+            let topic = destination.route.topic;
+            match client.produce(topic, entry.partition, &record, how, tag, keys.len() as u32, now) {
+                Ok(()) => keys.push(job.key),
+                Err(error) => match self.verdict(queue, &error, now) {
+                    Verdict::Park(reason) => park(desk, job, reason),
+                    // Those behind it would go before it.
+                    Verdict::Later => {
+                        give_back(desk, queue, jobs[at..].iter().map(|job| job.key.seq).collect());
+                        break;
+                    }
+                },
+            }
+        }
+        drop(client);
+        if !keys.is_empty() {
+            let left = keys.len();
+            place.insert(Chunk { queue, keys, left });
+            cluster.wake();
+        }
+    }
+
+    /// Kafka's outcome for a run of jobs.
+    pub fn complete(&self, ground: Ground<'_>, desk: &Desk, outcome: &Outcome, now: Instant) {
+        let key = (outcome.tag & !KIND) as usize;
+        let mut chunks = self.chunks.borrow_mut();
+        let Some(chunk) = chunks.get_mut(key) else {
+            debug_assert!(false, "an outcome for jobs nobody fired: key {key}");
+            return;
+        };
+        let (first, count) = (outcome.record_first as usize, outcome.count as usize);
+        let queue = chunk.queue;
+        let keys: Vec<::jobs::Key> = chunk.keys[first..first + count].to_vec();
+        chunk.left -= count;
+        if chunk.left == 0 {
+            chunks.remove(key);
+        }
+        drop(chunks);
+        let seqs = || keys.iter().map(|key| key.seq).collect();
+        match &outcome.result {
+            Ok(stored) => {
+                self.gone_since.borrow_mut().remove(&queue);
+                let now_ms = ground.env.wall_clock_ms();
+                keys.iter().for_each(|key| ground.env.metrics.job_fired(now_ms - key.due_ms));
+                desk.settle(Fate::Fired { queue, seqs: seqs(), partition: stored.partition, offset: stored.offset });
+            }
+            Err(error) => match self.verdict(queue, error, now) {
+                Verdict::Park(reason) => {
+                    for key in keys {
+                        desk.settle(Fate::Parked { queue, key, reason: reason.clone() });
+                    }
+                }
+                Verdict::Later => give_back(desk, queue, seqs()),
+            },
+        }
+    }
+
+    fn verdict(&self, queue: QueueId, error: &ProduceError, now: Instant) -> Verdict {
+        let mut gone_since = self.gone_since.borrow_mut();
+        match error {
+            ProduceError::RecordTooLarge { .. } => Verdict::Park(reason("record_too_large", &error.to_string())),
+            ProduceError::Rejected { .. } => Verdict::Park(reason("rejected_by_kafka", &error.to_string())),
+            ProduceError::TopicUnknown | ProduceError::PartitionUnknown { .. } => {
+                // Brokers that come back deny topics until they have been told of them.
+                let since = *gone_since.entry(queue).or_insert(now);
+                match now.saturating_duration_since(since) >= JOBS_GONE_AFTER {
+                    true => Verdict::Park(reason("topic_gone", &error.to_string())),
+                    false => Verdict::Later,
+                }
+            }
+            _ => {
+                gone_since.remove(&queue);
+                Verdict::Later
+            }
+        }
+    }
+}
+
+/// Whether the app may still publish there.
+fn may<'s>(snapshot: &'s Snapshot, name: &Name) -> Result<model::Permit<'s>, Reason> {
+    let (topic, ver) = name.subject.split_once('/').unwrap_or((&name.subject, ""));
+    let Some(app) = snapshot.app(&name.account) else {
+        return Err(reason("grant_revoked", "the app that added it is gone"));
+    };
+    if !app.enabled {
+        return Err(reason("grant_revoked", "the app that added it is disabled"));
+    }
+    authorize_publish(snapshot, app, topic, ver).map_err(|denied| reason("topic_gone", &denied.refusal().message))
+}
+
+fn park(desk: &Desk, job: &Job, reason: Reason) {
+    desk.settle(Fate::Parked { queue: job.queue, key: job.key, reason });
+}
+
+fn later(desk: &Desk, queue: QueueId, jobs: &[Job], refusal: &Refusal) {
+    tracing::debug!(queue = queue.0, why = refusal.message, "delayed jobs are due and cannot go now");
+    give_back(desk, queue, jobs.iter().map(|job| job.key.seq).collect());
+}
+
+fn give_back(desk: &Desk, queue: QueueId, seqs: Vec<u64>) {
+    desk.settle(Fate::GivenBack { queue, seqs, pause: PAUSE });
+}
+
+fn reason(code: &str, sentence: &str) -> Reason {
+    Reason { code: Arc::from(code), sentence: Arc::from(sentence) }
+}
