@@ -1,5 +1,7 @@
 //! Tables against a plain list of the same jobs.
 
+mod damage;
+mod power;
 mod twin;
 
 use std::path::Path;
