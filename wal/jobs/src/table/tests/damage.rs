@@ -257,3 +257,20 @@ fn an_error_of_the_moment_is_not_taken_for_rot() {
     assert_eq!(merged.lost[0].why, Why::Unreadable);
     assert_eq!(merged.meta.unwrap().rows + merged.lost[0].rows, 40);
 }
+
+#[test]
+fn a_directory_of_another_length_than_was_written_down_is_made_again() {
+    let stage = stage_of_two_pages();
+    let disk = &stage.disk;
+    let meta = write_rows(disk, 8, &stage.rows, Limits { part_bytes: 9000, ..SMALL }).unwrap();
+    let (rest, _) = open(disk, &meta).release_before(meta.parts[meta.parts.len() - 1].first);
+    let (shorter, _) = at_once(rest.rebuild_directory(&AtOnce(disk), SMALL, &GO_ON)).unwrap();
+    assert!(shorter.directory_bytes < meta.directory_bytes);
+    // A crash before the new meta was written down.
+    let (table, told) = at_once(Table::open(&AtOnce(disk), Path::new(DIR), STORE, rest.meta())).unwrap();
+    assert_eq!((told.len(), told[0].at, told[0].bytes), (1, 0, meta.directory_bytes));
+    assert!(matches!(find(disk, &table, 1200), Err(ReadError::Rotten(_))));
+    let again = at_once(table.rebuild_directory(&AtOnce(disk), SMALL, &GO_ON)).unwrap();
+    assert_eq!(again, (shorter.clone(), vec![]));
+    check(disk, &open(disk, &shorter), &scan(disk, &rest, Key::MIN).0);
+}

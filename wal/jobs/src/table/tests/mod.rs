@@ -1,6 +1,7 @@
 //! Tables against a plain list of the same jobs.
 
 mod damage;
+mod decoders;
 mod power;
 mod twin;
 
