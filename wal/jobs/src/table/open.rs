@@ -21,6 +21,8 @@ use super::meta::{self, Meta, PartMeta};
 use super::read::{Directory, Pages, Part, Table};
 use super::rotten::{ReadError, Rotten, Why};
 
+const _: () = assert!(size_of::<BlockEntry>() <= 32, "what a block costs in memory");
+
 /// Why a table is not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -132,7 +132,8 @@ fn a_meta_that_cannot_be_is_none() {
     for cut in 0..bytes.len() - 4 {
         assert_eq!(Meta::decode(&mut &bytes[..cut]), None, "cut at {cut}");
     }
-    let cases: [(&str, fn(&mut Meta)); 8] = [
+    type Change = fn(&mut Meta);
+    let cases: [(&str, Change); 8] = [
         ("no part", |meta| (meta.parts, meta.rows) = (Vec::new(), 0)),
         ("parts that overlap", |meta| meta.parts[1].first = key(9, 1)),
         ("parts in the wrong order", |meta| meta.parts.reverse()),
