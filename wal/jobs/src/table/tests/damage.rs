@@ -274,3 +274,21 @@ fn a_directory_of_another_length_than_was_written_down_is_made_again() {
     assert_eq!(again, (shorter.clone(), vec![]));
     check(disk, &open(disk, &shorter), &scan(disk, &rest, Key::MIN).0);
 }
+
+#[test]
+fn with_the_index_of_a_directory_gone_a_rotten_page_is_lost_alone() {
+    let stage = stage_of_two_pages();
+    let disk = &stage.disk;
+    let path = Path::new(DIR).join(meta::directory_name(5));
+    disk.flip(&path, stage.meta.directory_bytes - 20, 3).unwrap();
+    for page in [1, 2] {
+        let at = page * PAGE_BYTES as u64;
+        disk.flip(&path, at + 100, 1).unwrap();
+        let told = ask(&stage, "index and page");
+        assert!(tells_of(&told, &path, at), "{told:?}");
+        let (table, _) = at_once(Table::open(&AtOnce(disk), Path::new(DIR), STORE, &stage.meta)).unwrap();
+        let answers = stage.rows.iter().filter(|row| find(disk, &table, row.key.seq).is_ok()).count();
+        assert!((20..580).contains(&answers), "the other page answers: {answers}");
+        disk.flip(&path, at + 100, 1).unwrap();
+    }
+}

@@ -216,3 +216,24 @@ fn a_stop_at_any_step_leaves_no_file() {
         assert!(stopped > 5, "{deed:?}: {stopped}");
     }
 }
+
+#[test]
+fn a_stop_reaches_a_directory_that_is_being_written() {
+    let disk = SimulatedDisk::new(1);
+    let rows: Vec<Row> = (1..=70_000).map(|n| row(n, n as u64, 0, [])).collect();
+    let rows = rows.iter().map(|row| RowRef { key: row.key, queue: row.queue, body: &row.body });
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    let opens_directory = move |operation: &Operation| {
+        if let Operation::Open { path, .. } = operation
+            && path.to_string_lossy().contains(".dir")
+        {
+            asked.store(true, Ordering::Relaxed);
+        }
+        false
+    };
+    disk.fail_next(opens_directory, 12);
+    let written = at_once(write(&AtOnce(&disk), target(1), rows, Limits::default(), &stop));
+    assert!(matches!(written, Err(WriteError::Stopped { number: 1 })), "{written:?}");
+    assert_eq!(names(&disk), [""; 0]);
+}
