@@ -21,6 +21,8 @@ use super::meta::{self, Meta, PartMeta};
 use super::read::{Directory, Pages, Part, Table};
 use super::rotten::{ReadError, Rotten, Why};
 
+const _: () = assert!(size_of::<BlockEntry>() <= 32, "what a block costs in memory");
+
 /// Why a table is not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -139,8 +141,13 @@ async fn blocks_again<D: WaitedDisk>(
     let (mut blocks, mut found, mut at) = (Vec::new(), 0, PAGE_BYTES as u64);
     let (mut next_key, mut gap_at) = (part.first, at);
     let gap = |from: u64, to: u64, first| BlockEntry { first, at: from as u32, bytes: (to - from) as u32, rows: GAP };
-    while found < part.rows && at < part.bytes {
-        let block = block_at(disk, file, at, part.bytes).await?;
+    let end = match length(disk, file, part.bytes).await {
+        Ok(length) => length.min(part.bytes),
+        Err(ReadError::Rotten(_)) => 0,
+        Err(err) => return Err(err),
+    };
+    while found < part.rows && at < end {
+        let block = block_at(disk, file, at, end).await?;
         let Some(block) = block.filter(|block| next_key <= block.first() && block.last() <= part.last) else {
             at += SECTOR_BYTES as u64;
             continue;
@@ -183,14 +190,19 @@ async fn block_at<D: WaitedDisk>(disk: &D, file: &TableFile, at: u64, end: u64) 
 
 /// The directory is there whole, as far as its length tells.
 pub(super) async fn check_length<D: WaitedDisk>(disk: &D, file: &TableFile, bytes: u64) -> Result<(), ReadError> {
-    match disk.look_at(&file.path).await {
-        Ok(found) if found.bytes == bytes => Ok(()),
-        Ok(_) => Err(file.rotten(0, bytes, 0, Why::Missing).into()),
-        Err(source) => Err(match Why::of_read(&source) {
-            Some(why) => ReadError::Rotten(file.rotten(0, bytes, 0, why)),
-            None => ReadError::Io { file: file.path.clone(), at: 0, bytes, source },
-        }),
+    match length(disk, file, bytes).await? == bytes {
+        true => Ok(()),
+        false => Err(file.rotten(0, bytes, 0, Why::Missing).into()),
     }
+}
+
+/// How long a file is that was written with so many bytes.
+async fn length<D: WaitedDisk>(disk: &D, file: &TableFile, bytes: u64) -> Result<u64, ReadError> {
+    let found = disk.look_at(&file.path).await.map_err(|source| match Why::of_read(&source) {
+        Some(why) => ReadError::Rotten(file.rotten(0, bytes, 0, why)),
+        None => ReadError::Io { file: file.path.clone(), at: 0, bytes, source },
+    })?;
+    Ok(found.bytes)
 }
 
 async fn index_of_directory<D: WaitedDisk>(disk: &D, file: &TableFile, length: u64) -> Result<Vec<u64>, ReadError> {

@@ -29,9 +29,10 @@ impl Table {
         let header = Header { store: self.store, number: self.meta.number, part: DIRECTORY };
         let mut sorter = Sorter::new(&self.dir, header, limits.sort_entries);
         let rebuilt = self.sort_and_replace(disk, &mut sorter, stop).await;
-        // Of one that was given its name, this is gone already.
-        for path in sorter.made {
-            let _ = disk.remove(&path).await;
+        if rebuilt.is_err() {
+            for path in sorter.made {
+                let _ = disk.remove(&path).await;
+            }
         }
         rebuilt
     }
@@ -68,6 +69,9 @@ impl Table {
         }
         let sorted = sorter.finish(disk, &temporary, || !stop.load(Ordering::Relaxed)).await;
         let directory_bytes = sorted.map_err(|err| io("write", &path, err))?.ok_or(WriteError::Stopped { number })?;
+        for run in sorter.take_runs() {
+            let _ = disk.remove(&run).await;
+        }
         disk.rename(&temporary, &path).await.map_err(|err| io("give its name to", &path, err))?;
         disk.persist_dir(&self.dir).await.map_err(|err| io("make durable the names in", &self.dir, err))?;
         Ok((Meta { directory_bytes, ..self.meta.clone() }, lost))

@@ -84,6 +84,8 @@ pub(super) struct Sorter {
     entries_max: usize,
     chunk: Vec<Entry>,
     chunks: Vec<Vec<Entry>>,
+    /// In all chunks.
+    in_memory: usize,
     runs: Vec<(File, u64)>,
     /// Files that were made; they are the caller's to remove.
     pub made: Vec<PathBuf>,
@@ -98,6 +100,7 @@ impl Sorter {
             entries_max,
             chunk: Vec::new(),
             chunks: Vec::new(),
+            in_memory: 0,
             runs: Vec::new(),
             made: Vec::new(),
         }
@@ -105,11 +108,11 @@ impl Sorter {
 
     pub async fn push<D: WaitedDisk>(&mut self, disk: &D, entry: Entry) -> io::Result<()> {
         self.chunk.push(entry);
+        self.in_memory += 1;
         if self.chunk.len() >= SORT_CHUNK_ENTRIES.min(self.entries_max) {
             self.close_chunk();
         }
-        let in_memory = self.chunks.iter().map(Vec::len).sum::<usize>() + self.chunk.len();
-        match in_memory >= self.entries_max {
+        match self.in_memory >= self.entries_max {
             true => self.spill(disk).await,
             false => Ok(()),
         }
@@ -127,6 +130,7 @@ impl Sorter {
 
     async fn spill<D: WaitedDisk>(&mut self, disk: &D) -> io::Result<()> {
         self.close_chunk();
+        self.in_memory = 0;
         let path = self.dir.join(meta::run_name(self.directory.number, self.runs.len()));
         self.made.push(path.clone());
         let mut pages = Pages::of_run(disk, &path, self.run_key()).await?;

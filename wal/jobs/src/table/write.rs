@@ -19,7 +19,7 @@ use super::format::block::{self, RowRef};
 use super::format::page::Entry;
 use super::format::tail::{BLOCK_ENTRY_BYTES, BlockEntry, FOOTER_BYTES, Footer};
 use super::format::{FileKey, Header, SECTOR_BYTES, StoreId};
-use super::limits::{BODY_BYTES_MAX, Limits, PARTS_MAX, ROWS_MAX};
+use super::limits::{BLOCK_BYTES_TARGET, BODY_BYTES_MAX, Limits, PART_BYTES_MAX, PARTS_MAX, ROWS_MAX};
 use super::meta::{self, Meta, PartMeta};
 use super::output::Output;
 use super::sorter::Sorter;
@@ -100,7 +100,12 @@ struct Part<'a, D> {
 
 impl<'a, D: WaitedDisk> Writer<'a, D> {
     /// No file is made before there is a row.
+    ///
+    /// # Panics
+    /// When a limit is above its default: offsets would not fit.
     pub fn new(disk: &'a D, target: Target<'a>, limits: Limits, stop: &'a AtomicBool) -> Self {
+        assert!(limits.part_bytes <= PART_BYTES_MAX, "{limits:?}");
+        assert!(limits.block_bytes <= BLOCK_BYTES_TARGET, "{limits:?}");
         let header = Header { store: target.store, number: target.number, part: 0 };
         Writer {
             disk,

@@ -71,7 +71,7 @@ impl Builder {
 
     /// Its page, as it stands at this offset of this file; then it is empty again.
     pub fn seal(&mut self, key: FileKey, at: u64) -> Vec<u8> {
-        let mut page = std::mem::replace(self, Builder::new());
+        let mut page = std::mem::take(self);
         let end = page.bytes.len() as u16;
         page.bytes.resize(PAGE_BYTES, 0);
         put(&mut page.bytes, AT_COUNT, &page.count.to_le_bytes());

@@ -1,5 +1,8 @@
 //! Tables against a plain list of the same jobs.
 
+mod damage;
+mod decoders;
+mod power;
 mod twin;
 
 use std::path::Path;
