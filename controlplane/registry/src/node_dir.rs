@@ -20,6 +20,8 @@ use crate::limits::{NODE_DIRS_MAX, NODE_ID_BYTES_MAX};
 
 /// In a gateway's directory, the journal of messages that were handed off.
 pub const JOURNAL: &str = "journal";
+/// Where the delayed jobs of a node are, beside it.
+pub const JOBS: &str = "jobs";
 
 const ID_DIGITS: usize = 16;
 const _: () = assert!(ID_DIGITS <= NODE_ID_BYTES_MAX);

@@ -27,6 +27,7 @@ pub mod endpoints;
 pub mod env;
 pub mod exchange;
 mod gateway;
+pub mod jobs;
 mod kafka;
 pub mod limits;
 pub mod publish;
@@ -37,11 +38,11 @@ pub mod subscribe;
 mod tags;
 mod timestamp;
 
-pub use config::{ClusterSpec, GatewayConfig, HandoffConfig, HandoffDevice};
+pub use config::{ClusterSpec, GatewayConfig, HandoffConfig, HandoffDevice, JobsConfig};
 pub use env::board::{Board, Readiness};
 pub use env::peers::{Peer, Peers};
 pub use gateway::{Gateway, GatewayParts, Listeners};
-pub use jobs::desk::{Desk as Jobs, JobsPlace};
+pub use crate::jobs::desk::{Desk as Jobs, JobsPlace};
 pub use publish::handoff::open::HandoffPlace;
 pub use publish::handoff::store::Store as Handoff;
 

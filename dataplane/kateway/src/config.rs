@@ -13,6 +13,7 @@ use manager::{Oidc, OidcConfig};
 use model::ids::{ClusterName, PhysicalTopic};
 
 use crate::handoff_keys::HandoffKeys;
+use crate::jobs_keys::JobsKeys;
 use crate::{node, serve};
 
 /// More data-plane threads than anybody has cores.
@@ -59,6 +60,8 @@ daemon::keys! {
         pub stale_after as "tenants.stale_after": Duration = live("24h"),
         /// publishes that Kafka cannot take now, kept here until it can
         pub handoff: HandoffKeys = group,
+        /// messages that are kept here until they are due
+        pub jobs: JobsKeys = group,
         /// CLUSTER/TOPIC that gets every row of the audit log; made by you, never by kateway; empty: none
         pub audit_topic as "manager.audit_topic": Option<AuditTopic> = default(""),
         /// tokens of an OpenID Connect issuer at the manager

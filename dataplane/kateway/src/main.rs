@@ -7,6 +7,7 @@ mod config;
 mod credentials;
 mod handoff_desk;
 mod handoff_keys;
+mod jobs_keys;
 mod kafka_clients;
 mod kafka_config;
 mod kproxy;

@@ -17,7 +17,7 @@ use authdb::AuthDb;
 use daemon::logging::LogHandle;
 use daemon::notify::notify;
 use daemon::{Fault, Signal, Signals, exit, fault};
-use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, HandoffPlace, Listeners};
+use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, HandoffPlace, JobsPlace, Listeners};
 use manager::OidcConfig;
 use model::PlainSecret;
 use model::ids::AppId;
@@ -181,6 +181,7 @@ async fn live(
             snapshot: feed.latest(),
             access_log: config.access_log.clone(),
             handoff: handoff_place(node_dir.as_ref(), &config.gateway),
+            jobs: jobs_place(node_dir.as_ref(), &config.gateway),
         })
         .context("cannot start the shards")?,
     );
@@ -328,6 +329,18 @@ fn handoff_place(node_dir: Option<&NodeDir>, config: &GatewayConfig) -> Option<H
     };
     let dir = node_dir.path.join(node_dir::JOURNAL);
     (config.handoff.enabled || dir.exists()).then(|| HandoffPlace { dir, node: node_dir.id.to_string() })
+}
+
+/// Where delayed jobs are. A store that is there is opened even where nothing more is kept, so that what it holds fires.
+fn jobs_place(node_dir: Option<&NodeDir>, config: &GatewayConfig) -> Option<JobsPlace> {
+    let Some(node_dir) = node_dir else {
+        if config.jobs.enabled {
+            tracing::warn!("delayed jobs are off: this node has no place on disk");
+        }
+        return None;
+    };
+    let dir = node_dir.path.join(node_dir::JOBS);
+    (config.jobs.enabled || dir.exists()).then(|| JobsPlace { dir, node: node_dir.id.to_string() })
 }
 
 /// Shards that fell so far, of the gateway and of the proxy.

@@ -68,6 +68,7 @@ fn node_config(settings: &Settings, log: LogHandle) -> Result<NodeConfig> {
             write_timeout: settings.write_timeout,
             cors_origins: settings.cors_origins.clone(),
             handoff: settings.handoff.config(),
+            jobs: settings.jobs.config(),
             // What is live comes from there.
             ..GatewayConfig::default()
         },
@@ -203,6 +204,14 @@ mod tests {
         ("drain.limit", "'3s'", "", |built| format!("{:?}", built.node.live.drain_limit), "3s"),
         ("tenants.stale_after", "'4s'", "", |built| format!("{:?}", built.node.live.stale_after), "4s"),
         ("handoff.enabled", "false", "", |built| built.node.gateway.handoff.enabled.to_string(), "false"),
+        ("jobs.enabled", "false", "", |built| built.node.gateway.jobs.enabled.to_string(), "false"),
+        (
+            "jobs.free_bytes_min",
+            "'3GiB'",
+            "",
+            |built| format!("{}", built.node.gateway.jobs.free_bytes_min(u64::MAX) >> 30),
+            "3",
+        ),
         ("handoff.device", "'direct'", "", |built| format!("{:?}", built.node.gateway.handoff.device), "Direct"),
         (
             "handoff.bytes_max",

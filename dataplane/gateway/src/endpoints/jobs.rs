@@ -322,43 +322,43 @@ fn set_paused(
 
 const ID: ParamDoc = ParamDoc::query("id", Kind::Text, "`id` of the answer that the job was added with").required();
 const DUE: ParamDoc =
-    ParamDoc::query("due", Kind::Text, "when: RFC 3339, or seconds since 1970; not in the past").example("2027-01-01T08:00:00Z");
+    ParamDoc::query("due", Kind::Text, "when: RFC 3339, or seconds since 1970; not in the past");
 
 const ADDED: Schema = Schema::Object(&[
-    FieldDoc::must("ok", Schema::Value(Kind::Int), "1"),
-    FieldDoc::must("id", Schema::Value(Kind::Text), "19 digits; positive, and fits into 64 bits"),
-    FieldDoc::must("due", Schema::Value(Kind::Text), "RFC 3339"),
+    FieldDoc::must("ok", Schema::Always(1), "1"),
+    FieldDoc::must("id", Schema::TEXT, "19 digits; positive, and fits into 64 bits"),
+    FieldDoc::must("due", Schema::TEXT, "RFC 3339"),
     FieldDoc::must("durability", Schema::Value(Kind::Word(&["local"])), "on this gateway's disk, fsynced"),
 ]);
 
 const JOB: Schema = Schema::Object(&[
-    FieldDoc::must("id", Schema::Value(Kind::Text), ""),
+    FieldDoc::must("id", Schema::TEXT, ""),
     FieldDoc::must(
         "state",
         Schema::Value(Kind::Word(&["pending", "firing", "parked", "fired", "deleted"])),
         "ends are remembered for the last 33 million jobs of a gateway",
     ),
-    FieldDoc::may("due", Schema::Value(Kind::Text), "RFC 3339; of one that waits"),
-    FieldDoc::may("attempts", Schema::Value(Kind::Int), "how often it was given to Kafka in vain"),
-    FieldDoc::may("code", Schema::Value(Kind::Text), "why it is parked"),
-    FieldDoc::may("reason", Schema::Value(Kind::Text), "the same as a sentence"),
-    FieldDoc::may("parked_at", Schema::Value(Kind::Text), "RFC 3339"),
+    FieldDoc::may("due", Schema::TEXT, "RFC 3339; of one that waits"),
+    FieldDoc::may("attempts", Schema::COUNT, "how often it was given to Kafka in vain"),
+    FieldDoc::may("code", Schema::TEXT, "why it is parked"),
+    FieldDoc::may("reason", Schema::TEXT, "the same as a sentence"),
+    FieldDoc::may("parked_at", Schema::TEXT, "RFC 3339"),
 ]);
 
 const DONE: Schema = Schema::Object(&[
-    FieldDoc::must("ok", Schema::Value(Kind::Int), "1"),
-    FieldDoc::must("id", Schema::Value(Kind::Text), ""),
-    FieldDoc::may("due", Schema::Value(Kind::Text), "its new time"),
+    FieldDoc::must("ok", Schema::Always(1), "1"),
+    FieldDoc::must("id", Schema::TEXT, ""),
+    FieldDoc::may("due", Schema::TEXT, "its new time"),
 ]);
 
 const PAUSED: Schema = Schema::Object(&[
-    FieldDoc::must("ok", Schema::Value(Kind::Int), "1"),
-    FieldDoc::must("paused", Schema::Value(Kind::Flag), ""),
+    FieldDoc::must("ok", Schema::Always(1), "1"),
+    FieldDoc::must("paused", Schema::FLAG, ""),
 ]);
 
 const LIST: Schema = Schema::Object(&[
     FieldDoc::must("jobs", Schema::Array(&JOB), "in the order of when they are due"),
-    FieldDoc::must("cursor", Schema::Value(Kind::Text), "for the next page; null after the last. A page may be empty and not the last"),
+    FieldDoc::must("cursor", Schema::AnyOf(&[Schema::TEXT, Schema::Null]), "for the next page; null after the last. A page may be empty and not the last"),
 ]);
 
 const DETAILS: &str = concat!(include_str!("statuses/jobs.md"), include_str!("statuses/any.md"));
@@ -398,11 +398,11 @@ pub const ADD_DOCS: &[EndpointDoc] = &[EndpointDoc {
         &[
             TOPIC,
             VER,
-            ParamDoc::query("delay", Kind::Text, "how long from now: seconds, or with a unit (`30s`, `250ms`, `2h`)").example("30s"),
+            ParamDoc::query("delay", Kind::Text, "how long from now: seconds, or with a unit (`30s`, `250ms`, `2h`)"),
             DUE,
             ParamDoc::query("key", Kind::Text, "record key"),
-            ParamDoc::query("partition", Kind::Int, "the partition, instead of one by key"),
-            ParamDoc::query("null", Kind::Flag, "a null value; without a body"),
+            ParamDoc::query("partition", Kind::Integer { min: 0, max: i32::MAX as i64 }, "the partition, instead of one by key"),
+            ParamDoc::query("null", Kind::Bool, "a null value; without a body"),
             ParamDoc::query("durability", Kind::Text, "`durable`, which is also what none means"),
             ParamDoc::header("Idempotency-Key", Kind::Text, "the same answer for 24 h, and one job"),
             ParamDoc::header("X-Tag", Kind::Text, "tags, between semicolons"),
@@ -434,12 +434,12 @@ pub const LOOK_DOCS: &[EndpointDoc] = &[doc(
         ParamDoc::query("id", Kind::Text, "a job; without one, those that wait at this gateway are listed"),
         ParamDoc::query("from", Kind::Text, "list those due from then on: RFC 3339, or seconds since 1970"),
         ParamDoc::query("to", Kind::Text, "list those due before then"),
-        ParamDoc::query("limit", Kind::Int, "jobs of a page, 1 to 1000; 100 without it"),
+        ParamDoc::query("limit", Kind::Integer { min: 1, max: 1_000 }, "jobs of a page").or("100"),
         ParamDoc::query("cursor", Kind::Text, "of the page before"),
         REQUEST_ID,
     ],
     &[
-        ResponseDoc::with(200, "the job, or a page of jobs", &[ContentDoc::json(Schema::OneOf(&[JOB, LIST]), "", None)]),
+        ResponseDoc::with(200, "the job, or a page of jobs", &[ContentDoc::json(Schema::AnyOf(&[JOB, LIST]), "", None)]),
         ResponseDoc::bare(400, "a parameter is wrong"),
         ResponseDoc::bare(404, "no job of this topic has this id, or it is no longer remembered"),
         ResponseDoc::bare(503, "the gateway that has the job does not answer"),

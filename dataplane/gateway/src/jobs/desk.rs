@@ -68,7 +68,9 @@ impl Desk {
             let trays = Arc::clone(&trays);
             move |jobs| trays.put(jobs)
         };
-        let prepare = || drop(journal::raise_priority());
+        let prepare = || {
+            let _ = journal::raise_priority();
+        };
         let failed = |err: ::jobs::store::OpenError| io::Error::other(format!("the store of delayed jobs: {}", chain(&err)));
         let opened = Store::open(store_config, disk, journal::random(), prepare, Box::new(deliver)).map_err(failed)?;
         tell(&opened);

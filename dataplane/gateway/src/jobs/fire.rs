@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ::jobs::book::QueueId;
 use ::jobs::log::{Name, Reason};
 use ::jobs::store::{Job, Outcome as Fate};
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 use kafka_client::{Acks, How, Outcome, ProduceError};
 use kafka_wire::job_entry;
 use kafka_wire::record_batch::{HeaderRef, RecordRef};

@@ -136,7 +136,7 @@ impl Jobs {
             }
             Ok(Start::Known { seq, due_ms }) => {
                 let reply = self.added(seq, &name, due_ms);
-                exchange.answer(env, reply, now);
+                answer(exchange, reply, env, now);
             }
             Err(refusal) => exchange.refuse(env, &refusal, now),
         }
@@ -213,14 +213,14 @@ impl Jobs {
             ended => {
                 let state = if *ended == Seen::Fired { "fired" } else { "deleted" };
                 return match named.act {
-                    Act::Show => exchange.answer(env, Reply::json(200, json!({ "id": named.id.to_string(), "state": state }).to_string()), now),
+                    Act::Show => answer(exchange, Reply::json(200, json!({ "id": named.id.to_string(), "state": state }).to_string()), env, now),
                     _ => exchange.refuse(env, &too_late(state), now),
                 };
             }
         };
         if named.act == Act::Show {
             let shown = shown(&named.id.to_string(), &entry, &stage, looked.attempts);
-            return exchange.answer(env, Reply::json(200, shown.to_string()), now);
+            return answer(exchange, Reply::json(200, shown.to_string()), env, now);
         }
         let ticket = self.waiting.borrow().vacant_key() as u64;
         let is_parked = matches!(stage, Stage::Parked { .. });
@@ -262,7 +262,7 @@ impl Jobs {
             Err(refusal) => return exchange.refuse(env, &refusal, now),
         };
         let Some(queue) = store.find(&name) else {
-            return exchange.answer(env, Reply::json(200, json!({ "jobs": [], "cursor": Value::Null }).to_string()), now);
+            return answer(exchange, Reply::json(200, json!({ "jobs": [], "cursor": Value::Null }).to_string()), env, now);
         };
         let ticket = self.waiting.borrow_mut().insert(Waiting::Listed { exchange, name }) as u64;
         let question = Question::List { queue: queue.0, from, to, count_max };
@@ -280,8 +280,10 @@ impl Jobs {
             store.pause(name, is_paused, ticket, &door.waiter).map_err(|error| refuse(&error))
         });
         match done {
-            Ok(true) => drop(self.waiting.borrow_mut().insert(Waiting::Paused { exchange, is_paused })),
-            Ok(false) => exchange.answer(env, paused(false), now),
+            Ok(true) => {
+                self.waiting.borrow_mut().insert(Waiting::Paused { exchange, is_paused });
+            }
+            Ok(false) => answer(exchange, paused(false), env, now),
             Err(refusal) => exchange.refuse(env, &refusal, now),
         }
     }
@@ -313,7 +315,7 @@ impl Jobs {
         match waiting {
             Waiting::Added { exchange, seq, name, due_ms, .. } => {
                 let reply = self.added(seq, &name, due_ms);
-                exchange.answer(env, reply, now);
+                answer(exchange, reply, env, now);
             }
             Waiting::Changed { exchange, named, .. } => {
                 let due = |due_ms| json!({ "ok": 1, "id": named.id.to_string(), "due": shown_time(due_ms) });
@@ -321,9 +323,9 @@ impl Jobs {
                     Act::Move(due_ms) => due(due_ms),
                     _ => json!({ "ok": 1, "id": named.id.to_string() }),
                 };
-                exchange.answer(env, Reply::json(200, body.to_string()), now);
+                answer(exchange, Reply::json(200, body.to_string()), env, now);
             }
-            Waiting::Paused { exchange, is_paused } => exchange.answer(env, paused(is_paused), now),
+            Waiting::Paused { exchange, is_paused } => answer(exchange, paused(is_paused), env, now),
             Waiting::Looked { .. } | Waiting::Listed { .. } => unreachable!("these wait for an answer"),
         }
     }
@@ -338,12 +340,12 @@ impl Jobs {
         waiting.refuse(env, &refuse(&AddError::Log(refused)), now);
     }
 
-    fn answered(&self, waiting: Waiting, answer: Answer, env: &Env, now: Instant) {
-        match (waiting, answer) {
+    fn answered(&self, waiting: Waiting, said: Answer, env: &Env, now: Instant) {
+        match (waiting, said) {
             (Waiting::Looked { exchange, named }, Answer::Job(looked)) => self.go_on(exchange, named, &looked, env, now),
             (Waiting::Listed { exchange, name }, Answer::List(listed)) => {
                 let body = self.listed(&name, &listed);
-                exchange.answer(env, Reply::json(200, body.to_string()), now);
+                answer(exchange, Reply::json(200, body.to_string()), env, now);
             }
             (waiting, Answer::Failed(why)) => {
                 let sentence = format!("the disk of this gateway does not answer: {why}");
@@ -431,6 +433,11 @@ fn shown(id: &str, entry: &Entry, stage: &Stage, attempts: u32) -> Value {
         shown["parked_at"] = shown_time(*at_ms).into();
     }
     shown
+}
+
+fn answer(exchange: Exchange, reply: Reply, env: &Env, now: Instant) {
+    // Its client may be gone.
+    let _ = exchange.answer(env, reply, now);
 }
 
 /// RFC 3339, to the millisecond.

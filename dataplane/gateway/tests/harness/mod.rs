@@ -117,6 +117,7 @@ pub fn scene_that_hands_off(
         listeners,
         snapshot: Arc::new(Snapshot::build(doc.clone()).expect("a valid snapshot")),
         access_log,
+        jobs: None,
         handoff: journal.map(|dir| HandoffPlace { dir, node: NODE.to_owned() }),
     })
     .expect("gateway starts");

@@ -19,6 +19,7 @@
 //! Invariants (`tests`, against a twin):
 //! - An entry that was committed is waiting, taken or parked until it is settled, whatever is lost that was not committed.
 //! - Entries of a stream are taken in the order of their numbers; what is given back comes first.
+//! - What was taken stays where it was taken from until it is settled, parked or given back, whatever is moved.
 //! - A segment is let go ([`Queue::is_needed`]) only when every entry in it is settled, and durably so: by a checkpoint.
 
 mod bodies;
@@ -402,7 +403,7 @@ impl Queue {
         self.needed.iter().map(|(segment, entries)| (*segment, *entries))
     }
 
-    /// Places of unsettled entries in a segment, at most so many: those that would have to be moved to let it go.
+    /// Places of unsettled entries in a segment that nobody has taken, at most so many: those that can be moved to let it go.
     pub fn entries_in(&self, segment: u64, count_max: usize) -> Vec<(StreamId, Extent)> {
         let of_stream = |(id, stream): (&u32, &Stream)| -> Vec<(StreamId, Extent)> {
             stream.entries_in(segment).map(|extent| (StreamId(*id), extent)).collect()

@@ -102,7 +102,8 @@ impl Stream {
     /// An entry is in the log: for the first time, or again because it was moved, or because a checkpoint knew it.
     pub fn found(&mut self, extent: Extent) -> Found {
         let sequence = extent.first;
-        if self.done.contains(sequence) {
+        // Whoever took it reads it where it was, so there it stays; a start takes the later place.
+        if self.done.contains(sequence) || self.is_taken(sequence) {
             return Found { is_news: false, gone: None, came: false };
         }
         if let Some((old, origin)) = self.remove_one(sequence) {
@@ -123,6 +124,11 @@ impl Stream {
             self.appending -= 1;
         }
         Found { is_news: !is_ours, gone: None, came: true }
+    }
+
+    fn is_taken(&self, sequence: u64) -> bool {
+        let at = self.taken.partition_point(|extent| extent.end() <= sequence);
+        self.taken.get(at).is_some_and(|extent| extent.first <= sequence)
     }
 
     /// Puts entries among those that wait, most often behind all of them.
@@ -270,10 +276,7 @@ impl Stream {
             Origin::Parked(reason, at_ms) => {
                 self.parked.insert(extent.first, Parked { extent, reason, at_ms });
             }
-            Origin::Taken => {
-                self.taken_count += 1;
-                insert(&mut self.taken, extent);
-            }
+            Origin::Taken => unreachable!("it is not found again while it is taken"),
             Origin::Waiting => self.wait(extent),
         }
     }
@@ -298,8 +301,10 @@ impl Stream {
         self.taken.iter().copied().chain(self.waiting.iter().copied()).chain(parked)
     }
 
+    /// Those of a segment that nobody has taken.
     pub fn entries_in(&self, segment: u64) -> impl Iterator<Item = Extent> {
-        self.extents().filter(move |extent| extent.place.segment == segment)
+        let parked = self.parked.values().map(|parked| parked.extent);
+        self.waiting.iter().copied().chain(parked).filter(move |extent| extent.place.segment == segment)
     }
 
     pub fn oldest_ms(&self) -> Option<i64> {

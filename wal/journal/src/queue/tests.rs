@@ -1,6 +1,6 @@
 //! The queue against a twin that remembers every entry by itself, with a log that loses what was not committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use disk::Chance;
 
@@ -53,6 +53,9 @@ struct World {
     log: Vec<Logged>,
     checkpoint: Option<(Vec<u8>, u64)>,
     lsn_next: u64,
+    /// Where entries were when they were taken, and lsns of moves that came too late for it.
+    taken_at: BTreeMap<(u32, u64), Place>,
+    in_vain: BTreeSet<u64>,
     segment: u64,
     block: u32,
     now_ms: i64,
@@ -70,6 +73,8 @@ impl World {
             log: Vec::new(),
             checkpoint: None,
             lsn_next: 0,
+            taken_at: BTreeMap::new(),
+            in_vain: BTreeSet::new(),
             segment: 0,
             block: 4096,
             now_ms: 1_000,
@@ -121,7 +126,12 @@ impl World {
     fn note_durable(&mut self, logged: &Logged) {
         let key = (logged.stream, logged.sequence);
         match logged.kind {
-            Kind::Stream | Kind::Moved => {}
+            Kind::Stream => {}
+            Kind::Moved => {
+                if self.twin.get(&key) == Some(&Twin::Taken) {
+                    self.in_vain.insert(logged.lsn);
+                }
+            }
             Kind::Entry => {
                 self.twin.insert(key, Twin::Waiting);
                 self.durable.insert(key, Twin::Waiting);
@@ -178,6 +188,7 @@ impl World {
                 let logged = self.log.iter().find(|logged| logged.place == place).expect("in the log");
                 assert_eq!((logged.stream, logged.sequence), (stream.0, sequence));
                 self.twin.insert((stream.0, sequence), Twin::Taken);
+                self.taken_at.insert((stream.0, sequence), place);
             }
         }
     }
@@ -280,6 +291,16 @@ impl World {
         self.log = log;
         self.queue.recovered();
         self.twin = self.durable.clone();
+        self.in_vain.clear();
+    }
+
+    /// Where an entry is.
+    fn place_of(&self, stream: u32, sequence: u64) -> Option<&Logged> {
+        self.log.iter().rfind(|logged| {
+            (logged.stream, logged.sequence) == (stream, sequence)
+                && matches!(logged.kind, Kind::Entry | Kind::Moved)
+                && !self.in_vain.contains(&logged.lsn)
+        })
     }
 
     fn check(&self) {
@@ -297,11 +318,10 @@ impl World {
             };
             assert!(agrees, "stream {stream} entry {sequence}: {twin:?}, but {receipt:?}");
             if !matches!(twin, Twin::Settled(_)) {
-                let logged = self.log.iter().rfind(|logged| {
-                    (logged.stream, logged.sequence) == (*stream, *sequence)
-                        && matches!(logged.kind, Kind::Entry | Kind::Moved)
-                });
-                let logged = logged.expect("what is unsettled stays in the log");
+                let logged = self.place_of(*stream, *sequence).expect("what is unsettled stays in the log");
+                if *twin == Twin::Taken {
+                    assert_eq!(logged.place, self.taken_at[&(*stream, *sequence)], "it stays where it was taken from");
+                }
                 *needed.entry(logged.place.segment).or_default() += 1;
                 records += 1;
             }
