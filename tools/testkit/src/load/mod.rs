@@ -10,6 +10,7 @@ mod publisher;
 pub mod style;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -105,6 +106,17 @@ pub struct Answers {
     pub slowest: Duration,
     /// When a message was answered 202 for the first time.
     pub first_handed_off: Option<Instant>,
+}
+
+impl fmt::Display for Answers {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answers { statuses, broken, without_retry_after, slowest, .. } = self;
+        let slowest_s = slowest.as_secs_f64();
+        write!(
+            out,
+            "by status {statuses:?}, {broken} broken off, {without_retry_after} without Retry-After, slowest {slowest_s:.1} s"
+        )
+    }
 }
 
 impl Answers {
