@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::handoff::flags::HandoffBench;
 use crate::limits::{
-    APPENDS_WAITING_MAX, CONNECTIONS_MAX, DURATION_MAX, FOREIGN_CORES_MAX, GROUPS_MAX, GROUPS_PER_APP_MAX,
+    APPENDS_WAITING_MAX, CONNECTIONS_MAX, DURATION_MAX, FOREIGN_CORES_MAX, GROUPS_MAX, GROUPS_PER_APP_MAX, KEYS_MAX,
     MESSAGE_BYTES_MAX, RATE_MAX, RECORD_BYTES_MAX, ROUNDS_MAX, SAMPLES_MAX, TOPIC_MB_MAX, TOPICS_MAX, WAIT_MAX,
 };
 use crate::measure::Foreign;
@@ -655,6 +655,10 @@ fn wait(text: &str) -> Result<Duration, String> {
         Ok(wait) if (Duration::from_secs(1)..=WAIT_MAX).contains(&wait) => Ok(wait),
         _ => Err(format!("a time from 1s to {}s", WAIT_MAX.as_secs())),
     }
+}
+
+pub fn keys(text: &str) -> Result<usize, String> {
+    within(text, 0, KEYS_MAX)
 }
 
 fn within(text: &str, min: usize, max: usize) -> Result<usize, String> {

@@ -88,6 +88,8 @@ pub const RECORD_BYTES_MAX: usize = 1 << 20;
 pub const PROBE_BYTES: u64 = 64 << 20;
 /// How often it is looked whether a segment is full, and can be let go.
 pub const FREE_EVERY: Duration = Duration::from_millis(20);
+/// Different keys of a load: a request each, made beforehand.
+pub const KEYS_MAX: usize = 10_000;
 /// What the journal of a gateway may hold in a run: no answer is to be a refusal for want of room.
 pub const HANDOFF_BUDGET_BYTES: u64 = 16 << 30;
 /// Time for a gateway to notice that its connections to the broker are closed,

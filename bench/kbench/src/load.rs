@@ -141,8 +141,8 @@ async fn client(work: Work, connections: usize, requests_max: Option<u64>, windo
         running: Cell::new(connections),
         all_done: Notify::new(),
     });
-    for _ in 0..connections {
-        spawn(connection(client.clone()));
+    for begun in 0..connections {
+        spawn(connection(client.clone(), begun));
     }
     let _ = time::timeout_at(window.end + GRACE, client.all_done.notified()).await;
     let mut outcome = client.outcome.replace(Outcome::new());
@@ -176,10 +176,11 @@ impl Client {
     }
 }
 
-async fn connection(client: Rc<Client>) {
+/// `begun`: connections before this one, each of which begins one request further on, so that they do not send alike.
+async fn connection(client: Rc<Client>, begun: usize) {
     let mut stream = None;
     let mut buf = BytesMut::with_capacity(16 * 1024);
-    let mut number = 0;
+    let mut number = begun;
     while let Some(since) = client.next() {
         client.in_flight.set(client.in_flight.get() + 1);
         let answered =

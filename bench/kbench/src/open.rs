@@ -91,7 +91,7 @@ enum State {
 struct Connection {
     socket: Option<TcpStream>,
     buf: Vec<u8>,
-    /// Requests sent before the present one.
+    /// Which request is next; each connection begins one further on, so that they do not send alike.
     number: usize,
     state: State,
 }
@@ -120,10 +120,10 @@ impl<'w> Driver<'w> {
         window: Window,
         outcome: &'w mut Outcome,
     ) -> Result<Driver<'w>> {
-        let fresh = || Connection {
+        let fresh = |begun| Connection {
             socket: None,
             buf: Vec::with_capacity(READ_BYTES),
-            number: 0,
+            number: begun,
             state: State::Broken(Instant::now()),
         };
         let mut driver = Driver {
@@ -132,7 +132,7 @@ impl<'w> Driver<'w> {
             schedule,
             requests_left,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            connections: (0..connections).map(|_| fresh()).collect(),
+            connections: (0..connections).map(fresh).collect(),
             idle: VecDeque::with_capacity(connections),
             broken: (0..connections).collect(),
             waiting: VecDeque::new(),

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::cli::Publish;
-use crate::limits::BODY_BYTES_MAX;
+use crate::limits::{BODY_BYTES_MAX, KEYS_MAX};
 use crate::load::{self, Count, Mode, Work, split_url};
 use crate::receipts::{Receipts, Taken};
 use crate::records::{FRAMING_BYTES_MAX, Framing};
@@ -23,6 +23,7 @@ pub fn run(publish: Publish) -> Result<ExitCode> {
         request_ids: publish.request_ids,
         taken: Taken::Stored,
         is_async: false,
+        keys: 0,
     };
     let sender = Sender {
         target: publish.target.target,
@@ -70,9 +71,14 @@ pub struct Kind {
     pub taken: Taken,
     /// `async=1`: handed off although Kafka is there.
     pub is_async: bool,
+    /// Different keys of its messages; 0: they have none.
+    pub keys: usize,
 }
 
-/// Different ids; a connection begins again after these.
+/// Of `k00042`, for as many keys as a command line may ask for.
+const KEY_BYTES_MAX: usize = 6;
+const _: () = assert!(KEYS_MAX <= 100_000);
+/// Different ids.
 const REQUEST_IDS: usize = 64;
 
 impl Kind {
@@ -85,11 +91,28 @@ impl Kind {
             request_ids: false,
             taken: Taken::Stored,
             is_async: false,
+            keys: 0,
         }
     }
 
     pub fn batch(batch: usize, size: usize, framing: Framing) -> Kind {
         Kind { batch, framing, ..Kind::single(size) }
+    }
+
+    /// The same with so many different keys.
+    pub fn keyed(self, keys: usize) -> Kind {
+        Kind { keys, ..self }
+    }
+
+    /// Different requests: after them a connection begins again.
+    fn requests(self) -> usize {
+        self.keys.div_ceil(self.batch).max(if self.request_ids { REQUEST_IDS } else { 1 })
+    }
+
+    /// Of the messages of one request.
+    fn keys_of(self, request: usize) -> Vec<Option<String>> {
+        let key = |message| (self.keys > 0).then(|| format!("k{:05}", (request * self.batch + message) % self.keys));
+        (0..self.batch).map(key).collect()
     }
 
     /// The same while Kafka is away.
@@ -107,7 +130,7 @@ pub fn work(sender: &Sender, kind: Kind, mode: Mode) -> Result<Work> {
     let (host, port) = split_url(&sender.target)?;
     ensure!(kind.batch > 0, "a batch holds at least one message");
     ensure!(
-        (kind.size + FRAMING_BYTES_MAX).saturating_mul(kind.batch) <= BODY_BYTES_MAX,
+        (kind.size + KEY_BYTES_MAX + FRAMING_BYTES_MAX).saturating_mul(kind.batch) <= BODY_BYTES_MAX,
         "a request has at most {BODY_BYTES_MAX} bytes"
     );
     let count = match kind.batch {
@@ -115,9 +138,7 @@ pub fn work(sender: &Sender, kind: Kind, mode: Mode) -> Result<Work> {
         records => Count::Receipts { taken: kind.taken, receipts: kind.receipts, records: records as u64 },
     };
     Ok(Work {
-        requests: (0..if kind.request_ids { REQUEST_IDS } else { 1 })
-            .map(|id| encode(&host, port, sender, kind, id))
-            .collect(),
+        requests: (0..kind.requests()).map(|id| encode(&host, port, sender, kind, id)).collect(),
         host,
         port,
         mode,
@@ -130,9 +151,11 @@ fn encode(host: &str, port: u16, sender: &Sender, kind: Kind, id: usize) -> Byte
     let message = message(kind.size);
     let Sender { topic, ver, ack, .. } = sender;
     let wish = if kind.is_async { "&async=1" } else { "" };
+    let keys = kind.keys_of(id);
     let mut head = String::new();
     let body = if kind.batch == 1 {
-        let _ = write!(head, "POST /v1/msgs/{topic}/{ver}?ack={ack}{wish} HTTP/1.1\r\n");
+        let key = keys.iter().flatten().map(|key| format!("&key={key}")).collect::<String>();
+        let _ = write!(head, "POST /v1/msgs/{topic}/{ver}?ack={ack}{wish}{key} HTTP/1.1\r\n");
         message
     } else {
         let summary = if kind.receipts == Receipts::Summary { "&receipts=summary" } else { "" };
@@ -141,7 +164,7 @@ fn encode(host: &str, port: u16, sender: &Sender, kind: Kind, id: usize) -> Byte
         if kind.receipts == Receipts::Binary {
             let _ = write!(head, "Accept: {}\r\n", Receipts::BINARY_CONTENT_TYPE);
         }
-        kind.framing.body(&message, kind.batch)
+        kind.framing.body(&message, &keys)
     };
     let _ = write!(head, "Host: {host}:{port}\r\nAppid: {}\r\nPubkey: {}\r\n", sender.appid, sender.pubkey);
     if kind.request_ids {
@@ -193,7 +216,7 @@ mod tests {
         let mut others = work.requests.clone();
         others.sort();
         others.dedup();
-        assert_eq!(others.len(), if kind.request_ids { REQUEST_IDS } else { 1 });
+        assert_eq!(others.len(), kind.requests());
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
         (head, body, work.count)
     }
@@ -222,6 +245,19 @@ mod tests {
         let (head, _, count) = request(Kind::batch(3, 5, Framing::Binary).asynchronous());
         assert!(head.contains("/batch?ack=all&receipts=summary&async=1 HTTP/1.1\r\n"), "{head}");
         assert_eq!(count, Count::Receipts { taken: Taken::HandedOff, receipts: Receipts::Summary, records: 3 });
+    }
+
+    #[test]
+    fn keys_are_dealt_to_messages_in_turn() {
+        let (head, ..) = request(Kind::single(5).keyed(3).handed_off());
+        assert!(head.starts_with("POST /v1/msgs/demo/v1?ack=all&key=k00000 HTTP/1.1\r\n"), "{head}");
+        assert_eq!(Kind::single(5).keyed(3).requests(), 3);
+        let batch = Kind::batch(4, 5, Framing::Ndjson).keyed(6);
+        let (_, body, _) = request(batch);
+        assert_eq!(body.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"{\"key\":\"k0000")).count(), 4);
+        let keys = [batch.keys_of(0), batch.keys_of(1)].concat();
+        let keys: Vec<&str> = keys.iter().flatten().map(|key| &key[5..]).collect();
+        assert_eq!((batch.requests(), keys), (2, vec!["0", "1", "2", "3", "4", "5", "0", "1"]));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Batches as both framings of the contract have them: written for publishing, counted when subscribing.
 //!
 //! ```text
-//! binary     length u32 │ attributes u8 = 0 │ header_count u16 = 0 │ value
+//! binary     length u32 │ attributes u8 │ [key_length u32 │ key] │ header_count u16 = 0 │ value
 //! polled     length u32 │ partition … receipt │ attributes …             (only the length matters here)
-//! ndjson     {"value":"…"}⏎
+//! ndjson     {["key":"…",]"value":"…"}⏎
 //! ```
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,8 +19,11 @@ pub enum Framing {
 
 pub const BINARY_CONTENT_TYPE: &str = "application/vnd.gafka.records";
 
-/// Bytes of a record beside its value, the most of both framings.
-pub const FRAMING_BYTES_MAX: usize = 16;
+/// Of a binary record: a key follows.
+const HAS_KEY: u8 = 8;
+
+/// Bytes of a record beside its key and value, the most of both framings.
+pub const FRAMING_BYTES_MAX: usize = 24;
 
 impl Framing {
     pub fn content_type(self) -> &'static str {
@@ -30,19 +33,30 @@ impl Framing {
         }
     }
 
-    /// `count` records with the same value, which is plain ASCII without quotes for [`Framing::Ndjson`].
-    pub fn body(self, value: &[u8], count: usize) -> Bytes {
-        let mut out = BytesMut::with_capacity(count * (FRAMING_BYTES_MAX + value.len()));
-        for _ in 0..count {
+    /// A record for each key, or none, with the same value; both are plain ASCII without quotes for [`Framing::Ndjson`].
+    pub fn body(self, value: &[u8], keys: &[Option<String>]) -> Bytes {
+        let key_bytes: usize = keys.iter().flatten().map(String::len).sum();
+        let mut out = BytesMut::with_capacity(keys.len() * (FRAMING_BYTES_MAX + value.len()) + key_bytes);
+        for key in keys.iter().map(Option::as_deref) {
+            let length = |bytes: usize| u32::try_from(bytes).expect("messages are limited");
             match self {
                 Framing::Binary => {
-                    out.put_u32(u32::try_from(1 + 2 + value.len()).expect("messages are limited"));
-                    out.put_u8(0);
+                    let key_bytes = key.map_or(0, |key| 4 + key.len());
+                    out.put_u32(length(1 + key_bytes + 2 + value.len()));
+                    out.put_u8(if key.is_some() { HAS_KEY } else { 0 });
+                    if let Some(key) = key {
+                        out.put_u32(length(key.len()));
+                        out.put_slice(key.as_bytes());
+                    }
                     out.put_u16(0);
                     out.put_slice(value);
                 }
                 Framing::Ndjson => {
-                    out.put_slice(b"{\"value\":\"");
+                    out.put_u8(b'{');
+                    if let Some(key) = key {
+                        out.put_slice(format!("\"key\":\"{key}\",").as_bytes());
+                    }
+                    out.put_slice(b"\"value\":\"");
                     out.put_slice(value);
                     out.put_slice(b"\"}\n");
                 }
@@ -69,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_counted_and_a_cut_is_noticed() {
-        let body = Framing::Binary.body(b"hello", 3);
+        let body = Framing::Binary.body(b"hello", &[None, None, None]);
         assert_eq!(&body[..12], b"\0\0\0\x08\0\0\0hello");
         assert_eq!(count(&body), Some(3));
         assert_eq!(count(b""), Some(0));
@@ -79,14 +93,20 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_an_object_with_the_value() {
-        assert_eq!(Framing::Ndjson.body(b"hi", 2), "{\"value\":\"hi\"}\n{\"value\":\"hi\"}\n");
+    fn a_key_stands_before_the_value() {
+        let keys = [None, Some("k1".to_owned())];
+        assert_eq!(Framing::Ndjson.body(b"hi", &keys), "{\"value\":\"hi\"}\n{\"key\":\"k1\",\"value\":\"hi\"}\n");
+        let binary = Framing::Binary.body(b"hi", &keys);
+        assert_eq!(&binary[..], b"\0\0\0\x05\0\0\0hi\0\0\0\x0b\x08\0\0\0\x02k1\0\0hi");
+        assert_eq!(count(&binary), Some(2));
     }
 
     #[test]
     fn framing_takes_no_more_than_is_reckoned_with() {
         for framing in [Framing::Binary, Framing::Ndjson] {
-            assert!(framing.body(b"", 10).len() <= 10 * FRAMING_BYTES_MAX, "{framing:?}");
+            for keys in [vec![None; 10], vec![Some(String::new()); 10]] {
+                assert!(framing.body(b"", &keys).len() <= 10 * FRAMING_BYTES_MAX, "{framing:?}");
+            }
         }
     }
 }

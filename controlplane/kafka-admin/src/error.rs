@@ -26,6 +26,8 @@ pub enum AdminError {
     Refused { code: ErrorCode, why: String },
     #[error("Kafka does not let this gateway do it: {}", code.name())]
     NotAuthorized { code: ErrorCode },
+    #[error("Kafka refuses our credentials: {why}")]
+    NotAuthenticated { why: Arc<str> },
     #[error("no Kafka broker can be reached: {why}")]
     Unreachable { why: Arc<str> },
     /// It may have happened nevertheless.
@@ -68,8 +70,8 @@ pub(crate) fn lost(err: &RequestError) -> AdminError {
         }
         RequestError::Unreachable { why } => AdminError::Unreachable { why: Arc::clone(why) },
         RequestError::QueueFull => AdminError::Unreachable { why: err.to_string().into() },
-        RequestError::Authentication { .. }
-        | RequestError::Unsupported { .. }
+        RequestError::Authentication { why } => AdminError::NotAuthenticated { why: Arc::clone(why) },
+        RequestError::Unsupported { .. }
         | RequestError::Encode { .. }
         | RequestError::Malformed { .. }
         | RequestError::CoordinatorRefused { .. } => AdminError::Unusable { why: err.to_string() },

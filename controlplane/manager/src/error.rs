@@ -159,9 +159,10 @@ impl From<AdminError> for ApiError {
                     .retry_after(RETRY_AFTER_KAFKA_S)
             }
             AdminError::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "kafka_timeout", message),
-            AdminError::Refused { .. } | AdminError::NotAuthorized { .. } | AdminError::Unusable { .. } => {
-                Self::new(StatusCode::BAD_GATEWAY, "kafka_refused", message)
-            }
+            AdminError::Refused { .. }
+            | AdminError::NotAuthorized { .. }
+            | AdminError::NotAuthenticated { .. }
+            | AdminError::Unusable { .. } => Self::new(StatusCode::BAD_GATEWAY, "kafka_refused", message),
         }
     }
 }

@@ -117,6 +117,11 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
+    /// What each node says of itself, where answers are `{"nodes": [..]}`.
+    pub(crate) fn nodes(&self) -> Vec<&Value> {
+        self.of.values().filter_map(|answer| answer["nodes"].as_array()).flatten().collect()
+    }
+
     pub(crate) fn take(&mut self, node: &str, answer: Result<Value, ApiError>) {
         match answer {
             Ok(answer) => drop(self.of.insert(node.to_owned(), answer)),

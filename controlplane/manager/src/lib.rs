@@ -128,7 +128,7 @@ fn router(state: Shared) -> Router {
             _ => endpoint.route,
         };
         let route = route.route_layer(axum::middleware::from_fn_with_state(known, shell::check_query));
-        let path = axum_path(endpoint.doc.path);
+        let path = endpoint.doc.template();
         let guard = auth::Guard { state: Arc::clone(&state), doc: Arc::new(endpoint.doc) };
         router = router.route(&path, route.route_layer(axum::middleware::from_fn_with_state(guard, auth::guard)));
     }
@@ -156,15 +156,6 @@ pub fn openapi_json(endpoints: &[EndpointDoc], version: &str) -> String {
 struct Endpoint {
     doc: EndpointDoc,
     route: MethodRouter<Shared>,
-}
-
-/// `/v1/apps/:appid` as axum writes it.
-fn axum_path(path: &str) -> String {
-    let segments = path.split('/').map(|segment| match segment.strip_prefix(':') {
-        Some(name) => format!("{{{name}}}"),
-        None => segment.to_owned(),
-    });
-    segments.collect::<Vec<_>>().join("/")
 }
 
 impl ManagerState {

@@ -300,6 +300,7 @@ async fn kafkas_refusals_reach_the_client_and_leave_no_topic_behind() {
         (AdminError::InvalidConfig { why: "no".to_owned() }, 400, "invalid_config"),
         (AdminError::Unreachable { why: "refused".into() }, 503, "kafka_unreachable"),
         (AdminError::Timeout { why: "slow".to_owned() }, 504, "kafka_timeout"),
+        (AdminError::NotAuthenticated { why: "wrong password".into() }, 502, "kafka_refused"),
         (AdminError::Unusable { why: "garbled".to_owned() }, 502, "kafka_refused"),
     ];
     for (err, status, code) in rows {

@@ -252,6 +252,15 @@ impl EndpointDoc {
         self.path.split('/').filter_map(|segment| segment.strip_prefix(':'))
     }
 
+    /// `/v1/msgs/:topic` as OpenAPI, and others, write it: `/v1/msgs/{topic}`.
+    pub fn template(&self) -> String {
+        let segments = self.path.split('/').map(|segment| match segment.strip_prefix(':') {
+            Some(name) => format!("{{{name}}}"),
+            None => segment.to_owned(),
+        });
+        segments.collect::<Vec<_>>().join("/")
+    }
+
     /// Names of its query parameters, in order.
     pub fn query_params(&self) -> impl Iterator<Item = &'static str> {
         self.params.iter().filter(|param| param.place == In::Query).map(|param| param.name)

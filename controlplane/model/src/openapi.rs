@@ -15,7 +15,7 @@ use crate::requests;
 pub fn document(endpoints: &[&EndpointDoc], version: &str) -> Value {
     let mut paths = Map::new();
     for doc in endpoints {
-        let item = paths.entry(template(doc.path)).or_insert_with(|| json!({}));
+        let item = paths.entry(doc.template()).or_insert_with(|| json!({}));
         let method = doc.method.as_str().to_ascii_lowercase();
         let operations = item.as_object_mut().expect("a path item is an object");
         match operations.get_mut(&method) {
@@ -38,15 +38,6 @@ pub fn document(endpoints: &[&EndpointDoc], version: &str) -> Value {
             "securitySchemes": security_schemes(),
         },
     })
-}
-
-/// `/v1/msgs/:topic` as OpenAPI writes it: `/v1/msgs/{topic}`.
-fn template(path: &str) -> String {
-    let segments = path.split('/').map(|segment| match segment.strip_prefix(':') {
-        Some(name) => format!("{{{name}}}"),
-        None => segment.to_owned(),
-    });
-    segments.collect::<Vec<_>>().join("/")
 }
 
 fn server(listener: Listener) -> Value {

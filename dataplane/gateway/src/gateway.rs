@@ -104,7 +104,8 @@ impl Gateway {
             let store = Arc::clone(store);
             board.set_handoff(move || store.health());
         }
-        let inboxes = control_inboxes.into_iter().zip(mail_inboxes).zip(adopt_inboxes).zip(bell_inboxes).zip(job_inboxes);
+        let inboxes =
+            control_inboxes.into_iter().zip(mail_inboxes).zip(adopt_inboxes).zip(bell_inboxes).zip(job_inboxes);
         let crew = Crew::new(board.roll.clone());
         let mut publish = listeners.publish.into_iter();
         let mut subscribe = listeners.subscribe.into_iter();

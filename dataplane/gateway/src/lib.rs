@@ -38,11 +38,11 @@ pub mod subscribe;
 mod tags;
 mod timestamp;
 
+pub use crate::jobs::desk::{Desk as Jobs, JobsPlace};
 pub use config::{ClusterSpec, GatewayConfig, HandoffConfig, HandoffDevice, JobsConfig};
 pub use env::board::{Board, Readiness};
 pub use env::peers::{Peer, Peers};
 pub use gateway::{Gateway, GatewayParts, Listeners};
-pub use crate::jobs::desk::{Desk as Jobs, JobsPlace};
 pub use publish::handoff::open::HandoffPlace;
 pub use publish::handoff::store::Store as Handoff;
 

@@ -25,6 +25,14 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
+    /// All that we speak.
+    pub const ALL: [Mechanism; 3] = [Mechanism::Plain, Mechanism::ScramSha256, Mechanism::ScramSha512];
+
+    /// By its name, in capitals or not.
+    pub fn parse(name: &str) -> Option<Mechanism> {
+        Mechanism::ALL.into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
+    }
+
     /// The name as SaslHandshake carries it.
     pub fn name(self) -> &'static str {
         match self {

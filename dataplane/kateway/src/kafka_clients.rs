@@ -1,5 +1,6 @@
 //! What a Kafka client has to be told to log in at kproxy as an app: properties, and the topics as that app calls them.
 
+use kafka_client::Mechanism;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
@@ -20,17 +21,6 @@ pub enum Client {
     Librdkafka,
     /// Properties of Kafka's own clients and tools.
     Java,
-}
-
-/// How a client proves who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mechanism {
-    #[value(name = "PLAIN")]
-    Plain,
-    #[value(name = "SCRAM-SHA-256")]
-    ScramSha256,
-    #[value(name = "SCRAM-SHA-512")]
-    ScramSha512,
 }
 
 impl Side {
@@ -62,22 +52,11 @@ impl Client {
     }
 }
 
-impl Mechanism {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mechanism::Plain => "PLAIN",
-            Mechanism::ScramSha256 => "SCRAM-SHA-256",
-            Mechanism::ScramSha512 => "SCRAM-SHA-512",
-        }
-    }
-
-    fn java_module(self) -> &'static str {
-        match self {
-            Mechanism::Plain => "org.apache.kafka.common.security.plain.PlainLoginModule",
-            Mechanism::ScramSha256 | Mechanism::ScramSha512 => {
-                "org.apache.kafka.common.security.scram.ScramLoginModule"
-            }
-        }
+/// Whose `sasl.jaas.config` it is.
+fn java_module(mechanism: Mechanism) -> &'static str {
+    match mechanism {
+        Mechanism::Plain => "org.apache.kafka.common.security.plain.PlainLoginModule",
+        Mechanism::ScramSha256 | Mechanism::ScramSha512 => "org.apache.kafka.common.security.scram.ScramLoginModule",
     }
 }
 
@@ -158,11 +137,11 @@ impl Session {
         let mut properties = vec![
             ("bootstrap.servers", self.bootstrap.clone()),
             ("security.protocol", protocol.to_owned()),
-            ("sasl.mechanism", self.mechanism.as_str().to_owned()),
+            ("sasl.mechanism", self.mechanism.name().to_owned()),
         ];
         match client {
             Client::Java => {
-                let (module, app) = (self.mechanism.java_module(), &self.app);
+                let (module, app) = (java_module(self.mechanism), &self.app);
                 let login = format!("{module} required username=\"{app}\" password=\"{secret}\";");
                 properties.push(("sasl.jaas.config", login));
                 if let Tls::CaFile(file) = &self.tls {

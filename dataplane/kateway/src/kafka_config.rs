@@ -5,12 +5,14 @@
 
 use crate::admin::{Admin, Call, send};
 use crate::credentials::Credentials;
-use crate::kafka_clients::{Client, Mechanism, Session, Side, Tls};
+use crate::kafka_clients::{Client, Session, Side, Tls};
 use crate::table::Format;
 use anyhow::Result;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use daemon::HostPort;
 use daemon::keys::Value as _;
+use kafka_client::Mechanism;
 use manager::client::{AdminClient, ClientError};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -26,7 +28,7 @@ pub struct KafkaConfig {
     #[arg(long, value_enum, default_value = "librdkafka")]
     client: Client,
     /// When not given: PLAIN over TLS and on loopback, SCRAM-SHA-256, which tells nobody the secret, elsewhere.
-    #[arg(long, value_enum, ignore_case = true)]
+    #[arg(long, value_parser = mechanism(), ignore_case = true)]
     mechanism: Option<Mechanism>,
     /// Where kproxy is; taken from the registered nodes, or from the credentials file, when not given.
     #[arg(long, value_name = "HOST:PORT", value_parser = HostPort::parse)]
@@ -37,6 +39,11 @@ pub struct KafkaConfig {
     /// kproxy speaks TLS, with a certificate signed by one of this PEM file on the client's machine.
     #[arg(long, value_name = "FILE")]
     ca: Option<String>,
+}
+
+fn mechanism() -> impl TypedValueParser<Value = Mechanism> {
+    let names = PossibleValuesParser::new(Mechanism::ALL.map(Mechanism::name));
+    names.map(|name| Mechanism::parse(&name).expect("one of the names"))
 }
 
 /// What the manager knows that a client's configuration depends on.
@@ -279,7 +286,7 @@ mod tests {
             let config = asked(line);
             let bootstrap = config.bootstrap(Vec::new(), "").expect("said");
             let sessions = config.sessions(&bootstrap, &Topics::default(), &Credentials::default());
-            sessions.iter().map(|session| session.mechanism.as_str()).collect::<Vec<_>>().join(" ")
+            sessions.iter().map(|session| session.mechanism.name()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(mechanism("a --bootstrap kafka.example:9092"), "SCRAM-SHA-256 SCRAM-SHA-256");
         assert_eq!(mechanism("a --bootstrap kafka.example:9092 --tls --side publish"), "PLAIN");

@@ -2,7 +2,7 @@
 
 use crate::cli::Quickstart;
 use crate::credentials::Credentials;
-use crate::kafka_clients::{Client, Mechanism, Session, Side, Tls};
+use crate::kafka_clients::{Client, Session, Side, Tls};
 use crate::kproxy;
 use crate::live::Live;
 use crate::node::{self, Cluster, NodeConfig, Ready, Seed};
@@ -15,6 +15,7 @@ use daemon::{HostPort, files};
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka, NODE_ID};
 use gateway::{ClusterSpec, GatewayConfig};
 use kafka_client::ClientConfig;
+use kafka_client::Mechanism;
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::{PlainSecret, TopicOptions, physical_topic};
 use router::topology::Address;

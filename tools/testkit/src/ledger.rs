@@ -10,18 +10,20 @@
 //! | 4xx, 503 | not at all |
 //! | 504, or the connection broke before the answer | at most once |
 //!
-//! Records that nobody published are violations too. Order: one connection sends a request only after the last one
+//! Which [`Rule`] was broken is counted, so that nothing depends on how many are shown. Records that nobody published are
+//! violations too. Order: one connection sends a request only after the last one
 //! was answered, and a batch is stored in its own order, so what a connection stored under one key (or, without a key,
 //! in one partition) has growing offsets. What was answered 202 stands in that order where it is found, the first time.
 //! Messages of unknown outcome have no place in it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use anyhow::{Result, bail};
 
 use crate::limits::DIFFERENCES_SHOWN_MAX;
 use crate::record::Record;
+use crate::rules::Rule;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -77,14 +79,19 @@ pub struct Report {
     /// Of the unknown ones, how many are in Kafka.
     pub unknown_found: usize,
     pub refused: usize,
-    pub violation_count: usize,
-    /// The first few.
+    /// Which rules were broken, and how many times.
+    pub broken: BTreeMap<Rule, usize>,
+    /// The first few times, with what they are about.
     pub violations: Vec<String>,
 }
 
 impl Report {
-    fn violation(&mut self, text: String) {
-        self.violation_count += 1;
+    pub fn violation_count(&self) -> usize {
+        self.broken.values().sum()
+    }
+
+    pub(crate) fn violation(&mut self, rule: Rule, text: String) {
+        *self.broken.entry(rule).or_default() += 1;
         if self.violations.len() < DIFFERENCES_SHOWN_MAX {
             self.violations.push(text);
         }
@@ -92,7 +99,7 @@ impl Report {
 
     /// Ok when nothing was violated, else an error that shows the first differences.
     pub fn into_result(self) -> Result<Self> {
-        if self.violation_count > 0 {
+        if !self.broken.is_empty() {
             bail!("{self}");
         }
         Ok(self)
@@ -110,8 +117,11 @@ impl fmt::Display for Report {
             self.unknown,
             self.unknown_found,
             self.refused,
-            self.violation_count
+            self.violation_count()
         )?;
+        for (rule, count) in &self.broken {
+            write!(out, "\n  broken {count} times: {}", rule.sentence())?;
+        }
         self.violations.iter().try_for_each(|violation| write!(out, "\n  {violation}"))
     }
 }
@@ -133,7 +143,7 @@ pub fn check_with(ledger: &Ledger, records: &[Record], doubles: Doubles) -> Repo
     for entry in &ledger.entries {
         if !seen.insert(&entry.value) {
             // Else the second could hide behind the record of the first.
-            report.violation(format!("{}: twice in the ledger", show(&entry.value)));
+            report.violation(Rule::ValuesDiffer, format!("{}: twice in the ledger", show(&entry.value)));
             continue;
         }
         let found = places.remove(entry.value.as_slice()).unwrap_or_default();
@@ -142,12 +152,18 @@ pub fn check_with(ledger: &Ledger, records: &[Record], doubles: Doubles) -> Repo
     for (value, found) in places {
         let record = found[0];
         let value = show(value);
-        report.violation(format!("{value} at {}/{}: nobody published it", record.partition, record.offset));
+        report.violation(
+            Rule::NobodyElse,
+            format!("{value} at {}/{}: nobody published it", record.partition, record.offset),
+        );
     }
     if let Doubles::AtMost(most) = doubles
         && report.doubled > most
     {
-        report.violation(format!("{} records are doubles, {most} were under way", report.doubled));
+        report.violation(
+            Rule::DoublesWereUnderWay,
+            format!("{} records are doubles, {most} were under way", report.doubled),
+        );
     }
     check_order(ledger, &firsts, &mut report);
     report
@@ -170,40 +186,58 @@ fn check_entry(entry: &Entry, found: &[&Record], doubles: Doubles, report: &mut 
             match found {
                 [record] => {
                     if (record.partition, record.offset) != (*partition, *offset) {
-                        report.violation(format!("{value}: answered {partition}/{offset}, is at {at}"));
+                        report.violation(
+                            Rule::StoredWhereTold,
+                            format!("{value}: answered {partition}/{offset}, is at {at}"),
+                        );
                     }
                     if record.key != entry.key {
-                        report.violation(format!("{value}: published with key {:?}, has {:?}", entry.key, record.key));
+                        report.violation(
+                            Rule::KeyIsKept,
+                            format!("{value}: published with key {:?}, has {:?}", entry.key, record.key),
+                        );
                     }
                 }
-                [] => report.violation(format!("{value}: lost; answered 201 {partition}/{offset}, is not there")),
-                _ => report.violation(format!("{value}: stored {} times, at {at}", found.len())),
+                [] => report.violation(
+                    Rule::StoredIsThere,
+                    format!("{value}: lost; answered 201 {partition}/{offset}, is not there"),
+                ),
+                _ => report.violation(Rule::StoredOnce, format!("{value}: stored {} times, at {at}", found.len())),
             }
         }
         Outcome::HandedOff { .. } => {
             report.handed_off += 1;
             if found.is_empty() {
-                report.violation(format!("{value}: lost; answered 202, is not there"));
+                report.violation(Rule::HandedOffIsThere, format!("{value}: lost; answered 202, is not there"));
             }
             report.doubled += found.len().saturating_sub(1);
             if found.len() > 1 && doubles == Doubles::None {
-                report.violation(format!("{value}: answered 202, stored {} times, at {at}", found.len()));
+                report.violation(
+                    Rule::HandedOffOnce,
+                    format!("{value}: answered 202, stored {} times, at {at}", found.len()),
+                );
             }
             if let Some(other) = found.iter().find(|record| record.key != entry.key) {
-                report.violation(format!("{value}: published with key {:?}, has {:?}", entry.key, other.key));
+                report.violation(
+                    Rule::KeyIsKept,
+                    format!("{value}: published with key {:?}, has {:?}", entry.key, other.key),
+                );
             }
         }
         Outcome::Unknown { why } => {
             report.unknown += 1;
             report.unknown_found += usize::from(!found.is_empty());
             if found.len() > 1 {
-                report.violation(format!("{value}: unknown ({why}), stored {} times, at {at}", found.len()));
+                report.violation(
+                    Rule::UnknownAtMostOnce,
+                    format!("{value}: unknown ({why}), stored {} times, at {at}", found.len()),
+                );
             }
         }
         Outcome::Refused { status } => {
             report.refused += 1;
             if !found.is_empty() {
-                report.violation(format!("{value}: answered {status}, yet is at {at}"));
+                report.violation(Rule::RefusedIsNotThere, format!("{value}: answered {status}, yet is at {at}"));
             }
         }
     }
@@ -228,7 +262,10 @@ fn check_order(ledger: &Ledger, firsts: &Places<'_>, report: &mut Report) {
             let first = *partition_of.entry(key).or_insert(partition);
             if first != partition {
                 let key = show(key);
-                report.violation(format!("{}: key {key} is in partitions {first} and {partition}", show(&entry.value)));
+                report.violation(
+                    Rule::KeyInOnePartition,
+                    format!("{}: key {key} is in partitions {first} and {partition}", show(&entry.value)),
+                );
             }
         }
         let lane = (entry.connection, partition, key);
@@ -236,7 +273,10 @@ fn check_order(ledger: &Ledger, firsts: &Places<'_>, report: &mut Report) {
             && before >= offset
         {
             let (earlier, value) = (show(earlier), show(&entry.value));
-            report.violation(format!("{value} at {partition}/{offset} was published after {earlier} at {before}"));
+            report.violation(
+                Rule::InOrder,
+                format!("{value} at {partition}/{offset} was published after {earlier} at {before}"),
+            );
         }
     }
 }
@@ -336,7 +376,7 @@ mod tests {
         let entries = [stored(0, "a", 5), handed_off(1, "b"), stored(2, "c", 7)];
         let sound = [record("a", 5), record("b", 6), record("c", 7)];
         let report = check(&Ledger { entries: entries.to_vec() }, &sound);
-        assert_eq!((report.violation_count, report.handed_off), (0, 1), "{report}");
+        assert_eq!((report.violation_count(), report.handed_off), (0, 1), "{report}");
         let at = |offset| [record("a", 5), record("b", offset), record("c", 7)];
         check_violation(&entries, &at(4), "b at 0/4 was published after a at 5");
         check_violation(&entries, &at(8), "c at 0/7 was published after b at 8");
@@ -354,7 +394,7 @@ mod tests {
         let again: Vec<Record> = again.collect();
         for (most, expected) in [(2, 0), (1, 1)] {
             let report = check_with(&ledger, &again, Doubles::AtMost(most));
-            assert_eq!((report.doubled, report.violation_count), (2, expected), "{report}");
+            assert_eq!((report.doubled, report.violation_count()), (2, expected), "{report}");
         }
         let wrong = ["b", "a", "b", "c"].into_iter().zip(0..).map(|(value, at)| record(value, at));
         let report = check_with(&ledger, &wrong.collect::<Vec<Record>>(), Doubles::AtMost(9));
@@ -378,7 +418,7 @@ mod tests {
         let records =
             [record("a", 9), record("b", 8), record("c", 7).key("other"), Record { key: None, ..record("d", 6) }];
         let report = check(&Ledger { entries }, &records);
-        assert_eq!((report.stored, report.violation_count), (4, 0), "{report}");
+        assert_eq!((report.stored, report.violation_count()), (4, 0), "{report}");
     }
 
     /// Two connections, three keys and none, two partitions; every fifth message refused, every seventh unknown and
@@ -412,13 +452,13 @@ mod tests {
     fn no_single_change_to_a_sound_world_goes_unnoticed() {
         let (ledger, records) = sound_world();
         let sound = check(&ledger, &records);
-        assert_eq!((sound.violation_count, sound.stored > 50, sound.unknown_found > 0), (0, true, true), "{sound}");
+        assert_eq!((sound.violation_count(), sound.stored > 50, sound.unknown_found > 0), (0, true, true), "{sound}");
         let is_stored = |record: &Record| {
             let mut entries = ledger.entries.iter();
             let entry = entries.find(|entry| Some(&entry.value) == record.value.as_ref()).unwrap();
             matches!(entry.outcome, Outcome::Stored { .. })
         };
-        let noticed = |records: &[Record]| check(&ledger, records).violation_count > 0;
+        let noticed = |records: &[Record]| check(&ledger, records).violation_count() > 0;
         for (index, record) in records.iter().enumerate() {
             let changed = |change: &dyn Fn(&mut Record)| {
                 let mut records = records.clone();
@@ -473,7 +513,7 @@ mod tests {
                         record.offset = *offset;
                     }
                 }
-                assert!(check(&swapped, &stored).violation_count > 0, "{first} and {second}");
+                assert!(check(&swapped, &stored).violation_count() > 0, "{first} and {second}");
                 checked += 1;
             }
         }

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`components`] (what exists and how it is fetched), [`process`] (nothing outlives the test run),
 //! [`kafka`] (clusters), [`daemon`] (our binaries), then the clients and [`ledger`], which proves that nothing
-//! acknowledged was lost, doubled or reordered.
+//! acknowledged was lost, doubled or reordered, and [`judgement`], which does so where Kafka was away.
 //!
 //! Invariants:
 //! - Every child and all that came from it are killed when its handle drops, and when this process dies.
@@ -22,6 +22,7 @@ pub mod gateway;
 pub mod go;
 pub mod http;
 pub mod java;
+pub mod judgement;
 pub mod kafka;
 pub mod kcat;
 pub mod ledger;
@@ -38,6 +39,7 @@ pub mod progress;
 pub mod proxy;
 pub mod python;
 pub mod record;
+pub mod rules;
 pub mod seal;
 pub mod steady;
 pub mod system;

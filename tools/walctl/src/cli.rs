@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use kafka_client::Mechanism;
 
-use crate::drain::connect::Mechanism;
 use crate::rows::Format;
 
 const EXAMPLES: &str = "\
@@ -159,7 +160,7 @@ pub struct Drain {
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
     /// How to log in to the brokers.
-    #[arg(long, value_enum, ignore_case = true, requires = "sasl_username")]
+    #[arg(long, value_parser = mechanism(), ignore_case = true, requires = "sasl_username")]
     pub sasl_mechanism: Option<Mechanism>,
     /// User to log in as; the password comes from --sasl-password-file, or the environment variable WALCTL_SASL_PASSWORD.
     #[arg(long, value_name = "NAME", requires = "sasl_mechanism")]
@@ -167,6 +168,11 @@ pub struct Drain {
     /// File whose first line is the password.
     #[arg(long, value_name = "FILE", requires = "sasl_username")]
     pub sasl_password_file: Option<PathBuf>,
+}
+
+fn mechanism() -> impl TypedValueParser<Value = Mechanism> {
+    let names = PossibleValuesParser::new(Mechanism::ALL.map(Mechanism::name));
+    names.map(|name| Mechanism::parse(&name).expect("one of the names"))
 }
 
 /// `30s`, `500ms`, `2m`.

@@ -30,7 +30,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("runtime", &["telemetry"]),
     ("embedded-kafka", &["disk", "kafka-wire", "runtime", "telemetry"]),
     ("router", &["kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
-    ("gateway", &["disk", "gafka-http", "jobs", "journal", "kafka-client", "kafka-wire", "model", "runtime", "telemetry"]),
+    (
+        "gateway",
+        &["disk", "gafka-http", "jobs", "journal", "kafka-client", "kafka-wire", "model", "runtime", "telemetry"],
+    ),
     // Control plane.
     ("authdb", &["model"]),
     ("daemon", &["model"]),

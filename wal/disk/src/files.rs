@@ -15,7 +15,7 @@ use tracing::error;
 
 use crate::Disk;
 use crate::file::File;
-use crate::operation::{Completion, Entry, Meta, Open, Operation, Outcome, Space};
+use crate::operation::{Completion, Entry, Meta, Open, Operation, Outcome};
 use crate::segment::{self, Device, Segment};
 use crate::transfer;
 
@@ -207,11 +207,7 @@ impl Shared {
                 let modified_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
                 Ok(Outcome::Meta(Meta { bytes: found.len(), modified_ms }))
             }
-            Operation::Space { path } => {
-                let found = rustix::fs::statvfs(&path)?;
-                let [free_bytes, total_bytes] = [found.f_bavail, found.f_blocks].map(|blocks| blocks * found.f_frsize);
-                Ok(Outcome::Space(Space { free_bytes, total_bytes }))
-            }
+            Operation::Space { path } => crate::space_of(&path).map(Outcome::Space),
         }
     }
 }

@@ -155,6 +155,13 @@ pub trait Disk: Send + Sync {
     }
 }
 
+/// Room on the file system of what has this name, for those who only want to know that and have no [`Disk`].
+pub fn space_of(path: &Path) -> io::Result<Space> {
+    let found = rustix::fs::statvfs(path)?;
+    let [free_bytes, total_bytes] = [found.f_bavail, found.f_blocks].map(|blocks| blocks * found.f_frsize);
+    Ok(Space { free_bytes, total_bytes })
+}
+
 /// Whether an error only says that something was scarce: nothing was done, nothing is broken, a retry can help.
 pub fn is_shortage(err: &io::Error) -> bool {
     use rustix::io::Errno;

@@ -1,6 +1,8 @@
 //! Directories that released versions wrote are opened, and hold what they held. `UPDATE_GOLDEN=1` writes that of this
 //! version anew; then say so in `wal/FORMAT.md` and keep the old one.
 
+mod unpack;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,8 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use disk::{Disk, Files};
 use journal::{Config, Group, Journal, Random, Record, Waiter};
+use unpack::unpack;
 
-/// Pages that are not zero, each behind its number; a segment is mostly nothing.
+/// See `unpack`; a segment is mostly nothing.
 fn packed(bytes: &[u8]) -> Vec<u8> {
     let mut packed = (bytes.len() as u64).to_le_bytes().to_vec();
     for (number, page) in bytes.chunks(4096).enumerate().filter(|(_, page)| page.iter().any(|byte| *byte != 0)) {
@@ -18,18 +21,6 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
         packed.resize(packed.len() + 4096 - page.len(), 0);
     }
     packed
-}
-
-fn unpacked(packed: &[u8]) -> Vec<u8> {
-    let (length, pages) = packed.split_first_chunk::<8>().unwrap();
-    let length = u64::from_le_bytes(*length) as usize;
-    let mut bytes = vec![0; length.next_multiple_of(4096)];
-    for page in pages.chunks(4100) {
-        let at = u32::from_le_bytes(page[..4].try_into().unwrap()) as usize * 4096;
-        bytes[at..at + 4096].copy_from_slice(&page[4..]);
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 fn config(dir: &Path) -> Config {
@@ -85,9 +76,7 @@ fn what_every_version_wrote_is_read() {
     assert!(!versions.is_empty());
     for version in versions {
         let dir = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(&version).unwrap().map(Result::unwrap) {
-            fs::write(dir.path().join(entry.file_name()), unpacked(&fs::read(entry.path()).unwrap())).unwrap();
-        }
+        unpack(&version, dir.path());
         let (idle, recovered) = Journal::recover(config(dir.path()), disk(), counting()).unwrap();
         assert_eq!((recovered.from_lsn, recovered.next_lsn), (10, 20), "{version:?}");
         assert_eq!(recovered.checkpoint.as_deref(), Some(&b"what was known"[..]));

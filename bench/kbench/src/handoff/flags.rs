@@ -1,31 +1,22 @@
 //! What the command is told.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::{connections, duration, message_bytes, rounds};
-use crate::limits::FOREIGN_CORES_MAX;
+use crate::cli::{Rounds, connections, keys, message_bytes};
 use crate::servers::Load;
 
+/// Rounds are short: there are many measurements in each, and a backlog is delivered after two of them.
 #[derive(Debug, Args)]
+#[command(mut_arg("duration", |arg| arg.default_value("1500ms")), mut_arg("warmup", |arg| arg.default_value("300ms")))]
 pub struct HandoffBench {
-    /// The gateway; beside this program by default.
-    #[arg(long, value_name = "FILE")]
-    pub kateway: Option<PathBuf>,
+    #[command(flatten)]
+    pub rounds: Rounds,
     /// Where directories for the gateways' data are made and removed: on the disk that is meant. The system's for temporary
     /// files by default.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    #[arg(long, default_value_t = 5, value_parser = rounds)]
-    pub rounds: usize,
-    /// Measured time of each.
-    #[arg(long, value_name = "TIME", default_value = "1500ms", value_parser = duration)]
-    pub duration: Duration,
-    /// Time before it that does not count.
-    #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = duration)]
-    pub warmup: Duration,
     /// Connections for single messages.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = connections)]
     pub connections: usize,
@@ -38,21 +29,9 @@ pub struct HandoffBench {
     /// Bytes per message, single or in a batch.
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = message_bytes)]
     pub size: usize,
-    /// CPU of the gateways, with all of their threads.
-    #[arg(long, value_name = "CPU", default_value_t = 0)]
-    pub server_cpu: usize,
-    /// CPU of the client and of the null broker.
-    #[arg(long, value_name = "CPU", default_value_t = 1)]
-    pub client_cpu: usize,
-    /// CPUs' worth of time that others may use before a round is measured again, and marked if that does not help.
-    #[arg(long, value_name = "CORES", default_value_t = FOREIGN_CORES_MAX)]
-    pub foreign_max: f64,
-    /// Begin no further round when it would not end within this.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub within: Option<Duration>,
-    /// Order of the rounds.
-    #[arg(long)]
-    pub seed: Option<u64>,
+    /// Different keys of the messages, which decide their partitions; 0: they have none.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = keys)]
+    pub keys: usize,
 }
 
 impl HandoffBench {
@@ -60,9 +39,9 @@ impl HandoffBench {
     pub fn load(&self, connections: usize) -> Load {
         Load {
             connections,
-            duration: self.duration,
-            warmup: self.warmup,
-            client_cpu: Some(self.client_cpu),
+            duration: self.rounds.duration,
+            warmup: self.rounds.warmup,
+            client_cpu: Some(self.rounds.client_cpu),
             machine: true,
         }
     }

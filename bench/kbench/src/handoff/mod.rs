@@ -83,15 +83,15 @@ struct Case {
 }
 
 pub fn run(bench: HandoffBench) -> Result<ExitCode> {
-    let kateway = kateway_path(bench.kateway.as_ref())?;
+    let kateway = kateway_path(bench.rounds.kateway.as_ref())?;
     let dir = bench.data_dir.clone().unwrap_or_else(std::env::temp_dir);
     let mut stage = Stage::set_up(&kateway, &dir, &bench)?;
     let mut cases = CASES.map(|what| Case { what, rounds: Vec::new() });
-    let mut order = Order::new(bench.seed);
-    for round in Rounds::new(bench.rounds, bench.within) {
+    let mut order = Order::new(bench.rounds.seed);
+    for round in Rounds::new(bench.rounds.rounds, bench.rounds.within) {
         for index in order.shuffled(cases.len()) {
             let case = &mut cases[index];
-            let measured = quietly(bench.foreign_max, || stage.measure(case.what, &dir))?;
+            let measured = quietly(bench.rounds.foreign_max, || stage.measure(case.what, &dir))?;
             eprintln!("{round}: {}, foreign {:.2}", measured.value.progress(case.what), measured.foreign_cores);
             case.rounds.push(measured);
         }

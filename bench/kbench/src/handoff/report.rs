@@ -19,14 +19,15 @@ pub fn markdown(bench: &HandoffBench, place: &str, cases: &[Case]) -> String {
     let _ = writeln!(
         out,
         "{}. Data in {place}. Up to {} rounds of {:?} each, shuffled; medians (min–max) of the quiet ones. Gateways on CPU {}, \
-         client and null broker on CPU {}. {} B a message; singles of {} connections, batches of {} (binary, summary) of {}; \
+         client and null broker on CPU {}. {} B a message, {}; singles of {} connections, batches of {} (binary, summary) of {}; \
          closed loop, acks=all.\n",
         machine(),
-        bench.rounds,
-        bench.duration,
-        bench.server_cpu,
-        bench.client_cpu,
+        bench.rounds.rounds,
+        bench.rounds.duration,
+        bench.rounds.server_cpu,
+        bench.rounds.client_cpu,
         bench.size,
+        if bench.keys == 0 { "without keys".to_owned() } else { format!("of {} keys", bench.keys) },
         bench.connections,
         bench.batch,
         bench.batch_connections
@@ -247,7 +248,7 @@ mod tests {
         let text = markdown(&bench("--size 100"), "/data, ext4 on /dev/vda", &cases());
         for row in [
             "Data in /data, ext4 on /dev/vda. Up to 5 rounds of 1.5s each",
-            "100 B a message; singles of 64 connections, batches of 100 (binary, summary) of 16;",
+            "100 B a message, without keys; singles of 64 connections, batches of 100 (binary, summary) of 16;",
             "| probe: 4 KiB and fdatasync, one writer | 2500 (1–5000) | – |",
             "| singles, to Kafka, handoff on | 750 (500–1000) | 1.00 (1.00–1.00) |",
             // 500 of 1,000 in one round, 375 of 500 in the other: of medians it would be 0.58.
@@ -295,8 +296,16 @@ mod tests {
     #[test]
     fn a_batch_has_several_messages_and_the_limits_of_other_loads_hold() {
         let defaults = bench("");
-        assert_eq!((defaults.batch, defaults.size, defaults.connections), (100, 256, 64));
-        for bad in ["--batch 1", "--batch 70000", "--rounds 0", "--connections 20001", "--duration 2h"] {
+        assert_eq!((defaults.batch, defaults.size, defaults.connections, defaults.keys), (100, 256, 64, 0));
+        let rounds = &defaults.rounds;
+        assert_eq!(
+            (rounds.duration.as_millis(), rounds.warmup.as_millis()),
+            (1_500, 300),
+            "not those of other commands"
+        );
+        assert!(markdown(&bench("--keys 1000"), "/data", &cases()).contains("256 B a message, of 1000 keys;"));
+        for bad in ["--batch 1", "--batch 70000", "--rounds 0", "--connections 20001", "--keys 10001", "--duration 2h"]
+        {
             let args = format!("kbench handoff {bad}");
             assert!(<crate::cli::Cli as clap::Parser>::try_parse_from(args.split(' ')).is_err(), "{bad}");
         }

@@ -76,10 +76,10 @@ pub struct Delivered {
 
 impl Stage {
     pub fn set_up(kateway: &Path, dir: &Path, bench: &HandoffBench) -> Result<Stage> {
-        let broker = NullBroker::start(bench.client_cpu)?;
+        let broker = NullBroker::start(bench.rounds.client_cpu)?;
         let gateway = |who: Who| -> Result<Gateway> {
             let data_dir = TempDir::inside(dir)?;
-            let mut gateway = Gateway::serve(kateway, &broker.kafka, bench.server_cpu, data_dir, &tables(who))?;
+            let mut gateway = Gateway::serve(kateway, &broker.kafka, bench.rounds.server_cpu, data_dir, &tables(who))?;
             let app = gateway.new_app(APP)?;
             // A topic of its own in the broker that all have, so that what arrives is counted apart.
             let topic = format!("{TOPIC}-{}", who as usize);
@@ -89,8 +89,8 @@ impl Stage {
             Ok(gateway)
         };
         let [on, off, off_again] = Who::ALL.map(gateway);
-        let single = Kind::single(bench.size);
-        let batch = Kind::batch(usize::from(bench.batch), bench.size, Framing::Binary);
+        let single = Kind::single(bench.size).keyed(bench.keys);
+        let batch = Kind::batch(usize::from(bench.batch), bench.size, Framing::Binary).keyed(bench.keys);
         let stage = Stage {
             gateways: [on?, off?, off_again?],
             broker,

@@ -15,7 +15,7 @@ use super::list_parked::{Which, whose};
 use crate::auth::Acting;
 use crate::caller::Caller;
 use crate::error::ApiError;
-use crate::fleet_ask::{Answers, Asker, P_NODE, Question, UNREACHABLE};
+use crate::fleet_ask::{Asker, P_NODE, Question, UNREACHABLE};
 use crate::handoff::Selection;
 use crate::input::{JsonBody, Query};
 use crate::limits::{SELECTED_RECEIPTS_MAX, SELECTED_RECORDS_MAX};
@@ -135,33 +135,23 @@ struct Body {
 }
 
 pub(crate) fn replay() -> Endpoint {
-    tie(REPLAY, handle_replay)
+    endpoint(REPLAY, Deed::Replay)
 }
 
 pub(crate) fn drop() -> Endpoint {
-    tie(DROP, handle_drop)
+    endpoint(DROP, Deed::Drop)
 }
 
-async fn handle_replay(
-    State(state): State<Shared>,
-    acting: Acting,
-    caller: Caller,
-    asker: Asker,
-    Query(params): Query<Params>,
-    JsonBody(body): JsonBody<Body>,
-) -> Result<Json<Value>, ApiError> {
-    change(&state, Deed::Replay, REPLAY.path, (acting, caller, asker), params, body).await
-}
-
-async fn handle_drop(
-    State(state): State<Shared>,
-    acting: Acting,
-    caller: Caller,
-    asker: Asker,
-    Query(params): Query<Params>,
-    JsonBody(body): JsonBody<Body>,
-) -> Result<Json<Value>, ApiError> {
-    change(&state, Deed::Drop, DROP.path, (acting, caller, asker), params, body).await
+fn endpoint(doc: EndpointDoc, deed: Deed) -> Endpoint {
+    let handle = async move |State(state): State<Shared>,
+                             acting: Acting,
+                             caller: Caller,
+                             asker: Asker,
+                             Query(params): Query<Params>,
+                             JsonBody(body): JsonBody<Body>| {
+        change(&state, deed, doc.path, (acting, caller, asker), params, body).await
+    };
+    tie(doc, handle)
 }
 
 async fn change(
@@ -182,11 +172,11 @@ async fn change(
         let done = do_here(state, &acting, deed, app.as_ref(), &selected, &said).await?;
         Ok(json!({"nodes": [done]}))
     };
-    let Answers { of, unreachable } = state.ask(&asker, &nodes, &question, here).await?;
-    let done: Vec<&Value> = of.values().filter_map(|answer| answer["nodes"].as_array()).flatten().collect();
+    let answers = state.ask(&asker, &nodes, &question, here).await?;
+    let done = answers.nodes();
     let records: u64 = done.iter().filter_map(|done| done["records"].as_u64()).sum();
     let more = done.iter().any(|done| done["more"] == true);
-    Ok(Json(json!({"ok": 1, "records": records, "more": more, "nodes": done, "unreachable": unreachable})))
+    Ok(Json(json!({"ok": 1, "records": records, "more": more, "nodes": done, "unreachable": answers.unreachable})))
 }
 
 /// At this gateway. That it is about to be done is written down before, so that nothing is done without a row.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::endpoint as tie;
 use crate::caller::Caller;
 use crate::error::ApiError;
-use crate::fleet_ask::{Answers, Asker, P_NODE, Question, UNREACHABLE};
+use crate::fleet_ask::{Asker, P_NODE, Question, UNREACHABLE};
 use crate::handoff::{Domain, HandoffStatus};
 use crate::input::Query;
 use crate::limits::DOMAINS_SHOWN_MAX;
@@ -111,9 +111,8 @@ async fn handle(
         let status = state.handoff()?.status().await?;
         Ok(json!({"nodes": [status_json(&status, &caller.visible)]}))
     };
-    let Answers { of, unreachable } = state.ask(&asker, &nodes, &question, here).await?;
-    let shown: Vec<&Value> = of.values().filter_map(|answer| answer["nodes"].as_array()).flatten().collect();
-    Ok(Json(json!({"nodes": shown, "unreachable": unreachable})))
+    let answers = state.ask(&asker, &nodes, &question, here).await?;
+    Ok(Json(json!({"nodes": answers.nodes(), "unreachable": answers.unreachable})))
 }
 
 /// As far as the caller sees.

@@ -83,12 +83,7 @@ mod tests {
             let own = doc.details.trim_end_matches(include_str!("statuses/any.md"));
             let statuses =
                 own.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()?.parse::<u16>().ok());
-            let path = doc.path.split('/').map(|segment| match segment.strip_prefix(':') {
-                Some(name) => format!("{{{name}}}"),
-                None => segment.to_owned(),
-            });
-            let path = path.collect::<Vec<_>>().join("/");
-            let responses = &document["paths"][path][doc.method.as_str().to_ascii_lowercase()]["responses"];
+            let responses = &document["paths"][doc.template()][doc.method.as_str().to_ascii_lowercase()]["responses"];
             for status in statuses {
                 own_tables += 1;
                 assert!(responses[status.to_string()].is_object(), "{}: {status} is no response", doc.operation);

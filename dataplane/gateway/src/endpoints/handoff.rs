@@ -6,11 +6,11 @@
 use crate::access::Grant;
 use crate::codes;
 use crate::endpoints::docs::REQUEST_ID;
+use crate::endpoints::router::Start;
 use crate::endpoints::{Admission, Services, params};
 use crate::exchange::Exchange;
 use crate::exchange::body::RequestBody;
 use crate::exchange::reply::Reply;
-use crate::kafka::destination::Destination;
 use crate::limits::{ANONYMOUS, HANDOFF_RECEIPTS_MAX, HANDOFF_SELECTION_BYTES_MAX};
 use crate::publish::handoff::parked::Change;
 use crate::publish::handoff::peer::{self, Question};
@@ -31,29 +31,15 @@ pub fn admit(_: &Services, grant: &Grant<'_>) -> Result<Admission, Refusal> {
     Ok(Admission { body_bytes_max: HANDOFF_SELECTION_BYTES_MAX, tenant: app.index, cluster: ANONYMOUS })
 }
 
-pub fn replay(
-    services: &Services,
-    exchange: Exchange,
-    head: &Head<'_>,
-    grant: &Grant<'_>,
-    body: RequestBody<'_>,
-    now: Instant,
-) -> Option<Destination> {
+pub const REPLAY: Start = |services, exchange, head, grant, body, now| {
     change(services, exchange, head, grant, &body, Change::Replay, now);
     None
-}
+};
 
-pub fn discard(
-    services: &Services,
-    exchange: Exchange,
-    head: &Head<'_>,
-    grant: &Grant<'_>,
-    body: RequestBody<'_>,
-    now: Instant,
-) -> Option<Destination> {
+pub const DROP: Start = |services, exchange, head, grant, body, now| {
     change(services, exchange, head, grant, &body, Change::Drop, now);
     None
-}
+};
 
 fn change(
     services: &Services,

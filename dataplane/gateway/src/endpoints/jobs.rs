@@ -240,7 +240,9 @@ fn act(
     if others.is_empty() {
         let refusal = match may_be_here || is_relayed {
             true => jobs::unknown(act),
-            false => away("no gateway with this job is registered, or it speaks TLS, over which gateways do not ask yet"),
+            false => {
+                away("no gateway with this job is registered, or it speaks TLS, over which gateways do not ask yet")
+            }
         };
         return exchange.refuse(env, &refusal, now);
     }
@@ -321,8 +323,7 @@ fn set_paused(
 // ---- documents
 
 const ID: ParamDoc = ParamDoc::query("id", Kind::Text, "`id` of the answer that the job was added with").required();
-const DUE: ParamDoc =
-    ParamDoc::query("due", Kind::Text, "when: RFC 3339, or seconds since 1970; not in the past");
+const DUE: ParamDoc = ParamDoc::query("due", Kind::Text, "when: RFC 3339, or seconds since 1970; not in the past");
 
 const ADDED: Schema = Schema::Object(&[
     FieldDoc::must("ok", Schema::Always(1), "1"),
@@ -351,14 +352,16 @@ const DONE: Schema = Schema::Object(&[
     FieldDoc::may("due", Schema::TEXT, "its new time"),
 ]);
 
-const PAUSED: Schema = Schema::Object(&[
-    FieldDoc::must("ok", Schema::Always(1), "1"),
-    FieldDoc::must("paused", Schema::FLAG, ""),
-]);
+const PAUSED: Schema =
+    Schema::Object(&[FieldDoc::must("ok", Schema::Always(1), "1"), FieldDoc::must("paused", Schema::FLAG, "")]);
 
 const LIST: Schema = Schema::Object(&[
     FieldDoc::must("jobs", Schema::Array(&JOB), "in the order of when they are due"),
-    FieldDoc::must("cursor", Schema::AnyOf(&[Schema::TEXT, Schema::Null]), "for the next page; null after the last. A page may be empty and not the last"),
+    FieldDoc::must(
+        "cursor",
+        Schema::AnyOf(&[Schema::TEXT, Schema::Null]),
+        "for the next page; null after the last. A page may be empty and not the last",
+    ),
 ]);
 
 const DETAILS: &str = concat!(include_str!("statuses/jobs.md"), include_str!("statuses/any.md"));
@@ -401,7 +404,11 @@ pub const ADD_DOCS: &[EndpointDoc] = &[EndpointDoc {
             ParamDoc::query("delay", Kind::Text, "how long from now: seconds, or with a unit (`30s`, `250ms`, `2h`)"),
             DUE,
             ParamDoc::query("key", Kind::Text, "record key"),
-            ParamDoc::query("partition", Kind::Integer { min: 0, max: i32::MAX as i64 }, "the partition, instead of one by key"),
+            ParamDoc::query(
+                "partition",
+                Kind::Integer { min: 0, max: i32::MAX as i64 },
+                "the partition, instead of one by key",
+            ),
             ParamDoc::query("null", Kind::Bool, "a null value; without a body"),
             ParamDoc::query("durability", Kind::Text, "`durable`, which is also what none means"),
             ParamDoc::header("Idempotency-Key", Kind::Text, "the same answer for 24 h, and one job"),
@@ -410,7 +417,11 @@ pub const ADD_DOCS: &[EndpointDoc] = &[EndpointDoc {
             REQUEST_ID,
         ],
         &[
-            ResponseDoc::with(201, "kept, and it will be published", &[ContentDoc::json(ADDED, "", Some(ADDED_EXAMPLE))]),
+            ResponseDoc::with(
+                201,
+                "kept, and it will be published",
+                &[ContentDoc::json(ADDED, "", Some(ADDED_EXAMPLE))],
+            ),
             ResponseDoc::bare(400, "a parameter is wrong, or the time is past"),
             ResponseDoc::bare(404, "there is no such topic of this app"),
             ResponseDoc::bare(409, "a job with this key is being added"),
@@ -421,7 +432,8 @@ pub const ADD_DOCS: &[EndpointDoc] = &[EndpointDoc {
         ],
     )
 }];
-const ADDED_EXAMPLE: &str = r#"{"ok":1,"id":"5188146770730811648","due":"2027-01-01T08:00:00.000Z","durability":"local"}"#;
+const ADDED_EXAMPLE: &str =
+    r#"{"ok":1,"id":"5188146770730811648","due":"2027-01-01T08:00:00.000Z","durability":"local"}"#;
 
 pub const LOOK_DOCS: &[EndpointDoc] = &[doc(
     Method::Get,
@@ -439,7 +451,11 @@ pub const LOOK_DOCS: &[EndpointDoc] = &[doc(
         REQUEST_ID,
     ],
     &[
-        ResponseDoc::with(200, "the job, or a page of jobs", &[ContentDoc::json(Schema::AnyOf(&[JOB, LIST]), "", None)]),
+        ResponseDoc::with(
+            200,
+            "the job, or a page of jobs",
+            &[ContentDoc::json(Schema::AnyOf(&[JOB, LIST]), "", None)],
+        ),
         ResponseDoc::bare(400, "a parameter is wrong"),
         ResponseDoc::bare(404, "no job of this topic has this id, or it is no longer remembered"),
         ResponseDoc::bare(503, "the gateway that has the job does not answer"),
@@ -464,8 +480,14 @@ pub const RESCHEDULE_DOCS: &[EndpointDoc] = &[doc(
     &[TOPIC, VER, ID, DUE.required(), REQUEST_ID],
     CHANGED,
 )];
-pub const FIRE_DOCS: &[EndpointDoc] =
-    &[doc(Method::Post, "/v1/jobs/:topic/:ver/fire", "fireJob", "A job fires now", &[TOPIC, VER, ID, REQUEST_ID], CHANGED)];
+pub const FIRE_DOCS: &[EndpointDoc] = &[doc(
+    Method::Post,
+    "/v1/jobs/:topic/:ver/fire",
+    "fireJob",
+    "A job fires now",
+    &[TOPIC, VER, ID, REQUEST_ID],
+    CHANGED,
+)];
 pub const REPLAY_DOCS: &[EndpointDoc] = &[doc(
     Method::Post,
     "/v1/jobs/:topic/:ver/replay",

@@ -67,7 +67,8 @@ pub fn add(query: Option<&str>, now_ms: i64) -> Result<AddWishes<'_>, Refusal> {
         (None, Some(delay)) => {
             let delay = text("delay", delay)?;
             let parsed = crate::duration::parse(delay);
-            let parsed = parsed.ok_or_else(|| bad_parameter("delay", delay, "seconds, or a duration like 30s, 250ms or 2h"))?;
+            let parsed =
+                parsed.ok_or_else(|| bad_parameter("delay", delay, "seconds, or a duration like 30s, 250ms or 2h"))?;
             checked(now_ms + parsed.as_millis() as i64, now_ms)?
         }
         (None, None) => {
@@ -108,9 +109,9 @@ pub fn look(query: Option<&str>) -> Result<Look, Refusal> {
     let to = time("to")?.map_or(Key::MAX, Key::first_of);
     if let Some(cursor) = all.get("cursor") {
         let cursor = text("cursor", cursor)?;
-        let parsed = cursor.rsplit_once('-').and_then(|(due_ms, seq)| {
-            Some(Key { due_ms: due_ms.parse().ok()?, seq: seq.parse().ok()? })
-        });
+        let parsed = cursor
+            .rsplit_once('-')
+            .and_then(|(due_ms, seq)| Some(Key { due_ms: due_ms.parse().ok()?, seq: seq.parse().ok()? }));
         from = parsed.ok_or_else(|| bad_parameter("cursor", cursor, "the cursor of the page before"))?;
     }
     let count_max = match all.get("limit") {
@@ -164,7 +165,8 @@ fn checked(due_ms: i64, now_ms: i64) -> Result<i64, Refusal> {
             Err(Refusal::new(codes::DUE_PAST, sentence))
         }
         _ if due_ms > now_ms.saturating_add(JOB_DUE_MAX_MS) => {
-            let sentence = "nothing was stored: it is due in more than ten years; times are RFC 3339, or seconds since 1970";
+            let sentence =
+                "nothing was stored: it is due in more than ten years; times are RFC 3339, or seconds since 1970";
             Err(Refusal::new(codes::DUE_TOO_FAR, sentence))
         }
         _ => Ok(due_ms),
@@ -179,7 +181,8 @@ fn time_of(name: &str, value: &str) -> Result<i64, Refusal> {
     // A plus sign in a query is a space unless it was escaped.
     let value = value.replace(' ', "+");
     let time: Result<jiff::Timestamp, _> = value.parse();
-    time.map(|time| time.as_millisecond()).map_err(|_| bad_parameter(name, &value, "RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970"))
+    time.map(|time| time.as_millisecond())
+        .map_err(|_| bad_parameter(name, &value, "RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970"))
 }
 
 #[cfg(test)]

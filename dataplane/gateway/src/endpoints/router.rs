@@ -110,14 +110,14 @@ pub static ENDPOINTS: &[Row] = &[
         aliases: &[],
         allow: "POST, OPTIONS",
         wants: Wants::App,
-        takes: Takes::Whole(handoff::admit, handoff::replay),
+        takes: Takes::Whole(handoff::admit, handoff::REPLAY),
         docs: handoff::REPLAY_DOCS,
     },
     Row {
         aliases: &[],
         allow: "POST, OPTIONS",
         wants: Wants::App,
-        takes: Takes::Whole(handoff::admit, handoff::discard),
+        takes: Takes::Whole(handoff::admit, handoff::DROP),
         docs: handoff::DROP_DOCS,
     },
     Row {

@@ -103,6 +103,7 @@ impl Scene {
             clusters: Clusters::new(vec![spec], &config, Probing::Relies, now),
             env: Env::alone(config, Arc::clone(&snapshot)),
             access: Access::new(snapshot, 1),
+            jobs: crate::jobs::Jobs::new(None, 0),
             publishing: Publishing::new(Handoff::new(None, 0, Pace::new(None, 1))),
             subscriptions: Subscriptions::new(Post::new(Vec::new())),
         };

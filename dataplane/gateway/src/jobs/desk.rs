@@ -71,7 +71,8 @@ impl Desk {
         let prepare = || {
             let _ = journal::raise_priority();
         };
-        let failed = |err: ::jobs::store::OpenError| io::Error::other(format!("the store of delayed jobs: {}", chain(&err)));
+        let failed =
+            |err: ::jobs::store::OpenError| io::Error::other(format!("the store of delayed jobs: {}", chain(&err)));
         let opened = Store::open(store_config, disk, journal::random(), prepare, Box::new(deliver)).map_err(failed)?;
         tell(&opened);
         Ok(Arc::new(Desk { store: opened.store, trays, node_number }))

@@ -127,7 +127,16 @@ impl Jobs {
     // ---- adding
 
     /// Keeps a message until it is due; answered when it is durable.
-    pub fn add(&self, exchange: Exchange, name: Name, due_ms: i64, key: Option<AddKey>, own: &[u8], env: &Env, now: Instant) {
+    pub fn add(
+        &self,
+        exchange: Exchange,
+        name: Name,
+        due_ms: i64,
+        key: Option<AddKey>,
+        own: &[u8],
+        env: &Env,
+        now: Instant,
+    ) {
         let added = self.start_add(&name, due_ms, key, own);
         match added {
             // The ticket it was appended with is the next place's.
@@ -213,7 +222,12 @@ impl Jobs {
             ended => {
                 let state = if *ended == Seen::Fired { "fired" } else { "deleted" };
                 return match named.act {
-                    Act::Show => answer(exchange, Reply::json(200, json!({ "id": named.id.to_string(), "state": state }).to_string()), env, now),
+                    Act::Show => answer(
+                        exchange,
+                        Reply::json(200, json!({ "id": named.id.to_string(), "state": state }).to_string()),
+                        env,
+                        now,
+                    ),
                     _ => exchange.refuse(env, &too_late(state), now),
                 };
             }
@@ -262,7 +276,12 @@ impl Jobs {
             Err(refusal) => return exchange.refuse(env, &refusal, now),
         };
         let Some(queue) = store.find(&name) else {
-            return answer(exchange, Reply::json(200, json!({ "jobs": [], "cursor": Value::Null }).to_string()), env, now);
+            return answer(
+                exchange,
+                Reply::json(200, json!({ "jobs": [], "cursor": Value::Null }).to_string()),
+                env,
+                now,
+            );
         };
         let ticket = self.waiting.borrow_mut().insert(Waiting::Listed { exchange, name }) as u64;
         let question = Question::List { queue: queue.0, from, to, count_max };
@@ -342,7 +361,9 @@ impl Jobs {
 
     fn answered(&self, waiting: Waiting, said: Answer, env: &Env, now: Instant) {
         match (waiting, said) {
-            (Waiting::Looked { exchange, named }, Answer::Job(looked)) => self.go_on(exchange, named, &looked, env, now),
+            (Waiting::Looked { exchange, named }, Answer::Job(looked)) => {
+                self.go_on(exchange, named, &looked, env, now)
+            }
             (Waiting::Listed { exchange, name }, Answer::List(listed)) => {
                 let body = self.listed(&name, &listed);
                 answer(exchange, Reply::json(200, body.to_string()), env, now);
@@ -403,9 +424,14 @@ impl Jobs {
 
 /// What became of an add at once.
 enum Start {
-    Waits { seq: u64 },
+    Waits {
+        seq: u64,
+    },
     /// It was done before, under the same key.
-    Known { seq: u64, due_ms: i64 },
+    Known {
+        seq: u64,
+        due_ms: i64,
+    },
 }
 
 impl Waiting {
@@ -425,8 +451,7 @@ fn shown(id: &str, entry: &Entry, stage: &Stage, attempts: u32) -> Value {
         Stage::Firing => ("firing", None),
         Stage::Parked { reason, at_ms } => ("parked", Some((reason, at_ms))),
     };
-    let mut shown =
-        json!({ "id": id, "state": state, "due": shown_time(entry.key.due_ms), "attempts": attempts });
+    let mut shown = json!({ "id": id, "state": state, "due": shown_time(entry.key.due_ms), "attempts": attempts });
     if let Some((reason, at_ms)) = why {
         shown["code"] = (*reason.code).into();
         shown["reason"] = (*reason.sentence).into();

@@ -164,7 +164,7 @@ impl Publishing {
                 self.give_to_kafka(around, single, Sending { partition, ..sending }, how, now)
             }
             Route::Journal { lane, why } => self.give_to_journal(around, single, sending, lane, &why),
-            Route::Hold => {
+            Route::Hold { .. } => {
                 let known = cluster.client.borrow_mut().partition_for(topic, partition, key);
                 let Some(lane) = known else {
                     return self.give_to_journal(around, single, sending, BY_KEY, &"others wait before it".into());

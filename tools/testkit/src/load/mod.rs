@@ -10,6 +10,7 @@ mod publisher;
 pub mod style;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -112,6 +113,17 @@ pub struct Answers {
 /// Refusals that are kept, and how much of each.
 const REFUSALS_MAX: usize = 5;
 const REFUSAL_CHARS_MAX: usize = 300;
+
+impl fmt::Display for Answers {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answers { statuses, broken, without_retry_after, slowest, .. } = self;
+        let slowest_s = slowest.as_secs_f64();
+        write!(
+            out,
+            "by status {statuses:?}, {broken} broken off, {without_retry_after} without Retry-After, slowest {slowest_s:.1} s"
+        )
+    }
+}
 
 impl Answers {
     /// Keeps what an answer says, from there on where it says that something was refused.

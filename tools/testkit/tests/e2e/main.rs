@@ -9,6 +9,7 @@ mod control;
 mod fallen;
 mod faults;
 mod foreign;
+mod gateways;
 mod handoff;
 mod harness;
 mod idle;

@@ -25,16 +25,6 @@ const PATIENCE_MIN: Duration = Duration::from_secs(1);
 /// Between two looks at a topic that is not there, or at a cluster that does not answer.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mechanism {
-    #[value(name = "PLAIN")]
-    Plain,
-    #[value(name = "SCRAM-SHA-256")]
-    ScramSha256,
-    #[value(name = "SCRAM-SHA-512")]
-    ScramSha512,
-}
-
 /// What it takes to connect.
 #[derive(Debug)]
 pub struct Access {
@@ -58,11 +48,6 @@ pub fn access(drain: &Drain) -> Result<Option<Access>> {
     let tls = AdminTls { ca_pem: read(&drain.ca)?, cert_pem: read(&drain.cert)?, key_pem: read(&drain.key)? };
     let sasl = match (drain.sasl_mechanism, &drain.sasl_username) {
         (Some(mechanism), Some(username)) => {
-            let mechanism = match mechanism {
-                Mechanism::Plain => kafka_client::Mechanism::Plain,
-                Mechanism::ScramSha256 => kafka_client::Mechanism::ScramSha256,
-                Mechanism::ScramSha512 => kafka_client::Mechanism::ScramSha512,
-            };
             Some(Sasl { mechanism, username: username.clone(), password: password(drain)? })
         }
         _ => None,
@@ -125,6 +110,9 @@ impl Kafka {
                 }
                 Err(err) if err.is_transient() => {
                     return Err(Fault::Unreachable(format!("{servers}: {err}")).into());
+                }
+                Err(err @ (AdminError::NotAuthenticated { .. } | AdminError::NotAuthorized { .. })) => {
+                    return Err(Fault::Denied(format!("{servers}: {err}")).into());
                 }
                 Err(err) => return Err(anyhow::Error::new(err).context(format!("{servers} does not serve us"))),
             }

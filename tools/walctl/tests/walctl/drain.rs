@@ -1,7 +1,6 @@
 //! Draining: to an embedded broker that also misbehaves.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use kafka_wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic, NO_T
 use kafka_wire::record_batch::{HeaderRef, RecordRef, batches};
 use serde_json::{Value, json};
 
-use crate::made::{Made, NODE, contents, message, reopened, walctl};
+use crate::made::{DataDir, Made, contents, message, reopened, walctl};
 
 /// At most so much of a partition is delivered again after a kill.
 const RUN_RECORDS_MAX: usize = 512;
@@ -26,7 +25,7 @@ const RUN_RECORDS_MAX: usize = 512;
 struct Scene {
     broker: EmbeddedKafka,
     runtime: tokio::runtime::Runtime,
-    dir: tempfile::TempDir,
+    dir: DataDir,
     _kafka_dir: tempfile::TempDir,
 }
 
@@ -36,14 +35,7 @@ type Stored = (i64, Option<Bytes>, Option<Bytes>, Vec<(Bytes, Option<Bytes>)>);
 impl Scene {
     /// With what `fill` puts into the journal; each topic has two partitions.
     fn new(topics: &[&str], fill: impl FnOnce(&mut Made)) -> Scene {
-        let dir = tempfile::tempdir().unwrap();
-        let node = dir.path().join("nodes").join(NODE);
-        fs::create_dir_all(&node).unwrap();
-        fs::write(node.join("lock"), "").unwrap();
-        fs::write(dir.path().join("nodes/.lock"), "").unwrap();
-        let mut made = Made::at(&node.join("journal"));
-        fill(&mut made);
-        made.journal.close();
+        let dir = DataDir::new(fill);
         let kafka_dir = tempfile::tempdir().unwrap();
         let config = EmbeddedConfig { data_dir: kafka_dir.path().to_owned(), ..EmbeddedConfig::default() };
         let broker = EmbeddedKafka::start(config).unwrap();
@@ -61,10 +53,6 @@ impl Scene {
     fn in_kafka<T>(&self, done: impl AsyncFnOnce(KafkaAdmin) -> T) -> T {
         let config = ClientConfig { bootstrap: vec![self.broker.bootstrap()], ..ClientConfig::default() };
         self.runtime.block_on(async { done(KafkaAdmin::connect(config, None).unwrap()).await })
-    }
-
-    fn journal(&self) -> PathBuf {
-        self.dir.path().join("nodes").join(NODE).join("journal")
     }
 
     fn newest(&self, topic: &str, partition: usize) -> usize {
@@ -130,7 +118,7 @@ impl Scene {
 
     /// Each receipt of a stream says that its message is where it is.
     fn check_receipts(&self, stream: u32, topic: &str, expected: &[String]) {
-        let (queue, places) = (reopened(&self.journal()), [self.values(topic, 0), self.values(topic, 1)]);
+        let (queue, places) = (reopened(&self.dir.journal()), [self.values(topic, 0), self.values(topic, 1)]);
         for (sequence, value) in expected.iter().enumerate() {
             let receipt = queue.receipt(StreamId(stream), sequence as u64);
             let Receipt::Delivered { partition, offset } = receipt else { panic!("{value}: {receipt:?}") };
@@ -236,8 +224,7 @@ fn what_waits_is_delivered_exactly_in_its_order_and_receipts_say_where() {
 fn whoever_runs_has_the_journal_alone_and_nothing_is_done_without_a_yes() {
     let scene = Scene::new(&["shop.orders.v1"], |made| fill(made, &name("shop", "main", 0), [0; 16], &numbered(3)));
     let before = contents(scene.dir.path());
-    let lock = fs::File::open(scene.journal().parent().unwrap().join("lock")).unwrap();
-    lock.lock().unwrap();
+    let lock = scene.dir.hold();
     let (code, _, err) = scene.drain("--yes");
     assert!(code == 6 && err.contains("kateway admin handoff"), "{code} {err}");
     let (code, rows, err) = scene.drain("--dry-run");
@@ -361,7 +348,7 @@ fn what_kafka_refuses_for_what_it_is_is_parked_and_goes_first_when_it_is_wanted(
     let (code, rows, err) = scene.drain("--yes");
     let why = "parked: refused by the broker: INVALID_RECORD";
     assert_eq!((code, rows), (1, json!([row("shop", Some(0), 1, 0, 2, Some(why))])), "{err}");
-    let queue = reopened(&scene.journal());
+    let queue = reopened(&scene.dir.journal());
     let codes: Vec<(u64, &str)> = queue.parked(StreamId(0), 0).map(|(at, parked)| (at, &*parked.reason.code)).collect();
     assert_eq!(codes, [(0, "grant_revoked"), (1, "rejected_by_kafka")]);
     drop(queue);
@@ -458,23 +445,15 @@ fn what_makes_no_sense_is_parked_what_is_rotten_is_told_and_the_rest_is_delivere
             fill(made, &shop, [0; 16], &[value.to_owned()]);
         }
     });
-    rot(&scene.journal(), b"rotten");
+    scene.dir.rot(b"rotten");
     let (code, rows, err) = scene.drain("--yes");
     let why = Some("parked: its bytes in the journal make no sense");
     assert_eq!((code, rows), (1, json!([row("shop", Some(0), 2, 0, 1, why)])), "{err}");
     assert_eq!(scene.values("shop.orders.v1", 0), ["one message", "third message"]);
     assert!(err.contains("records of this journal are lost"), "{err}");
-    let queue = reopened(&scene.journal());
+    let queue = reopened(&scene.dir.journal());
     let code = queue.parked(StreamId(0), 0).next().map(|(at, parked)| (at, parked.reason.code.to_string()));
     assert_eq!(code, Some((1, "unreadable".to_owned())));
-}
-
-fn rot(journal: &Path, value: &[u8]) {
-    let segment = journal.join("segment-0000000000000001.wal");
-    let mut bytes = fs::read(&segment).unwrap();
-    let at = bytes.windows(value.len()).position(|window| window == value).unwrap();
-    bytes[at] ^= 0x40;
-    fs::write(segment, bytes).unwrap();
 }
 
 #[test]
@@ -496,4 +475,23 @@ fn what_is_wrong_with_the_way_to_kafka_is_told_before_anything_changes() {
         assert!(got == code && err.contains(said), "{args:?}: {got} {err}");
     }
     assert!(contents(scene.dir.path()) == before);
+}
+
+#[test]
+fn brokers_that_do_not_let_us_in_are_told_from_those_that_are_not_there() {
+    let scene = Scene::new(&["shop.orders.v1"], |made| fill(made, &name("shop", "main", 0), [0; 16], &numbered(1)));
+    let before = contents(scene.dir.path());
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    fs::write(secret.path(), "open sesame").unwrap();
+    // The embedded broker lets nobody log in.
+    let login = format!("--sasl-username u --sasl-mechanism plain --sasl-password-file {}", secret.path().display());
+    for args in [format!("--yes {login}"), format!("--dry-run {login}")] {
+        let (code, _, err) = scene.drain(&args);
+        assert!(
+            code == 4 && err.contains("Kafka refuses our credentials: broker does not offer SASL PLAIN"),
+            "{code} {err}"
+        );
+    }
+    assert!(contents(scene.dir.path()) == before);
+    assert_eq!(scene.drain("--yes").0, 0);
 }

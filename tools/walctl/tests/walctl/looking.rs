@@ -7,22 +7,18 @@ use expect_test::{Expect, expect};
 use journal::queue::{Fate, Name, Reason};
 use kafka_wire::record_batch::HeaderRef;
 
-use crate::made::{Made, NODE, contents, message, walctl};
+use crate::made::{DataDir, Made, NODE, contents, message, walctl};
+use crate::unpack::unpack;
 
-/// A data directory with a journal, as a gateway leaves it.
-struct Scene {
-    dir: tempfile::TempDir,
-}
+struct Scene(DataDir);
 
 impl Scene {
     /// Two apps; one message delivered, one parked, the others wait.
     fn new() -> Scene {
-        let dir = tempfile::tempdir().unwrap();
-        let node = dir.path().join("nodes").join(NODE);
-        fs::create_dir_all(&node).unwrap();
-        fs::write(node.join("lock"), "").unwrap();
-        fs::write(dir.path().join("nodes/.lock"), "").unwrap();
-        let mut made = Made::at(&node.join("journal"));
+        Scene(DataDir::new(Scene::fill))
+    }
+
+    fn fill(made: &mut Made) {
         let headers = [HeaderRef { name: b"a", value: Some(b"1") }, HeaderRef { name: b"bin", value: Some(b"\xff") }];
         made.accept("shop", 0, &message(Some(b"k"), Some(b"delivered"), &[]));
         made.accept("shop", 0, &message(Some(b"k"), Some(b"parked"), &[]));
@@ -40,40 +36,19 @@ impl Scene {
         made.commit(vec![Made::note(settled), Made::note(parked)]);
         made.journal.checkpoint(made.journal.durable_lsn(), made.queue.checkpoint()).unwrap();
         made.accept("shop", 0, &message(None, Some(b"after the checkpoint"), &[]));
-        made.journal.close();
-        Scene { dir }
     }
 
     fn path(&self) -> &Path {
-        self.dir.path()
+        self.0.path()
     }
 
     fn journal(&self) -> PathBuf {
-        self.path().join("nodes").join(NODE).join("journal")
+        self.0.journal()
     }
 
-    fn segment(&self, number: u64) -> PathBuf {
-        self.journal().join(format!("segment-{number:016x}.wal"))
-    }
-
-    /// Holds the node like a process that runs.
-    fn hold(&self) -> fs::File {
-        let lock = fs::File::open(self.path().join("nodes").join(NODE).join("lock")).unwrap();
-        lock.lock().unwrap();
-        lock
-    }
-
-    /// Turns bits of a message's value, found by its bytes.
-    fn rot(&self, value: &[u8]) {
-        for number in 1..9 {
-            let Ok(mut bytes) = fs::read(self.segment(number)) else { continue };
-            if let Some(at) = bytes.windows(value.len()).position(|window| window == value) {
-                bytes[at] ^= 0x40;
-                fs::write(self.segment(number), bytes).unwrap();
-                return;
-            }
-        }
-        panic!("no segment has {:?}", String::from_utf8_lossy(value));
+    /// The segment that was written to last.
+    fn last_segment(&self) -> PathBuf {
+        (1..9).rev().map(|number| self.0.segment(number)).find(|path| path.exists()).unwrap()
     }
 
     fn run(&self, args: &str) -> (i32, String, String) {
@@ -105,26 +80,11 @@ fn without_times(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// Pages that are not zero, each behind its number, as `wal/journal/tests/golden.rs` packs them.
-fn unpacked(packed: &[u8]) -> Vec<u8> {
-    let (length, pages) = packed.split_first_chunk::<8>().unwrap();
-    let length = u64::from_le_bytes(*length) as usize;
-    let mut bytes = vec![0; length.next_multiple_of(4096)];
-    for page in pages.chunks(4100) {
-        let at = u32::from_le_bytes(page[..4].try_into().unwrap()) as usize * 4096;
-        bytes[at..at + 4096].copy_from_slice(&page[4..]);
-    }
-    bytes.truncate(length);
-    bytes
-}
-
 #[test]
 fn the_journal_of_a_released_version_is_shown_and_whole() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wal/journal/tests/data/v1");
     let dir = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(golden).unwrap().map(Result::unwrap) {
-        fs::write(dir.path().join(entry.file_name()), unpacked(&fs::read(entry.path()).unwrap())).unwrap();
-    }
+    unpack(&golden, dir.path());
     let path = dir.path().to_str().unwrap();
     let (code, out, _) = walctl(&["inspect", path, "-o", "table"]);
     assert_eq!(code, 0);
@@ -231,8 +191,8 @@ fn messages_are_printed_as_subscribers_would_get_them() {
 #[test]
 fn rot_is_found_before_and_after_the_checkpoint_and_the_rest_is_still_read() {
     let scene = Scene::new();
-    scene.rot("h\u{e9}llo".as_bytes());
-    scene.rot(b"after the checkpoint");
+    scene.0.rot("h\u{e9}llo".as_bytes());
+    scene.0.rot(b"after the checkpoint");
     scene.check(
         "verify -o table",
         expect![[r#"
@@ -255,7 +215,7 @@ fn rot_is_found_before_and_after_the_checkpoint_and_the_rest_is_still_read() {
 fn a_torn_tail_is_said_and_is_no_loss() {
     let scene = Scene::new();
     // The last block in the last segment and the mark behind it: cut off within the block, as a power cut leaves it.
-    let last = (1..9).rev().map(|number| scene.segment(number)).find(|path| path.exists()).unwrap();
+    let last = scene.last_segment();
     let mut bytes = fs::read(&last).unwrap();
     let value = b"after the checkpoint";
     let at = bytes.windows(value.len()).position(|window| window == value).unwrap();
@@ -272,11 +232,11 @@ fn a_torn_tail_is_said_and_is_no_loss() {
 #[test]
 fn a_lost_segment_and_a_rotten_header_are_loss() {
     let gone = Scene::new();
-    fs::remove_file(gone.segment(1)).unwrap();
+    fs::remove_file(gone.0.segment(1)).unwrap();
     let (code, out, err) = gone.run("verify");
     assert_eq!(code, 1, "{out}{err}");
     let rotten = Scene::new();
-    let last = (1..9).rev().map(|number| rotten.segment(number)).find(|path| path.exists()).unwrap();
+    let last = rotten.last_segment();
     let mut bytes = fs::read(&last).unwrap();
     let end = bytes.len();
     bytes[0] ^= 1;
@@ -292,12 +252,12 @@ fn a_lost_segment_and_a_rotten_header_are_loss() {
 #[test]
 fn looking_changes_nothing_also_while_a_process_has_it() {
     let scene = Scene::new();
-    scene.rot("h\u{e9}llo".as_bytes());
-    scene.rot(b"after the checkpoint");
+    scene.0.rot("h\u{e9}llo".as_bytes());
+    scene.0.rot(b"after the checkpoint");
     fs::write(scene.journal().join("checkpoint.tmp"), "half").unwrap();
     let before = contents(scene.path());
     for is_held in [false, true] {
-        let _held = is_held.then(|| scene.hold());
+        let _held = is_held.then(|| scene.0.hold());
         for (args, expected) in [("inspect", 0), ("verify", 1), ("dump --app bank", 0), ("dump --parked", 0)] {
             let (code, out, err) = scene.run(args);
             assert_eq!(code, expected, "{args}: {out}{err}");
@@ -316,10 +276,10 @@ fn looking_changes_nothing_also_while_a_process_has_it() {
 #[test]
 fn repair_puts_aside_what_is_rotten_and_needs_the_lock() {
     let scene = Scene::new();
-    scene.rot("h\u{e9}llo".as_bytes());
-    scene.rot(b"after the checkpoint");
+    scene.0.rot("h\u{e9}llo".as_bytes());
+    scene.0.rot(b"after the checkpoint");
     let before = contents(scene.path());
-    let held = scene.hold();
+    let held = scene.0.hold();
     let (code, _, err) = scene.run("repair --yes");
     assert_eq!(code, 6, "{err}");
     assert!(err.contains("a process has") && contents(scene.path()) == before, "{err}");

@@ -94,6 +94,59 @@ impl Made {
     }
 }
 
+/// A gateway's data directory with one node and its journal, as a gateway leaves it.
+pub struct DataDir(tempfile::TempDir);
+
+impl DataDir {
+    /// With what `fill` puts into the journal.
+    pub fn new(fill: impl FnOnce(&mut Made)) -> DataDir {
+        let dir = DataDir(tempfile::tempdir().unwrap());
+        fs::create_dir_all(dir.node()).unwrap();
+        fs::write(dir.node().join("lock"), "").unwrap();
+        fs::write(dir.path().join("nodes/.lock"), "").unwrap();
+        let mut made = Made::at(&dir.journal());
+        fill(&mut made);
+        made.journal.close();
+        dir
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn node(&self) -> PathBuf {
+        self.path().join("nodes").join(NODE)
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.node().join("journal")
+    }
+
+    pub fn segment(&self, number: u64) -> PathBuf {
+        self.journal().join(format!("segment-{number:016x}.wal"))
+    }
+
+    /// Holds the node like a process that runs.
+    pub fn hold(&self) -> fs::File {
+        let lock = fs::File::open(self.node().join("lock")).unwrap();
+        lock.lock().unwrap();
+        lock
+    }
+
+    /// Turns a bit of a message's value, found by its bytes.
+    pub fn rot(&self, value: &[u8]) {
+        for number in 1..9 {
+            let Ok(mut bytes) = fs::read(self.segment(number)) else { continue };
+            if let Some(at) = bytes.windows(value.len()).position(|window| window == value) {
+                bytes[at] ^= 0x40;
+                fs::write(self.segment(number), bytes).unwrap();
+                return;
+            }
+        }
+        panic!("no segment has {:?}", String::from_utf8_lossy(value));
+    }
+}
+
 /// What the next start finds in a journal that nobody has open.
 pub fn reopened(dir: &Path) -> Queue {
     let files = Arc::new(Files::start(|_| Ok(()), || {}, || {}).unwrap());

@@ -3,3 +3,5 @@
 mod drain;
 mod looking;
 mod made;
+#[path = "../../../../wal/journal/tests/unpack/mod.rs"]
+mod unpack;

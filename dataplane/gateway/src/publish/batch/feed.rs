@@ -167,10 +167,9 @@ impl Burst<'_> {
                 self.keep(lane, why, record, partition, index);
                 true
             }
-            Route::Hold if !self.given_up => false,
-            Route::Hold => {
-                let why = "nothing was stored: messages that wait for Kafka at this gateway go before it";
-                self.fail(index.0, 1, &RecordError::new(codes::OVERLOADED, why));
+            Route::Hold { until, .. } if self.now < until && !self.given_up => false,
+            Route::Hold { lane, .. } => {
+                self.keep(lane, "the backlog before it took too long".into(), record, partition, index);
                 true
             }
             Route::Refuse(refusal) => {

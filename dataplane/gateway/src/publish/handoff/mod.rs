@@ -113,8 +113,11 @@ pub enum Route {
         lane: i32,
         why: Arc<str>,
     },
-    /// Nowhere for a moment.
-    Hold,
+    /// Nowhere for a moment; from then on into the journal, in that lane.
+    Hold {
+        lane: i32,
+        until: Instant,
+    },
     Refuse(Refusal),
 }
 
@@ -260,7 +263,7 @@ impl Handoff {
             }
             (Way::Journal { lane }, _) => Route::Journal { lane, why: "others wait before it".into() },
             (Way::Wait { lane, .. }, Wish::Always) => Route::Journal { lane, why: "the client asked for it".into() },
-            (Way::Wait { .. }, _) => Route::Hold,
+            (Way::Wait { lane, until }, _) => Route::Hold { lane, until },
         }
     }
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use testkit::http::Connection;
+use testkit::judgement::Allowed;
 use testkit::kafka::disk::Disk;
 use testkit::load::Load;
 use testkit::process::{Process, scratch_dir, tethered};
 use testkit::progress::say;
 use testkit::wait;
 
-use super::stage::{Allowed, DELIVERED_WITHIN, Setting, Stage, load, msg_id, with_brokers};
+use super::stage::{DELIVERED_WITHIN, Setting, Stage, load, msg_id, strictly, with_brokers};
 
 /// Two segments of the smallest size and what else a gateway writes.
 const SMALL_DISK_BYTES: u64 = 32 << 20;
@@ -136,8 +137,8 @@ pub fn fails(injections: &[&str], what: &Injected) -> Result<()> {
         running.wait_for_more(500, DELIVERED_WITHIN)?;
         let written = running.stop()?;
         let gateway_ended = matches!(what, Injected::Death);
-        let allowed = Allowed { gateway_ended, refused: true, ..Allowed::default() };
-        stage.judge("the disk failed", &written, allowed).map(drop)
+        let allowed = Allowed { gateway_ended, refused: true, ..strictly() };
+        stage.judge("the disk failed", written, allowed).map(drop)
     })
 }
 
@@ -203,12 +204,12 @@ fn damaged(damage: impl FnOnce(&Path) -> Result<()>, loses: bool) -> Result<()> 
         damage(&last_segment(&stage.data_dir())?)?;
         stage.restart_gateway(0)?;
         let said = stage.gateway().log();
-        let lost = told_lost(&said)?;
+        let lost = usize::try_from(told_lost(&said)?)?;
         say(&format!("  {lost} told to be lost"));
         ensure!(loses == (lost > 0), "{lost} told to be lost\n{said}");
         msg_id(stage.probe("?timeout=2s&key=after")?).context("after the start")?;
         stage.kafka_returns()?;
-        stage.judge("damaged at rest", &written, Allowed { lost, ..Allowed::default() }).map(drop)
+        stage.judge("damaged at rest", written, Allowed { lost, ..strictly() }).map(drop)
     })
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use testkit::daemon::bin_path;
+use testkit::judgement::Allowed;
 use testkit::ledger::{self, Doubles};
 use testkit::process::{run, tethered};
 use testkit::progress::say;
 
-use super::stage::{Allowed, DELIVERED_WITHIN, Setting, Stage, load, with_brokers};
+use super::stage::{DELIVERED_WITHIN, Setting, Stage, load, strictly, with_brokers};
 
 /// Everything is in Kafka before any gateway starts, and the one that does knows where.
 pub fn by_hand() -> Result<()> {
@@ -39,8 +40,8 @@ pub fn by_hand() -> Result<()> {
         stage.restart_gateway(0)?;
         let said = stage.gateway().log();
         ensure!(!said.contains("messages wait here since before this start"), "{said}");
-        let allowed = Allowed { gateway_ended: true, ..Allowed::default() };
-        stage.judge("drained by hand", &written, allowed).map(drop)
+        let allowed = Allowed { gateway_ended: true, ..strictly() };
+        stage.judge("drained by hand", written, allowed).map(drop)
     })
 }
 

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use testkit::gateway::Gateway;
 use testkit::http::{Request, call};
+use testkit::judgement::Allowed;
 use testkit::ledger::Doubles;
 use testkit::load::Load;
 use testkit::progress::say;
 use testkit::wait;
 
-use super::stage::{Allowed, DELIVERED_WITHIN, PARTITIONS, Setting, Stage, load, msg_id, with_brokers};
+use super::stage::{DELIVERED_WITHIN, PARTITIONS, Setting, Stage, load, msg_id, strictly, with_brokers};
 
 /// As much of a partition is on its way to Kafka at most (`HANDOFF_WINDOW_BYTES_MAX`).
 const WINDOW_BYTES_MAX: usize = 4 << 20;
@@ -34,8 +35,8 @@ pub fn dies_while_buffering() -> Result<()> {
         stage.kafka_returns()?;
         running.wait_for_more(1_000, DELIVERED_WITHIN).context("after Kafka's return")?;
         let written = running.stop()?;
-        let allowed = Allowed { gateway_ended: true, ..Allowed::default() };
-        stage.judge("died while buffering", &written, allowed).map(drop)
+        let allowed = Allowed { gateway_ended: true, ..strictly() };
+        stage.judge("died while buffering", written, allowed).map(drop)
     })
 }
 
@@ -63,8 +64,8 @@ pub fn dies_while_draining() -> Result<()> {
         running.wait_for_more(1_000, DELIVERED_WITHIN)?;
         let written = running.stop()?;
         let window = PARTITIONS as usize * WINDOW_BYTES_MAX / load.value_bytes;
-        let allowed = Allowed { gateway_ended: true, doubles: Doubles::AtMost(window), ..Allowed::default() };
-        stage.judge("died while draining", &written, allowed).map(drop)
+        let allowed = Allowed { gateway_ended: true, doubles: Doubles::AtMost(window), ..strictly() };
+        stage.judge("died while draining", written, allowed).map(drop)
     })
 }
 
@@ -87,8 +88,8 @@ pub fn is_stopped_with_a_backlog() -> Result<()> {
         stage.restart_gateway(0)?;
         running.wait_for_more(1_000, DELIVERED_WITHIN)?;
         let written = running.stop()?;
-        let allowed = Allowed { gateway_ended: true, ..Allowed::default() };
-        stage.judge("stopped with a backlog", &written, allowed).map(drop)
+        let allowed = Allowed { gateway_ended: true, ..strictly() };
+        stage.judge("stopped with a backlog", written, allowed).map(drop)
     })
 }
 

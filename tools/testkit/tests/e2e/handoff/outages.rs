@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use testkit::wait;
 
-use super::stage::{Allowed, DELIVERED_WITHIN, Setting, Stage, load, with_brokers};
+use super::stage::{DELIVERED_WITHIN, Setting, Stage, load, strictly, with_brokers};
 
 /// From a broker's death to the first message that is kept instead.
 const FIRST_KEPT_WITHIN: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ pub fn kafka_dies(nodes: usize, away: Duration) -> Result<()> {
         running.wait_for_more(1_000, DELIVERED_WITHIN + away).with_context(|| stage.logs())?;
         let written = running.stop()?;
         let first = written.answers.first_handed_off.map(|at| at.saturating_duration_since(since));
-        stage.judge("Kafka died", &written, Allowed::default())?;
+        stage.judge("Kafka died", written, strictly())?;
         ensure!(first.is_some_and(|after| after <= FIRST_KEPT_WITHIN), "the first 202 came after {first:?}");
         let answer = stage.probe("?timeout=3s")?;
         ensure!(answer.status == 201, "after the backlog: {} {}", answer.status, answer.text());

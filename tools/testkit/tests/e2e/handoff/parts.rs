@@ -9,7 +9,7 @@ use testkit::python;
 use testkit::wait;
 use testkit::wire::Wire;
 
-use super::stage::{Allowed, DELIVERED_WITHIN, PARTITIONS, Setting, Stage, load, msg_id, new_topic, with_brokers};
+use super::stage::{DELIVERED_WITHIN, PARTITIONS, Setting, Stage, load, msg_id, new_topic, strictly, with_brokers};
 
 /// A topic is known to be gone after 30 s (`HANDOFF_GONE_AFTER`).
 const PARKED_WITHIN: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ pub fn one_broker_dies() -> Result<()> {
         stage.kafka_returns()?;
         running.wait_for_more(1_000, DELIVERED_WITHIN)?;
         let written = running.stop()?;
-        stage.judge("one broker of three died", &written, Allowed::default()).map(drop)
+        stage.judge("one broker of three died", written, strictly()).map(drop)
     })
 }
 
@@ -58,7 +58,7 @@ pub fn too_few_replicas() -> Result<()> {
         stage.kafka_returns()?;
         running.wait_for_more(1_000, DELIVERED_WITHIN)?;
         let written = running.stop()?;
-        stage.judge("too few replicas", &written, Allowed::default()).map(drop)
+        stage.judge("too few replicas", written, strictly()).map(drop)
     })
 }
 
@@ -80,7 +80,7 @@ pub fn flaps() -> Result<()> {
     }
     running.wait_for_more(1_000, DELIVERED_WITHIN)?;
     let written = running.stop()?;
-    stage.judge("flapping", &written, Allowed::default()).map(drop)
+    stage.judge("flapping", written, strictly()).map(drop)
 }
 
 /// A topic is deleted while its messages wait: they are parked with the reason, and others are delivered.
