@@ -325,6 +325,12 @@ fn set_paused(
 const ID: ParamDoc = ParamDoc::query("id", Kind::Text, "`id` of the answer that the job was added with").required();
 const DUE: ParamDoc = ParamDoc::query("due", Kind::Text, "when: RFC 3339, or seconds since 1970; not in the past");
 
+const DELAY: ParamDoc = ParamDoc::query(
+    "delay",
+    Kind::Text,
+    "how long from now: seconds, or with a unit (`30s`, `250ms`, `2h`); `due` means more",
+);
+
 const ADDED: Schema = Schema::Object(&[
     FieldDoc::must("ok", Schema::Always(1), "1"),
     FieldDoc::must("id", Schema::TEXT, "19 digits; positive, and fits into 64 bits"),
@@ -364,7 +370,11 @@ const LIST: Schema = Schema::Object(&[
     ),
 ]);
 
-const DETAILS: &str = concat!(include_str!("statuses/jobs.md"), include_str!("statuses/any.md"));
+macro_rules! details {
+    ($table:literal) => {
+        concat!(include_str!($table), include_str!("statuses/any.md"))
+    };
+}
 
 const fn doc(
     method: Method,
@@ -372,6 +382,7 @@ const fn doc(
     operation: &'static str,
     summary: &'static str,
     params: &'static [ParamDoc],
+    details: &'static str,
     responses: &'static [ResponseDoc],
 ) -> EndpointDoc {
     EndpointDoc {
@@ -381,7 +392,7 @@ const fn doc(
         operation,
         tag: "jobs",
         summary,
-        details: DETAILS,
+        details,
         auth: Auth::Publisher,
         params,
         request: &[],
@@ -401,7 +412,7 @@ pub const ADD_DOCS: &[EndpointDoc] = &[EndpointDoc {
         &[
             TOPIC,
             VER,
-            ParamDoc::query("delay", Kind::Text, "how long from now: seconds, or with a unit (`30s`, `250ms`, `2h`)"),
+            DELAY,
             DUE,
             ParamDoc::query("key", Kind::Text, "record key"),
             ParamDoc::query(
@@ -416,6 +427,7 @@ pub const ADD_DOCS: &[EndpointDoc] = &[EndpointDoc {
             CODING,
             REQUEST_ID,
         ],
+        details!("statuses/jobs.md"),
         &[
             ResponseDoc::with(
                 201,
@@ -450,6 +462,7 @@ pub const LOOK_DOCS: &[EndpointDoc] = &[doc(
         ParamDoc::query("cursor", Kind::Text, "of the page before"),
         REQUEST_ID,
     ],
+    details!("statuses/jobs_look.md"),
     &[
         ResponseDoc::with(
             200,
@@ -470,14 +483,22 @@ const CHANGED: &[ResponseDoc] = &[
     ResponseDoc::bare(503, "nothing was changed, or the gateway that has the job does not answer"),
 ];
 
-pub const DELETE_DOCS: &[EndpointDoc] =
-    &[doc(Method::Delete, PATH, "deleteJob", "A job never fires", &[TOPIC, VER, ID, REQUEST_ID], CHANGED)];
+pub const DELETE_DOCS: &[EndpointDoc] = &[doc(
+    Method::Delete,
+    PATH,
+    "deleteJob",
+    "A job never fires",
+    &[TOPIC, VER, ID, REQUEST_ID],
+    details!("statuses/jobs_change.md"),
+    CHANGED,
+)];
 pub const RESCHEDULE_DOCS: &[EndpointDoc] = &[doc(
     Method::Put,
     PATH,
     "rescheduleJob",
     "A job is due at another time",
-    &[TOPIC, VER, ID, DUE.required(), REQUEST_ID],
+    &[TOPIC, VER, ID, DUE, DELAY, REQUEST_ID],
+    details!("statuses/jobs_change.md"),
     CHANGED,
 )];
 pub const FIRE_DOCS: &[EndpointDoc] = &[doc(
@@ -486,6 +507,7 @@ pub const FIRE_DOCS: &[EndpointDoc] = &[doc(
     "fireJob",
     "A job fires now",
     &[TOPIC, VER, ID, REQUEST_ID],
+    details!("statuses/jobs_change.md"),
     CHANGED,
 )];
 pub const REPLAY_DOCS: &[EndpointDoc] = &[doc(
@@ -494,6 +516,7 @@ pub const REPLAY_DOCS: &[EndpointDoc] = &[doc(
     "replayJob",
     "A parked job is tried again",
     &[TOPIC, VER, ID, REQUEST_ID],
+    details!("statuses/jobs_change.md"),
     CHANGED,
 )];
 
@@ -508,6 +531,7 @@ pub const PAUSE_DOCS: &[EndpointDoc] = &[doc(
     "pauseJobs",
     "A topic's jobs wait, however late",
     &[TOPIC, VER, REQUEST_ID],
+    details!("statuses/jobs_pause.md"),
     PAUSES,
 )];
 pub const RESUME_DOCS: &[EndpointDoc] = &[doc(
@@ -516,5 +540,6 @@ pub const RESUME_DOCS: &[EndpointDoc] = &[doc(
     "resumeJobs",
     "A topic's jobs go on",
     &[TOPIC, VER, REQUEST_ID],
+    details!("statuses/jobs_pause.md"),
     PAUSES,
 )];

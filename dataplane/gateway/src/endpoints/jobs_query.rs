@@ -9,6 +9,11 @@ use gafka_http::query;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+pub const ADD: [&str; 6] = ["delay", "due", "key", "partition", "null", "durability"];
+pub const LOOK: [&str; 5] = ["id", "from", "to", "limit", "cursor"];
+pub const NAMED: [&str; 1] = ["id"];
+pub const RESCHEDULE: [&str; 3] = ["id", "due", "delay"];
+
 /// What an add asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AddWishes<'q> {
@@ -51,7 +56,7 @@ fn text<'a>(name: &str, value: &'a [u8]) -> Result<&'a str, Refusal> {
 
 /// What `POST /v1/jobs/:topic/:ver` asks for. `due` wins over `delay`, as in 2017.
 pub fn add(query: Option<&str>, now_ms: i64) -> Result<AddWishes<'_>, Refusal> {
-    let mut all = all(query, &["delay", "due", "key", "partition", "null", "durability"])?;
+    let mut all = all(query, &ADD)?;
     if let Some(durability) = all.get("durability") {
         match text("durability", durability)? {
             "" | "durable" => {}
@@ -97,7 +102,7 @@ pub fn add(query: Option<&str>, now_ms: i64) -> Result<AddWishes<'_>, Refusal> {
 
 /// What `GET /v1/jobs/:topic/:ver` asks for.
 pub fn look(query: Option<&str>) -> Result<Look, Refusal> {
-    let all = all(query, &["id", "from", "to", "limit", "cursor"])?;
+    let all = all(query, &LOOK)?;
     if let Some(id) = all.get("id") {
         return Ok(Look::Job(JobId::parse(text("id", id)?)));
     }
@@ -127,13 +132,13 @@ pub fn look(query: Option<&str>) -> Result<Look, Refusal> {
 
 /// The job a query names; `None`: what is given cannot be an id.
 pub fn id(query: Option<&str>) -> Result<Option<JobId>, Refusal> {
-    let all = all(query, &["id"])?;
+    let all = all(query, &NAMED)?;
     named(&all)
 }
 
 /// What `PUT /v1/jobs/:topic/:ver` asks for.
 pub fn reschedule(query: Option<&str>, now_ms: i64) -> Result<(Option<JobId>, i64), Refusal> {
-    let all = all(query, &["id", "due", "delay"])?;
+    let all = all(query, &RESCHEDULE)?;
     let id = named(&all)?;
     let due_ms = match (all.get("due"), all.get("delay")) {
         (Some(due), _) => due_of("due", text("due", due)?, now_ms)?,

@@ -167,8 +167,9 @@ impl Jobs {
 
     fn added(&self, seq: u64, name: &Name, due_ms: i64) -> Reply {
         let id = self.id_of(seq, name);
-        let body = json!({ "ok": 1, "id": id, "due": shown_time(due_ms), "durability": "local" });
-        Reply::json(201, body.to_string()).with(Header::bytes("X-Job-Id".to_owned(), id.into_bytes()))
+        // In this order, as it is documented.
+        let body = format!(r#"{{"ok":1,"id":"{id}","due":"{}","durability":"local"}}"#, shown_time(due_ms));
+        Reply::json(201, body).with(Header::bytes("X-Job-Id".to_owned(), id.into_bytes()))
     }
 
     fn id_of(&self, seq: u64, name: &Name) -> String {
