@@ -13,6 +13,7 @@ mod gateways;
 mod handoff;
 mod harness;
 mod idle;
+mod jobs;
 mod kit;
 mod kproxy;
 mod librdkafka;
@@ -44,6 +45,7 @@ fn main() -> std::process::ExitCode {
         ("tenants", tenants::CASES),
         ("faults", &faults::CASES),
         ("handoff", handoff::CASES),
+        ("jobs", jobs::CASES),
     ];
     let code = harness::run(&subjects);
     tenants::stop();

@@ -8,7 +8,7 @@ mod drain;
 mod gateways;
 mod outages;
 mod parts;
-mod stage;
+pub mod stage;
 
 use std::time::Duration;
 

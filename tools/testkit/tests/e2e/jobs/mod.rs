@@ -1,0 +1,170 @@
+//! Delayed jobs on a real Kafka, while gateways and brokers die: what was answered 201 is in its topic once it was due, never
+//! before, in the order of its key; what was deleted is not.
+//!
+//! [`load`] adds jobs and judges; the cases are here.
+
+mod load;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use testkit::http::{Connection, Request, call};
+use testkit::progress::say;
+use testkit::{python, wait};
+
+use self::load::{Added, Doubles, Plan, add_all, judge};
+use crate::faults::TURN;
+use crate::handoff::stage::{DELIVERED_WITHIN, Setting, Stage, new_topic, with_brokers};
+use crate::harness::{Case, Run};
+
+const NEEDS: &[&str] = &["bin:kateway", "kafka", "python-clients"];
+
+const fn alone(name: &'static str, run: fn() -> Result<()>) -> Case {
+    Case { name, needs: NEEDS, nightly: false, run: Run::Function(run), turn: Some(&TURN) }
+}
+
+pub const CASES: &[Case] = &[
+    alone("come_when_they_are_due_in_the_order_of_their_key_and_never_before", come_when_they_are_due),
+    alone("of_a_gateway_that_is_killed_while_they_fire_are_all_fired_and_none_that_was_deleted", gateway_is_killed),
+    alone("that_fall_due_while_kafka_is_away_fire_once_when_it_is_back", || {
+        kafka_is_away(20_000, Duration::from_secs(8))
+    }),
+    Case {
+        nightly: true,
+        ..alone("a_hundred_thousand_that_fall_due_while_kafka_is_away_fire_once", || {
+            kafka_is_away(100_000, Duration::from_secs(60))
+        })
+    },
+    alone("of_a_topic_that_is_gone_are_parked_and_fire_when_they_are_replayed", topic_goes),
+    alone("are_reached_through_any_gateway_or_their_owner_is_away", are_reached_through_any_gateway),
+];
+
+fn come_when_they_are_due() -> Result<()> {
+    with_brokers(1, |kafka| {
+        let stage = Stage::set(kafka, Setting::default())?;
+        let plan =
+            Plan { jobs: 4_000, first: Duration::from_secs(1), spread: Duration::from_secs(3), ..Plan::default() };
+        let added = add_all(&stage, 0, &plan)?;
+        judge("jobs that come due", &stage, &added, Doubles::None)
+    })
+}
+
+/// Three times, while jobs fire and are deleted.
+fn gateway_is_killed() -> Result<()> {
+    with_brokers(1, |kafka| {
+        let mut stage = Stage::set(kafka, Setting::default())?;
+        let plan =
+            Plan { jobs: 12_000, first: Duration::from_secs(5), spread: Duration::from_secs(9), ..Plan::default() };
+        let mut added = add_all(&stage, 0, &plan)?;
+        let deleted = delete_some(&stage, &mut added)?;
+        say(&format!("  {} added, {deleted} of them deleted", added.len()));
+        let mut kills = 0;
+        while kills < 3 {
+            sleep(Duration::from_secs(2));
+            stage.gateway().kill9();
+            stage.restart_gateway(0)?;
+            kills += 1;
+        }
+        // What was under way at a kill may be there twice.
+        judge("gateway killed while jobs fire", &stage, &added, Doubles::Allowed)
+    })
+}
+
+/// Every tenth, in pairs with what may be firing already: 200 means never, 409 that it fires.
+fn delete_some(stage: &Stage<'_>, added: &mut [Added]) -> Result<usize> {
+    let mut wire = Connection::open(&stage.gateways[0].publish)?;
+    let mut deleted = 0;
+    for job in added.iter_mut().step_by(10) {
+        let answer = wire.call(&request(stage, "DELETE", &format!("?id={}", job.id)))?;
+        ensure!(matches!(answer.status, 200 | 409), "{}: {} {}", job.id, answer.status, answer.text());
+        job.is_deleted = answer.status == 200;
+        deleted += usize::from(job.is_deleted);
+    }
+    Ok(deleted)
+}
+
+fn kafka_is_away(jobs: usize, away: Duration) -> Result<()> {
+    with_brokers(1, |kafka| {
+        let mut stage = Stage::set(kafka, Setting::default())?;
+        stage.kafka_dies()?;
+        let begun = Instant::now();
+        let plan = Plan { jobs, first: Duration::from_secs(1), spread: away, ..Plan::default() };
+        let added = add_all(&stage, 0, &plan)?;
+        sleep((away + Duration::from_secs(1)).saturating_sub(begun.elapsed()));
+        stage.kafka_returns()?;
+        // Those that are due from now on do not wait for the backlog.
+        let late =
+            Plan { jobs: 200, first: Duration::from_millis(500), spread: Duration::from_secs(2), ..Plan::default() };
+        let late = add_all(&stage, 1, &late)?;
+        judge("Kafka away while jobs fall due", &stage, &[added, late].concat(), Doubles::None)
+    })
+}
+
+fn topic_goes() -> Result<()> {
+    with_brokers(1, |kafka| {
+        let stage = Stage::set(kafka, Setting::default())?;
+        let plan =
+            Plan { jobs: 3, first: Duration::from_secs(2), spread: Duration::from_millis(100), ..Plan::default() };
+        let added = add_all(&stage, 0, &plan)?;
+        let tenant = stage.tenant.clone();
+        stage.gateways[0].admin(&["topic", "delete", &tenant.appid, &tenant.topic, &tenant.ver])?;
+        let id = &added[0].id;
+        sleep(Duration::from_secs(3));
+        // While it is gone nobody may ask; made again, its jobs are there.
+        python::delete_topic(&stage.kafka.internal(), &tenant.physical_topic())?;
+        new_topic(&stage.gateways[0], &tenant, None)?;
+        let shown = wait::until("the job to be parked", DELIVERED_WITHIN, || {
+            let shown =
+                call(&stage.gateways[0].publish, &request(&stage, "GET", &format!("?id={id}")))?.expect(200)?.json()?;
+            ensure!(shown["state"] == "parked", "{shown}");
+            Ok(shown)
+        })?;
+        ensure!(shown["code"].is_string() && shown["reason"].is_string(), "{shown}");
+        for job in &added {
+            let replay = request(&stage, "POST", &format!("/replay?id={}", job.id));
+            call(&stage.gateways[0].publish, &replay)?.expect(200)?;
+        }
+        judge("parked jobs replayed", &stage, &added, Doubles::None)
+    })
+}
+
+fn are_reached_through_any_gateway() -> Result<()> {
+    with_brokers(1, |kafka| {
+        let mut stage = Stage::set(kafka, Setting { gateways: 2, ..Setting::default() })?;
+        let plan = Plan { jobs: 4, first: Duration::from_secs(600), spread: Duration::from_secs(1), ..Plan::default() };
+        let added = add_all(&stage, 0, &plan)?;
+        let ask = |stage: &Stage<'_>, method: &str, job: &Added| {
+            call(&stage.gateways[1].publish, &request(stage, method, &format!("?id={}", job.id)))
+        };
+        let shown = wait::until("the other gateway to know the first", DELIVERED_WITHIN, || {
+            ask(&stage, "GET", &added[0])?.expect(200)?.json()
+        })?;
+        ensure!(shown["state"] == "pending" && shown["id"] == added[0].id, "{shown}");
+        ask(&stage, "DELETE", &added[1])?.expect(200)?;
+        ask(&stage, "DELETE", &added[1])?.expect(409)?;
+        let moved = request(&stage, "PUT", &format!("?id={}&delay=1s", added[2].id));
+        call(&stage.gateways[1].publish, &moved)?.expect(200)?;
+        wait::until("the job to fire", DELIVERED_WITHIN, || {
+            let shown = ask(&stage, "GET", &added[2])?.expect(200)?.json()?;
+            ensure!(shown["state"] == "fired", "{shown}");
+            Ok(())
+        })?;
+        stage.gateway().kill9();
+        let answer = ask(&stage, "GET", &added[0])?.expect(503)?;
+        ensure!(answer.code().as_deref() == Some("owner_away"), "{}", answer.text());
+        stage.restart_gateway(0)?;
+        wait::until("the owner to be there again", DELIVERED_WITHIN, || {
+            ask(&stage, "GET", &added[0])?.expect(200).map(drop)
+        })
+        .context("after the owner's restart")
+    })
+}
+
+/// About the jobs of the stage's topic.
+pub fn request(stage: &Stage<'_>, method: &str, rest: &str) -> Request {
+    let tenant = &stage.tenant;
+    Request::new(method, &format!("/v1/jobs/{}/{}{rest}", tenant.topic, tenant.ver))
+        .header("Appid", &tenant.appid)
+        .header("Pubkey", &tenant.pubkey)
+}
