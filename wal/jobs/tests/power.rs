@@ -71,14 +71,7 @@ fn name() -> Name {
 impl World {
     fn new(seed: u64) -> World {
         let disk = Arc::new(SimulatedDisk::new(seed));
-        World {
-            seed,
-            chance: Chance::new(seed),
-            disk,
-            told: BTreeMap::new(),
-            fired: Arc::default(),
-            crashes: 0,
-        }
+        World { seed, chance: Chance::new(seed), disk, told: BTreeMap::new(), fired: Arc::default(), crashes: 0 }
     }
 
     fn open(&self) -> Option<Life> {
@@ -166,17 +159,15 @@ impl World {
         let delay = [0, 5, 40, 300][self.chance.below(4)];
         let body = format!("{}", self.chance.number());
         let job = NewJob { due_ms: life.store.now_ms() + delay, key: None, own: body.as_bytes() };
-        match life.store.add(&name(), &[job], 1, &life.waiter) {
-            Ok(seq) => match life.wait() {
-                Some(Completion { result: Ok(_), .. }) => {
-                    let before = self.told.insert(seq, Told::Kept);
-                    assert_eq!(before, None, "seed {}: the number {seq} was given twice", self.seed);
-                }
-                Some(Completion { result: Err(_), .. }) => life.store.add_failed(seq, None),
-                None => {}
-            },
-            // The power goes, or memory waits for a table.
-            Err(_) => {}
+        // Refused when the power goes, or memory waits for a table.
+        let Ok(seq) = life.store.add(&name(), &[job], 1, &life.waiter) else { return };
+        match life.wait() {
+            Some(Completion { result: Ok(_), .. }) => {
+                let before = self.told.insert(seq, Told::Kept);
+                assert_eq!(before, None, "seed {}: the number {seq} was given twice", self.seed);
+            }
+            Some(Completion { result: Err(_), .. }) => life.store.add_failed(seq, None),
+            None => {}
         }
     }
 

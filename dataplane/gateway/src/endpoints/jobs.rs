@@ -5,13 +5,13 @@
 use crate::access::Grant;
 use crate::codes;
 use crate::endpoints::docs::{CODING, REQUEST_ID, TOPIC, VER};
-use crate::endpoints::jobs_query::{self as asked, AddWishes, ListWishes};
+use crate::endpoints::jobs_query::{self as asked, AddWishes};
 use crate::endpoints::publish::{self, decoded_message};
 use crate::endpoints::{Admission, Services};
 use crate::exchange::Exchange;
 use crate::exchange::body::RequestBody;
 use crate::exchange::reply::Reply;
-use crate::jobs::{self, Act, Named};
+use crate::jobs::{self, Act, Named, New};
 use crate::kafka::destination::Destination;
 use crate::limits::JOB_BYTES_MAX;
 use crate::publish::handoff::peer::{self, Question};
@@ -52,20 +52,13 @@ pub fn add(
     let meters = services.access.meters(env, grant);
     let prepared = prepare(services, &mut exchange, head, grant, body, now);
     match prepared {
-        Ok(Prepared { name, due_ms, key, own }) => {
-            meters.charge(env, Side::Publish, 1, own.len(), now);
-            services.jobs.add(exchange, name, due_ms, key, &own, env, now);
+        Ok(new) => {
+            meters.charge(env, Side::Publish, 1, new.own.len(), now);
+            services.jobs.add(exchange, new, env, now);
         }
         Err(refusal) => exchange.refuse(env, &refusal, now),
     }
     None
-}
-
-struct Prepared {
-    name: Name,
-    due_ms: i64,
-    key: Option<AddKey>,
-    own: Vec<u8>,
 }
 
 fn prepare(
@@ -75,7 +68,7 @@ fn prepare(
     grant: &Grant<'_>,
     body: RequestBody<'_>,
     now: Instant,
-) -> Result<Prepared, Refusal> {
+) -> Result<New, Refusal> {
     let now_ms = services.env.wall_clock_ms();
     let AddWishes { due_ms, key, partition, null } = asked::add(head.query, now_ms)?;
     let name = name_of(grant);
@@ -95,7 +88,7 @@ fn prepare(
     };
     let mut own = Vec::new();
     entry.encode(&mut own);
-    Ok(Prepared { key: add_key(head, &name)?, name, due_ms, own })
+    Ok(New { key: add_key(head, &name)?, name, due_ms, own })
 }
 
 /// Whose the jobs of a grant are, and for what.
@@ -138,9 +131,7 @@ pub fn look(
     let env = &services.env;
     match asked::look(head.query) {
         Ok(asked::Look::Job(id)) => act(services, exchange, head, grant, id, Act::Show, now),
-        Ok(asked::Look::List(ListWishes { from, to, count_max })) => {
-            services.jobs.list(exchange, name_of(grant), from, to, count_max, env, now);
-        }
+        Ok(asked::Look::List(page)) => services.jobs.list(exchange, name_of(grant), page, env, now),
         Err(refusal) => exchange.refuse(env, &refusal, now),
     }
     None

@@ -2,6 +2,7 @@
 
 use crate::codes;
 use crate::endpoints::params::{self, bad_parameter};
+use crate::jobs::Page;
 use crate::limits::{JOB_DUE_MAX_MS, JOBS_LISTED_DEFAULT, JOBS_LISTED_MAX, KEY_BYTES_MAX};
 use crate::refusal::Refusal;
 use ::jobs::{JobId, Key};
@@ -27,15 +28,7 @@ pub struct AddWishes<'q> {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Look {
     Job(Option<JobId>),
-    List(ListWishes),
-}
-
-/// Which jobs that wait.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ListWishes {
-    pub from: Key,
-    pub to: Key,
-    pub count_max: usize,
+    List(Page),
 }
 
 /// Each parameter as first given, of those that are known.
@@ -127,7 +120,7 @@ pub fn look(query: Option<&str>) -> Result<Look, Refusal> {
             parsed.ok_or_else(|| bad_parameter("limit", value, "a number from 1 to 1000"))?
         }
     };
-    Ok(Look::List(ListWishes { from, to, count_max }))
+    Ok(Look::List(Page { from, to, count_max }))
 }
 
 /// The job a query names; `None`: what is given cannot be an id.
@@ -227,7 +220,7 @@ mod tests {
     #[test]
     fn a_list_goes_on_where_its_cursor_says() {
         let list = |query| match look(Some(query)) {
-            Ok(Look::List(ListWishes { from, to, count_max })) => Ok((from, to, count_max)),
+            Ok(Look::List(Page { from, to, count_max })) => Ok((from, to, count_max)),
             Ok(Look::Job(id)) => panic!("a job: {id:?}"),
             Err(refusal) => Err(refusal.code),
         };

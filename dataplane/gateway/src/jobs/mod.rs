@@ -84,9 +84,26 @@ pub struct Named {
     pub act: Act,
 }
 
+/// A job to be added.
+pub struct New {
+    pub name: Name,
+    pub due_ms: i64,
+    pub key: Option<AddKey>,
+    /// The message ([`kafka_wire::job_entry`]).
+    pub own: Vec<u8>,
+}
+
+/// Which jobs that wait are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    pub from: Key,
+    pub to: Key,
+    pub count_max: usize,
+}
+
 /// A request that waits for the store.
 enum Waiting {
-    Added { exchange: Exchange, seq: u64, name: Name, due_ms: i64, key: Option<AddKey> },
+    Added { exchange: Exchange, seq: u64, new: New },
     Looked { exchange: Exchange, named: Named },
     Changed { exchange: Exchange, named: Named, entry: Entry },
     Listed { exchange: Exchange, name: Name },
@@ -127,40 +144,28 @@ impl Jobs {
     // ---- adding
 
     /// Keeps a message until it is due; answered when it is durable.
-    pub fn add(
-        &self,
-        exchange: Exchange,
-        name: Name,
-        due_ms: i64,
-        key: Option<AddKey>,
-        own: &[u8],
-        env: &Env,
-        now: Instant,
-    ) {
-        let added = self.start_add(&name, due_ms, key, own);
-        match added {
+    pub fn add(&self, exchange: Exchange, new: New, env: &Env, now: Instant) {
+        match self.start_add(&new) {
             // The ticket it was appended with is the next place's.
             Ok(Start::Waits { seq }) => {
-                self.waiting.borrow_mut().insert(Waiting::Added { exchange, seq, name, due_ms, key });
+                self.waiting.borrow_mut().insert(Waiting::Added { exchange, seq, new });
             }
-            Ok(Start::Known { seq, due_ms }) => {
-                let reply = self.added(seq, &name, due_ms);
-                answer(exchange, reply, env, now);
-            }
+            Ok(Start::Known { seq, due_ms }) => answer(exchange, self.added(seq, &new.name, due_ms), env, now),
             Err(refusal) => exchange.refuse(env, &refusal, now),
         }
     }
 
-    fn start_add(&self, name: &Name, due_ms: i64, key: Option<AddKey>, own: &[u8]) -> Result<Start, Refusal> {
+    fn start_add(&self, new: &New) -> Result<Start, Refusal> {
+        let New { name, due_ms, key, own } = new;
         let (store, door) = self.open()?;
         self.has_room()?;
-        if let Some(key) = &key
+        if let Some(key) = key
             && let Some(known) = store.find_key(key).map_err(|refused| refuse(&refused.into()))?
         {
             return Ok(Start::Known { seq: known.seq, due_ms: known.due_ms });
         }
         let ticket = self.waiting.borrow().vacant_key();
-        let job = NewJob { due_ms, key, own };
+        let job = NewJob { due_ms: *due_ms, key: *key, own };
         let seq = store.add(name, &[job], ticket as u64, &door.waiter).map_err(|error| refuse(&error))?;
         Ok(Start::Waits { seq })
     }
@@ -270,7 +275,8 @@ impl Jobs {
     // ---- queues
 
     /// Jobs of a queue that wait, due within a range.
-    pub fn list(&self, exchange: Exchange, name: Name, from: Key, to: Key, count_max: usize, env: &Env, now: Instant) {
+    pub fn list(&self, exchange: Exchange, name: Name, page: Page, env: &Env, now: Instant) {
+        let Page { from, to, count_max } = page;
         let open = self.open().and_then(|open| self.has_room().map(|()| open));
         let (store, door) = match open {
             Ok(open) => open,
@@ -333,8 +339,8 @@ impl Jobs {
 
     fn durable(&self, waiting: Waiting, env: &Env, now: Instant) {
         match waiting {
-            Waiting::Added { exchange, seq, name, due_ms, .. } => {
-                let reply = self.added(seq, &name, due_ms);
+            Waiting::Added { exchange, seq, new } => {
+                let reply = self.added(seq, &new.name, new.due_ms);
                 answer(exchange, reply, env, now);
             }
             Waiting::Changed { exchange, named, .. } => {
@@ -353,7 +359,7 @@ impl Jobs {
     fn not_durable(&self, waiting: Waiting, refused: journal::Refused, env: &Env, now: Instant) {
         let store = self.store().expect("it refused something");
         match &waiting {
-            Waiting::Added { seq, key, .. } => store.add_failed(*seq, key.as_ref()),
+            Waiting::Added { seq, new, .. } => store.add_failed(*seq, new.key.as_ref()),
             Waiting::Changed { entry, .. } => store.change_failed(*entry),
             Waiting::Paused { .. } | Waiting::Looked { .. } | Waiting::Listed { .. } => {}
         }
