@@ -228,6 +228,9 @@ impl Gateway {
         let ended = self.crew.join();
         // After the shards, which may have noted something until their end.
         drop(self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(jobs) = &self.jobs {
+            jobs.close();
+        }
         if let Some(store) = &self.handoff {
             store.say_what_stays();
         }

@@ -266,17 +266,7 @@ impl Life {
     }
 
     fn close(self) {
-        let mut store = self.store;
-        let store = loop {
-            match Arc::try_unwrap(store) {
-                Ok(store) => break store,
-                Err(shared) => {
-                    store = shared;
-                    std::thread::yield_now();
-                }
-            }
-        };
-        store.close();
+        self.store.close();
     }
 }
 

@@ -145,19 +145,7 @@ impl Bench {
     }
 
     fn close(self) {
-        let Bench { store, .. } = self;
-        // The thread that delivers may hold it for a moment.
-        let mut store = store;
-        let store = loop {
-            match Arc::try_unwrap(store) {
-                Ok(store) => break store,
-                Err(shared) => {
-                    store = shared;
-                    std::thread::yield_now();
-                }
-            }
-        };
-        store.close();
+        self.store.close();
     }
 }
 

@@ -95,6 +95,21 @@ impl Desk {
         Door { shard, waiter: Waiter::new(bell()), looks: LookWaiter::new(bell()) }
     }
 
+    /// From now on nothing more becomes due here.
+    pub fn hold(&self) {
+        self.store.hold();
+    }
+
+    /// At the end of the process: what is known is on the disk when this returns.
+    pub fn close(&self) {
+        self.store.close();
+    }
+
+    /// Whether something is due and this shard's.
+    pub fn has_due(&self, door: &Door) -> bool {
+        !self.trays.due[door.shard].lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// What is due and this shard's.
     pub fn take(&self, door: &Door) -> Vec<Job> {
         std::mem::take(&mut *self.trays.due[door.shard].lock().unwrap_or_else(PoisonError::into_inner))

@@ -64,6 +64,11 @@ impl Firing {
         tag >> KIND_SHIFT == KIND >> KIND_SHIFT
     }
 
+    /// Runs of jobs that Kafka has not answered.
+    pub fn count(&self) -> usize {
+        self.chunks.borrow().len()
+    }
+
     /// Gives what is due to Kafka.
     pub fn fire(&self, ground: Ground<'_>, desk: &Desk, due: Vec<Job>, now: Instant) {
         let mut due = due.into_iter().peekable();

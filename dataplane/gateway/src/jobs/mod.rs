@@ -129,9 +129,17 @@ impl Jobs {
         self.desk.as_ref().map(|(desk, door)| (desk.store(), door)).ok_or_else(off)
     }
 
-    /// Requests that wait.
+    /// Requests that wait, and jobs at Kafka or about to be.
     pub fn count(&self) -> usize {
-        self.waiting.borrow().len()
+        let is_due = self.desk.as_ref().is_some_and(|(desk, door)| desk.has_due(door));
+        self.waiting.borrow().len() + self.firing.count() + usize::from(is_due)
+    }
+
+    /// This gateway ends: what is due from now on is for the next start.
+    pub fn drain(&self) {
+        if let Some((desk, _)) = &self.desk {
+            desk.hold();
+        }
     }
 
     fn has_room(&self) -> Result<(), Refusal> {

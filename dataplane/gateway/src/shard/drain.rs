@@ -12,8 +12,9 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Stops accepting, ends waiting polls, lets what is in flight finish.
 pub fn begin(shard: &Rc<Shard>, now: Instant) {
-    let Services { env, clusters, subscriptions, .. } = &*shard.services;
+    let Services { env, clusters, subscriptions, jobs, .. } = &*shard.services;
     env.begin_draining();
+    jobs.drain();
     subscriptions.drain(env, clusters, now);
     shard.conns.close_when_idle();
     runtime::spawn(finish(Rc::clone(shard)));
@@ -21,8 +22,8 @@ pub fn begin(shard: &Rc<Shard>, now: Instant) {
 
 /// Ends the shard once nothing is in flight any more.
 async fn finish(shard: Rc<Shard>) {
-    let Services { publishing, subscriptions, .. } = &*shard.services;
-    while publishing.count() > 0 || shard.conns.count() > 0 || !subscriptions.is_done() {
+    let Services { publishing, jobs, subscriptions, .. } = &*shard.services;
+    while publishing.count() > 0 || jobs.count() > 0 || shard.conns.count() > 0 || !subscriptions.is_done() {
         shard.conns.close_when_idle();
         runtime::time::sleep(LOOK_EVERY).await;
     }

@@ -17,6 +17,8 @@ use crate::log::{Reason, Went};
 
 /// Sleeps no longer, whatever is due.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// A log that does not answer at the end is not waited for longer.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What the log does not take is tried again after this.
 const OWED_AFTER: Duration = Duration::from_millis(100);
 /// A job that cannot be read or noted waits so long.
@@ -93,8 +95,13 @@ impl Dispatcher {
             self.shared.sleeps_until_ms.compare_exchange(i64::MAX, until_ms, undecided, decided).ok();
             self.shared.due.wait(sleep);
         }
-        // What is known of Kafka's answers goes into the log before it closes.
+        // What is known of Kafka's answers is in the log before it closes.
         self.settle(self.shared.now_ms());
+        let until = Instant::now() + LAST_WORDS;
+        while self.appending.values().any(|what| !matches!(what, Appending::Taken(_))) && Instant::now() < until {
+            self.shared.due.wait(SLEEP_MAX.min(until.saturating_duration_since(Instant::now())));
+            self.completed(self.shared.now_ms());
+        }
     }
 
     fn append(&mut self, notes: Vec<Note>, what: Appending) -> Result<(), (Appending, journal::Refused)> {
@@ -119,7 +126,8 @@ impl Dispatcher {
             let mut book = self.shared.book();
             let next_ms = book.advance(now_ms);
             let room = IN_FLIGHT_BYTES_MAX.saturating_sub(self.shared.in_flight_bytes.load(Ordering::Relaxed));
-            if room > 0 && self.taken_at.elapsed() >= TICK {
+            let is_held = self.shared.is_held.load(Ordering::Acquire);
+            if room > 0 && !is_held && self.taken_at.elapsed() >= TICK {
                 let count = (TAKE_BYTES / self.body_bytes.max(1)).clamp(1, TAKE_MAX);
                 book.take(now_ms, count, &mut due);
             }
@@ -291,6 +299,9 @@ impl Dispatcher {
         self.waiter.take(&mut completions);
         for Completion { ticket, result } in completions {
             match (self.appending.remove(&ticket), result) {
+                (Some(Appending::Taken(jobs)), Ok(_)) if self.shared.is_held.load(Ordering::Acquire) => {
+                    self.give_back(&jobs, now_ms);
+                }
                 (Some(Appending::Taken(jobs)), Ok(_)) => (self.deliver)(jobs),
                 (Some(Appending::Taken(jobs)), Err(refused)) => {
                     warn!(%refused, jobs = jobs.len(), "jobs that are due cannot be noted; tried again");

@@ -123,7 +123,8 @@ pub struct Counts {
 /// See the module. Dropping it closes it.
 pub struct Store {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    /// In the order they end: whoever writes down what the others did is last.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Tables that can be read, by number.
@@ -146,7 +147,11 @@ struct Shared {
     /// The thread of what is due sleeps until then, and who adds what is due before that wakes it: `MAX` while it makes up its
     /// mind, `MIN` once it is woken.
     sleeps_until_ms: Arc<AtomicI64>,
+    /// Nothing more is given to Kafka.
+    is_held: AtomicBool,
     is_closing: AtomicBool,
+    /// Everything but the last snapshot is done.
+    is_over: AtomicBool,
     in_flight_bytes: AtomicU64,
     fired: AtomicU64,
     lost: AtomicU64,
@@ -429,31 +434,36 @@ impl Store {
         }
     }
 
-    /// Ends what runs, and commits what was appended. What is at Kafka is looked for at the next start.
-    pub fn close(mut self) {
-        self.end();
+    /// From now on nothing more is delivered; what was is still settled. For an end that leaves no job in doubt.
+    pub fn hold(&self) {
+        self.shared.is_held.store(true, Ordering::Release);
     }
 
-    fn end(&mut self) {
+    /// Ends what runs. What was settled before is in the log when this returns; jobs that are still with whoever they were
+    /// delivered to are in doubt at the next start.
+    pub fn close(&self) {
+        let mut threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(last) = threads.pop() else { return };
         self.shared.is_closing.store(true, Ordering::Release);
-        if self.threads.is_empty() {
-            return;
-        }
-        for bell in [&self.shared.due, &self.shared.look, &self.shared.tend] {
+        for bell in [&self.shared.due, &self.shared.look] {
             bell.ring();
         }
-        for thread in self.threads.drain(..) {
+        let joined = |thread: JoinHandle<()>| {
             if thread.join().is_err() {
                 error!("a thread of the job store panicked");
             }
-        }
+        };
+        threads.into_iter().for_each(joined);
+        self.shared.is_over.store(true, Ordering::Release);
+        self.shared.tend.ring();
+        joined(last);
         tables::say_what_stays(self.shared.book().states().pending());
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.end();
+        self.close();
     }
 }
 

@@ -121,19 +121,21 @@ impl Store {
             look: Bell::default(),
             tend: Bell::default(),
             sleeps_until_ms,
+            is_held: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             in_flight_bytes: AtomicU64::new(0),
             fired: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         });
         drop(bells.set(Arc::downgrade(&shared)));
-        let mut store = Store { shared: Arc::clone(&shared), threads: Vec::new() };
+        let store = Store { shared: Arc::clone(&shared), threads: Mutex::default() };
         let dispatcher = Dispatcher::new(Arc::clone(&shared), deliver);
         let looker = Looker::new(Arc::clone(&shared));
         let keeper = Keeper::new(shared, next_book);
-        let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)?;
-            store.threads.push(thread);
+            store.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
             Ok::<(), OpenError>(())
         };
         spawn("jobs-due", Box::new(move || dispatcher.run()))?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,8 +57,12 @@ impl Keeper {
 
     pub fn run(mut self) {
         loop {
-            let is_closing = self.shared.is_closing();
-            if !is_closing {
+            let is_over = self.shared.is_over.load(Ordering::Acquire);
+            if self.shared.is_closing() && !is_over {
+                self.shared.tend.wait(TEND_EVERY);
+                continue;
+            }
+            if !is_over {
                 let now_ms = self.shared.now_ms();
                 let work = {
                     let mut book = self.shared.book();
@@ -75,11 +80,11 @@ impl Keeper {
                     None => self.shared.tend.wait(TEND_EVERY),
                 }
             }
-            if let Err(err) = self.snapshot(is_closing) {
+            if let Err(err) = self.snapshot(is_over) {
                 self.written_at = Instant::now();
                 warn!(%err, "no snapshot of jobs; a start reads more of the log");
             }
-            if is_closing {
+            if is_over {
                 return;
             }
         }

@@ -27,6 +27,7 @@ const fn alone(name: &'static str, run: fn() -> Result<()>) -> Case {
 pub const CASES: &[Case] = &[
     alone("come_when_they_are_due_in_the_order_of_their_key_and_never_before", come_when_they_are_due),
     alone("of_a_gateway_that_is_killed_while_they_fire_are_all_fired_and_none_that_was_deleted", gateway_is_killed),
+    alone("of_a_gateway_that_is_stopped_while_they_fire_fire_once", gateway_is_stopped),
     alone("that_fall_due_while_kafka_is_away_fire_once_when_it_is_back", || {
         kafka_is_away(20_000, Duration::from_secs(8))
     }),
@@ -68,6 +69,23 @@ fn gateway_is_killed() -> Result<()> {
         }
         // What was under way at a kill may be there twice.
         judge("gateway killed while jobs fire", &stage, &added, Doubles::Allowed)
+    })
+}
+
+/// As in a rolling upgrade: SIGTERM, and a new process on the same directory.
+fn gateway_is_stopped() -> Result<()> {
+    with_brokers(1, |kafka| {
+        let mut stage = Stage::set(kafka, Setting::default())?;
+        let plan =
+            Plan { jobs: 8_000, first: Duration::from_secs(3), spread: Duration::from_secs(6), ..Plan::default() };
+        let added = add_all(&stage, 0, &plan)?;
+        for _ in 0..2 {
+            sleep(Duration::from_secs(2));
+            let (status, took) = stage.gateway().sigterm_and_wait(Duration::from_secs(10))?;
+            ensure!(status.success(), "it ended with {status} after {took:?}");
+            stage.restart_gateway(0)?;
+        }
+        judge("gateway stopped while jobs fire", &stage, &added, Doubles::None)
     })
 }
 
