@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use crate::client::{AdminClient, ClientError};
 use crate::error::ApiError;
 use crate::handoff::Handoff;
+use crate::jobs::Jobs;
 use crate::limits::{NODE_ANSWERS_WITHIN, RETRY_AFTER_BUSY_S};
 use crate::shell::RequestId;
 use crate::{ManagerState, Shared};
@@ -84,7 +85,7 @@ fn authorization(headers: &HeaderMap) -> Result<String, ApiError> {
 #[derive(Clone)]
 pub(crate) struct Question {
     pub(crate) method: &'static str,
-    pub(crate) path: &'static str,
+    pub(crate) path: String,
     pub(crate) query: Vec<(&'static str, String)>,
     pub(crate) body: Option<Value>,
 }
@@ -137,6 +138,11 @@ impl ManagerState {
     pub(crate) fn handoff(&self) -> Result<&Arc<dyn Handoff>, ApiError> {
         let message = || format!("gateway {} keeps no publishes", self.fleet.this);
         self.handoff.as_ref().ok_or_else(|| ApiError::new(StatusCode::CONFLICT, "no_handoff", message()))
+    }
+
+    pub(crate) fn jobs(&self) -> Result<&Arc<dyn Jobs>, ApiError> {
+        let message = || format!("gateway {} keeps no delayed jobs", self.fleet.this);
+        self.jobs.as_ref().ok_or_else(|| ApiError::new(StatusCode::CONFLICT, "no_jobs", message()))
     }
 
     /// The node that is named, or all gateways; whoever is asked by another manager speaks for itself alone.
@@ -229,7 +235,7 @@ impl ManagerState {
             question.query.push(("node", node.clone()));
             let query: Vec<(&str, &str)> = question.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
             let asked = match client {
-                Ok(client) => client.request(question.method, question.path, &query, question.body.as_ref()).await,
+                Ok(client) => client.request(question.method, &question.path, &query, question.body.as_ref()).await,
                 Err(err) => Err(err),
             };
             asked.map_err(|err| no_answer(&node, err))

@@ -21,9 +21,11 @@ mod endpoints;
 mod error;
 mod fleet;
 mod fleet_ask;
+mod fleet_pages;
 pub mod handoff;
 mod in_force;
 mod input;
+pub mod jobs;
 mod jwt_crypto;
 pub mod limits;
 mod oidc;
@@ -51,6 +53,7 @@ pub use caller::AdminAccount;
 pub use fleet::{CheckHook, Fleet, Options};
 pub use handoff::{Handoff, HandoffError, HandoffStatus};
 pub use in_force::{Answer, LackingHook, RefreshHook};
+pub use jobs::Jobs;
 pub use oidc::{JwksError, Oidc, OidcConfig};
 pub use serve::serve;
 
@@ -70,6 +73,8 @@ pub struct ManagerState {
     pub fleet: Fleet,
     /// What this gateway keeps of publishes that Kafka could not take. `None`: it keeps none.
     pub handoff: Option<Arc<dyn Handoff>>,
+    /// What this gateway keeps of messages that are to be published later. `None`: it keeps none.
+    pub jobs: Option<Arc<dyn Jobs>>,
     /// A topic that is creating for so long is gone on with by itself: [`limits::CREATING_FOR`].
     pub resume_after: Duration,
     /// `/metrics`: Prometheus text exposition.

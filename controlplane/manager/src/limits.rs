@@ -52,6 +52,12 @@ pub const SELECTED_RECEIPTS_MAX: usize = 500;
 /// Partitions that the status of a node lists, those with the most bytes first.
 pub const DOMAINS_SHOWN_MAX: usize = 1_000;
 
+/// Topics with delayed jobs that the status of a node lists, those with the most first.
+pub const QUEUES_SHOWN_MAX: usize = 1_000;
+
+/// So far from now a job may be due, as gateways have it.
+pub const JOB_DUE_MAX_MS: i64 = 3_653 * 86_400_000;
+
 /// A revocation that is not in force everywhere after this long is answered 202 (CONTRACT).
 pub const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 

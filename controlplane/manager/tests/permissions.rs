@@ -155,6 +155,8 @@ fn rows(doc: &EndpointDoc, generation: &str) -> Vec<Row> {
         assert!(!path.contains(':'), "say what stands for the parameters of {}", doc.path);
         path
     };
+    let tomorrow_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() + 86_400_000;
+    let tomorrow = format!("?id=5188146770730811648&due={tomorrow_ms}");
     let (query, body) = match doc.operation {
         "createApp" => ("", json!({"appid": "shop"})),
         "updateApp" => ("", json!({"enabled": true})),
@@ -167,6 +169,9 @@ fn rows(doc: &EndpointDoc, generation: &str) -> Vec<Row> {
         "changeInstanceOptions" => ("", json!({"log.level": "info"})),
         "setInstanceLog" => ("", json!({"level": "info"})),
         "replayParked" | "dropParked" => ("", json!({"receipts": ["none"]})),
+        "replayParkedJobs" | "dropParkedJobs" => ("", json!({"ids": ["none"]})),
+        "showJob" | "deleteJobOfApp" | "fireJobOfApp" => ("?id=5188146770730811648", Value::Null),
+        "rescheduleJobOfApp" => (tomorrow.as_str(), Value::Null),
         "adoptHandoff" => ("", json!({"from": "dead"})),
         "createTopic" | "createGrant" | "deleteGrant" => ("", Value::Null),
         _ if doc.request.is_empty() => ("", Value::Null),
@@ -212,6 +217,7 @@ async fn the_table_of_who_may_do_what_is_the_golden_one() {
         state.on_loopback = false;
         state.oidc = Some(issuer.oidc());
         let left = [("dead".to_owned(), Adopted::default())].into();
+        state.jobs = harness::jobs::shared(harness::jobs::FakeJobs::default()).1;
         state.handoff = harness::handoff::shared(FakeHandoff { left, ..FakeHandoff::default() }).1;
     })
     .await;

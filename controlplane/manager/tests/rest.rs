@@ -616,7 +616,9 @@ async fn a_body_that_nobody_reads_is_refused_and_an_empty_one_is_none() {
             |body: &str| format!("{line} HTTP/1.1\r\n{auth}Transfer-Encoding: chunked\r\n\r\n{body}0\r\n\r\n");
         let answer = manager.send_bytes(chunked("1\r\nx\r\n").as_bytes()).await;
         assert!(is_refused(&answer, 400, "unexpected_body"), "{line} in chunks: {}", answer.body);
-        if doc.method == Method::Get {
+        // Whatever has to be said of what is asked for is not said here.
+        let says_enough = !doc.params.iter().any(|param| param.place == In::Query && param.required);
+        if doc.method == Method::Get && says_enough {
             for answer in [manager.raw(&line, &[], "").await, manager.send_bytes(chunked("").as_bytes()).await] {
                 assert_eq!(answer.status, 200, "{line}: {}", answer.body);
             }

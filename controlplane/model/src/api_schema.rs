@@ -89,6 +89,7 @@ impl Schema {
         FieldDoc::may("generation", Schema::COUNT, "of the tenants it works with"),
         FieldDoc::may("clusters", Schema::Map(&CLUSTER_HEALTH), "by name"),
         FieldDoc::may("handoff", HANDOFF_HEALTH, "messages that wait for Kafka here, where there are any"),
+        FieldDoc::may("jobs", JOBS_HEALTH, "delayed jobs that wait here, where there are any, or were lost"),
         FieldDoc::may("tenants", TENANTS_HEALTH, "how the node stands to the tenants' database; the manager's only"),
     ]);
     /// And when it says no.
@@ -149,6 +150,14 @@ impl Schema {
         }
     }
 }
+
+const JOBS_HEALTH: Schema = Schema::Object(&[
+    FieldDoc::must("pending", Schema::COUNT, "that wait"),
+    FieldDoc::must("due", Schema::COUNT, "whose time has come and that are not at Kafka"),
+    FieldDoc::must("in_flight", Schema::COUNT, "at Kafka, not answered"),
+    FieldDoc::must("parked", Schema::COUNT, "that cannot fire and wait for somebody"),
+    FieldDoc::must("lost", Schema::COUNT, "that rotted on the disk"),
+]);
 
 const HANDOFF_HEALTH: Schema = Schema::Object(&[
     FieldDoc::must("has_room", Schema::FLAG, "a message more would be taken"),

@@ -104,6 +104,10 @@ impl Gateway {
             let store = Arc::clone(store);
             board.set_handoff(move || store.health());
         }
+        if let Some(desk) = &jobs {
+            let desk = Arc::clone(desk);
+            board.set_jobs(move || desk.health());
+        }
         let inboxes =
             control_inboxes.into_iter().zip(mail_inboxes).zip(adopt_inboxes).zip(bell_inboxes).zip(job_inboxes);
         let crew = Crew::new(board.roll.clone());

@@ -46,6 +46,17 @@ pub use gateway::{Gateway, GatewayParts, Listeners};
 pub use publish::handoff::open::HandoffPlace;
 pub use publish::handoff::store::Store as Handoff;
 
+/// What the control plane says and asks of delayed jobs.
+pub mod delayed {
+    pub use crate::jobs::Act;
+    pub use crate::jobs::ask::{AskError, Found};
+    pub use ::jobs::JobId;
+    pub use ::jobs::book::{Parked, Stage};
+    pub use ::jobs::id::node_number;
+    pub use ::jobs::log::{Name, Reason};
+    pub use ::jobs::store::{Deed, Job as DueJob, NewJob, Outcome, QueueSeen};
+}
+
 /// What the control plane says and asks of handed-off messages.
 pub mod handoff {
     pub use crate::publish::handoff::adopt::Adopted;

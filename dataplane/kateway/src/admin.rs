@@ -1,6 +1,7 @@
 //! `kateway admin`: apps, topics, grants, secrets, principals and nodes, through the manager's REST API and nothing else.
 
 use crate::admin_handoff::{self, Handoff};
+use crate::admin_jobs::Job;
 use crate::credentials::{self, Credentials};
 use crate::kafka_config::{Failed, KafkaConfig};
 use crate::table::{self, Format};
@@ -59,6 +60,9 @@ enum Noun {
     /// Publishes that Kafka could not take, kept at the gateways.
     #[command(subcommand)]
     Handoff(Handoff),
+    /// Delayed jobs: messages kept at the gateways until they are due.
+    #[command(subcommand)]
+    Job(Job),
     /// Kafka clusters of the gateway.
     Clusters,
     /// Nodes that are up.
@@ -368,6 +372,11 @@ impl Call {
         self.columns
     }
 
+    #[cfg(test)]
+    pub fn question(&self) -> Option<&str> {
+        self.question.as_deref()
+    }
+
     /// In a line, as it is sent.
     #[cfg(test)]
     pub fn shown(&self) -> String {
@@ -404,6 +413,7 @@ impl Noun {
         match self {
             Noun::KafkaConfig(config) => config.call(),
             Noun::Handoff(handoff) => handoff.call(),
+            Noun::Job(job) => job.call(),
             Noun::Clusters => Call::new("GET", "/v1/clusters", &["name", "up", "detail"]),
             Noun::Instances => Call::new("GET", "/v1/instances", INSTANCE),
             Noun::Drain { id } => Call::new("PUT", format!("/v1/instances/{id}/drain"), OBEYED),
@@ -573,10 +583,10 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
         Ok(mut answer) => {
             let missing = admin_handoff::unreachable(&answer);
             let wants_rows = !matches!(flags.output, Some(Format::Json));
-            if let Noun::Handoff(handoff) = &flags.noun
-                && wants_rows
-            {
-                handoff.rows(&mut answer);
+            match &flags.noun {
+                Noun::Handoff(handoff) if wants_rows => handoff.rows(&mut answer),
+                Noun::Job(job) if wants_rows => job.rows(&mut answer),
+                _ => {}
             }
             if let Some(rows) = answer.get_mut("rows").filter(|rows| rows.is_array()) {
                 answer = rows.take();
@@ -630,6 +640,10 @@ fn option_change(text: &str) -> Result<(String, Option<String>), String> {
     Ok((key.to_owned(), Some(value.to_owned()).filter(|value| !value.is_empty())))
 }
 
+/// Fields that are epoch ms.
+const TIMES: &[&str] =
+    &["at", "created_at", "expires_at", "started_at", "accepted_at", "oldest_at", "since", "due", "parked_at"];
+
 /// Times as dates, limits as `name=number`, secrets as people ask for them: which side, which of two, how old.
 fn say_as_people_do(answer: &mut Value, now: SystemTime) {
     let now_ms = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
@@ -638,9 +652,9 @@ fn say_as_people_do(answer: &mut Value, now: SystemTime) {
         one => std::slice::from_mut(one),
     };
     for row in rows {
-        for name in ["at", "created_at", "expires_at", "started_at", "accepted_at", "oldest_at", "since"] {
-            if let Some(at_ms) = row[name].as_i64() {
-                row[name] = rfc_3339(at_ms).into();
+        for name in TIMES {
+            if let Some(at_ms) = row[*name].as_i64() {
+                row[*name] = rfc_3339(at_ms).into();
             }
         }
         for name in ["limits", "rates"] {
@@ -662,6 +676,16 @@ fn say_as_people_do(answer: &mut Value, now: SystemTime) {
         });
         row["secrets"] = said.collect::<Vec<_>>().join(", ").into();
     }
+}
+
+/// A time as people and programs give it: RFC 3339, or seconds since 1970.
+pub fn epoch_ms(text: &str) -> Result<i64, String> {
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Ok(seconds.saturating_mul(1_000));
+    }
+    let time: Result<jiff::Timestamp, _> = text.parse();
+    time.map(|time| time.as_millisecond())
+        .map_err(|_| "expected RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970".to_owned())
 }
 
 /// UTC, with milliseconds. Days to dates after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".

@@ -2,11 +2,13 @@
 
 mod admin;
 mod admin_handoff;
+mod admin_jobs;
 mod cli;
 mod config;
 mod credentials;
 mod handoff_desk;
 mod handoff_keys;
+mod jobs_desk;
 mod jobs_keys;
 mod kafka_clients;
 mod kafka_config;

@@ -43,6 +43,8 @@ pub struct Surroundings<'a> {
     pub oidc: Option<&'a OidcConfig>,
     /// What is kept of publishes that Kafka could not take.
     pub handoff: Option<&'a Arc<dyn Handoff>>,
+    /// What is kept of messages that are to be published later.
+    pub jobs: Option<&'a Arc<dyn manager::Jobs>>,
     /// How far the audit log is in its topic, if it has one.
     pub relayed: Option<&'a Arc<RelayProgress>>,
 }
@@ -135,6 +137,7 @@ impl Manage {
             lacking: lacking(registry.cloned(), node.id.clone()),
             fleet: fleet(surroundings),
             handoff: surroundings.handoff.cloned(),
+            jobs: surroundings.jobs.cloned(),
             resume_after: manager::limits::CREATING_FOR,
             metrics: {
                 let (agent, relayed, kproxy) = (agent.clone(), relayed.cloned(), kproxy.map(Kproxy::counter));

@@ -6,6 +6,7 @@
 use crate::config::AuditTopic;
 use crate::credentials::{self, Credentials};
 use crate::handoff_desk::Desk;
+use crate::jobs_desk::JobsDesk;
 use crate::kproxy::{self, Kproxy};
 use crate::live::{self, Controls, Live};
 use crate::manage::{self, Manage, Surroundings};
@@ -186,6 +187,7 @@ async fn live(
         .context("cannot start the shards")?,
     );
     let desk = handoff_desk(&gateway, &config, node_dir.as_ref());
+    let jobs_desk = jobs_desk(&gateway, &config, node_dir.as_ref());
     let controls = Arc::new(Controls::new(Arc::clone(&gateway), config.log, config.live));
     let kproxy = match config.kproxy {
         Some(asked) => Kproxy::start(asked, &gateway.board.ledger, feed.latest(), audit)?,
@@ -227,6 +229,7 @@ async fn live(
         cors_origins: &config.gateway.cors_origins,
         oidc: config.oidc.as_ref(),
         handoff: desk.as_ref(),
+        jobs: jobs_desk.as_ref(),
         relayed: relay.as_ref().map(|relay| &relay.progress),
     })?;
     let (stop_manager, manager_stopped) = tokio::sync::oneshot::channel::<()>();
@@ -316,6 +319,12 @@ fn handoff_desk(
     let dir = node_dir.path.join(node_dir::JOURNAL);
     let desk = Desk::new(Arc::clone(store), config.data_dir.clone(), dir, config.gateway.handoff.enabled);
     Some(Arc::new(desk))
+}
+
+/// Who answers the manager about delayed jobs.
+fn jobs_desk(gateway: &Gateway, config: &NodeConfig, node_dir: Option<&NodeDir>) -> Option<Arc<dyn manager::Jobs>> {
+    let (jobs, node_dir) = (gateway.jobs()?, node_dir?);
+    Some(Arc::new(JobsDesk::new(Arc::clone(jobs), node_dir.id.to_string(), config.gateway.jobs.enabled)))
 }
 
 /// Where the journal of handed-off messages is. One that is there is opened even where nothing more is handed off, so that what

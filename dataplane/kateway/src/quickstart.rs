@@ -292,6 +292,9 @@ Publish:
 Subscribe (long poll; repeat for the next message):
   curl -i '{subscribe}/v1/msgs/{appid}/{topic}/{ver}?group=g1' -H 'Appid: {appid}' -H 'Subkey: {subkey}'
 
+Publish in five seconds (subscribe again to see it):
+  curl -i '{publish}/v1/jobs/{topic}/{ver}?delay=5s' -H 'Appid: {appid}' -H 'Pubkey: {pubkey}' -d 'hello later'
+
 {proxied}The same topic in Kafka itself, where nobody asks who you are:
   kcat -b {kafka} -t {physical} -C -e
   echo 'from kcat' | kcat -b {kafka} -t {physical} -P
@@ -373,6 +376,24 @@ mod tests {
 
         "#]]
         .assert_eq(&kafka_lines("127.0.0.1:9094", &credentials(), Path::new("D")));
+    }
+
+    #[test]
+    fn the_banner_has_a_message_now_and_one_later() {
+        let ready = Ready {
+            publish: "http://p".to_owned(),
+            subscribe: "http://s".to_owned(),
+            manager: "http://m".to_owned(),
+            kproxy: None,
+        };
+        let banner = banner(&ready, "k:1", &credentials(), Path::new("D"));
+        for line in [
+            "  curl -i http://p/v1/msgs/hello/v1 -H 'Appid: demo' -H 'Pubkey: p1' -d 'hello'",
+            "  curl -i 'http://p/v1/jobs/hello/v1?delay=5s' -H 'Appid: demo' -H 'Pubkey: p1' -d 'hello later'",
+            "  curl -i 'http://s/v1/msgs/demo/hello/v1?group=g1' -H 'Appid: demo' -H 'Subkey: s1'",
+        ] {
+            assert!(banner.lines().any(|found| found == line), "{line} is not in {banner}");
+        }
     }
 
     #[test]

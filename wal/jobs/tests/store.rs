@@ -10,7 +10,7 @@ use disk::{Disk, Files};
 use jobs::book::{QueueId, Seen};
 use jobs::limits::Limits;
 use jobs::log::Name;
-use jobs::store::{Answer, Asked, Changed, Config, Job, LookWaiter, NewJob, Opened, Outcome, Question, Store};
+use jobs::store::{Answer, Asked, Changed, Config, Deed, Job, LookWaiter, NewJob, Opened, Outcome, Question, Store};
 use jobs::table;
 use jobs::wheel::Entry;
 use jobs::{JobId, Key};
@@ -288,6 +288,62 @@ fn what_kafka_does_not_take_is_tried_again_and_what_it_refuses_is_parked() {
     bench.durable(1);
     assert_eq!(bench.store.counts().pending, 0);
     assert_eq!(bench.store.find(&name("gone.v1")), Some(QueueId(1)));
+}
+
+#[test]
+fn parked_jobs_are_listed_replayed_and_dropped_and_nothing_else_is() {
+    let dir = TempDir::new().unwrap();
+    let is_back = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let judge: Judge = {
+        let is_back = Arc::clone(&is_back);
+        Box::new(move |job| match is_back.load(std::sync::atomic::Ordering::SeqCst) {
+            true => fires(job),
+            false => Some(Outcome::Parked {
+                queue: job.queue,
+                key: job.key,
+                reason: jobs::log::Reason { code: "topic_gone".into(), sentence: "the topic is gone".into() },
+            }),
+        })
+    };
+    let bench = open(dir.path(), Limits::default(), judge);
+    let now_ms = bench.store.now_ms();
+    let gone: Vec<u64> = (0..4).map(|_| bench.add("gone.v1", now_ms, "x")).collect();
+    let other = bench.add("other.v1", now_ms, "y");
+    let waits = bench.add("other.v1", now_ms + 3_600_000, "z");
+    bench.wait_for("they are parked", |bench| bench.store.counts().parked == 5);
+    let found = |from, rows_max, subject: &str| -> Vec<u64> {
+        let rows = bench.store.parked(from, rows_max, &|name, _| &*name.subject == subject);
+        rows.iter().map(|(_, parked)| parked.key.seq).collect()
+    };
+    assert_eq!(found(0, 3, "gone.v1"), gone[..3]);
+    assert_eq!(found(gone[2] + 1, 3, "gone.v1"), gone[3..]);
+    let seen: Vec<(String, u64, u64)> = bench
+        .store
+        .queues()
+        .iter()
+        .map(|queue| (queue.name.subject.to_string(), queue.pending, queue.parked))
+        .collect();
+    assert_eq!(seen, [("gone.v1".to_owned(), 4, 4), ("other.v1".to_owned(), 2, 1)]);
+
+    // What waits, and what there is not, is passed over; so is what was done before.
+    for (deed, seqs, changed) in [
+        (Deed::Drop, vec![gone[0], waits, 99], 1),
+        (Deed::Drop, vec![gone[0]], 0),
+        (Deed::Replay, vec![waits, 99], 0),
+        (Deed::Drop, vec![], 0),
+    ] {
+        assert_eq!(bench.store.change_parked(deed, &seqs), Ok(changed), "{deed:?} {seqs:?}");
+    }
+    assert_eq!((bench.store.see(gone[0]), found(0, 9, "gone.v1").len()), (Seen::Deleted, 3));
+    is_back.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(bench.store.change_parked(Deed::Replay, &[gone[1], gone[2], other]), Ok(3));
+    bench.wait_for("they fire", |bench| bench.fired().len() == 3);
+    bench.wait_for("it is noted", |bench| bench.store.counts().pending == 2);
+    assert_eq!((found(0, 9, "gone.v1"), bench.store.see(gone[1])), (vec![gone[3]], Seen::Fired));
+    bench.close();
+    let bench = open(dir.path(), Limits::default(), Box::new(fires));
+    assert_eq!(bench.store.see(gone[0]), Seen::Deleted, "that is durable");
+    assert_eq!(bench.store.parked(0, 9, &|_, _| true).len(), 1);
 }
 
 #[test]

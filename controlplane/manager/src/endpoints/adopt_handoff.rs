@@ -100,7 +100,8 @@ async fn handle(
     }
     let node = params.node.or(node).unwrap_or_else(|| state.fleet.this.clone());
     let nodes = state.nodes_to_ask(&asker, Some(&node)).await?;
-    let question = Question { method: "POST", path: DOC.path, query: Vec::new(), body: Some(json!({"from": from})) };
+    let question =
+        Question { method: "POST", path: DOC.path.to_owned(), query: Vec::new(), body: Some(json!({"from": from})) };
     let here = async {
         let handoff = state.handoff()?;
         let subject = format!("journal of kateway {from}");

@@ -167,7 +167,7 @@ async fn change(
     let selected = selection(body, app.as_ref(), &caller)?;
     let nodes = state.nodes_to_ask(&asker, params.node.as_deref()).await?;
     let query = app.as_ref().map(|app| ("appid", app.to_string())).into_iter().collect();
-    let question = Question { method: "POST", path, query, body: Some(said.clone()) };
+    let question = Question { method: "POST", path: path.to_owned(), query, body: Some(said.clone()) };
     let here = async {
         let done = do_here(state, &acting, deed, app.as_ref(), &selected, &said).await?;
         Ok(json!({"nodes": [done]}))

@@ -106,7 +106,7 @@ async fn handle(
     Query(params): Query<Params>,
 ) -> Result<Json<Value>, ApiError> {
     let nodes = state.nodes_to_ask(&asker, params.node.as_deref()).await?;
-    let question = Question { method: "GET", path: DOC.path, query: Vec::new(), body: None };
+    let question = Question { method: "GET", path: DOC.path.to_owned(), query: Vec::new(), body: None };
     let here = async {
         let status = state.handoff()?.status().await?;
         Ok(json!({"nodes": [status_json(&status, &caller.visible)]}))

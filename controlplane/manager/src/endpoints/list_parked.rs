@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use super::endpoint as tie;
 use crate::caller::Caller;
 use crate::error::ApiError;
-use crate::fleet_ask::{Answers, Asker, P_NODE, Question, UNREACHABLE};
+use crate::fleet_ask::{Asker, P_NODE, UNREACHABLE};
+use crate::fleet_pages::{P_ROWS, Pages, Part};
 use crate::handoff::{Parked, ParkedFilter};
 use crate::input::Query;
-use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
 use crate::page::P_CURSOR;
 use crate::{Endpoint, Shared};
 
@@ -64,7 +64,7 @@ const DOC: EndpointDoc = EndpointDoc {
         ParamDoc::query("cluster", NAME, "only those for this cluster"),
         ParamDoc::query("reason", Kind::Text, "only those with this reason"),
         P_CURSOR,
-        ParamDoc::query("rows", Kind::Integer { min: 1, max: PAGE_ROWS_MAX }, "rows of a page").or("100"),
+        P_ROWS,
     ],
     request: &[],
     responses: &[
@@ -89,7 +89,6 @@ const DOC: EndpointDoc = EndpointDoc {
         ResponseDoc::bare(503, "the registry, or the gateway that was named, is away"),
     ],
 };
-const _: () = assert!(PAGE_ROWS_DEFAULT == 100, "as the document says");
 
 /// Which of them, beside whose.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -179,58 +178,17 @@ async fn handle(
     let app = appid.as_deref().map(AppId::new).transpose()?;
     let which = Which { topic, ver, physical, cluster, reason };
     let filter = which.filter(app.as_ref(), &caller.visible)?;
-    let rows_max = match rows.unwrap_or(PAGE_ROWS_DEFAULT) {
-        rows if (1..=PAGE_ROWS_MAX).contains(&rows) => rows as usize,
-        rows => {
-            let message = format!("rows is {rows}, allowed are 1 to {PAGE_ROWS_MAX}");
-            return Err(ApiError::bad_request("out_of_range", message));
-        }
-    };
-    let (from, mut inner) = match &cursor {
-        None => ("", ""),
-        Some(cursor) => cursor.split_once('/').ok_or(crate::handoff::HandoffError::BadCursor)?,
-    };
-
+    let mut query: Vec<(&str, String)> = which.given().map(|(name, value)| (name, value.clone())).collect();
+    query.extend(app.as_ref().map(|app| ("appid", app.to_string())));
     let nodes = state.nodes_to_ask(&asker, node.as_deref()).await?;
-    // A gateway that is gone meanwhile is behind us: what it had is told after it was adopted.
-    let ids: Vec<&str> = nodes.ids().filter(|id| *id >= from).collect();
-    let (mut page, mut next, mut found) = (Vec::new(), None, Answers::default());
-    for (at, id) in ids.iter().enumerate() {
-        let after = std::mem::take(&mut inner);
-        let after = Some(after).filter(|after| *id == from && !after.is_empty());
-        let room = rows_max - page.len();
-        let mut query: Vec<(&str, String)> = which.given().map(|(name, value)| (name, value.clone())).collect();
-        query.extend(app.as_ref().map(|app| ("appid", app.to_string())));
-        query.push(("rows", room.to_string()));
-        query.extend(after.map(|after| ("cursor", format!("{id}/{after}"))));
-        let question = Question { method: "GET", path: DOC.path, query, body: None };
-        let here = async {
-            let page = state.handoff()?.parked(&filter, after, room).await?;
-            let rows: Value = page.rows.iter().map(|row| row_json(id, row)).collect();
-            Ok(json!({"rows": rows, "cursor": page.cursor.map(|cursor| format!("{id}/{cursor}"))}))
-        };
-        match state.ask_one(&asker, &nodes, id, &question, here).await {
-            Err(err) if nodes.is_one() || err.status == axum::http::StatusCode::BAD_REQUEST => return Err(err),
-            Err(err) => found.take(id, Err(err)),
-            Ok(mut answer) => {
-                if let Value::Array(rows) = answer["rows"].take() {
-                    page.extend(rows);
-                }
-                next = answer["cursor"].as_str().map(str::to_owned);
-            }
-        }
-        if next.is_none() && page.len() >= rows_max {
-            next = ids.get(at + 1).map(|id| format!("{id}/"));
-        }
-        if next.is_some() {
-            break;
-        }
-    }
-    let mut answer = json!({"rows": page, "unreachable": found.unreachable});
-    if let Some(cursor) = next {
-        answer["cursor"] = cursor.into();
-    }
-    Ok(Json(answer))
+    let here = |after: Option<String>, room| -> Part<'_> {
+        let (state, filter) = (&state, &filter);
+        Box::pin(async move {
+            let page = state.handoff()?.parked(filter, after.as_deref(), room).await?;
+            Ok((page.rows.iter().map(|row| row_json(&state.fleet.this, row)).collect(), page.cursor))
+        })
+    };
+    state.page_of_nodes(&asker, &nodes, Pages { path: DOC.path, query, rows, cursor }, here).await.map(Json)
 }
 
 fn row_json(node: &str, row: &Parked) -> Value {

@@ -18,6 +18,7 @@ macro_rules! accepted {
 
 mod adopt_handoff;
 mod change_parked;
+mod change_parked_jobs;
 mod create_app;
 pub(crate) mod create_grant;
 mod create_principal;
@@ -31,6 +32,7 @@ mod delete_topic;
 mod get_app;
 mod get_generation;
 mod get_handoff;
+mod get_jobs;
 mod get_partitions;
 mod get_principal;
 mod get_status;
@@ -44,8 +46,11 @@ mod list_audit;
 mod list_clusters;
 mod list_grants;
 mod list_parked;
+mod list_parked_jobs;
 mod list_principals;
 mod list_topics;
+mod one_job;
+mod pause_jobs;
 mod revoke_secret;
 mod rotate_principal_key;
 mod rotate_secret;
@@ -115,6 +120,17 @@ pub(crate) fn all() -> Vec<Endpoint> {
         change_parked::replay(),
         change_parked::drop(),
         adopt_handoff::endpoint(),
+        get_jobs::endpoint(),
+        list_parked_jobs::endpoint(),
+        change_parked_jobs::replay(),
+        change_parked_jobs::drop(),
+        one_job::show(),
+        one_job::delete(),
+        one_job::reschedule(),
+        one_job::fire(),
+        pause_jobs::pause(),
+        pause_jobs::resume(),
+        pause_jobs::create_2017(),
         get_status::endpoint(),
         health::alive(),
         health::healthz(),

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod handoff;
+pub mod jobs;
 pub mod jwt;
 
 use std::collections::BTreeMap;
@@ -110,6 +111,7 @@ impl Manager {
                 }),
             },
             handoff: None,
+            jobs: None,
             resume_after: Duration::from_secs(1),
             metrics: Arc::new(|| "# TYPE up gauge\nup 1\n".to_owned()),
             openapi: "{\"openapi\":\"3.1.0\"}".into(),

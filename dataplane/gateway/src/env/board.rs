@@ -48,6 +48,8 @@ pub struct Board {
     peers: Mutex<Arc<Peers>>,
     /// Says how hinted handoff is; none where nothing is handed off.
     handoff: OnceLock<Box<dyn Fn() -> HandoffHealth + Send + Sync>>,
+    /// Says how delayed jobs are; none where none are kept.
+    jobs: OnceLock<Box<dyn Fn() -> JobsHealth + Send + Sync>>,
 }
 
 /// How hinted handoff is, for whoever wants to know whether to send traffic here.
@@ -63,6 +65,19 @@ pub struct HandoffHealth {
     pub since_ms: Option<i64>,
     /// Until all is delivered, as fast as it goes now; none while something is not delivered.
     pub left_s: Option<u64>,
+}
+
+/// How delayed jobs are, for whoever watches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobsHealth {
+    pub pending: u64,
+    /// Their time has come, and they are not at Kafka.
+    pub due: u64,
+    pub in_flight: u64,
+    /// They cannot fire, and wait for somebody.
+    pub parked: u64,
+    /// They rotted on the disk.
+    pub lost: u64,
 }
 
 /// A snapshot and which one of this process it is, counted from 1.
@@ -94,6 +109,8 @@ pub struct Readiness {
     pub clusters: BTreeMap<String, ClusterHealth>,
     /// None where nothing is handed off.
     pub handoff: Option<HandoffHealth>,
+    /// None where no jobs are kept.
+    pub jobs: Option<JobsHealth>,
 }
 
 impl Board {
@@ -120,6 +137,7 @@ impl Board {
             traffic: Arc::new(Traffic::new(shard_count)),
             peers: Mutex::default(),
             handoff: OnceLock::new(),
+            jobs: OnceLock::new(),
         }
     }
 
@@ -141,6 +159,11 @@ impl Board {
     /// Who is to be asked how hinted handoff is; once.
     pub fn set_handoff(&self, ask: impl Fn() -> HandoffHealth + Send + Sync + 'static) {
         drop(self.handoff.set(Box::new(ask)));
+    }
+
+    /// Who says how delayed jobs are; said once.
+    pub fn set_jobs(&self, ask: impl Fn() -> JobsHealth + Send + Sync + 'static) {
+        drop(self.jobs.set(Box::new(ask)));
     }
 
     pub fn set_peers(&self, peers: Arc<Peers>) {
@@ -215,6 +238,7 @@ impl Board {
             generation,
             clusters,
             handoff,
+            jobs: self.jobs.get().map(|ask| ask()),
         }
     }
 
@@ -291,11 +315,54 @@ impl Readiness {
                 "left_s": handoff.left_s,
             });
         }
+        if let Some(jobs) = self.jobs.filter(|jobs| jobs.pending > 0 || jobs.lost > 0) {
+            json["jobs"] = serde_json::json!({
+                "pending": jobs.pending,
+                "due": jobs.due,
+                "in_flight": jobs.in_flight,
+                "parked": jobs.parked,
+                "lost": jobs.lost,
+            });
+        }
         if !self.ready {
             // It is an error answer, too.
             json["errmsg"] = self.reason().into();
             json["code"] = codes::NOT_READY.name.into();
         }
         json.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::SnapshotDoc;
+    use model::api_doc::Schema;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn delayed_jobs_are_told_where_there_are_any_or_were_lost() {
+        let none = JobsHealth::default();
+        for (health, expected) in [
+            (None, Value::Null),
+            (Some(none), Value::Null),
+            (
+                Some(JobsHealth { pending: 7, due: 2, in_flight: 1, parked: 3, lost: 0 }),
+                json!({"pending": 7, "due": 2, "in_flight": 1, "parked": 3, "lost": 0}),
+            ),
+            (
+                Some(JobsHealth { lost: 1, ..none }),
+                json!({"pending": 0, "due": 0, "in_flight": 0, "parked": 0, "lost": 1}),
+            ),
+        ] {
+            let snapshot = Arc::new(Snapshot::build(SnapshotDoc::default()).expect("a snapshot of nothing"));
+            let board = Board::new(&GatewayConfig::default(), ["main".to_owned()].into_iter(), [1; 16], snapshot);
+            if let Some(health) = health {
+                board.set_jobs(move || health);
+            }
+            let said: Value = serde_json::from_str(&board.readiness().to_json()).expect("JSON");
+            assert_eq!(said["jobs"], expected);
+            assert_eq!(Schema::UNREADINESS.accepts(&said), Ok(()), "{said}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use journal::Waiter;
 use runtime::mailbox::Sender;
 
 use crate::config::JobsConfig;
+use crate::env::board::JobsHealth;
 
 /// Where this node's jobs are, and whose they are.
 #[derive(Debug, Clone)]
@@ -119,6 +120,24 @@ impl Desk {
     pub fn id_of(&self, queue: QueueId, seq: u64) -> JobId {
         let issuer = self.store.issuer().expect("what is durable gave the store its id");
         issuer.issue(queue.0, seq)
+    }
+
+    /// How the store is, in short.
+    pub fn health(&self) -> JobsHealth {
+        let counts = self.store.counts();
+        JobsHealth {
+            pending: counts.pending,
+            due: counts.due,
+            in_flight: counts.in_flight,
+            parked: counts.parked,
+            lost: counts.lost,
+        }
+    }
+
+    /// Bytes of the log's files.
+    pub fn log_bytes(&self) -> u64 {
+        let journal = self.store.journal();
+        journal.segments().into_iter().filter_map(|segment| journal.segment_bytes(segment)).sum()
     }
 
     /// What became of jobs.

@@ -11,10 +11,12 @@
 //! |---|---|
 //! | [`desk`] | the store of this process, and how shards hear from it |
 //! | [`fire`] | gives what is due to Kafka |
+//! | [`ask`] | what an operator asks of one job |
 //! | this | one shard's part: who waits for the store's answer |
 //!
 //! A queue is an app's topic version; one shard gives its jobs to Kafka, so that those of a key keep their order.
 
+pub mod ask;
 pub mod desk;
 pub mod fire;
 
@@ -27,7 +29,9 @@ use ::jobs::log::{AddKey, Name};
 use ::jobs::store::{AddError, Answer, Asked, Changed, Listed, Looked, NewJob, Question, Store};
 use ::jobs::wheel::Entry;
 use ::jobs::{JobId, Key};
+use bytes::Bytes;
 use jiff::Timestamp;
+use journal::Waiter;
 use kafka_client::Outcome;
 use runtime::notify::Notify;
 use serde_json::{Value, json};
@@ -252,19 +256,10 @@ impl Jobs {
         }
         let ticket = self.waiting.borrow().vacant_key() as u64;
         let is_parked = matches!(stage, Stage::Parked { .. });
-        let done = match (named.act, &looked.body) {
-            (Act::Delete, _) => store.delete(entry, ticket, &door.waiter),
-            (Act::Replay | Act::Fire, _) if is_parked => {
-                let unparked = store.unpark(entry.key.seq, ticket, &door.waiter);
-                unparked.map(|is_done| if is_done { Changed::Appended } else { Changed::TooLate })
-            }
-            (Act::Replay, _) => Ok(Changed::TooLate),
-            (Act::Move(due_ms), Some(own)) => store.reschedule(entry, due_ms, own, ticket, &door.waiter),
-            (Act::Fire, Some(own)) => store.reschedule(entry, store.now_ms(), own, ticket, &door.waiter),
-            (Act::Move(_) | Act::Fire | Act::Show, _) => {
-                let sentence = "the message of this job cannot be read from the disk of this gateway";
-                return exchange.refuse(env, &Refusal::new(codes::JOBS_BROKEN, sentence), now);
-            }
+        let begun = begin(store, named.act, entry, is_parked, looked.body.as_ref(), ticket, &door.waiter);
+        let Some(done) = begun else {
+            let sentence = "the message of this job cannot be read from the disk of this gateway";
+            return exchange.refuse(env, &Refusal::new(codes::JOBS_BROKEN, sentence), now);
         };
         match done {
             Ok(Changed::Appended) => {
@@ -435,6 +430,29 @@ impl Jobs {
             self.firing.complete(ground, desk, outcome, now);
         }
     }
+}
+
+/// Appends what is to be done with a job that waits. None: it takes the job's message, and there is none.
+fn begin(
+    store: &Store,
+    act: Act,
+    entry: Entry,
+    is_parked: bool,
+    own: Option<&Bytes>,
+    ticket: u64,
+    waiter: &Waiter,
+) -> Option<Result<Changed, AddError>> {
+    Some(match (act, own) {
+        (Act::Delete, _) => store.delete(entry, ticket, waiter),
+        (Act::Replay | Act::Fire, _) if is_parked => {
+            let unparked = store.unpark(entry.key.seq, ticket, waiter);
+            unparked.map(|is_done| if is_done { Changed::Appended } else { Changed::TooLate })
+        }
+        (Act::Replay, _) => Ok(Changed::TooLate),
+        (Act::Move(due_ms), Some(own)) => store.reschedule(entry, due_ms, own, ticket, waiter),
+        (Act::Fire, Some(own)) => store.reschedule(entry, store.now_ms(), own, ticket, waiter),
+        (Act::Move(_) | Act::Fire | Act::Show, _) => return None,
+    })
 }
 
 /// What became of an add at once.

@@ -16,6 +16,7 @@ mod book_file;
 mod due;
 mod look;
 mod open;
+mod parked;
 mod rows;
 mod tables;
 
@@ -33,6 +34,7 @@ use tracing::{error, warn};
 
 pub use look::{Answer, Asked, Listed, LookWaiter, Looked, Question};
 pub use open::{OpenError, Opened};
+pub use parked::Deed;
 
 use crate::book::{Accepted, Book, Change, Known, Note, QueueId, Refused, Seen};
 use crate::clock::Clock;
@@ -118,6 +120,17 @@ pub struct Counts {
     pub fired: u64,
     /// Jobs in blocks that are rotten.
     pub lost: u64,
+}
+
+/// A queue, of now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSeen {
+    pub name: Arc<Name>,
+    /// That did not come to an end; parked ones, too.
+    pub pending: u64,
+    pub parked: u64,
+    /// It stands still.
+    pub is_paused: bool,
 }
 
 /// See the module. Dropping it closes it.
@@ -353,8 +366,16 @@ impl Store {
     /// A parked job is tried again. False: it is not parked.
     pub fn unpark(&self, seq: u64, ticket: u64, waiter: &Waiter) -> Result<bool, AddError> {
         let mut book = self.shared.book();
+        let parked = book.parked(seq).next().filter(|parked| parked.key.seq == seq);
+        let Some(entry) = parked.map(|parked| Entry { key: parked.key, queue: parked.queue.0 }) else {
+            return Ok(false);
+        };
         let Some(note) = book.unpark(seq) else { return Ok(false) };
-        self.shared.append(vec![note], ticket, waiter)?;
+        if let Err(refused) = self.shared.append(vec![note], ticket, waiter) {
+            // Or nobody could try it again.
+            book.unchanged(entry);
+            return Err(refused.into());
+        }
         Ok(true)
     }
 
@@ -405,10 +426,19 @@ impl Store {
         }
     }
 
-    /// Of each queue: its name, how many wait, whether it stands still.
-    pub fn queues(&self) -> Vec<(Arc<Name>, u64, bool)> {
+    /// Queues of which anything is known but their name.
+    pub fn queues(&self) -> Vec<QueueSeen> {
         let book = self.shared.book();
-        book.queues().map(|(_, queue)| (Arc::clone(&queue.name), queue.pending, queue.is_paused)).collect()
+        let mut parked: BTreeMap<QueueId, u64> = BTreeMap::new();
+        book.parked(0).for_each(|job| *parked.entry(job.queue).or_default() += 1);
+        let known = book.queues().filter(|(_, queue)| !queue.is_over());
+        let seen = known.map(|(id, queue)| QueueSeen {
+            name: Arc::clone(&queue.name),
+            pending: queue.pending,
+            parked: parked.get(&id).copied().unwrap_or(0),
+            is_paused: queue.is_paused,
+        });
+        seen.collect()
     }
 
     pub fn counts(&self) -> Counts {

@@ -1,0 +1,372 @@
+//! `kateway admin job`: messages that gateways keep until they are due.
+
+use crate::admin::{Call, epoch_ms};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+/// Commands of `kateway admin job`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Job {
+    /// How many wait, for which topics, at each gateway.
+    List {
+        /// Only this gateway, of `instances`.
+        #[arg(long, value_name = "ID")]
+        node: Option<String>,
+        /// A row for each gateway instead of each topic.
+        #[arg(long)]
+        totals: bool,
+    },
+    /// Jobs whose time came and that cannot fire, with the reason.
+    Parked {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Have parked jobs tried again.
+    Replay {
+        #[command(flatten)]
+        selected: Selected,
+    },
+    /// Let parked jobs go for good.
+    Drop {
+        #[command(flatten)]
+        selected: Selected,
+    },
+    /// What became of a job.
+    Show(One),
+    /// Have a job never fire.
+    Delete(One),
+    /// Have a job be due at another time.
+    Reschedule {
+        #[command(flatten)]
+        one: One,
+        /// RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970.
+        #[arg(long, value_name = "TIME", value_parser = epoch_ms)]
+        due: i64,
+    },
+    /// Have a job fire now.
+    Fire(One),
+    /// Have a topic's jobs wait, however late.
+    Pause(Topic),
+    /// Have a topic's jobs go on.
+    Resume(Topic),
+}
+
+/// Which parked jobs.
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    /// Of this app.
+    #[arg(long = "app", value_name = "APPID")]
+    appid: Option<String>,
+    /// For this topic of the app.
+    #[arg(long, requires_all = ["appid", "ver"])]
+    topic: Option<String>,
+    /// Its version.
+    #[arg(long, requires = "topic")]
+    ver: Option<String>,
+    /// With this reason, as `parked` shows it.
+    #[arg(long)]
+    reason: Option<String>,
+    /// At this gateway only.
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
+}
+
+/// Which of them are changed: by their ids, by what they have in common, or all.
+#[derive(Debug, Clone, Args)]
+pub struct Selected {
+    /// Ids, as `parked` shows them.
+    ids: Vec<String>,
+    #[command(flatten)]
+    which: Which,
+    /// All of them (of the app, with --app).
+    #[arg(long)]
+    all: bool,
+}
+
+/// A topic version of an app.
+#[derive(Debug, Clone, Args)]
+pub struct Topic {
+    /// Whose.
+    #[arg(long = "app", value_name = "APPID")]
+    appid: String,
+    #[arg(long)]
+    topic: String,
+    #[arg(long)]
+    ver: String,
+    /// At this gateway only.
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
+}
+
+/// One job.
+#[derive(Debug, Clone, Args)]
+pub struct One {
+    #[command(flatten)]
+    of: Topic,
+    /// As whoever added it was told.
+    #[arg(long)]
+    id: String,
+}
+
+const QUEUES: &[&str] = &["node", "appid", "topic", "ver", "pending", "parked", "paused"];
+const NODES: &[&str] = &[
+    "node",
+    "enabled",
+    "pending",
+    "due",
+    "in_flight",
+    "parked",
+    "fired",
+    "lost",
+    "memory_bytes",
+    "tables",
+    "table_bytes",
+    "log_segments",
+    "log_bytes",
+    "read_only",
+];
+const PARKED: &[&str] = &["id", "node", "appid", "topic", "ver", "due", "parked_at", "reason", "why"];
+const DONE: &[&str] = &["node", "jobs", "more"];
+const SHOWN: &[&str] = &["id", "node", "state", "due", "attempts", "parked_at", "reason", "why"];
+const CHANGED: &[&str] = &["id", "node", "due"];
+const PAUSED: &[&str] = &["node", "paused"];
+
+impl Job {
+    pub fn call(self) -> Call {
+        match self {
+            Job::List { node, totals } => {
+                Call::new("GET", "/v1/jobs", if totals { NODES } else { QUEUES }).with("node", node)
+            }
+            Job::Parked { which } => {
+                let Which { appid, topic, ver, reason, node } = which;
+                Call::list("/v1/jobs/parked", PARKED)
+                    .with("appid", appid)
+                    .with("topic", topic)
+                    .with("ver", ver)
+                    .with("reason", reason)
+                    .with("node", node)
+            }
+            Job::Replay { selected } => selected.call("/v1/jobs/replay"),
+            Job::Drop { selected } => {
+                let question = format!("drop {} for good?", selected.said());
+                selected.call("/v1/jobs/drop").asking(question)
+            }
+            Job::Show(one) => one.call("GET", "", SHOWN),
+            Job::Delete(one) => {
+                let question = format!("have job {} of {} never fire?", one.id, one.of.said());
+                one.call("DELETE", "", CHANGED).asking(question)
+            }
+            Job::Reschedule { one, due } => one.call("PUT", "", CHANGED).with("due", Some(due)),
+            Job::Fire(one) => one.call("POST", "/fire", CHANGED),
+            Job::Pause(topic) => topic.call("PUT", "/pause", PAUSED),
+            Job::Resume(topic) => topic.call("PUT", "/resume", PAUSED),
+        }
+    }
+
+    /// What is shown of an answer: gateways, or their topics.
+    pub fn rows(&self, answer: &mut Value) {
+        match self {
+            Job::List { totals: false, .. } => {
+                let nodes = answer["nodes"].as_array_mut().map(std::mem::take).unwrap_or_default();
+                let rows = nodes.into_iter().flat_map(|mut node| {
+                    let queues = node["queues"].as_array_mut().map(std::mem::take).unwrap_or_default();
+                    let id = node["node"].take();
+                    queues.into_iter().map(move |mut queue| {
+                        queue["node"] = id.clone();
+                        queue
+                    })
+                });
+                *answer = rows.collect();
+            }
+            Job::List { .. } | Job::Replay { .. } | Job::Drop { .. } | Job::Pause(_) | Job::Resume(_) => {
+                *answer = answer["nodes"].take();
+            }
+            Job::Parked { .. } | Job::Show(_) | Job::Delete(_) | Job::Reschedule { .. } | Job::Fire(_) => {}
+        }
+    }
+}
+
+impl Topic {
+    fn call(self, method: &'static str, suffix: &str, columns: &'static [&'static str]) -> Call {
+        let Topic { appid, topic, ver, node } = self;
+        Call::new(method, format!("/v1/jobs/{appid}/{topic}/{ver}{suffix}"), columns).with("node", node)
+    }
+
+    fn said(&self) -> String {
+        let Topic { appid, topic, ver, .. } = self;
+        format!("{appid}/{topic}/{ver}")
+    }
+}
+
+impl One {
+    fn call(self, method: &'static str, suffix: &str, columns: &'static [&'static str]) -> Call {
+        let One { of, id } = self;
+        of.call(method, suffix, columns).with("id", Some(id))
+    }
+}
+
+impl Selected {
+    fn call(self, path: &'static str) -> Call {
+        let Selected { ids, which, all } = self;
+        let Which { appid, topic, ver, reason, node } = which;
+        let fields = [
+            ("ids", (!ids.is_empty()).then(|| ids.into())),
+            ("topic", topic.map(Value::from)),
+            ("ver", ver.map(Value::from)),
+            ("reason", reason.map(Value::from)),
+            ("all", all.then_some(json!(true))),
+        ];
+        let body = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Call::new("POST", path, DONE).with("appid", appid).with("node", node).body(Value::Object(body.collect()))
+    }
+
+    /// As a person is asked about them.
+    fn said(&self) -> String {
+        let Selected { ids, which, all } = self;
+        let mut said = match (ids.len(), all) {
+            (0, true) => "all parked jobs".to_owned(),
+            (0, false) => "parked jobs".to_owned(),
+            (1, _) => "1 parked job".to_owned(),
+            (count, _) => format!("{count} parked jobs"),
+        };
+        for (what, value) in [
+            ("of app", &which.appid),
+            ("for topic", &which.topic),
+            ("in version", &which.ver),
+            ("with reason", &which.reason),
+            ("at gateway", &which.node),
+        ] {
+            if let Some(value) = value {
+                said.push_str(&format!(" {what} {value}"));
+            }
+        }
+        said
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{self, Format};
+    use expect_test::expect;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        job: Job,
+    }
+
+    fn parse(line: &str) -> Result<Job, clap::Error> {
+        let words = ["job"].into_iter().chain(line.split(' '));
+        <Line as clap::Parser>::try_parse_from(words).map(|line| line.job)
+    }
+
+    #[test]
+    fn the_manager_is_asked_for_what_is_said_and_no_more() {
+        let told = [
+            "list",
+            "list --node gw-1 --totals",
+            "parked",
+            "parked --app shop --topic orders --ver v1 --reason topic_gone --node gw-1",
+            "replay 51881 51882",
+            "replay --app shop --all",
+            "drop --app shop --topic orders --ver v1",
+            "drop 51881 --node gw-1",
+            "show --app shop --topic orders --ver v1 --id 51881",
+            "delete --app shop --topic orders --ver v1 --id 51881 --node gw-1",
+            "reschedule --app shop --topic orders --ver v1 --id 51881 --due 2027-01-01T08:00:00Z",
+            "reschedule --app shop --topic orders --ver v1 --id 51881 --due 1798790400",
+            "fire --app shop --topic orders --ver v1 --id 51881",
+            "pause --app shop --topic orders --ver v1",
+            "resume --app shop --topic orders --ver v1 --node gw-1",
+        ]
+        .map(|line| format!("{line}\n    {}\n", parse(line).unwrap().call().shown()));
+        expect![[r#"
+            list
+                GET /v1/jobs
+            list --node gw-1 --totals
+                GET /v1/jobs?node=gw-1
+            parked
+                GET /v1/jobs/parked?rows=1000
+            parked --app shop --topic orders --ver v1 --reason topic_gone --node gw-1
+                GET /v1/jobs/parked?rows=1000&appid=shop&topic=orders&ver=v1&reason=topic_gone&node=gw-1
+            replay 51881 51882
+                POST /v1/jobs/replay {"ids":["51881","51882"]}
+            replay --app shop --all
+                POST /v1/jobs/replay?appid=shop {"all":true}
+            drop --app shop --topic orders --ver v1
+                POST /v1/jobs/drop?appid=shop {"topic":"orders","ver":"v1"}
+            drop 51881 --node gw-1
+                POST /v1/jobs/drop?node=gw-1 {"ids":["51881"]}
+            show --app shop --topic orders --ver v1 --id 51881
+                GET /v1/jobs/shop/orders/v1?id=51881
+            delete --app shop --topic orders --ver v1 --id 51881 --node gw-1
+                DELETE /v1/jobs/shop/orders/v1?node=gw-1&id=51881
+            reschedule --app shop --topic orders --ver v1 --id 51881 --due 2027-01-01T08:00:00Z
+                PUT /v1/jobs/shop/orders/v1?id=51881&due=1798790400000
+            reschedule --app shop --topic orders --ver v1 --id 51881 --due 1798790400
+                PUT /v1/jobs/shop/orders/v1?id=51881&due=1798790400000
+            fire --app shop --topic orders --ver v1 --id 51881
+                POST /v1/jobs/shop/orders/v1/fire?id=51881
+            pause --app shop --topic orders --ver v1
+                PUT /v1/jobs/shop/orders/v1/pause
+            resume --app shop --topic orders --ver v1 --node gw-1
+                PUT /v1/jobs/shop/orders/v1/resume?node=gw-1
+        "#]]
+        .assert_eq(&told.concat());
+    }
+
+    #[test]
+    fn what_says_half_of_a_topic_or_no_time_is_no_command() {
+        for line in [
+            "parked --topic orders --ver v1",
+            "parked --app shop --topic orders",
+            "show --app shop --topic orders --ver v1",
+            "delete --id 51881",
+            "pause --app shop",
+            "reschedule --app shop --topic orders --ver v1 --id 51881",
+            "reschedule --app shop --topic orders --ver v1 --id 51881 --due tomorrow",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn whoever_drops_or_deletes_is_asked_with_what() {
+        for (line, expected) in [
+            ("drop 1 2 --node gw-1", Some("drop 2 parked jobs at gateway gw-1 for good?")),
+            ("drop --app shop --all", Some("drop all parked jobs of app shop for good?")),
+            ("delete --app shop --topic orders --ver v1 --id 7", Some("have job 7 of shop/orders/v1 never fire?")),
+            ("replay --all", None),
+            ("show --app shop --topic orders --ver v1 --id 7", None),
+        ] {
+            assert_eq!(parse(line).unwrap().call().question(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn rows_are_topics_or_gateways() {
+        let queue = json!({"appid": "shop", "topic": "orders", "ver": "v1", "pending": 7, "parked": 2, "paused": true});
+        let answer = json!({
+            "nodes": [
+                {"node": "gw-1", "enabled": true, "pending": 7, "due": 1, "in_flight": 0, "parked": 2, "fired": 9,
+                 "lost": 0, "memory_bytes": 1, "tables": 1, "table_bytes": 2, "log_segments": 1, "log_bytes": 3,
+                 "read_only": false, "queues": [queue]},
+                {"node": "gw-2", "enabled": false, "pending": 0, "parked": 0, "queues": []},
+            ],
+            "unreachable": [],
+        });
+        let shown = |line: &str| {
+            let (job, mut rows) = (parse(line).unwrap(), answer.clone());
+            job.rows(&mut rows);
+            table::render(&rows, job.call().columns(), Format::Table)
+        };
+        expect![[r#"
+            NODE  APPID  TOPIC   VER  PENDING  PARKED  PAUSED
+            gw-1  shop   orders  v1   7        2       true
+            NODE  ENABLED  PENDING  DUE  IN_FLIGHT  PARKED  FIRED  LOST  MEMORY_BYTES  TABLES  TABLE_BYTES  LOG_SEGMENTS  LOG_BYTES  READ_ONLY
+            gw-1  true     7        1    0          2       9      0     1             1       2            1             3          false
+            gw-2  false    0        -    -          0       -      -     -             -       -            -             -          -
+        "#]].assert_eq(&(shown("list") + &shown("list --totals")));
+    }
+}
