@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ::jobs::Key;
@@ -130,15 +131,25 @@ where
 {
     let begin = Instant::now() + bench.rounds.warmup;
     let window = Window { begin, end: begin + bench.rounds.duration };
-    let store = kept.store();
+    let (store, is_measured) = (kept.store(), AtomicBool::new(false));
+    let is_measured = &is_measured;
     let (clients, meanwhile) = std::thread::scope(|scope| {
         let start = |(index, waiting): (usize, usize)| {
             let send = client(index);
             let thread = std::thread::Builder::new().name("client".to_owned());
-            thread.spawn_scoped(scope, move || one_client(window, waiting, send))
+            thread.spawn_scoped(scope, move || {
+                let found = one_client(window, waiting, send);
+                // What a thread used is known while it lives.
+                while !is_measured.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                found
+            })
         };
-        let threads = bench.shares(bench.clients).into_iter().enumerate().map(start).collect::<Result<Vec<_>, _>>()?;
+        let threads: Vec<_> = bench.shares(bench.clients).into_iter().enumerate().map(start).collect();
         let meanwhile = supervise(store, window);
+        is_measured.store(true, Ordering::Release);
+        let threads = threads.into_iter().collect::<Result<Vec<_>, _>>()?;
         let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Client>>| match thread.join() {
             Ok(client) => client,
             Err(payload) => std::panic::resume_unwind(payload),
@@ -259,6 +270,8 @@ mod tests {
             let dir = TempDir::new().expect("a directory");
             let (rate, _) = adds(&dir.path, &bench, together).expect("adds");
             let log = rate.log.as_ref().expect("the log was asked");
+            let of_threads = |name: &str| rate.cpu_us_by_thread.get(name).copied().unwrap_or(0.0);
+            assert!(of_threads("client") > 0.0 && of_threads("journal") > 0.0, "{rate:?}");
             assert!(rate.per_second > 0.0 && rate.p99_us >= rate.p50_us && rate.cpu_us > 0.0, "{rate:?}");
             assert!(
                 log.jobs_per_commit >= f64::from(together) && log.jobs_per_commit <= 40.0 * f64::from(together),

@@ -20,6 +20,9 @@ pub struct JobsBench {
     /// Only the store in this process: no gateway, and no job servers of others.
     #[arg(long, conflicts_with = "kateway")]
     pub engine_only: bool,
+    /// Only rows whose name contains this; the probe always.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub only: String,
     /// Adds or deletes that wait all the time; over HTTP so many connections.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = appends_waiting)]
     pub waiting: usize,

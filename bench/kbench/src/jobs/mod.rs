@@ -76,7 +76,9 @@ pub fn run(bench: JobsBench) -> Result<ExitCode> {
         return recovery::run(&bench, jobs);
     }
     let stage = Stage::set_up(&bench)?;
-    let mut cases: Vec<Case> = stage.cases().into_iter().map(|what| Case { what, rounds: Vec::new() }).collect();
+    let is_wanted = |what: &What| *what == What::Probe || what.name(&bench).contains(&bench.only);
+    let cases = stage.cases().into_iter().filter(is_wanted);
+    let mut cases: Vec<Case> = cases.map(|what| Case { what, rounds: Vec::new() }).collect();
     let mut order = Order::new(bench.rounds.seed);
     for round in Rounds::new(bench.rounds.rounds, bench.rounds.within) {
         for index in order.shuffled(cases.len()) {
