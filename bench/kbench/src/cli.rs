@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::handoff::flags::HandoffBench;
+use crate::jobs::flags::{JobsBench, KeepJobs};
 use crate::limits::{
     APPENDS_WAITING_MAX, CONNECTIONS_MAX, DURATION_MAX, FOREIGN_CORES_MAX, GROUPS_MAX, GROUPS_PER_APP_MAX, KEYS_MAX,
     MESSAGE_BYTES_MAX, RATE_MAX, RECORD_BYTES_MAX, ROUNDS_MAX, SAMPLES_MAX, TOPIC_MB_MAX, TOPICS_MAX, WAIT_MAX,
@@ -31,6 +32,8 @@ Examples:
   kbench versus-java                                         gateway and Kafka's own load tool on a real broker
   kbench journal --compare                                   durable appends of a journal beside an fsync probe
   kbench handoff --data-dir /var/lib/gafka                   what is kept while Kafka is away, and delivered
+  kbench jobs --data-dir /var/lib/gafka                      delayed jobs: adds, deletes, lateness, others' job servers
+  kbench jobs --recovery 10000000                            a start with ten million jobs after a kill
   kbench micro                                               the benches of all crates as one table
   kbench publish --target http://127.0.0.1:9191 --appid A --pubkey K --topic demo --ver v1 --closed
   kbench publish … --rate 5000 --duration 30s --pid 4711     open loop; CPU time of process 4711
@@ -74,8 +77,13 @@ pub enum Command {
     Journal(JournalBench),
     /// Measure what hinted handoff takes while Kafka is away, delivers when it is back, and costs while it is there.
     Handoff(HandoffBench),
+    /// Measure delayed jobs: durable adds and deletes, how late they come out, and starts after a kill.
+    Jobs(JobsBench),
     /// Run the benches of a checkout (the current directory) with cargo and print one table.
     Micro(Micro),
+    /// Fill a store of delayed jobs, or open one, and stay.
+    #[command(hide = true)]
+    KeepJobs(KeepJobs),
     /// Keep polls waiting, each on a connection of its own.
     #[command(hide = true)]
     WaitPolls(WaitPolls),
@@ -614,7 +622,7 @@ pub fn message_bytes(text: &str) -> Result<usize, String> {
     within(text, 0, MESSAGE_BYTES_MAX)
 }
 
-fn appends_waiting(text: &str) -> Result<usize, String> {
+pub fn appends_waiting(text: &str) -> Result<usize, String> {
     within(text, 1, APPENDS_WAITING_MAX)
 }
 
@@ -638,7 +646,7 @@ fn groups_of_app(text: &str) -> Result<usize, String> {
     within(text, 1, GROUPS_PER_APP_MAX)
 }
 
-fn topics(text: &str) -> Result<usize, String> {
+pub fn topics(text: &str) -> Result<usize, String> {
     within(text, 1, TOPICS_MAX)
 }
 

@@ -104,3 +104,41 @@ pub const DIRECT_TIMEOUT: Duration = Duration::from_secs(60);
 pub const LOOK_ARRIVED_EVERY: Duration = Duration::from_millis(5);
 /// After this a gateway's metrics have what was done before.
 pub const METRICS_SETTLE: Duration = Duration::from_millis(700);
+/// Largest job, as a gateway and its store have it.
+pub const JOB_BYTES_MAX: usize = 64 << 10;
+/// Jobs that are due each second, and within one second.
+pub const JOBS_DUE_RATE_MAX: u64 = 200_000;
+pub const JOBS_BURST_MAX: u64 = 10_000_000;
+/// Jobs of one store that is killed.
+pub const JOBS_PENDING_MAX: u64 = 100_000_000;
+/// Jobs that are added together to fill a store, and their bytes: less than its log takes together,
+pub const JOBS_FILL_GROUP: usize = 1_000;
+pub const JOBS_FILL_GROUP_BYTES: usize = 1 << 20;
+/// and how many such groups wait.
+pub const JOBS_FILL_WAITING: usize = 16;
+/// A store that has no room is tried again after this.
+pub const JOBS_FULL_PAUSE: Duration = Duration::from_millis(1);
+/// Jobs that are there to be deleted, in one round.
+pub const JOBS_DELETED_MAX: u64 = 1_000_000;
+/// Jobs of another account that are due each second beside a burst, and for how long.
+pub const JOBS_BESIDE_RATE: u64 = 500;
+pub const JOBS_BESIDE_FOR: Duration = Duration::from_secs(5);
+/// The first is due so long after all of them were added, if as many are added a second as this.
+pub const JOBS_LEAD: Duration = Duration::from_secs(1);
+pub const JOBS_FILL_RATE_MIN: u64 = 200_000;
+/// Slower, and there is twice the time, so often.
+pub const JOBS_LEAD_DOUBLED_MAX: u32 = 4;
+/// Time for all to come out, after the last of them was due.
+pub const JOBS_FIRED_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a job takes on the disk beside its bytes, at most: in the log, in a table, and in its directory.
+pub const JOBS_OVERHEAD_BYTES: u64 = 80;
+/// Segments, spares and books, whatever the number of jobs.
+pub const JOBS_DISK_SPARE_BYTES: u64 = 2 << 30;
+/// Time to add all jobs, and for a start.
+pub const JOBS_FILL_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// A store at which nothing changes for so long has come to rest,
+pub const JOBS_SETTLED_AFTER: Duration = Duration::from_secs(7);
+/// which is not waited for longer than this.
+pub const JOBS_SETTLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often memory and files of another process are looked at.
+pub const LOOK_MEMORY_EVERY: Duration = Duration::from_millis(50);

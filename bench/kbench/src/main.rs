@@ -17,6 +17,7 @@ mod delivery;
 mod floor;
 mod gateway;
 mod handoff;
+mod jobs;
 mod journal;
 mod latency;
 mod limits;
@@ -75,6 +76,8 @@ fn main() -> ExitCode {
         Command::VersusJava(versus) => versus_java::run(versus),
         Command::Journal(bench) => journal::run(bench),
         Command::Handoff(bench) => handoff::run(bench),
+        Command::Jobs(bench) => jobs::run(bench),
+        Command::KeepJobs(keep) => jobs::recovery::keep(&keep),
         Command::Micro(micro) => micro::run(micro),
         Command::ProduceLoad(load) => produce_load::run(load),
         Command::Pin(pin) => pin::run(pin),

@@ -1,14 +1,16 @@
 //! Programs under measurement: started pinned, ended with this one, however that happens.
 
 use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::limits::READY_TIMEOUT;
+use crate::limits::{LOOK_ARRIVED_EVERY, READY_TIMEOUT};
 
 /// `program` on one CPU, or on any; it is killed when this program ends, however that happens.
 pub fn tethered(cpu: Option<usize>, program: &Path) -> Result<Command> {
@@ -48,6 +50,34 @@ impl Process {
             Ok(line) => Ok((process, Ready(line))),
             Err(_) => bail!("{what} did not become ready within {} s", READY_TIMEOUT.as_secs()),
         }
+    }
+
+    /// One that was started elsewhere.
+    pub fn of(child: Child) -> Process {
+        Process { child, _data_dir: None }
+    }
+
+    /// Starts one that says nothing, and waits until somebody listens at its address.
+    pub fn listening(mut command: Command, what: &str, at: SocketAddr, data_dir: Option<TempDir>) -> Result<Process> {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {what}"))?;
+        let mut process = Process { child, _data_dir: data_dir };
+        let began = Instant::now();
+        while TcpStream::connect(at).is_err() {
+            if let Some(status) = process.child.try_wait()? {
+                bail!("{what} ended as soon as it was started: {status}");
+            }
+            ensure!(
+                began.elapsed() < READY_TIMEOUT,
+                "{what} does not listen at {at} within {} s",
+                READY_TIMEOUT.as_secs()
+            );
+            std::thread::sleep(LOOK_ARRIVED_EVERY);
+        }
+        Ok(process)
     }
 
     pub fn pid(&self) -> u32 {

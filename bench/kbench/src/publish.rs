@@ -120,6 +120,11 @@ impl Kind {
         Kind { taken: Taken::HandedOff, ..self }
     }
 
+    /// The same as jobs that are due in an hour.
+    pub fn delayed(self) -> Kind {
+        Kind { taken: Taken::Delayed, ..self }
+    }
+
     /// The same when the gateway is to answer before Kafka has it.
     pub fn asynchronous(self) -> Kind {
         Kind { is_async: true, ..self.handed_off() }
@@ -129,6 +134,7 @@ impl Kind {
 pub fn work(sender: &Sender, kind: Kind, mode: Mode) -> Result<Work> {
     let (host, port) = split_url(&sender.target)?;
     ensure!(kind.batch > 0, "a batch holds at least one message");
+    ensure!(kind.batch == 1 || kind.taken != Taken::Delayed, "jobs are added one by one");
     ensure!(
         (kind.size + KEY_BYTES_MAX + FRAMING_BYTES_MAX).saturating_mul(kind.batch) <= BODY_BYTES_MAX,
         "a request has at most {BODY_BYTES_MAX} bytes"
@@ -155,7 +161,10 @@ fn encode(host: &str, port: u16, sender: &Sender, kind: Kind, id: usize) -> Byte
     let mut head = String::new();
     let body = if kind.batch == 1 {
         let key = keys.iter().flatten().map(|key| format!("&key={key}")).collect::<String>();
-        let _ = write!(head, "POST /v1/msgs/{topic}/{ver}?ack={ack}{wish}{key} HTTP/1.1\r\n");
+        let _ = match kind.taken {
+            Taken::Delayed => write!(head, "POST /v1/jobs/{topic}/{ver}?delay=1h{key} HTTP/1.1\r\n"),
+            _ => write!(head, "POST /v1/msgs/{topic}/{ver}?ack={ack}{wish}{key} HTTP/1.1\r\n"),
+        };
         message
     } else {
         let summary = if kind.receipts == Receipts::Summary { "&receipts=summary" } else { "" };
@@ -245,6 +254,13 @@ mod tests {
         let (head, _, count) = request(Kind::batch(3, 5, Framing::Binary).asynchronous());
         assert!(head.contains("/batch?ack=all&receipts=summary&async=1 HTTP/1.1\r\n"), "{head}");
         assert_eq!(count, Count::Receipts { taken: Taken::HandedOff, receipts: Receipts::Summary, records: 3 });
+    }
+
+    #[test]
+    fn a_job_is_added_with_a_delay() {
+        let (head, body, count) = request(Kind::single(5).keyed(2).delayed());
+        assert!(head.starts_with("POST /v1/jobs/demo/v1?delay=1h&key=k00000 HTTP/1.1\r\n"), "{head}");
+        assert_eq!((body, count), (message(5), Count::Single { taken: Taken::Delayed }));
     }
 
     #[test]

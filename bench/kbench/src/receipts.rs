@@ -9,7 +9,7 @@
 //!
 //! Where messages are to be handed off ([`Taken::HandedOff`]) the same is read of 202: `{"ok":1,"msg_id":…`, a summary with
 //! `"handed_off":N` and no ranges, lines with `{"status":202,`. Whoever expects the one takes the other for an error: a load
-//! that partly went elsewhere measures neither.
+//! that partly went elsewhere measures neither. A delayed job ([`Taken::Delayed`]) is a 201 with an id that is durable here.
 
 use serde::Deserialize;
 
@@ -41,6 +41,8 @@ pub enum Taken {
     Stored,
     /// On the gateway's disk, which delivers it later.
     HandedOff,
+    /// On the gateway's disk, which delivers it when it is due.
+    Delayed,
 }
 
 /// Records of one request.
@@ -56,6 +58,7 @@ pub fn single(taken: Taken, status: u16, body: &[u8]) -> Result<Stored, String> 
     let is_one = match taken {
         Taken::Stored => status == CREATED && is_stored(body),
         Taken::HandedOff => status == ACCEPTED && body.starts_with(b"{\"ok\":1,\"msg_id\":\""),
+        Taken::Delayed => status == CREATED && is_delayed(body),
     };
     if is_one { Ok(Stored { stored: 1, failed: 0 }) } else { Err(wrong(status, body)) }
 }
@@ -66,6 +69,19 @@ fn is_stored(body: &[u8]) -> bool {
     let rest = rest.and_then(|rest| rest.strip_prefix(b",\"offset\":"));
     // With ack=none nobody knows the offset: -1.
     matches!(rest.map(|rest| rest.strip_prefix(b"-").unwrap_or(rest)).and_then(digits), Some([b',' | b'}', ..]))
+}
+
+#[derive(Deserialize)]
+struct Delayed<'a> {
+    ok: u64,
+    id: &'a str,
+    durability: &'a str,
+}
+
+/// Whether it has an id, and where it is.
+fn is_delayed(body: &[u8]) -> bool {
+    let delayed = serde_json::from_slice::<Delayed<'_>>(body);
+    delayed.is_ok_and(|Delayed { ok, id, durability }| ok == 1 && id.len() >= 18 && durability == "local")
 }
 
 /// Reads the 200 of a batch of `records`.
@@ -102,6 +118,8 @@ fn summary(taken: Taken, body: &[u8]) -> Option<Stored> {
     let adds_up = match taken {
         Taken::Stored => handed_off == 0 && (truncated || counted == ok),
         Taken::HandedOff => handed_off == ok && counted == 0,
+        // There are no batches of jobs.
+        Taken::Delayed => false,
     };
     adds_up.then_some(Stored { stored: ok, failed })
 }
@@ -110,6 +128,8 @@ fn lines(taken: Taken, body: &[u8]) -> Option<Stored> {
     let success: &[u8] = match taken {
         Taken::Stored => b"{\"partition\":",
         Taken::HandedOff => b"{\"status\":202,",
+        // There are no batches of jobs.
+        Taken::Delayed => return None,
     };
     let mut found = Stored::default();
     let whole = body.strip_suffix(b"\n").unwrap_or(body);
@@ -129,6 +149,7 @@ fn binary(taken: Taken, body: &[u8]) -> Option<Stored> {
     let success = match taken {
         Taken::Stored => CREATED,
         Taken::HandedOff => ACCEPTED,
+        Taken::Delayed => return None,
     };
     let (receipts, []) = body.as_chunks::<RECEIPT_BYTES>() else { return None };
     let stored = receipts.iter().filter(|receipt| receipt[..2] == success.to_be_bytes()).count() as u64;
@@ -178,6 +199,7 @@ mod tests {
     fn what_is_handed_off_counts_only_where_that_is_expected_and_what_is_stored_only_elsewhere() {
         let accepted = r#"{"ok":1,"msg_id":"a.1-2","receipt":"/v1/receipts/a.1-2"}"#;
         let created = r#"{"ok":1,"partition":0,"offset":17}"#;
+        let delayed = r#"{"due":"2026-11-28T10:00:00Z","durability":"local","id":"4611686018427387904","ok":1}"#;
         for (taken, status, body, expected) in [
             (Taken::HandedOff, 202, accepted, counts(1, 0)),
             (Taken::HandedOff, 201, accepted, None),
@@ -185,6 +207,12 @@ mod tests {
             (Taken::HandedOff, 201, created, None),
             (Taken::HandedOff, 202, "", None),
             (Taken::Stored, 202, accepted, None),
+            (Taken::Delayed, 201, delayed, counts(1, 0)),
+            (Taken::Delayed, 202, delayed, None),
+            (Taken::Delayed, 201, created, None),
+            (Taken::Delayed, 201, r#"{"durability":"none","id":"4611686018427387904","ok":1}"#, None),
+            (Taken::Delayed, 201, r#"{"durability":"local","id":"461168601842738","ok":1}"#, None),
+            (Taken::Stored, 201, delayed, None),
         ] {
             assert_eq!(single(taken, status, body.as_bytes()).ok(), expected, "{taken:?} {status} {body}");
         }

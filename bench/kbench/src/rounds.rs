@@ -113,7 +113,7 @@ impl Order {
         order
     }
 
-    fn next(&mut self) -> u64 {
+    pub fn random(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -124,7 +124,7 @@ impl Order {
     pub fn shuffled(&mut self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
         for last in (1..count).rev() {
-            let other = (self.next() % (last as u64 + 1)) as usize;
+            let other = (self.random() % (last as u64 + 1)) as usize;
             order.swap(last, other);
         }
         order

@@ -19,8 +19,8 @@ use crate::table::{self, Merged, Meta, RowRef, StoreId, Table, Target};
 
 /// What failed is tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// A segment or table goes with the second snapshot after nobody needs it.
-const OWED: u8 = 2;
+/// A table goes when none of the snapshots that are kept names it; a segment sooner.
+const OWED: u8 = book_file::KEPT as u8;
 
 pub(super) struct Keeper {
     shared: Arc<Shared>,
