@@ -30,6 +30,8 @@ pub struct Desk {
     store: Store,
     trays: Arc<Trays>,
     node_number: u16,
+    /// New jobs are taken; what is there fires in any case.
+    takes: bool,
 }
 
 /// What is due, by the shard that gives it to Kafka.
@@ -76,11 +78,15 @@ impl Desk {
             |err: ::jobs::store::OpenError| io::Error::other(format!("the store of delayed jobs: {}", chain(&err)));
         let opened = Store::open(store_config, disk, journal::random(), prepare, Box::new(deliver)).map_err(failed)?;
         tell(&opened);
-        Ok(Arc::new(Desk { store: opened.store, trays, node_number }))
+        Ok(Arc::new(Desk { store: opened.store, trays, node_number, takes: config.enabled }))
     }
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub fn takes(&self) -> bool {
+        self.takes
     }
 
     pub fn node_number(&self) -> u16 {

@@ -129,8 +129,12 @@ impl Jobs {
     }
 
     fn open(&self) -> Result<(&Store, &Door), Refusal> {
-        let off = || Refusal::new(codes::JOBS_OFF, "nothing was stored: delayed jobs are off at this gateway");
         self.desk.as_ref().map(|(desk, door)| (desk.store(), door)).ok_or_else(off)
+    }
+
+    /// Whether new jobs are taken.
+    fn takes(&self) -> Result<(), Refusal> {
+        self.desk.as_ref().is_some_and(|(desk, _)| desk.takes()).then_some(()).ok_or_else(off)
     }
 
     /// Requests that wait, and jobs at Kafka or about to be.
@@ -170,6 +174,7 @@ impl Jobs {
     fn start_add(&self, new: &New) -> Result<Start, Refusal> {
         let New { name, due_ms, key, own } = new;
         let (store, door) = self.open()?;
+        self.takes()?;
         self.has_room()?;
         if let Some(key) = key
             && let Some(known) = store.find_key(key).map_err(|refused| refuse(&refused.into()))?
@@ -506,6 +511,10 @@ pub fn shown_time(ms: i64) -> String {
 
 fn paused(is_paused: bool) -> Reply {
     Reply::json(200, json!({ "ok": 1, "paused": is_paused }).to_string())
+}
+
+fn off() -> Refusal {
+    Refusal::new(codes::JOBS_OFF, "nothing was stored: delayed jobs are off at this gateway")
 }
 
 fn too_late(state: &str) -> Refusal {

@@ -46,7 +46,7 @@ struct Table {
     seen: TableSeen,
     /// Jobs within its numbers that came to an end since it was counted: at least those of its own.
     ended: u64,
-    /// Of its jobs, when it was counted.
+    /// Of its jobs, when it was counted; all, until then.
     waiting: u64,
 }
 
@@ -121,8 +121,8 @@ impl Book {
                 return Some(Work::Merge { inputs, number: self.keeping.number(), tier });
             }
         }
-        // Written anew when most of it came to an end: that costs less than what it was written for.
-        let few = tables.iter().find(|table| table.ended == 0 && table.waiting < table.seen.rows / 2)?;
+        // Written anew when it was counted and most of it came to an end: that costs less than what it was written for.
+        let few = tables.iter().find(|table| table.waiting < table.seen.rows / 2 || table.waiting == 0)?;
         let (inputs, tier) = (vec![few.seen.number], few.seen.tier);
         Some(Work::Merge { inputs, number: self.keeping.number(), tier })
     }

@@ -240,8 +240,9 @@ impl Dispatcher {
                     self.landed(&seqs);
                     self.shared.fired.fetch_add(seqs.len() as u64, Ordering::Relaxed);
                     let (all, first) = fired.entry((queue, partition)).or_insert((Vec::new(), offset));
+                    // Of one run; nobody knows it of several that are noted together.
+                    *first = if all.is_empty() { offset } else { -1 };
                     all.extend(seqs);
-                    *first = offset.min(*first);
                 }
                 Outcome::GivenBack { queue, seqs, pause } => {
                     self.landed(&seqs);
