@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use super::flags::JobsBench;
 use super::kept::{ACCOUNT, Kept, is_full, name};
 use crate::cpu::{Sample, Spent};
-use crate::limits::{JOBS_DELETED_MAX, JOBS_FULL_PAUSE};
+use crate::limits::JOBS_FULL_PAUSE;
 use crate::measure::{ForeignMeter, Window};
 use crate::outcome::{histogram, us};
 use crate::publish::message;
@@ -90,11 +90,11 @@ pub fn adds(dir: &Path, bench: &JobsBench, together: u16) -> Result<(Rate, f64)>
     })
 }
 
-/// Deletes of jobs that were added before, in the order of their numbers.
-pub fn deletes(dir: &Path, bench: &JobsBench) -> Result<(Rate, f64)> {
+/// Deletes of so many jobs that were added before, in the order of their numbers.
+pub fn deletes(dir: &Path, bench: &JobsBench, jobs: u64) -> Result<(Rate, f64)> {
     let kept = Kept::open(dir, |_| {})?;
     let store = kept.store();
-    let of_each = JOBS_DELETED_MAX / bench.clients as u64;
+    let of_each = jobs / bench.clients as u64;
     let mut by_client = Vec::new();
     for client in 0..bench.clients {
         let queue = name(ACCOUNT, &format!("deletes-{client}"));
@@ -264,7 +264,7 @@ mod tests {
     use crate::process::TempDir;
 
     #[test]
-    fn a_round_of_adds_and_deletes_counts_what_the_log_acknowledged() {
+    fn a_round_of_adds_counts_what_the_log_acknowledged() {
         let bench = bench("--duration 150ms --warmup 20ms --waiting 20 --size 50");
         for together in [1, 10] {
             let dir = TempDir::new().expect("a directory");
@@ -281,6 +281,15 @@ mod tests {
             let pending = Kept::open(&dir.path, |_| {}).expect("the store").found.pending as f64;
             assert!(pending >= rate.per_second * 0.149, "{pending} {rate:?}");
         }
+    }
+
+    #[test]
+    fn deletes_end_when_every_job_is_deleted_and_none_is_there_after_a_start() {
+        let bench = bench("--duration 1s --warmup 0ms --waiting 20 --size 50");
+        let dir = TempDir::new().expect("a directory");
+        let (rate, _) = deletes(&dir.path, &bench, 1_000).expect("deletes");
+        assert!(rate.per_second > 0.0 && rate.cpu_us_by_thread.contains_key("client"), "{rate:?}");
+        assert_eq!(Kept::open(&dir.path, |_| {}).expect("the store").found.pending, 0);
     }
 
     #[test]

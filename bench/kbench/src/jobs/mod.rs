@@ -33,6 +33,7 @@ use self::flags::JobsBench;
 use self::late::Late;
 use self::peers::Peer;
 use crate::cli::DISTURBED;
+use crate::limits::JOBS_DELETED_MAX;
 use crate::probe;
 use crate::process::TempDir;
 use crate::rounds::{Counted, Order, Round, Rounds, quietly};
@@ -131,7 +132,7 @@ impl Stage {
             What::Probe => probed(dir, bench).map(of_rate),
             What::Adds => engine::adds(dir, bench, 1).map(of_rate),
             What::AddsTogether => engine::adds(dir, bench, bench.batch).map(of_rate),
-            What::Deletes => engine::deletes(dir, bench).map(of_rate),
+            What::Deletes => engine::deletes(dir, bench, JOBS_DELETED_MAX).map(of_rate),
             What::OverHttp => self.http.as_ref().expect("it is a case when there is one").adds(bench).map(of_rate),
             What::Peer(peer) => {
                 let found = self.peers.iter().find(|(known, _)| *known == peer);
