@@ -117,5 +117,7 @@ pub const SCAN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub const TEND_EVERY: Duration = Duration::from_millis(50);
 /// A snapshot at least this often while anything changes,
 pub const CHECKPOINT_AFTER: Duration = Duration::from_secs(5);
+/// this soon after a table was written,
+pub const CHECKPOINT_AFTER_TABLE: Duration = Duration::from_secs(1);
 /// and as soon as so many records came.
 pub const CHECKPOINT_RECORDS: u64 = 500_000;

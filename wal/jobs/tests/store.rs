@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use disk::{Disk, Files};
-use jobs::book::{QueueId, Seen};
+use jobs::book::{QueueId, Refused, Seen};
 use jobs::limits::Limits;
 use jobs::log::Name;
-use jobs::store::{Answer, Asked, Changed, Config, Deed, Job, LookWaiter, NewJob, Opened, Outcome, Question, Store};
+use jobs::store::{AddError, Answer, Asked, Changed, Config, Deed, Job, LookWaiter, NewJob, OpenError, Opened, Outcome, Question, Store};
 use jobs::table;
 use jobs::wheel::Entry;
 use jobs::{JobId, Key};
@@ -105,9 +105,24 @@ impl Bench {
 
     fn add(&self, queue: &str, due_ms: i64, body: &str) -> u64 {
         let job = NewJob { due_ms, key: None, own: body.as_bytes() };
-        let seq = self.store.add(&name(queue), &[job], 1, &self.waiter).expect("it is taken");
+        // Memory may wait for a table.
+        let until = Instant::now() + Duration::from_secs(20);
+        let seq = loop {
+            match self.store.add(&name(queue), &[job], 1, &self.waiter) {
+                Ok(seq) => break seq,
+                Err(AddError::Refused(Refused::Memory)) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(refused) => panic!("{refused}"),
+            }
+        };
         self.durable(1);
         seq
+    }
+
+    fn pause(&self, queue: &str, is_paused: bool) {
+        assert_eq!(self.store.pause(&name(queue), is_paused, 1, &self.waiter), Ok(true));
+        self.durable(1);
     }
 
     fn look(&self, question: Question) -> Answer {
@@ -181,6 +196,9 @@ fn what_waits_is_there_after_a_restart_and_fires_once() {
     let dir = TempDir::new().unwrap();
     let never: Judge = Box::new(|_| None);
     let bench = open(dir.path(), small(), never);
+    let queues = ["orders.v1", "mails.v1"];
+    // However slow this machine is, nothing is taken before the restart.
+    queues.iter().for_each(|queue| bench.pause(queue, true));
     let now_ms = bench.store.now_ms();
     let mut seqs = Vec::new();
     for at in 0..400_i64 {
@@ -219,6 +237,7 @@ fn what_waits_is_there_after_a_restart_and_fires_once() {
 
     let bench = open(dir.path(), small(), Box::new(fires));
     assert_eq!(bench.opened.0, 400 - deleted.len() as u64);
+    queues.iter().for_each(|queue| bench.pause(queue, false));
     let soon = |at: usize| at.is_multiple_of(2);
     let wanted: Vec<u64> = seqs
         .iter()
@@ -363,4 +382,49 @@ fn a_queue_that_stands_still_keeps_its_jobs_and_goes_on_where_it_was() {
     bench.durable(1);
     bench.wait_for("all fire", |bench| bench.fired().len() == seqs.len() + 1);
     assert!(bench.fired().values().all(|count| *count == 1));
+}
+
+/// What knows of the past: books, and the log's checkpoints.
+fn forget_the_past(dir: &Path) {
+    let jobs = dir.join("jobs");
+    for (below, begins) in [("tables", "book-"), ("log", "checkpoint-")] {
+        for entry in std::fs::read_dir(jobs.join(below)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name().to_string_lossy().starts_with(begins) {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let listed = std::fs::read_dir(dir.join("jobs/tables")).unwrap();
+    let mut names: Vec<String> = listed.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn without_a_book_all_is_read_from_the_log_or_nothing_is_touched() {
+    let dir = TempDir::new().unwrap();
+    let bench = open(dir.path(), Limits::default(), Box::new(fires));
+    let far_ms = bench.store.now_ms() + 3_600_000;
+    (0..20).for_each(|at| drop(bench.add("orders.v1", far_ms + at, "x")));
+    bench.close();
+    forget_the_past(dir.path());
+    let bench = open(dir.path(), small(), Box::new(fires));
+    assert_eq!(bench.opened.0, 20, "the log has them all");
+
+    // More than its segments hold, so that the first ones go.
+    let body = "y".repeat(600);
+    (0..1_000).for_each(|at| drop(bench.add("orders.v1", far_ms + at, &body)));
+    bench.wait_for("the first segment to go", |bench| bench.store.journal().segments().first() != Some(&1));
+    bench.close();
+    forget_the_past(dir.path());
+    let before = files(dir.path());
+    let disk: Arc<dyn Disk> = Arc::new(Files::start(|_| Ok(()), || {}, || {}).expect("a disk"));
+    let refused = Store::open(config(dir.path(), small()), disk, journal::random(), || {}, Box::new(|_| {}));
+    let Err(OpenError::NoBook { books: 0, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(files(dir.path()), before, "nothing was touched");
+    assert!(before.iter().any(|name| name.starts_with("table-")), "{before:?}");
 }

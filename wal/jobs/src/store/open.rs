@@ -21,6 +21,8 @@ use crate::table::{self, Meta, StoreId, Table};
 
 pub(super) const LOG: &str = "log";
 pub(super) const TABLES: &str = "tables";
+/// Its number in the log, which is not used again.
+const FIRST_SEGMENT: u64 = 1;
 
 /// Why a store is not opened.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,14 @@ pub enum OpenError {
     },
     #[error(transparent)]
     Table(#[from] table::OpenError),
+    /// Nothing was touched.
+    #[error(
+        "none of the {books} books of delayed jobs in {dir:?} can be read, and the log does not reach back to the first job: which jobs \
+         wait, and whose they are, is not known. Put back a file book-….jobs from a backup, or move {:?} away to go on without these \
+         jobs",
+        dir.parent().unwrap_or(dir)
+    )]
+    NoBook { dir: std::path::PathBuf, books: usize },
     #[error("a thread of the job store cannot be started")]
     Thread(#[source] io::Error),
 }
@@ -54,7 +64,7 @@ pub struct Opened {
     /// Records that make no sense and were passed over.
     pub malformed: u64,
     pub tables: usize,
-    /// No book was good: which jobs of tables came to an end is known as far as the log says.
+    /// No book was good, and all was read from the log, which has all of it.
     pub without_book: bool,
     pub took: Duration,
 }
@@ -86,7 +96,9 @@ impl Store {
         };
         let (idle, recovered) = Journal::recover((config.journal)(log), Arc::clone(&disk), random)?;
         let (wall_ms, boot_ms) = clocks();
-        let begun = Begun { config: &config, disk: &*disk, recovered: &recovered, id: idle.id(), now_ms: wall_ms };
+        let log_is_whole = idle.reader().segments().first() == Some(&FIRST_SEGMENT);
+        let (id, now_ms) = (idle.id(), wall_ms);
+        let begun = Begun { config: &config, disk: &*disk, recovered: &recovered, log_is_whole, id, now_ms };
         let (mut book, next_book, without_book) = begun.book()?;
         let (mut lost, malformed) = replay(&mut book, &idle)?;
         book.recovered();
@@ -170,6 +182,8 @@ struct Begun<'a> {
     config: &'a Config,
     disk: &'a dyn Disk,
     recovered: &'a Recovered,
+    /// It has every record there ever was.
+    log_is_whole: bool,
     id: Option<StoreId>,
     now_ms: i64,
 }
@@ -177,10 +191,11 @@ struct Begun<'a> {
 impl Begun<'_> {
     /// The newest good book, the number of the next one, and whether there should have been one and is none.
     fn book(&self) -> Result<(Book, u64, bool), OpenError> {
-        let Begun { config, disk, recovered, id, now_ms } = self;
+        let Begun { config, disk, recovered, log_is_whole, id, now_ms } = self;
         let dir = config.dir.join(TABLES);
         let failed = |source| OpenError::Io { what: "list", path: dir.clone(), source };
-        let numbers = book_file::numbers(&disk.list(&dir).map_err(failed)?);
+        let listing = disk.list(&dir).map_err(failed)?;
+        let numbers = book_file::numbers(&listing);
         let next_book = numbers.first().map_or(1, |newest| newest + 1);
         let named = recovered.checkpoint.as_deref().and_then(|blob| Some(u64::from_le_bytes(blob.try_into().ok()?)));
         // The one that belongs to the checkpoint; else the newest that can be read.
@@ -197,6 +212,11 @@ impl Begun<'_> {
             }
         }
         let had_one = named.is_some() || !numbers.is_empty();
+        // Files of tables that no book names are removed below: right only when the log has all that is in them.
+        let has_tables = !table::unknown(&listing, &[]).is_empty();
+        if (had_one || has_tables) && !log_is_whole {
+            return Err(OpenError::NoBook { dir, books: numbers.len() });
+        }
         Ok((Book::new(*now_ms, config.limits), next_book, had_one))
     }
 

@@ -9,13 +9,14 @@ use disk::{AtOnce, Disk, at_once};
 use super::Tables;
 use crate::key::Key;
 use crate::limits::BLOCKS_KEPT_MAX;
-use crate::table::{Block, BlockRef, ReadError, Rotten, Table};
+use crate::table::{BlockRef, ReadError, Rotten, Row, Table};
 use crate::wheel::Entry;
 
 /// Reads tables for one thread, and keeps the blocks it read lately.
 pub struct Reader {
     disk: Arc<dyn Disk>,
-    kept: VecDeque<((u64, BlockRef), Arc<Block>)>,
+    /// Decoded, so that a job of a block is found without walking it.
+    kept: VecDeque<((u64, BlockRef), Arc<Vec<Row>>)>,
     /// Rotten blocks that were met, each once.
     rotten: BTreeMap<(u64, BlockRef), Rotten>,
     fresh: Vec<Rotten>,
@@ -85,7 +86,7 @@ impl Reader {
         while cursor.rows.as_slice().is_empty() {
             let Some(block) = cursor.next.filter(|block| cursor.table.first_key(*block) < to) else { return Ok(false) };
             if let Some(read) = self.block(cursor.number, cursor.table, block)? {
-                let wanted = read.rows().filter(|row| row.key >= from && row.key < to);
+                let wanted = read.iter().filter(|row| row.key >= from && row.key < to);
                 cursor.rows =
                     wanted.map(|row| Entry { key: row.key, queue: row.queue }).collect::<Vec<_>>().into_iter();
             }
@@ -94,8 +95,8 @@ impl Reader {
         Ok(true)
     }
 
-    /// A block; none when it is rotten.
-    fn block(&mut self, number: u64, table: &Table, block: BlockRef) -> Result<Option<Arc<Block>>, ReadError> {
+    /// A block's rows, in order; none when it is rotten.
+    fn block(&mut self, number: u64, table: &Table, block: BlockRef) -> Result<Option<Arc<Vec<Row>>>, ReadError> {
         let which = (number, block);
         if let Some((_, kept)) = self.kept.iter().find(|(is, _)| *is == which) {
             return Ok(Some(Arc::clone(kept)));
@@ -108,7 +109,7 @@ impl Reader {
                 if self.kept.len() >= BLOCKS_KEPT_MAX {
                     self.kept.pop_front();
                 }
-                let read = Arc::new(read);
+                let read: Arc<Vec<Row>> = Arc::new(read.rows().collect());
                 self.kept.push_back((which, Arc::clone(&read)));
                 Ok(Some(read))
             }
@@ -132,8 +133,8 @@ impl Reader {
                 continue;
             };
             let Some(block) = self.block(*number, table, block)? else { continue };
-            if let Some(row) = block.rows().find(|row| row.key == key) {
-                return Ok(Some(row.body));
+            if let Ok(at) = block.binary_search_by_key(&key, |row| row.key) {
+                return Ok(Some(block[at].body.clone()));
             }
         }
         Ok(None)

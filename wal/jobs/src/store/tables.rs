@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::{Shared, book_file};
 use crate::book::{TableSeen, Work};
 use crate::key::Key;
-use crate::limits::{CHECKPOINT_AFTER, CHECKPOINT_RECORDS, TEND_EVERY};
+use crate::limits::{CHECKPOINT_AFTER, CHECKPOINT_AFTER_TABLE, CHECKPOINT_RECORDS, TEND_EVERY};
 use crate::memory::Generation;
 use crate::table::{self, Merged, Meta, RowRef, StoreId, Table, Target};
 
@@ -183,7 +183,9 @@ impl Keeper {
         let snapshot = {
             let book = shared.book();
             let news = book.applied_lsn().saturating_sub(self.written_lsn);
-            let is_time = self.written_at.elapsed() >= CHECKPOINT_AFTER || news >= CHECKPOINT_RECORDS || is_last;
+            // Soon after a table, too: what is in one need not be read again from the log.
+            let after = if self.owed == OWED { CHECKPOINT_AFTER_TABLE } else { CHECKPOINT_AFTER };
+            let is_time = self.written_at.elapsed() >= after || news >= CHECKPOINT_RECORDS || is_last;
             if !is_time || news == 0 && self.owed == 0 {
                 return Ok(());
             }
