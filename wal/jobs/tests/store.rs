@@ -327,8 +327,9 @@ fn parked_jobs_are_listed_replayed_and_dropped_and_nothing_else_is() {
     let bench = open(dir.path(), Limits::default(), judge);
     let now_ms = bench.store.now_ms();
     let gone: Vec<u64> = (0..4).map(|_| bench.add("gone.v1", now_ms, "x")).collect();
-    let other = bench.add("other.v1", now_ms, "y");
+    // Between parked ones, so that whoever looks for it finds the next one.
     let waits = bench.add("other.v1", now_ms + 3_600_000, "z");
+    let other = bench.add("other.v1", now_ms, "y");
     bench.wait_for("they are parked", |bench| bench.store.counts().parked == 5);
     let found = |from, rows_max, subject: &str| -> Vec<u64> {
         let rows = bench.store.parked(from, rows_max, &|name, _| &*name.subject == subject);
