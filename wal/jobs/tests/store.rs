@@ -10,7 +10,10 @@ use disk::{Disk, Files};
 use jobs::book::{QueueId, Refused, Seen};
 use jobs::limits::Limits;
 use jobs::log::Name;
-use jobs::store::{AddError, Answer, Asked, Changed, Config, Deed, Job, LookWaiter, NewJob, OpenError, Opened, Outcome, Question, Store};
+use jobs::store::{
+    AddError, Answer, Asked, Changed, Config, Deed, Job, LookWaiter, NewJob, OpenError, Opened, Outcome, Question,
+    Store,
+};
 use jobs::table;
 use jobs::wheel::Entry;
 use jobs::{JobId, Key};
@@ -400,7 +403,8 @@ fn forget_the_past(dir: &Path) {
 
 fn files(dir: &Path) -> Vec<String> {
     let listed = std::fs::read_dir(dir.join("jobs/tables")).unwrap();
-    let mut names: Vec<String> = listed.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        listed.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort_unstable();
     names
 }
@@ -410,7 +414,9 @@ fn without_a_book_all_is_read_from_the_log_or_nothing_is_touched() {
     let dir = TempDir::new().unwrap();
     let bench = open(dir.path(), Limits::default(), Box::new(fires));
     let far_ms = bench.store.now_ms() + 3_600_000;
-    (0..20).for_each(|at| drop(bench.add("orders.v1", far_ms + at, "x")));
+    for at in 0..20 {
+        bench.add("orders.v1", far_ms + at, "x");
+    }
     bench.close();
     forget_the_past(dir.path());
     let bench = open(dir.path(), small(), Box::new(fires));
@@ -418,7 +424,9 @@ fn without_a_book_all_is_read_from_the_log_or_nothing_is_touched() {
 
     // More than its segments hold, so that the first ones go.
     let body = "y".repeat(600);
-    (0..1_000).for_each(|at| drop(bench.add("orders.v1", far_ms + at, &body)));
+    for at in 0..1_000 {
+        bench.add("orders.v1", far_ms + at, &body);
+    }
     bench.wait_for("the first segment to go", |bench| bench.store.journal().segments().first() != Some(&1));
     bench.close();
     forget_the_past(dir.path());

@@ -225,6 +225,11 @@ impl Idle {
         self.core.table().id
     }
 
+    /// The lsn of the oldest record there is, or can be; none without a segment.
+    pub fn first_lsn(&self) -> Option<u64> {
+        self.core.table().live.values().next().map(|live| live.header.first_lsn)
+    }
+
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.core))
     }

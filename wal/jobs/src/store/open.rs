@@ -21,8 +21,6 @@ use crate::table::{self, Meta, StoreId, Table};
 
 pub(super) const LOG: &str = "log";
 pub(super) const TABLES: &str = "tables";
-/// Its number in the log, which is not used again.
-const FIRST_SEGMENT: u64 = 1;
 
 /// Why a store is not opened.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +94,7 @@ impl Store {
         };
         let (idle, recovered) = Journal::recover((config.journal)(log), Arc::clone(&disk), random)?;
         let (wall_ms, boot_ms) = clocks();
-        let log_is_whole = idle.reader().segments().first() == Some(&FIRST_SEGMENT);
+        let log_is_whole = idle.first_lsn() == Some(0);
         let (id, now_ms) = (idle.id(), wall_ms);
         let begun = Begun { config: &config, disk: &*disk, recovered: &recovered, log_is_whole, id, now_ms };
         let (mut book, next_book, without_book) = begun.book()?;
