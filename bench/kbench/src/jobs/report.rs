@@ -202,7 +202,12 @@ pub fn recovery(bench: &JobsBench, place: &str, found: &Recovery) -> String {
         "\n| start | ready after s | of these opening the store s | jobs found | of tables | RssAnon MiB, most before that | RssAnon MiB \
          then | RssFile MiB then |\n|---|---|---|---|---|---|---|---|\n",
     );
-    for (what, start) in [("after a kill", killed), ("and without books and checkpoints", lost)] {
+    let starts = [("after a kill", Some(killed)), ("and without books and checkpoints", lost.as_ref())];
+    for (what, start) in starts {
+        let Some(start) = start else {
+            let _ = writeln!(out, "| {what} | refused, nothing touched | – | – | – | – | – | – |");
+            continue;
+        };
         let Start { ready_seconds, open_seconds, pending, tables, memory, .. } = start;
         let gone = if *pending < jobs { format!(", **{} are gone**", jobs - pending) } else { String::new() };
         let _ = writeln!(
@@ -322,7 +327,7 @@ mod tests {
             disk_bytes_settled: 90_000,
             ..Start::default()
         };
-        let lost = Start { pending: 900, without_book: true, ..Start::default() };
+        let lost = Some(Start { pending: 900, without_book: true, ..Start::default() });
         let text = recovery(&bench("--pending-size 10"), "/data", &Recovery { filled, killed, lost });
         for row in [
             "1000 jobs of 10 B, due within a year;",

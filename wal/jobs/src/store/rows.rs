@@ -12,13 +12,18 @@ use crate::limits::BLOCKS_KEPT_MAX;
 use crate::table::{BlockRef, ReadError, Rotten, Row, Table};
 use crate::wheel::Entry;
 
+/// A block of a table.
+type Which = (u64, BlockRef);
+/// Its rows, in order.
+type Decoded = Arc<Vec<Row>>;
+
 /// Reads tables for one thread, and keeps the blocks it read lately.
 pub struct Reader {
     disk: Arc<dyn Disk>,
     /// Decoded, so that a job of a block is found without walking it.
-    kept: VecDeque<((u64, BlockRef), Arc<Vec<Row>>)>,
+    kept: VecDeque<(Which, Decoded)>,
     /// Rotten blocks that were met, each once.
-    rotten: BTreeMap<(u64, BlockRef), Rotten>,
+    rotten: BTreeMap<Which, Rotten>,
     fresh: Vec<Rotten>,
 }
 
@@ -96,7 +101,7 @@ impl Reader {
     }
 
     /// A block's rows, in order; none when it is rotten.
-    fn block(&mut self, number: u64, table: &Table, block: BlockRef) -> Result<Option<Arc<Vec<Row>>>, ReadError> {
+    fn block(&mut self, number: u64, table: &Table, block: BlockRef) -> Result<Option<Decoded>, ReadError> {
         let which = (number, block);
         if let Some((_, kept)) = self.kept.iter().find(|(is, _)| *is == which) {
             return Ok(Some(Arc::clone(kept)));
@@ -109,7 +114,7 @@ impl Reader {
                 if self.kept.len() >= BLOCKS_KEPT_MAX {
                     self.kept.pop_front();
                 }
-                let read: Arc<Vec<Row>> = Arc::new(read.rows().collect());
+                let read: Decoded = Arc::new(read.rows().collect());
                 self.kept.push_back((which, Arc::clone(&read)));
                 Ok(Some(read))
             }
