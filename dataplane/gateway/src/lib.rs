@@ -22,6 +22,7 @@
 mod access;
 mod codes;
 pub mod config;
+mod device;
 mod duration;
 pub mod endpoints;
 pub mod env;

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 import zlib
 
@@ -28,6 +29,15 @@ SEEN = "OPENAPI_SEEN"
 NODE = "OPENAPI_NODE"
 # And a receipt of a message that was handed off.
 RECEIPT = "OPENAPI_RECEIPT"
+# Ids of delayed jobs that wait, with commas.
+JOBS = "OPENAPI_JOBS"
+JOB_METHODS = ("GET", "DELETE", "PUT", "POST")
+# When jobs are due that are to be accepted: of tenants, and of operators, who say it in epoch ms.
+DUE = {
+    ("/v1/jobs/{topic}/{ver}", "POST"): {"delay": "1h"},
+    ("/v1/jobs/{topic}/{ver}", "PUT"): {"delay": "1h"},
+    ("/v1/jobs/{appid}/{topic}/{ver}", "PUT"): {"due": int(time.time() + 7200) * 1000},
+}
 
 
 def fetch(url):
@@ -99,7 +109,7 @@ def run(given):
         seen = os.path.join(directory, "seen")
         hooks = {
             **os.environ, "SCHEMATHESIS_HOOKS": os.path.abspath(__file__), SEEN: seen, NODE: given["node"],
-            RECEIPT: given["receipt"], "NO_COLOR": "1",
+            RECEIPT: given["receipt"], JOBS: given["jobs"], "NO_COLOR": "1",
         }
         ended = subprocess.run(command, cwd=directory, env=hooks, capture_output=True, text=True, check=False)
         if ended.returncode != 0:
@@ -161,6 +171,12 @@ def make_possible(case):
     if headers.get("Content-Encoding") in ("gzip", "zstd"):
         del headers["Content-Encoding"]
     query, body = case.query, case.body
+    due = DUE.get((case.path, case.method.upper()))
+    if due and isinstance(query, dict):
+        # Nearly every time is past, or too far away, and there is one durability.
+        for name in ("due", "delay", "durability"):
+            query.pop(name, None)
+        query.update(due)
     if isinstance(query, dict):
         # Nobody waits for messages that do not come.
         if case.path.startswith("/v1/msgs/{appid}") and re.fullmatch("[0-9]+(ms|s|m|h)?", str(query.get("wait", "1"))):
@@ -198,6 +214,10 @@ def hooks():
             world = {"id": [os.environ[NODE]], "option": ["limits.connections_per_app"], "value": ["500", "many"]}
         elif "/receipts/" in case.path:
             world = {"id": [os.environ[RECEIPT]]}
+        elif "/jobs/{" in case.path:
+            # One for each thing that may be done with it, at each of the two listeners.
+            at = ["GET", "DELETE", "PUT", "POST"].index(case.method.upper()) if case.method.upper() in JOB_METHODS else 0
+            world = {**DEMO, "id": [os.environ[JOBS].split(",")[at + 4 * ("{appid}" in case.path)]]}
         elif "/raw/" in case.path:
             world = {**DEMO, **RAW}
         elif "/msgs/" in case.path:

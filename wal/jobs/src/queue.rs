@@ -29,6 +29,8 @@ pub struct Queue {
     pub in_flight: HashMap<u64, Flight>,
     /// Kafka does not take its jobs before that.
     pub hold_until_ms: i64,
+    /// The last ones were given back: one at a time, until one is taken.
+    pub is_probing: bool,
 }
 
 /// A job that was given to Kafka.
@@ -51,6 +53,7 @@ impl Queue {
             spill: None,
             in_flight: HashMap::new(),
             hold_until_ms: i64::MIN,
+            is_probing: false,
         }
     }
 
@@ -120,7 +123,7 @@ impl Queue {
     pub fn is_ready(&self, now_ms: i64, limits: &Limits) -> bool {
         !self.is_paused
             && self.hold_until_ms <= now_ms
-            && self.in_flight.len() < limits.queue_in_flight_max
+            && self.in_flight.len() < if self.is_probing { 1 } else { limits.queue_in_flight_max }
             && self.known() > 0
     }
 

@@ -10,11 +10,12 @@ use ::jobs::id::node_number;
 use ::jobs::limits::Limits;
 use ::jobs::store::{Config, Job, LookWaiter, Opened, Outcome, Store};
 use ::jobs::table;
-use disk::{Device, Disk, Files};
+use disk::{Disk, Files};
 use journal::Waiter;
 use runtime::mailbox::Sender;
 
-use crate::config::JobsConfig;
+use crate::config::{HandoffDevice, JobsConfig};
+use crate::device;
 use crate::env::board::JobsHealth;
 
 /// Where this node's jobs are, and whose they are.
@@ -53,7 +54,8 @@ impl Desk {
         let JobsPlace { dir, node } = place;
         let parent = dir.parent().unwrap_or(dir);
         std::fs::create_dir_all(parent)?;
-        let disk: Arc<dyn Disk> = Arc::new(Files::with_device(Device::Mapped, |_| Ok(()), || {}, || {})?);
+        let device = device::choose(HandoffDevice::Auto, parent);
+        let disk: Arc<dyn Disk> = Arc::new(Files::with_device(device, |_| Ok(()), || {}, || {})?);
         let total_bytes = disk.space(parent)?.total_bytes;
         let node_number = node_number(node);
         let store_config = Config {

@@ -25,8 +25,19 @@ const WITHIN: Duration = Duration::from_secs(120);
 const EXAMPLES: u32 = 15;
 const SEED: u32 = 20_171_117;
 /// Whether it meets a rotation that has not ended is luck; the node that answers is not to be drained; nobody has died here
-/// whose backlog could be adopted.
-const MAY_FAIL_ALWAYS: &[&str] = &["revokePreviousSecret", "drainInstance", "adoptHandoff"];
+/// whose backlog could be adopted; no job is parked.
+const MAY_FAIL_ALWAYS: &[&str] = &["revokePreviousSecret", "drainInstance", "adoptHandoff", "replayJob"];
+
+/// The id of a delayed job that waits.
+fn far_job(quickstart: &Quickstart) -> Result<String> {
+    let demo = &quickstart.demo;
+    let added = Request::post(&format!("/v1/jobs/{}/{}?delay=10h", demo.topic, demo.ver))
+        .header("Appid", &demo.appid)
+        .header("Pubkey", &demo.pubkey)
+        .body("far");
+    let added = http::call(&quickstart.publish, &added)?.expect(201)?.json()?;
+    added["id"].as_str().map(str::to_owned).with_context(|| format!("no id in {added}"))
+}
 
 /// Asks `python/openapi.py`.
 fn ask(question: &Value) -> Result<Value> {
@@ -70,6 +81,8 @@ fn answers() -> Result<()> {
     quickstart.poll(&quickstart.demo, "g1", "")?.expect(200)?;
     let receipt = quickstart.post(&quickstart.demo, "?async=1", "handed off")?.expect(202)?.json()?["msg_id"].clone();
 
+    let jobs: Vec<String> = (0..8).map(|_| far_job(&quickstart)).collect::<Result<_>>()?;
+
     let demo = &quickstart.demo;
     for (listener, url, appid, secret) in [
         ("publish", &quickstart.publish, demo.appid.as_str(), format!("Pubkey: {}", demo.pubkey)),
@@ -84,6 +97,7 @@ fn answers() -> Result<()> {
             "headers": [format!("Appid: {appid}"), secret],
             "node": node,
             "receipt": receipt,
+            "jobs": jobs.join(","),
             "seed": SEED,
             "examples": EXAMPLES,
         }))?;

@@ -357,6 +357,7 @@ impl Book {
     pub fn fired(&mut self, queue: QueueId, mut went: Went) -> Note {
         went.seqs.sort_unstable();
         if let Some(known) = self.queues.get_mut(&queue.0) {
+            known.is_probing = false;
             for seq in &went.seqs {
                 known.in_flight.entry(*seq).and_modify(|flight| flight.is_done = true);
             }
@@ -388,6 +389,8 @@ impl Book {
             }
         }
         known.hold_until_ms = known.hold_until_ms.max(hold_until_ms);
+        // However long Kafka is away, a job at a time is noted as taken.
+        known.is_probing = true;
         keys.sort_unstable();
         // A clock that went back has made them early.
         let early = keys.split_off(keys.partition_point(|key| key.due_ms <= now_ms));

@@ -533,6 +533,10 @@ impl Book {
             return None;
         }
         let body = log::parked(now_ms, key.due_ms, reason);
+        // Kafka answered.
+        if let Some(queue) = self.queues.get_mut(&queue.0) {
+            queue.is_probing = false;
+        }
         self.states.is_pending(key.seq).then_some(Note { queue, kind: Kind::Parked, sequence: key.seq, body })
     }
 

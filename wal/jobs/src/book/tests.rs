@@ -499,3 +499,39 @@ fn every_job_that_was_kept_fires_or_is_deleted_and_none_is_early() {
     assert!(met.values().all(|count| *count > 0), "a world met none of {met:?}");
     println!("{met:?}");
 }
+
+#[test]
+fn while_kafka_is_away_a_queue_is_tried_with_one_job_at_a_time() {
+    let mut book = Book::new(0, Limits::default());
+    let mut lsn = 0;
+    let mut tell = |book: &mut Book, note: Note| {
+        let Note { queue, kind, sequence, body } = note;
+        let committed = Committed { lsn, stream: queue.0, kind: kind as u8, sequence, wall_ms: 0, body: &body };
+        book.apply(&committed).expect("it was made here");
+        lsn += 1;
+    };
+    for _ in 0..20 {
+        let added = Added { due_ms: 10, key: None };
+        let Accepted { queue, seq, definition } = book.accept(&name(0), &added, 0).expect("few");
+        definition.into_iter().for_each(|note| tell(&mut book, note));
+        tell(&mut book, Note { queue, kind: Kind::Added, sequence: seq, body: added.head(b"x") });
+    }
+    let queue = QueueId(0);
+    let take = |book: &mut Book, now_ms| {
+        book.advance(now_ms);
+        let mut due = Vec::new();
+        book.take(now_ms, 100, &mut due);
+        due.iter().map(|due| due.entry.key.seq).collect::<Vec<_>>()
+    };
+    let all = take(&mut book, 20);
+    assert_eq!(all.len(), 20);
+    book.give_back(queue, &all, 220, 20);
+    assert_eq!(take(&mut book, 100), [], "it is left alone");
+    assert_eq!(take(&mut book, 220), [1], "the first, as a probe");
+    assert_eq!(take(&mut book, 230), [], "while that is under way");
+    book.give_back(queue, &[1], 420, 230);
+    assert_eq!(take(&mut book, 420), [1]);
+    let note = book.fired(queue, Went { at_ms: 430, partition: 0, offset: 0, seqs: vec![1] });
+    tell(&mut book, note);
+    assert_eq!(take(&mut book, 430).len(), 19, "Kafka takes them again");
+}

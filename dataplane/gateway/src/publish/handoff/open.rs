@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use disk::{Device, Disk, Files, commit_amplification};
+use disk::{Device, Disk, Files};
 use journal::queue::{self, Budget, Committed, Keeping, Kind, Replayed};
 use journal::{Journal, Lost, Waiter};
 use runtime::mailbox::Sender;
@@ -13,8 +13,9 @@ use runtime::mailbox::Sender;
 use super::domains::Domains;
 use super::receipt_id::Issuer;
 use super::store::{Door, Inner, Store, StoreParts};
-use crate::config::{HandoffConfig, HandoffDevice};
-use crate::limits::{HANDOFF_AMPLIFICATION_MAX, HANDOFF_RECORDS_MAX};
+use crate::config::HandoffConfig;
+use crate::device;
+use crate::limits::HANDOFF_RECORDS_MAX;
 
 /// Where this node's journal is, and whose it is.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ pub fn open(place: &HandoffPlace, config: &HandoffConfig, bells: Vec<Sender<()>>
     let HandoffPlace { dir, node } = place;
     let began = Instant::now();
     std::fs::create_dir_all(dir).map_err(|err| at(dir, "cannot make the directory of the journal", &err))?;
-    let device = choose(config.device, dir);
+    let device = device::choose(config.device, dir);
     let disk: Arc<dyn Disk> = Arc::new(Files::with_device(device, |_| Ok(()), || {}, || {})?);
     let space = disk.space(dir).map_err(|err| at(dir, "cannot ask how much room there is", &err))?;
     let budget = Budget {
@@ -101,29 +102,6 @@ fn observe(inner: &Mutex<Inner>, bells: &[Sender<()>], committed: &journal::Comm
     if Kind::of(record.kind) == Some(Kind::Entry) {
         let owner = &bells[record.stream as usize % bells.len()];
         drop(owner.try_send(()));
-    }
-}
-
-/// The device that is asked for; `auto`: mapped segments, unless a commit there writes much more than it is given.
-fn choose(wished: HandoffDevice, dir: &Path) -> Device {
-    match wished {
-        HandoffDevice::Mmap => Device::Mapped,
-        HandoffDevice::Direct => Device::Direct,
-        HandoffDevice::Auto => match commit_amplification(dir, Device::Mapped) {
-            Ok(Some(ratio)) if ratio > HANDOFF_AMPLIFICATION_MAX => {
-                tracing::warn!(
-                    ratio,
-                    "a commit to a mapped file writes many times what it is given on this file system; the journal is \
-                     written directly"
-                );
-                Device::Direct
-            }
-            Ok(_) => Device::Mapped,
-            Err(err) => {
-                tracing::warn!(%err, dir = %dir.display(), "what a commit writes here could not be measured; mapped files are used");
-                Device::Mapped
-            }
-        },
     }
 }
 

@@ -155,9 +155,12 @@ fn attach(gateway: u32, injection: &str, log: &Path) -> Result<Process> {
     command.arg(gateway.to_string());
     let mut strace = Process::start("strace", command, log, false)?;
     wait::until("strace to be attached", ATTACHED_WITHIN, || {
+        // It may have hit at once, and be gone with the gateway.
+        if strace.log().contains("attached") {
+            return Ok(());
+        }
         ensure!(strace.is_running(), "{}", strace.log_tail());
-        ensure!(strace.log().contains("attached"), "not yet");
-        Ok(())
+        bail!("not yet")
     })?;
     Ok(strace)
 }
