@@ -164,9 +164,6 @@ pub const HANDOFF_AMPLIFICATION_MAX: f64 = 4.0;
 pub const HANDOFF_PINNED_SHARE: u64 = 8;
 /// and so many bytes at a time at most.
 pub const HANDOFF_MOVED_BYTES_MAX: u64 = 4 << 20;
-/// A topic that the cluster has denied for so long is gone, and what waits for it is parked. Brokers that were all
-/// restarted deny every topic for a while.
-pub const HANDOFF_GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// What a journal of handed-off publishes may have of the disk, unless the configuration says otherwise: this, and at most
 /// half of what is free at the start.
@@ -199,5 +196,3 @@ pub const JOB_DUE_MAX_MS: i64 = 3_653 * 86_400_000;
 /// Jobs of one page of a list.
 pub const JOBS_LISTED_MAX: usize = 1_000;
 pub const JOBS_LISTED_DEFAULT: usize = 100;
-/// A topic that the cluster has denied for so long is gone, and jobs that are due are parked.
-pub const JOBS_GONE_AFTER: Duration = HANDOFF_GONE_AFTER;

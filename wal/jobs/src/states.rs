@@ -41,8 +41,6 @@ impl State {
 pub struct States {
     pages: BTreeMap<u64, Page>,
     pending: u64,
-    /// Pages that are not sparse and where none is pending.
-    over: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -90,10 +88,6 @@ impl Page {
             Page::Sparse(pending) => pending.len() as u64,
         }
     }
-
-    fn is_over(&self) -> bool {
-        matches!(self, Page::Dense(dense) if dense.pending == 0)
-    }
 }
 
 impl States {
@@ -119,15 +113,11 @@ impl States {
         if state == State::Unknown && !self.pages.contains_key(&number) {
             return;
         }
-        let page = self.pages.entry(number).or_insert_with(|| {
-            self.over += 1;
-            Page::empty()
-        });
+        let page = self.pages.entry(number).or_insert_with(Page::empty);
         let before = page.get(at);
         if before == state {
             return;
         }
-        let was_over = page.is_over();
         match page {
             Page::Dense(dense) => {
                 let dense = Arc::make_mut(dense);
@@ -146,9 +136,7 @@ impl States {
         }
         self.pending += u64::from(state == State::Pending);
         self.pending -= u64::from(before == State::Pending);
-        let is_over = page.is_over();
         let is_gone = matches!(page, Page::Sparse(pending) if pending.is_empty());
-        self.over = self.over + usize::from(is_over) - usize::from(was_over);
         if is_gone {
             self.pages.remove(&number);
         }
@@ -170,7 +158,6 @@ impl States {
                 _ => {}
             }
         }
-        self.over -= gone.len();
         gone.iter().for_each(|number| drop(self.pages.remove(number)));
     }
 
@@ -254,7 +241,6 @@ impl States {
                 _ => return None,
             };
             states.pending += page.pending();
-            states.over += usize::from(page.is_over());
             states.pages.insert(number, page);
         }
         bytes.is_empty().then_some(states)

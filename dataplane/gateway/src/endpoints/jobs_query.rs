@@ -60,20 +60,7 @@ pub fn add(query: Option<&str>, now_ms: i64) -> Result<AddWishes<'_>, Refusal> {
             other => return Err(bad_parameter("durability", other, "durable")),
         }
     }
-    let due_ms = match (all.get("due"), all.get("delay")) {
-        (Some(due), _) => due_of("due", text("due", due)?, now_ms)?,
-        (None, Some(delay)) => {
-            let delay = text("delay", delay)?;
-            let parsed = crate::duration::parse(delay);
-            let parsed =
-                parsed.ok_or_else(|| bad_parameter("delay", delay, "seconds, or a duration like 30s, 250ms or 2h"))?;
-            checked(now_ms + parsed.as_millis() as i64, now_ms)?
-        }
-        (None, None) => {
-            let sentence = "say when: delay (30s) or due (RFC 3339, or seconds since 1970)";
-            return Err(Refusal::new(codes::MISSING_DUE, sentence));
-        }
-    };
+    let due_ms = when(&all, now_ms)?;
     let partition = match all.get("partition") {
         None => None,
         Some(value) => {
@@ -133,16 +120,7 @@ pub fn id(query: Option<&str>) -> Result<Option<JobId>, Refusal> {
 pub fn reschedule(query: Option<&str>, now_ms: i64) -> Result<(Option<JobId>, i64), Refusal> {
     let all = all(query, &RESCHEDULE)?;
     let id = named(&all)?;
-    let due_ms = match (all.get("due"), all.get("delay")) {
-        (Some(due), _) => due_of("due", text("due", due)?, now_ms)?,
-        (None, Some(delay)) => {
-            let delay = text("delay", delay)?;
-            let parsed = crate::duration::parse(delay);
-            let parsed = parsed.ok_or_else(|| bad_parameter("delay", delay, "seconds, or a duration like 30s"))?;
-            checked(now_ms + parsed.as_millis() as i64, now_ms)?
-        }
-        (None, None) => return Err(Refusal::new(codes::MISSING_DUE, "say when it is due: due or delay")),
-    };
+    let due_ms = when(&all, now_ms)?;
     Ok((id, due_ms))
 }
 
@@ -151,11 +129,25 @@ fn named(all: &BTreeMap<&'static str, Cow<'_, [u8]>>) -> Result<Option<JobId>, R
     Ok(JobId::parse(text("id", id)?))
 }
 
-/// When a job is due: not past, but for what a clock and a network may differ by.
-fn due_of(name: &str, value: &str, now_ms: i64) -> Result<i64, Refusal> {
-    time_of(name, value).and_then(|due_ms| checked(due_ms, now_ms))
+/// When a job is due, as a query says it; `due` means more than `delay`.
+fn when(all: &BTreeMap<&'static str, Cow<'_, [u8]>>, now_ms: i64) -> Result<i64, Refusal> {
+    let due_ms = match (all.get("due"), all.get("delay")) {
+        (Some(due), _) => time_of("due", text("due", due)?)?,
+        (None, Some(delay)) => {
+            let delay = text("delay", delay)?;
+            let parsed = crate::duration::parse(delay);
+            let expected = "seconds, or a duration like 30s, 250ms or 2h";
+            now_ms + parsed.ok_or_else(|| bad_parameter("delay", delay, expected))?.as_millis() as i64
+        }
+        (None, None) => {
+            let sentence = "say when: delay (30s) or due (RFC 3339, or seconds since 1970)";
+            return Err(Refusal::new(codes::MISSING_DUE, sentence));
+        }
+    };
+    checked(due_ms, now_ms)
 }
 
+/// Not past, but for what a clock and a network may differ by, and not too far away.
 fn checked(due_ms: i64, now_ms: i64) -> Result<i64, Refusal> {
     match due_ms {
         _ if due_ms < now_ms - 1_000 => {

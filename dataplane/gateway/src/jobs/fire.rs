@@ -21,8 +21,8 @@ use smallvec::SmallVec;
 
 use super::Ground;
 use super::desk::Desk;
+use crate::kafka::denied::{self, Verdict};
 use crate::kafka::destination::Destination;
-use crate::limits::JOBS_GONE_AFTER;
 use crate::refusal::Refusal;
 
 /// Above the key in a tag; the kinds below it are publishing's.
@@ -51,12 +51,6 @@ struct Chunk {
     queue: QueueId,
     keys: Vec<::jobs::Key>,
     left: usize,
-}
-
-/// What an error says of a job.
-enum Verdict {
-    Park(Reason),
-    Later,
 }
 
 impl Firing {
@@ -119,7 +113,7 @@ impl Firing {
             match client.produce(topic, entry.partition, &record, how, tag, keys.len() as u32, now) {
                 Ok(()) => keys.push(job.key),
                 Err(error) => match self.verdict(queue, &error, now) {
-                    Verdict::Park(reason) => park(desk, job, reason),
+                    Verdict::Never(code) => park(desk, job, reason(code, &error.to_string())),
                     // Those behind it would go before it.
                     Verdict::Later => {
                         give_back(desk, queue, jobs[at..].iter().map(|job| job.key.seq).collect());
@@ -161,7 +155,8 @@ impl Firing {
                 desk.settle(Fate::Fired { queue, seqs: seqs(), partition: stored.partition, offset: stored.offset });
             }
             Err(error) => match self.verdict(queue, error, now) {
-                Verdict::Park(reason) => {
+                Verdict::Never(code) => {
+                    let reason = reason(code, &error.to_string());
                     for key in keys {
                         desk.settle(Fate::Parked { queue, key, reason: reason.clone() });
                     }
@@ -172,23 +167,11 @@ impl Firing {
     }
 
     fn verdict(&self, queue: QueueId, error: &ProduceError, now: Instant) -> Verdict {
-        let mut gone_since = self.gone_since.borrow_mut();
-        match error {
-            ProduceError::RecordTooLarge { .. } => Verdict::Park(reason("record_too_large", &error.to_string())),
-            ProduceError::Rejected { .. } => Verdict::Park(reason("rejected_by_kafka", &error.to_string())),
-            ProduceError::TopicUnknown | ProduceError::PartitionUnknown { .. } => {
-                // Brokers that come back deny topics until they have been told of them.
-                let since = *gone_since.entry(queue).or_insert(now);
-                match now.saturating_duration_since(since) >= JOBS_GONE_AFTER {
-                    true => Verdict::Park(reason("topic_gone", &error.to_string())),
-                    false => Verdict::Later,
-                }
-            }
-            _ => {
-                gone_since.remove(&queue);
-                Verdict::Later
-            }
-        }
+        let mut all = self.gone_since.borrow_mut();
+        let mut gone_since = all.remove(&queue);
+        let verdict = denied::verdict(error, &mut gone_since, now);
+        all.extend(gone_since.map(|since| (queue, since)));
+        verdict
     }
 }
 

@@ -537,7 +537,6 @@ pub fn refuse(error: &AddError) -> Refusal {
     let nothing = format!("nothing was stored: {error}");
     match error {
         AddError::Refused(Refused::KeyBusy) => Refusal::new(codes::IDEMPOTENCY_KEY_BUSY, nothing),
-        AddError::Refused(Refused::Memory) => Refusal::new(codes::JOBS_FULL, nothing),
         AddError::Refused(_) => Refusal::new(codes::JOBS_FULL, nothing),
         AddError::Log(journal::Refused::DiskFull) => Refusal::new(codes::DISK_FULL, nothing),
         AddError::Log(journal::Refused::Waiting) => Refusal::overloaded("the disk is busy"),

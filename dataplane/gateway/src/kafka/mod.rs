@@ -2,6 +2,7 @@
 
 pub mod cluster;
 mod complaints;
+pub mod denied;
 pub mod destination;
 pub mod link;
 mod outcome;

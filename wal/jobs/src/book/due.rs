@@ -338,7 +338,7 @@ impl Book {
     }
 
     /// What must be durable before these are given to Kafka, so that after a crash it is known of which jobs nobody knows.
-    pub fn taken(&self, due: &[Due], now_ms: i64) -> Vec<Note> {
+    pub fn taken(due: &[Due], now_ms: i64) -> Vec<Note> {
         let mut by_queue: HashMap<u32, Vec<u64>> = HashMap::new();
         due.iter().for_each(|due| by_queue.entry(due.entry.queue).or_default().push(due.entry.key.seq));
         let mut notes = Vec::new();

@@ -227,7 +227,7 @@ impl World {
             assert_eq!(self.body_of(key), twin.body, "seed {seed}: {key:?}\n{story}");
             assert_eq!(self.book.queue(QueueId(queue)).expect("known").name.as_ref(), &name(twin.queue));
         }
-        let notes = self.book.taken(&due, self.now_ms);
+        let notes = Book::taken(&due, self.now_ms);
         notes.iter().for_each(|note| self.append(note));
         let upto = self.log.len();
         self.commit(upto); // before Kafka is given anything

@@ -11,7 +11,7 @@ use tracing::{error, warn};
 
 use super::rows::Reader;
 use super::{Deliver, Job, Outcome, Shared};
-use crate::book::{Due, Note, QueueId};
+use crate::book::{Book, Due, Note, QueueId};
 use crate::limits::{BODY_COPIED_MAX, IN_FLIGHT_BYTES_MAX, LIST_MAX, TAKE_BYTES, TAKE_MAX, TICK};
 use crate::log::{Reason, Went};
 
@@ -186,7 +186,7 @@ impl Dispatcher {
             due.into_iter().filter(|due| is_read.contains(&due.entry.key.seq)).collect()
         };
         if !taken.is_empty() {
-            let notes = self.shared.book().taken(&taken, now_ms);
+            let notes = Book::taken(&taken, now_ms);
             if let Err((Appending::Taken(jobs), refused)) = self.append(notes, Appending::Taken(jobs)) {
                 warn!(%refused, jobs = jobs.len(), "jobs that are due cannot be noted; tried again");
                 self.give_back(&jobs, now_ms);

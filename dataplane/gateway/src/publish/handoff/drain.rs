@@ -28,9 +28,8 @@ use super::pace::Pace;
 use super::store::{Drainable, Store};
 use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;
-use crate::limits::{
-    HANDOFF_GONE_AFTER, HANDOFF_READ_BYTES, HANDOFF_READ_RECORDS, HANDOFF_WINDOW_BYTES_FIRST, HANDOFF_WINDOW_BYTES_MAX,
-};
+use crate::kafka::denied;
+use crate::limits::{HANDOFF_READ_BYTES, HANDOFF_READ_RECORDS, HANDOFF_WINDOW_BYTES_FIRST, HANDOFF_WINDOW_BYTES_MAX};
 use crate::publish::{Around, Kind};
 use kafka_wire::handoff_entry as entry;
 
@@ -367,23 +366,9 @@ impl Lane {
 }
 
 fn verdict(error: &ProduceError, gone_since: &mut Option<Instant>, now: Instant) -> Verdict {
-    match error {
-        ProduceError::RecordTooLarge { .. } => Verdict::Park(reason("record_too_large", &error.to_string())),
-        ProduceError::Rejected { .. } => Verdict::Park(reason("rejected_by_kafka", &error.to_string())),
-        ProduceError::TopicUnknown | ProduceError::PartitionUnknown { .. } => {
-            // Brokers that come back deny topics until they have been told of them.
-            let since = *gone_since.get_or_insert(now);
-            match (now.saturating_duration_since(since) >= HANDOFF_GONE_AFTER, error) {
-                (false, _) => Verdict::Later(error.to_string().into()),
-                (true, ProduceError::TopicUnknown) => Verdict::Park(reason("topic_gone", &error.to_string())),
-                (true, _) => Verdict::Park(reason("topic_recreated", &error.to_string())),
-            }
-        }
-        error => {
-            // An outage in between: what was said before it says nothing of now.
-            *gone_since = None;
-            Verdict::Later(error.to_string().into())
-        }
+    match denied::verdict(error, gone_since, now) {
+        denied::Verdict::Never(code) => Verdict::Park(reason(code, &error.to_string())),
+        denied::Verdict::Later => Verdict::Later(error.to_string().into()),
     }
 }
 
@@ -445,26 +430,6 @@ fn delivered(numbers: &[(u64, u32)], partition: i32, offset: i64) -> Vec<(u64, u
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Found by ten minutes without three brokers: one denied the topic while it went down, and again while it came up.
-    #[test]
-    fn a_topic_is_gone_only_when_nothing_else_was_said_for_long_enough() {
-        let begun = Instant::now();
-        let half = HANDOFF_GONE_AFTER / 2;
-        let gone = ProduceError::TopicUnknown;
-        let away = ProduceError::Away { why: "nobody leads it".into(), partition: None };
-        for (what, said, parks) in [
-            ("twice in a while", vec![(0, &gone), (1, &gone)], false),
-            ("for long enough", vec![(0, &gone), (1, &gone), (2, &gone)], true),
-            ("before an outage and after it", vec![(0, &gone), (1, &away), (2, &gone)], false),
-            ("long enough after an outage", vec![(0, &gone), (1, &away), (2, &gone), (4, &gone)], true),
-        ] {
-            let mut since = None;
-            let verdicts = said.iter().map(|(at, error)| verdict(error, &mut since, begun + half * *at));
-            let parked = verdicts.filter(|verdict| matches!(verdict, Verdict::Park(_))).count() > 0;
-            assert_eq!(parked, parks, "{what}");
-        }
-    }
 
     #[test]
     fn numbers_that_follow_each_other_come_to_one_end_with_the_offsets_they_have() {

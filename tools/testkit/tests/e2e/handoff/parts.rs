@@ -11,7 +11,7 @@ use testkit::wire::Wire;
 
 use super::stage::{DELIVERED_WITHIN, PARTITIONS, Setting, Stage, load, msg_id, new_topic, strictly, with_brokers};
 
-/// A topic is known to be gone after 30 s (`HANDOFF_GONE_AFTER`).
+/// A topic is known to be gone after 30 s (`GONE_AFTER`).
 const PARKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Partitions whose only copy is on a broker that died are kept here; the others never notice.
