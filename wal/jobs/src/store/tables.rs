@@ -19,12 +19,15 @@ use crate::table::{self, Merged, Meta, RowRef, StoreId, Table, Target};
 
 /// What failed is tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Old keys and ends are looked for this often: a walk over pages, under the lock.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// A table goes when none of the snapshots that are kept names it; a segment sooner.
 const OWED: u8 = book_file::KEPT as u8;
 
 pub(super) struct Keeper {
     shared: Arc<Shared>,
     dir: PathBuf,
+    forgot_at: Instant,
     written_at: Instant,
     written_lsn: u64,
     /// Snapshots that are owed to what may go.
@@ -45,6 +48,7 @@ impl Keeper {
         Keeper {
             shared,
             dir,
+            forgot_at: Instant::now(),
             written_at: Instant::now(),
             written_lsn: 0,
             owed: 0,
@@ -66,7 +70,10 @@ impl Keeper {
                 let now_ms = self.shared.now_ms();
                 let work = {
                     let mut book = self.shared.book();
-                    book.forget(now_ms);
+                    if self.forgot_at.elapsed() >= FORGET_EVERY {
+                        self.forgot_at = Instant::now();
+                        book.forget(now_ms);
+                    }
                     book.work()
                 };
                 match work.map(|work| self.work(work)) {
