@@ -9,14 +9,14 @@
 //! that is long, so a call that has waited `UNREACHABLE_CALL_PATIENCE` while no connection stands at all is answered
 //! `Unreachable`: it cannot have been sent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use kafka_client::{
-    Acks, Client, ConnId, How, Lane, Outcome, ProduceError, Request, RequestError, RequestToken, Response, Stored,
-    TopicIdx,
+    Acks, Client, ConnId, Found, How, Lane, Outcome, ProduceError, Request, RequestError, RequestToken, Response,
+    Search, SearchError, Since, Stored, TopicIdx,
 };
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -68,9 +68,21 @@ pub(crate) struct Produce {
     pub(crate) _room: OwnedSemaphorePermit,
 }
 
+/// Where the partitions ended when a search did, and what it found.
+pub(crate) type Searched = Result<(BTreeMap<i32, i64>, Vec<Found>), SearchError>;
+
+pub(crate) struct Searching {
+    pub(crate) topic: String,
+    pub(crate) partition: Option<i32>,
+    pub(crate) since: Since,
+    pub(crate) header: &'static [u8],
+    pub(crate) reply: oneshot::Sender<Searched>,
+}
+
 pub(crate) enum Command {
     Call(Box<Call>),
     Produce(Box<Produce>),
+    Search(Box<Searching>),
     RefreshMetadata,
 }
 
@@ -81,6 +93,7 @@ pub(crate) struct Driver {
     /// Runs on their way, by tag.
     producing: HashMap<u64, Producing>,
     tag_last: u64,
+    searches: Vec<Ongoing>,
     sockets: HashMap<ConnId, Socket>,
     events: mpsc::Receiver<(ConnId, Event)>,
     /// For new connections.
@@ -90,6 +103,12 @@ pub(crate) struct Driver {
 struct Waiting {
     since: Instant,
     reply: oneshot::Sender<Result<Response, RequestError>>,
+}
+
+struct Ongoing {
+    search: Search,
+    found: Vec<Found>,
+    reply: oneshot::Sender<Searched>,
 }
 
 struct Producing {
@@ -143,17 +162,19 @@ impl Driver {
     pub(crate) fn new(client: Client, tls: Option<TlsConnector>) -> Self {
         let (tell, events) = mpsc::channel(EVENTS_MAX);
         let (waiting, producing, sockets) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { client, tls, waiting, producing, tag_last: 0, sockets, events, tell }
+        Self { client, tls, waiting, producing, tag_last: 0, searches: Vec::new(), sockets, events, tell }
     }
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             self.serve();
-            let wake_at = self.client.next_deadline().into_iter().chain(self.patience_ends()).min();
+            let searches = self.searches.iter().filter_map(|ongoing| ongoing.search.next_deadline());
+            let wake_at = self.client.next_deadline().into_iter().chain(self.patience_ends()).chain(searches).min();
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(Command::Call(call)) => self.start(*call),
                     Some(Command::Produce(produce)) => self.produce(*produce),
+                    Some(Command::Search(searching)) => self.search(*searching),
                     Some(Command::RefreshMetadata) => self.client.refresh_metadata(Instant::now()),
                     None => return,
                 },
@@ -195,6 +216,33 @@ impl Driver {
         }
     }
 
+    fn search(&mut self, searching: Searching) {
+        let Searching { topic: name, partition, since, header, reply } = searching;
+        let topic = self.client.topic(&name);
+        let search = Search::new(topic, &name, partition, since, header);
+        self.searches.push(Ongoing { search, found: Vec::new(), reply });
+    }
+
+    /// Asks what searches want to know; those that ended, or that nobody waits for, go.
+    fn tick_searches(&mut self, now: Instant) {
+        let client = &mut self.client;
+        let mut at = 0;
+        while let Some(Ongoing { search, found, reply }) = self.searches.get_mut(at) {
+            search.tick(client, now);
+            found.extend(search.take_found());
+            let ended = search.ended();
+            if ended.is_none() && !reply.is_closed() {
+                at += 1;
+                continue;
+            }
+            search.cancel(client);
+            let Ongoing { found, reply, .. } = self.searches.swap_remove(at);
+            if let Some(ended) = ended {
+                let _ = reply.send(ended.map(|ends| (ends, found)));
+            }
+        }
+    }
+
     fn hand_over(
         &mut self,
         topic: TopicIdx,
@@ -217,6 +265,7 @@ impl Driver {
     /// Everything the client wants done now.
     fn serve(&mut self) {
         let now = Instant::now();
+        self.tick_searches(now);
         self.client.flush(now);
         while let Some(outcome) = self.client.poll_outcome() {
             let Some(producing) = self.producing.get_mut(&outcome.tag) else { continue };
@@ -227,11 +276,21 @@ impl Driver {
                 producing.finish();
             }
         }
+        let mut is_searched = false;
         while let Some((token, reply)) = self.client.poll_reply() {
             if let Some(waiting) = self.waiting.remove(&token) {
                 // The caller may have given up.
                 let _ = waiting.reply.send(reply);
+                continue;
             }
+            let mut reply = Some(reply);
+            let client = &mut self.client;
+            is_searched |=
+                self.searches.iter_mut().any(|ongoing| ongoing.search.on_reply(client, token, &mut reply, now));
+        }
+        if is_searched {
+            self.tick_searches(now);
+            self.client.flush(now);
         }
         if self.patience_ends().is_some_and(|at| at <= now) {
             self.give_up_unreachable(now);

@@ -16,13 +16,14 @@ mod ops;
 mod patience;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use kafka_client::{Client, ClientConfig, Lane, Request, RequestError, Response};
+use kafka_client::{Client, ClientConfig, Found, Lane, Request, RequestError, Response, SearchError, Since};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use driver::Target;
@@ -30,7 +31,7 @@ pub use error::AdminError;
 pub use kafka_client::{ProduceError, Stored};
 pub use tls::{AdminTls, TlsError};
 
-use driver::{Call, Command, Driver, Produce};
+use driver::{Call, Command, Driver, Produce, Searching};
 
 /// What a call of [`TopicAdmin`] returns: boxed, so that the trait can be an object.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, AdminError>> + Send + 'a>>;
@@ -222,6 +223,22 @@ impl KafkaAdmin {
             let stopped = || ProduceError::Unavailable { why: "the admin client has stopped".into() };
             outcomes.await.unwrap_or_else(|_| vec![Err(stopped()); count])
         }
+    }
+
+    /// Looks for records with this header, in a partition of a topic or in all: where the partitions ended, and what was found
+    /// ([`kafka_client::Search`]). It goes on for as long as the cluster is away; whoever does not want to wait drops this.
+    pub async fn search(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        since: Since,
+        header: &'static [u8],
+    ) -> Result<(BTreeMap<i32, i64>, Vec<Found>), SearchError> {
+        let (reply, answer) = oneshot::channel();
+        let searching = Box::new(Searching { topic: topic.to_owned(), partition, since, header, reply });
+        let stopped = || SearchError::Request(RequestError::Unreachable { why: "the admin client has stopped".into() });
+        self.commands.send(Command::Search(searching)).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// Asks the cluster who is who, soon: after an answer that says somebody else is.

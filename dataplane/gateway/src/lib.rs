@@ -63,7 +63,7 @@ pub mod handoff {
     pub use crate::publish::handoff::adopt::Adopted;
     pub use crate::publish::handoff::domains::State;
     pub use crate::publish::handoff::parked::{Change, ParkedRow};
-    pub use crate::publish::handoff::receipt_id::ReceiptId;
     pub use crate::publish::handoff::status::{DomainStatus, Status};
     pub use journal::queue::StreamId;
+    pub use journal::receipt_id::ReceiptId;
 }

@@ -196,3 +196,9 @@ pub const JOB_DUE_MAX_MS: i64 = 3_653 * 86_400_000;
 /// Jobs of one page of a list.
 pub const JOBS_LISTED_MAX: usize = 1_000;
 pub const JOBS_LISTED_DEFAULT: usize = 100;
+
+/// Delayed jobs that a dead process may have published are looked for from so long before it took them: brokers that stamp
+/// records themselves have clocks of their own.
+pub const JOB_DOUBT_MARGIN: Duration = Duration::from_secs(10);
+/// While their cluster does not answer for so long, such jobs wait with all others.
+pub const JOB_DOUBT_PATIENCE: Duration = Duration::from_secs(5);

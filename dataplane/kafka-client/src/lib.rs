@@ -34,12 +34,14 @@ mod queue;
 mod requests;
 mod rng;
 pub mod sasl;
+mod search;
 mod types;
 mod unsent;
 
 pub use client::Client;
 pub use config::{ClientConfig, Mechanism, Sasl, Security};
 pub use partitioner::Partitioner;
+pub use search::{Found, Search, SearchError, Since};
 pub use types::{
     Acks, Asker, ConnId, Connect, Health, How, Lane, OnAway, Outcome, ProduceError, Request, RequestError,
     RequestToken, Response, Stored, Target, TopicIdx, TopicOptions, TopicState,

@@ -204,3 +204,21 @@ const _: () = assert!(POLL_CONNECTIONS_MAX >= 2, "one of them is the door");
 const _: () = assert!(FETCH_CONNECTIONS_MAX + 4 <= STABLE_CONNECTIONS_MAX);
 const _: () = assert!(FETCH_RESPONSE_BYTES_MAX * 2 <= RESPONSE_BYTES_MAX);
 const _: () = assert!(REQUESTS_WAITING_MAX <= FETCHES_MAX);
+
+/// A search reads a partition to its end once more after this: a broker may still have had a dead process's request when it
+/// was read first, or a follower have been behind (`replica.fetch.wait.max.ms` is 500 ms).
+pub const SEARCH_REST: Duration = Duration::from_secs(2);
+/// Requests of one search that are on their way, each of which may bring [`SEARCH_FETCH_BYTES`].
+pub const SEARCH_FLIGHTS_MAX: usize = 8;
+/// Asked of a partition at once; doubled while one batch does not fit.
+pub const SEARCH_FETCH_BYTES: usize = 1 << 20;
+/// How long a broker may wait for something to read. A search reads what is there.
+pub const SEARCH_FETCH_WAIT: Duration = Duration::from_millis(50);
+/// For an answer.
+pub const SEARCH_PATIENCE: Duration = Duration::from_secs(5);
+/// What was not answered is asked again after this, doubled each time
+pub const SEARCH_RETRY_FIRST: Duration = Duration::from_millis(20);
+/// up to this.
+pub const SEARCH_RETRY_MAX: Duration = Duration::from_millis(500);
+/// A search goes on without a partition that nobody has led for so long.
+pub const SEARCH_LEADERLESS_WAIT: Duration = Duration::from_secs(30);

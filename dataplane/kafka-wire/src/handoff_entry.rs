@@ -21,6 +21,9 @@ use smallvec::SmallVec;
 
 use crate::record_batch::{HeaderRef, RecordRef};
 
+/// Says of a message in Kafka that it was handed off, and which it is: what its publisher was told as `X-Msg-Id`.
+pub const MSG_ID_HEADER: &[u8] = b"gafka-msg-id";
+
 const VERSION: u8 = 1;
 const NULL_VALUE: u8 = 1;
 const HAS_KEY: u8 = 2;

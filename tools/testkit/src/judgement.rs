@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::ledger::{self, Doubles, Ledger, Outcome, Report};
+use crate::ledger::{self, Ledger, Outcome, Report};
 use crate::load::Answers;
 use crate::record::Record;
 use crate::rules::Rule;
@@ -37,7 +37,6 @@ pub struct Said {
 /// What a judgement makes allowances for.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowed {
-    pub doubles: Doubles,
     /// Connections may break and requests be refused: a gateway was killed or stopped.
     pub gateway_ended: bool,
     /// Refusals that belong to the case: a full disk.
@@ -50,7 +49,7 @@ pub struct Allowed {
 
 impl Allowed {
     pub fn nothing(answer_within: Duration) -> Allowed {
-        Allowed { doubles: Doubles::None, gateway_ended: false, refused: false, lost: 0, answer_within }
+        Allowed { gateway_ended: false, refused: false, lost: 0, answer_within }
     }
 }
 
@@ -69,7 +68,7 @@ pub fn sample(ledger: &Ledger) -> Vec<(&str, &[u8])> {
 }
 
 pub fn judge(history: &History, allowed: &Allowed) -> Report {
-    let mut report = ledger::check_with(&history.ledger, &history.records, allowed.doubles);
+    let mut report = ledger::check(&history.ledger, &history.records);
     excuse_lost(&mut report, allowed.lost);
     if report.handed_off == 0 {
         report.violation(Rule::ProvesSomething, "nothing was handed off".to_owned());
@@ -254,20 +253,7 @@ mod tests {
         }),
         (Rule::HandedOffOnce, |history, _| double(history, "kept")),
         (Rule::HandedOffOnce, |history, _| double(history, "plain, kept")),
-        (Rule::DoublesWereUnderWay, |history, allowed| {
-            double(history, "kept");
-            double(history, "kept, too");
-            allowed.doubles = Doubles::AtMost(1);
-        }),
-        // A kill excuses doubles of what waited, not of what was stored.
-        (Rule::StoredOnce, |history, allowed| {
-            double(history, "after");
-            allowed.doubles = Doubles::AtMost(9);
-        }),
-        (Rule::UnknownAtMostOnce, |history, allowed| {
-            double(history, "dying");
-            allowed.doubles = Doubles::AtMost(9);
-        }),
+        (Rule::UnknownAtMostOnce, |history, _| double(history, "dying")),
         (Rule::RefusedIsNotThere, |history, allowed| {
             *outcome(history, "dying") = Outcome::Refused { status: 503 };
             allowed.refused = true;
@@ -345,11 +331,7 @@ mod tests {
 
     #[test]
     fn what_a_case_allows_is_allowed() {
-        let cases: [(&str, Spoil); 5] = [
-            ("doubles that were under way, behind all others", |history, allowed| {
-                double(history, "kept");
-                allowed.doubles = Doubles::AtMost(1);
-            }),
+        let cases: [(&str, Spoil); 4] = [
             ("connections of a gateway that ended", |history, allowed| {
                 history.answers.broken = 3;
                 allowed.gateway_ended = true;

@@ -6,7 +6,7 @@
 //! | answer | must be in Kafka |
 //! |---|---|
 //! | 201 partition, offset | exactly once, there, with that key |
-//! | 202 | exactly once, with that key; more often only where [`Doubles`] says so |
+//! | 202 | exactly once, with that key |
 //! | 4xx, 503 | not at all |
 //! | 504, or the connection broke before the answer | at most once |
 //!
@@ -53,14 +53,6 @@ impl Outcome {
     pub fn is_accepted(&self) -> bool {
         matches!(self, Self::Stored { .. } | Self::HandedOff { .. })
     }
-}
-
-/// How many records too many there may be of messages that were answered 202: a gateway that is killed does not know what
-/// of its journal was under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubles {
-    None,
-    AtMost(usize),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -128,11 +120,6 @@ impl fmt::Display for Report {
 
 /// Compares the ledger with everything that is in the topic.
 pub fn check(ledger: &Ledger, records: &[Record]) -> Report {
-    check_with(ledger, records, Doubles::None)
-}
-
-/// The same where a gateway was killed.
-pub fn check_with(ledger: &Ledger, records: &[Record], doubles: Doubles) -> Report {
     let mut report = Report::default();
     let mut places: HashMap<&[u8], Vec<&Record>> = HashMap::with_capacity(records.len());
     for record in records {
@@ -147,7 +134,7 @@ pub fn check_with(ledger: &Ledger, records: &[Record], doubles: Doubles) -> Repo
             continue;
         }
         let found = places.remove(entry.value.as_slice()).unwrap_or_default();
-        check_entry(entry, &found, doubles, &mut report);
+        check_entry(entry, &found, &mut report);
     }
     for (value, found) in places {
         let record = found[0];
@@ -155,14 +142,6 @@ pub fn check_with(ledger: &Ledger, records: &[Record], doubles: Doubles) -> Repo
         report.violation(
             Rule::NobodyElse,
             format!("{value} at {}/{}: nobody published it", record.partition, record.offset),
-        );
-    }
-    if let Doubles::AtMost(most) = doubles
-        && report.doubled > most
-    {
-        report.violation(
-            Rule::DoublesWereUnderWay,
-            format!("{} records are doubles, {most} were under way", report.doubled),
         );
     }
     check_order(ledger, &firsts, &mut report);
@@ -176,7 +155,7 @@ fn first_of(found: &[&Record]) -> (i32, i64) {
     found.iter().map(|record| (record.partition, record.offset)).min().unwrap_or((-1, -1))
 }
 
-fn check_entry(entry: &Entry, found: &[&Record], doubles: Doubles, report: &mut Report) {
+fn check_entry(entry: &Entry, found: &[&Record], report: &mut Report) {
     let value = show(&entry.value);
     let at: Vec<String> = found.iter().map(|record| format!("{}/{}", record.partition, record.offset)).collect();
     let at = at.join(", ");
@@ -211,7 +190,7 @@ fn check_entry(entry: &Entry, found: &[&Record], doubles: Doubles, report: &mut 
                 report.violation(Rule::HandedOffIsThere, format!("{value}: lost; answered 202, is not there"));
             }
             report.doubled += found.len().saturating_sub(1);
-            if found.len() > 1 && doubles == Doubles::None {
+            if found.len() > 1 {
                 report.violation(
                     Rule::HandedOffOnce,
                     format!("{value}: answered 202, stored {} times, at {at}", found.len()),
@@ -385,20 +364,6 @@ mod tests {
         check_violation(&entries, &other_key, "b: published with key Some([107]), has Some([120])");
         let twice = [record("a", 5), record("b", 6), record("c", 7), record("b", 8)];
         check_violation(&entries, &twice, "b: answered 202, stored 2 times, at 0/6, 0/8");
-    }
-
-    #[test]
-    fn doubles_are_counted_where_a_gateway_was_killed_and_excuse_no_other_order() {
-        let ledger = Ledger { entries: vec![handed_off(0, "a"), handed_off(1, "b"), handed_off(2, "c")] };
-        let again = ["a", "b", "a", "b", "c"].into_iter().zip(0..).map(|(value, at)| record(value, at));
-        let again: Vec<Record> = again.collect();
-        for (most, expected) in [(2, 0), (1, 1)] {
-            let report = check_with(&ledger, &again, Doubles::AtMost(most));
-            assert_eq!((report.doubled, report.violation_count()), (2, expected), "{report}");
-        }
-        let wrong = ["b", "a", "b", "c"].into_iter().zip(0..).map(|(value, at)| record(value, at));
-        let report = check_with(&ledger, &wrong.collect::<Vec<Record>>(), Doubles::AtMost(9));
-        assert_eq!(report.violations, ["b at 0/0 was published after a at 1"]);
     }
 
     #[test]

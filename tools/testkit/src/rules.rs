@@ -25,7 +25,6 @@ rules! {
     HandedOffIsThere = "what was answered 202 is in Kafka, unless its bytes are told to be damaged",
     HandedOffOnce = "what was answered 202 is in Kafka once, where no gateway was killed",
     /// Of all messages together: a gateway that was killed does not know what was under way.
-    DoublesWereUnderWay = "there are no more doubles than messages were under way",
     UnknownAtMostOnce = "what was answered 504, or not at all, is in Kafka once at most",
     RefusedIsNotThere = "what was answered that it was not stored is not in Kafka",
     KeyIsKept = "a message has the key that it was published with",

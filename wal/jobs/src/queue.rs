@@ -37,6 +37,8 @@ pub struct Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flight {
     pub key: Key,
+    /// Kafka may have it since then, epoch ms.
+    pub since_ms: i64,
     /// Kafka has it; the log does not say so yet.
     pub is_done: bool,
 }

@@ -80,6 +80,7 @@ mod look;
 pub mod metrics;
 pub mod queue;
 mod reader;
+pub mod receipt_id;
 mod record;
 mod recovery;
 mod refused;

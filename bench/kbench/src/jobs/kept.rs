@@ -213,6 +213,7 @@ mod tests {
             name: Arc::new(name(ACCOUNT, "q")),
             key: Key { due_ms: 1, seq },
             attempts: 0,
+            doubt_since_ms: None,
             body: Bytes::new(),
         };
         let outcomes = fired(&[job(2, 9), job(1, 4), job(2, 3)]);

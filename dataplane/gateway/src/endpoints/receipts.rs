@@ -12,10 +12,10 @@ use crate::exchange::body::RequestBody;
 use crate::exchange::reply::Reply;
 use crate::kafka::destination::Destination;
 use crate::publish::handoff::peer;
-use crate::publish::handoff::receipt_id::ReceiptId;
 use crate::refusal::Refusal;
 use gafka_http::Head;
 use journal::queue::Receipt;
+use journal::receipt_id::ReceiptId;
 use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, ResponseDoc, Schema};
 use std::time::Instant;
 

@@ -1,8 +1,8 @@
 //! Gives jobs that are due to Kafka: each queue's in order, through this shard's client.
 //!
 //! What the client knows that it cannot send now it gives back, and the queue is left alone for a moment. What was sent and not
-//! answered it repeats under the same producer id and sequence for as long as it takes, so that a job is stored once unless
-//! this process dies.
+//! answered it repeats under the same producer id and sequence for as long as it takes, so that a job is stored once while this
+//! process lives. Those that were under way when the last one died are looked for first ([`doubts`](super::doubts)).
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use smallvec::SmallVec;
 
 use super::Ground;
 use super::desk::Desk;
+use super::doubts::{Doubts, Looked};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::denied::{self, Verdict};
 use crate::kafka::destination::Destination;
 use crate::refusal::Refusal;
@@ -44,6 +46,8 @@ pub struct Firing {
     chunks: RefCell<Slab<Chunk>>,
     /// Since when the cluster says, and says nothing else, that there is no such topic.
     gone_since: RefCell<HashMap<QueueId, Instant>>,
+    /// Jobs that Kafka may have.
+    doubts: RefCell<Doubts>,
 }
 
 /// Jobs of one queue that went to the client one after the other.
@@ -70,12 +74,28 @@ impl Firing {
             let queue = first.queue;
             let mut jobs = vec![first];
             jobs.extend(std::iter::from_fn(|| due.next_if(|job| job.queue == queue)));
-            self.fire_run(ground, desk, queue, &jobs, now);
+            self.fire_run(ground, desk, queue, jobs, now);
+        }
+    }
+
+    /// What was found out about jobs that this cluster may have.
+    pub fn searched(&self, ground: Ground<'_>, desk: &Desk, cluster: &Cluster, now: Instant) {
+        let looked = self.doubts.borrow_mut().look(desk, cluster, now);
+        for Looked { queue, fired, absent, away } in looked {
+            for (key, partition, offset) in fired {
+                ground.env.metrics.job_fired(ground.env.wall_clock_ms() - key.due_ms);
+                desk.settle(Fate::Fired { queue, seqs: vec![key.seq], partition, offset });
+            }
+            give_back(desk, queue, away.iter().map(|job| job.key.seq).collect());
+            if !absent.is_empty() {
+                desk.store().not_in_kafka(&absent.iter().map(|job| job.key.seq).collect::<Vec<_>>());
+                self.fire_run(ground, desk, queue, absent, now);
+            }
         }
     }
 
     /// Jobs of one queue, in order.
-    fn fire_run(&self, ground: Ground<'_>, desk: &Desk, queue: QueueId, jobs: &[Job], now: Instant) {
+    fn fire_run(&self, ground: Ground<'_>, desk: &Desk, queue: QueueId, jobs: Vec<Job>, now: Instant) {
         let name = &jobs[0].name;
         let snapshot = ground.access.borrow_snapshot();
         let destination = match may(&snapshot, name) {
@@ -87,15 +107,30 @@ impl Firing {
         };
         let destination: Destination = match destination {
             Ok(destination) => destination,
-            Err(refusal) => return later(desk, queue, jobs, &refusal),
+            Err(refusal) => return later(desk, queue, &jobs, &refusal),
         };
         drop(snapshot);
         let cluster = ground.clusters.at(destination.route.cluster);
+        let mut doubts = self.doubts.borrow_mut();
+        let (doubtful, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.doubt_since_ms.is_some());
+        if !doubtful.is_empty() {
+            doubts.hold(cluster, destination.route.topic, queue, doubtful, now);
+        }
+        if jobs.is_empty() {
+            return;
+        }
+        if doubts.is_about(queue) {
+            // They would go before those that are looked for.
+            return give_back(desk, queue, jobs.iter().map(|job| job.key.seq).collect());
+        }
+        drop(doubts);
         let mut chunks = self.chunks.borrow_mut();
         let place = chunks.vacant_entry();
         let tag = KIND | place.key() as u64;
         let how = How::new(Acks::All, now + PATIENCE).or_give_back();
         let mut keys = Vec::with_capacity(jobs.len());
+        // Of the clock that says what is due, so that a search from then on finds it.
+        let timestamp_ms = desk.store().now_ms();
         let mut client = cluster.client.borrow_mut();
         for (at, job) in jobs.iter().enumerate() {
             let Some(entry) = job_entry::read(&job.body) else {
@@ -107,7 +142,6 @@ impl Firing {
             let mut headers: SmallVec<[HeaderRef<'_>; 8]> = entry.headers.iter().copied().collect();
             headers.push(HeaderRef { name: JOB_ID_HEADER, value: Some(id.as_bytes()) });
             headers.push(HeaderRef { name: DUE_HEADER, value: Some(due.as_bytes()) });
-            let timestamp_ms = ground.env.wall_clock_ms();
             let record = RecordRef { timestamp_ms, key: entry.key, value: entry.value, headers: &headers };
             let topic = destination.route.topic;
             match client.produce(topic, entry.partition, &record, how, tag, keys.len() as u32, now) {
@@ -197,6 +231,9 @@ fn later(desk: &Desk, queue: QueueId, jobs: &[Job], refusal: &Refusal) {
 }
 
 fn give_back(desk: &Desk, queue: QueueId, seqs: Vec<u64>) {
+    if seqs.is_empty() {
+        return;
+    }
     desk.settle(Fate::GivenBack { queue, seqs, pause: PAUSE });
 }
 

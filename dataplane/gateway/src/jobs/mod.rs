@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`desk`] | the store of this process, and how shards hear from it |
 //! | [`fire`] | gives what is due to Kafka |
+//! | [`doubts`] | looks for what a dead process may have given to it |
 //! | [`ask`] | what an operator asks of one job |
 //! | this | one shard's part: who waits for the store's answer |
 //!
@@ -18,6 +19,7 @@
 
 pub mod ask;
 pub mod desk;
+pub mod doubts;
 pub mod fire;
 
 use std::cell::RefCell;
@@ -46,6 +48,7 @@ use crate::env::metrics::ShardMetrics;
 use crate::exchange::Exchange;
 use crate::exchange::reply::{Header, Reply};
 use crate::kafka::Clusters;
+use crate::kafka::cluster::Cluster;
 use crate::limits::JOBS_WAITING_MAX;
 use crate::refusal::Refusal;
 
@@ -427,6 +430,13 @@ impl Jobs {
     /// Whether an outcome of a Kafka client is of a job.
     pub fn is_its(tag: u64) -> bool {
         Firing::is_its(tag)
+    }
+
+    /// A cluster was asked for jobs that it may have.
+    pub fn searched(&self, ground: Ground<'_>, cluster: &Cluster, now: Instant) {
+        if let Some((desk, _)) = &self.desk {
+            self.firing.searched(ground, desk, cluster, now);
+        }
     }
 
     /// Kafka's outcome for jobs.

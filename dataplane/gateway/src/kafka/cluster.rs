@@ -10,8 +10,9 @@ use crate::kafka::Probing;
 use crate::kafka::complaints::Complaints;
 use crate::kafka::link::{self, Link};
 use crate::kafka::prober::Prober;
+use crate::kafka::searches::{Look, SearchKey, Searches};
 use foldhash::HashMap;
-use kafka_client::{Client, ClientConfig, ConnId, RequestError, RequestToken, Response};
+use kafka_client::{Asker, Client, ClientConfig, ConnId, RequestError, RequestToken, Response, Search};
 use runtime::net::tls::ClientTls;
 use runtime::notify::Notify;
 use std::cell::{Cell, RefCell};
@@ -30,6 +31,7 @@ pub struct Cluster {
     tls: Option<ClientTls>,
     /// On one shard of the process.
     prober: Option<RefCell<Prober>>,
+    searches: RefCell<Searches>,
     links: RefCell<HashMap<ConnId, Rc<Link>>>,
     pub(in crate::kafka) complaints: RefCell<Complaints>,
     wake: Notify,
@@ -53,6 +55,7 @@ impl Cluster {
             client: RefCell::new(Client::new(config, runtime::clock::seed(), now)),
             tls,
             prober: (probing == Probing::Asks).then(|| RefCell::new(Prober::new(now))),
+            searches: RefCell::default(),
             links: RefCell::default(),
             complaints: RefCell::default(),
             wake: Notify::new(),
@@ -115,6 +118,46 @@ impl Cluster {
         prober.borrow_mut().on_reply(&mut self.client.borrow_mut(), token, reply, now)
     }
 
+    // ---- searches
+
+    /// Begins to look for records of ours; [`Cluster::look_at`] says what came of it.
+    pub fn search(&self, search: Search) -> SearchKey {
+        let key = self.searches.borrow_mut().begin(search);
+        self.wake();
+        key
+    }
+
+    pub fn look_at(&self, key: SearchKey) -> Look {
+        self.searches.borrow_mut().look(key)
+    }
+
+    pub fn cancel_search(&self, key: SearchKey) {
+        self.searches.borrow_mut().cancel(key, &mut self.client.borrow_mut());
+    }
+
+    /// Whether anybody looks for anything.
+    pub fn is_searching(&self) -> bool {
+        !self.searches.borrow().is_empty()
+    }
+
+    pub fn tick_searches(&self, now: Instant) {
+        if self.is_searching() {
+            let mut client = self.client.borrow_mut();
+            client.ask_as(Asker::NOBODY);
+            self.searches.borrow_mut().tick(&mut client, now);
+        }
+    }
+
+    /// Takes a reply to a search; false: it is somebody else's.
+    pub fn is_search(
+        &self,
+        token: RequestToken,
+        reply: &mut Option<Result<Response, RequestError>>,
+        now: Instant,
+    ) -> bool {
+        self.searches.borrow_mut().on_reply(&mut self.client.borrow_mut(), token, reply, now)
+    }
+
     /// Opens, closes and writes what the client wants opened, closed and written.
     pub fn carry(self: &Rc<Self>, now: Instant) {
         loop {
@@ -151,11 +194,12 @@ impl Cluster {
         }
     }
 
-    /// Sets the alarm for what is due next: the client's, the prober's, or `other`.
+    /// Sets the alarm for what is due next: the client's, the prober's, a search's, or `other`.
     pub fn arm(&self, other: Option<Instant>, now: Instant) {
         let client = self.client.borrow().next_deadline();
         let probe = self.prober.as_ref().map(|prober| prober.borrow().next_deadline());
-        let Some(next) = [client, probe, other].into_iter().flatten().min() else { return };
+        let searches = self.searches.borrow().next_deadline();
+        let Some(next) = [client, probe, searches, other].into_iter().flatten().min() else { return };
         let next = next.max(now);
         if self.armed.get().is_none_or(|armed| next + TIMER_SLACK < armed) {
             self.armed.set(Some(next));

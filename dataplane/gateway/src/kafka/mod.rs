@@ -7,6 +7,7 @@ pub mod destination;
 pub mod link;
 mod outcome;
 pub mod prober;
+pub mod searches;
 
 use crate::config::{ClusterSpec, GatewayConfig};
 use cluster::Cluster;

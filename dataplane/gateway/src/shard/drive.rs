@@ -23,6 +23,7 @@ fn tick(services: &Services, cluster: &Rc<Cluster>) {
     let ask = || {
         subscriptions.tick(env, clusters, cluster.index, now);
         cluster.probe(now);
+        cluster.tick_searches(now);
         cluster.client.borrow_mut().flush(now);
     };
     ask();
@@ -37,12 +38,22 @@ fn tick(services: &Services, cluster: &Rc<Cluster>) {
     loop {
         let Some((token, reply)) = cluster.client.borrow_mut().poll_reply() else { break };
         replied = true;
-        if !cluster.is_probe(token, &reply, now) {
+        if cluster.is_probe(token, &reply, now) {
+            continue;
+        }
+        let mut reply = Some(reply);
+        if !cluster.is_search(token, &mut reply, now)
+            && let Some(reply) = reply
+        {
             subscriptions.on_reply(cluster, token, reply, now);
         }
     }
     if replied {
         ask();
+    }
+    if cluster.is_searching() {
+        services.jobs.searched(services.ground(), cluster, now);
+        publishing.handoff.wake.notify();
     }
     cluster.carry(now);
     cluster.tell_health(env);

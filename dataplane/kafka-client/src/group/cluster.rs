@@ -1,4 +1,4 @@
-//! What the group member needs of the cluster: [`Client`] in every binary, a script in the tests.
+//! What the group member and the search need of the cluster: [`Client`] in every binary, a script in the tests.
 //!
 //! Small on purpose: a request goes out under a token, everything else is a question about metadata.
 
@@ -8,7 +8,7 @@ use kafka_wire::messages::fetch::TopicId;
 
 use crate::{Client, Lane, Request, RequestToken, Target, TopicIdx, TopicState};
 
-pub(super) trait Cluster {
+pub(crate) trait Cluster {
     fn request(
         &mut self,
         target: Target<'_>,

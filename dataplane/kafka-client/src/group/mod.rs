@@ -17,7 +17,7 @@
 //!   again, all of them go, and the group reads the new one from its beginning.
 
 pub mod assignor;
-mod cluster;
+pub(crate) mod cluster;
 pub mod consumer_protocol;
 mod coordinator;
 mod fetcher;
@@ -502,6 +502,6 @@ impl GroupMember {
 }
 
 /// Text as `kafka-protocol` wants it.
-fn text(text: &str) -> StrBytes {
+pub(crate) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }

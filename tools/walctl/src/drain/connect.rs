@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kafka_admin::{AdminError, AdminTls, ExactRecord, KafkaAdmin, ProduceError, Stored, TopicAdmin};
-use kafka_client::{ClientConfig, Sasl, Security};
+use kafka_client::{ClientConfig, Sasl, Security, Since};
+use kafka_wire::handoff_entry::MSG_ID_HEADER;
 use tokio::sync::OnceCell;
 
 use super::plan::Planned;
@@ -82,6 +83,9 @@ fn password(drain: &Drain) -> Result<String> {
 /// The id of a topic where the cluster tells one, or why nothing can be delivered to it.
 pub type Found = Result<Option<[u8; 16]>, String>;
 
+/// Where partitions end, and records with the id of a message.
+pub type Searched = (BTreeMap<i32, i64>, Vec<kafka_client::Found>);
+
 /// A cluster that answers.
 pub struct Kafka {
     admin: KafkaAdmin,
@@ -124,6 +128,15 @@ impl Kafka {
     pub async fn topic(&self, topic: &str) -> Found {
         let cell = Rc::clone(self.topics.borrow_mut().entry(topic.to_owned()).or_default());
         cell.get_or_init(|| self.find(topic)).await.clone()
+    }
+
+    /// Looks for messages that were handed off, in a partition of a topic or in all of it: where they end, and what is there.
+    pub async fn search(&self, topic: &str, partition: Option<i32>, since: Since) -> Result<Searched, String> {
+        let search = self.admin.search(topic, partition, since, MSG_ID_HEADER);
+        match tokio::time::timeout(self.timeout, search).await {
+            Ok(searched) => searched.map_err(|err| err.to_string()),
+            Err(_) => Err(format!("its partitions cannot be read within {} s", self.timeout.as_secs())),
+        }
     }
 
     async fn find(&self, topic: &str) -> Found {

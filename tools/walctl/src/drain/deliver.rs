@@ -7,7 +7,8 @@
 //!                └ cannot be read ─▶ parked
 //! ```
 //! A run fits into one batch of the client, which is stored whole or not at all, and nobody else writes to the partition from
-//! here, so no message overtakes one before it that was not taken. The first run of a stream is one message: if Kafka does not
+//! here, so no message overtakes one before it that was not taken. Before the first run, what the gateway sent and did not note
+//! is looked for, as a gateway does at a start (`publish/handoff/begin.rs`): that is settled, and not sent again. The first run of a stream is one message: if Kafka does not
 //! take that, nothing else is under way. A lane by key goes when its topic's numbered partitions have nothing left, as the
 //! gateway does it.
 
@@ -17,9 +18,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use journal::queue::{Fate, Note, Reason, StreamId};
+use journal::queue::{Fate, Note, Reason, Receipt, StreamId};
+use journal::receipt_id::ReceiptId;
 use kafka_admin::{ExactRecord, ProduceError, Stored};
-use kafka_wire::handoff_entry as entry;
+use kafka_client::{Found, Since};
+use kafka_wire::handoff_entry::{self as entry, MSG_ID_HEADER};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -103,7 +106,7 @@ pub async fn stop_when_told(delivery: Rc<Delivery>) {
     };
     next().await;
     delivery.stop();
-    eprintln!("walctl: what is under way is waited for; once more ends at once, and may have it delivered twice");
+    eprintln!("walctl: what is under way is waited for; once more ends at once, and the next run looks for it");
     next().await;
     std::process::exit(i32::from(exit::FAILED));
 }
@@ -168,6 +171,7 @@ impl Delivery {
             found = self.kafka.topic(planned.topic()) => found?,
             () = self.stopped.notified() => return Err(INTERRUPTED.to_owned()),
         };
+        self.begin(planned, end).await?;
         if self.include_parked {
             self.unpark(planned.stream).await?;
         }
@@ -178,11 +182,61 @@ impl Delivery {
             }
             let taken = self.settling.borrow_mut().take(planned.stream, RUN_BYTES_MAX, count_max);
             if taken.is_empty() {
-                return Ok(());
+                let note = self.settling.borrow_mut().queue_mut().sending(planned.stream, BTreeMap::new());
+                return self.note(note.into_iter().collect()).await;
             }
             count_max = RUN_RECORDS_MAX;
             self.deliver_run(planned, topic_id, taken, end).await?;
         }
+    }
+
+    /// Settles what is in Kafka already, and notes where sending begins.
+    async fn begin(&self, planned: &Planned, end: &mut End) -> Result<(), String> {
+        let stream = planned.stream;
+        let sent = self.settling.borrow().queue().sent(stream);
+        let is_in_doubt = !sent.is_empty();
+        let since = if is_in_doubt { Since::Offsets(sent) } else { Since::Nothing };
+        let partition = (planned.name.lane >= 0).then_some(planned.name.lane);
+        let searched = self.kafka.search(planned.topic(), partition, since).await;
+        let (ends, found) = match searched {
+            Ok(searched) => searched,
+            // Who may write and not read can deliver all the same.
+            Err(why) if is_in_doubt => {
+                let topic = planned.topic();
+                eprintln!(
+                    "walctl: {topic}: what was under way cannot be looked for, and is delivered, perhaps again: {why}"
+                );
+                return Ok(());
+            }
+            Err(_) => return Ok(()),
+        };
+        let there: Vec<(u64, Stored)> = {
+            let settling = self.settling.borrow();
+            let stored = |found: &Found| {
+                let text = std::str::from_utf8(found.header(MSG_ID_HEADER)?).ok()?;
+                let id = ReceiptId::parse(text).filter(|id| id.stream == stream && settling.issuer().is_genuine(id))?;
+                let at = Stored { partition: found.partition, offset: found.offset, timestamp_ms: -1 };
+                let is_pending = settling.queue().receipt(stream, id.sequence) == Receipt::Pending;
+                is_pending.then_some((id.sequence, at))
+            };
+            found.iter().filter_map(stored).collect()
+        };
+        let notes: Vec<Note> = {
+            let (mut settling, now_ms) = (self.settling.borrow_mut(), now_ms());
+            let queue = settling.queue_mut();
+            let settled = delivered(&there).into_iter();
+            let settled = settled.filter_map(|(first, count, fate)| queue.settle(stream, first, count, fate, now_ms));
+            let mut notes: Vec<Note> = settled.collect();
+            notes.extend(queue.sending(stream, ends));
+            notes
+        };
+        self.note(notes).await?;
+        end.delivered += there.len() as u64;
+        self.delivered.set(self.delivered.get() + there.len() as u64);
+        if !there.is_empty() {
+            eprintln!("walctl: {}: {} messages are in Kafka already", planned.topic(), there.len());
+        }
+        Ok(())
     }
 
     /// Messages whose partition is chosen by key come after those for which it was chosen before.
@@ -217,7 +271,9 @@ impl Delivery {
         let (mut parked, mut left): (Vec<(u64, Reason)>, Option<String>) = (Vec::new(), None);
         for (number, body) in taken {
             match self.checked(body, topic_id) {
-                Ok(record) => {
+                Ok(mut record) => {
+                    let id = self.settling.borrow().issuer().issue(&planned.name.account, planned.stream, number);
+                    record.headers.push((Bytes::from_static(MSG_ID_HEADER), Some(id.into())));
                     run.push(record);
                     numbers.push(number);
                 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use disk::Files;
 use journal::queue::{self, Extent, Note, Queue, StreamId};
+use journal::receipt_id::Issuer;
 use journal::{Config, Group, Journal, Reader, Record, Refused, Waiter};
 use tokio::sync::Notify;
 
@@ -20,6 +21,7 @@ const _: () = assert!(NOTES_MAX * 2 * 4_200 <= journal::limits::GROUP_BYTES_MAX)
 /// See the module. The queue is told first, and then the journal: who dies in between delivers again.
 pub struct Settling {
     queue: Queue,
+    issuer: Issuer,
     journal: Journal,
     reader: Reader,
 }
@@ -31,17 +33,26 @@ impl Settling {
     /// Recovers the journal, whose lock the caller holds.
     pub fn open(place: &Place, node: String) -> Result<Settling> {
         let files = Arc::new(Files::start(|_| Ok(()), || {}, || {})?);
+        let issuer = Issuer::new(node.clone());
         let (idle, recovered) = Journal::recover(Config::new(&place.journal, node), files, journal::random())
             .context("cannot recover the journal")?;
         let mut reader = idle.reader();
         let replayed =
             queue::replay(&recovered, &mut reader, BUDGET, KEEPING).context("cannot tell what waits in the journal")?;
         let journal = idle.start(|| {}, |_| {}).context("cannot open the journal")?;
-        Ok(Settling { queue: replayed.queue, journal, reader })
+        if let Some(key) = journal.id() {
+            issuer.set_key(key);
+        }
+        Ok(Settling { queue: replayed.queue, issuer, journal, reader })
     }
 
     pub fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// Who names the messages of this journal.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
     }
 
     pub fn queue_mut(&mut self) -> &mut Queue {

@@ -142,7 +142,7 @@ fn a_backlog_is_shown_by_app_and_partition() {
 
             CHECKPOINTS
             CHECKPOINT  STATE  LSN  SEGMENTS  BLOB_BYTES
-            1  good  11  3  231 B
+            1  good  11  3  239 B
 
             OTHER_FILES
             FILE  WHAT  BYTES

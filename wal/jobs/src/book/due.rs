@@ -18,6 +18,8 @@ pub struct Due {
     pub entry: Entry,
     /// In vain until now.
     pub attempts: u32,
+    /// Kafka may have it, and not from before that, epoch ms: it was at Kafka at a crash.
+    pub doubt_since_ms: Option<i64>,
 }
 
 /// Look into all tables from a key on, in order: everything before `to`, or the first `rows_max`.
@@ -329,9 +331,11 @@ impl Book {
                 continue;
             }
             let queue = self.queues.get_mut(&id.0).expect("looked at above");
-            queue.in_flight.insert(key.seq, Flight { key, is_done: false });
+            let doubt_since_ms = self.doubted.get(&key.seq).map(|doubt| doubt.since_ms);
+            let since_ms = doubt_since_ms.unwrap_or(now_ms).min(now_ms);
+            queue.in_flight.insert(key.seq, Flight { key, since_ms, is_done: false });
             self.due.in_flight += 1;
-            out.push(Due { entry, attempts: self.attempts(key.seq) });
+            out.push(Due { entry, attempts: self.attempts(key.seq), doubt_since_ms });
             taken += 1;
         }
         taken

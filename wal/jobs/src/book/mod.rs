@@ -150,6 +150,14 @@ pub enum Change {
     Unknown,
 }
 
+/// A job that Kafka may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    pub queue: QueueId,
+    /// Not from before that, epoch ms.
+    pub since_ms: i64,
+}
+
 /// A key of an add.
 #[derive(Clone, Copy, Debug)]
 struct KeyOf {
@@ -178,8 +186,11 @@ pub struct Book {
     changing: HashSet<u64>,
     /// How often jobs were given to Kafka in vain.
     attempts: HashMap<u64, u32>,
-    /// Taken before the last crash, and nobody knows whether Kafka has them.
-    in_doubt: BTreeMap<u64, QueueId>,
+    /// Taken before the last crash, and nobody knows whether Kafka has them: only that it does not have them for longer than
+    /// since a time. They wait for [`Book::doubt_placed`].
+    in_doubt: BTreeMap<u64, Doubt>,
+    /// Those that were placed, until it is known.
+    doubted: BTreeMap<u64, Doubt>,
     keys: SharedMap<AddKey, KeyOf>,
     keys_by_age: VecDeque<(AddKey, i64)>,
     due: due::Lists,
@@ -209,6 +220,7 @@ impl Book {
             changing: HashSet::new(),
             attempts: HashMap::new(),
             in_doubt: BTreeMap::new(),
+            doubted: BTreeMap::new(),
             keys: SharedMap::default(),
             keys_by_age: VecDeque::new(),
             due: due::Lists::default(),
@@ -324,7 +336,11 @@ impl Book {
                 }
             }
             Kind::Deleted => self.end(sequence, queue, State::Deleted),
-            Kind::Taken => Went::read(sequence, body)?.seqs.iter().for_each(|seq| self.was_taken(*seq, queue)),
+            Kind::Taken => {
+                let went = Went::read(sequence, body)?;
+                let doubt = Doubt { queue, since_ms: went.at_ms };
+                went.seqs.iter().for_each(|seq| self.was_taken(*seq, doubt));
+            }
             Kind::Fired => Went::read(sequence, body)?.seqs.iter().for_each(|seq| self.end(*seq, queue, State::Fired)),
             Kind::Parked => {
                 let (at_ms, due_ms, reason) = log::read_parked(body)?;
@@ -332,6 +348,7 @@ impl Book {
                 if self.states.is_pending(sequence) {
                     self.parked.insert(sequence, Parked { key, queue, reason, at_ms });
                     self.in_doubt.remove(&sequence);
+                    self.doubted.remove(&sequence);
                     self.land(sequence, queue);
                 }
             }
@@ -398,10 +415,12 @@ impl Book {
         self.place(seq, slot);
     }
 
-    fn was_taken(&mut self, seq: u64, queue: QueueId) {
-        let in_flight = self.queues.get(&queue.0).is_some_and(|queue| queue.in_flight.contains_key(&seq));
+    fn was_taken(&mut self, seq: u64, doubt: Doubt) {
+        let in_flight = self.queues.get(&doubt.queue.0).is_some_and(|queue| queue.in_flight.contains_key(&seq));
         if self.states.is_pending(seq) && !in_flight {
-            self.in_doubt.insert(seq, queue);
+            // Taken again: since the first time, or by a clock that went back.
+            let known = self.in_doubt.entry(seq).or_insert(doubt);
+            known.since_ms = known.since_ms.min(doubt.since_ms);
         }
     }
 
@@ -418,6 +437,7 @@ impl Book {
         self.parked.remove(&seq);
         self.attempts.remove(&seq);
         self.in_doubt.remove(&seq);
+        self.doubted.remove(&seq);
         self.land(seq, queue);
         if let Some(queue) = self.queues.get_mut(&queue.0) {
             queue.pending = queue.pending.saturating_sub(1);
@@ -496,7 +516,8 @@ impl Book {
             State::Pending => {}
         }
         let is_firing = self.stage_of(seq, queue.0) == Stage::Firing;
-        if is_firing || self.in_doubt.contains_key(&seq) || !self.changing.insert(seq) {
+        let is_doubtful = self.in_doubt.contains_key(&seq) || self.doubted.contains_key(&seq);
+        if is_firing || is_doubtful || !self.changing.insert(seq) {
             return Change::TooLate;
         }
         Change::Append(note)
@@ -587,15 +608,23 @@ impl Book {
         &self.states
     }
 
-    /// Jobs that were taken before the last crash and may be in Kafka.
-    pub fn in_doubt(&self) -> impl Iterator<Item = (u64, QueueId)> {
-        self.in_doubt.iter().map(|(seq, queue)| (*seq, *queue))
+    /// Jobs that were taken before the last crash, may be in Kafka, and are not placed.
+    pub fn in_doubt(&self) -> impl Iterator<Item = (u64, Doubt)> {
+        self.in_doubt.iter().map(|(seq, doubt)| (*seq, *doubt))
     }
 
-    /// Nobody knows, and nobody can: such a job is given to Kafka, perhaps again.
-    pub fn doubt_settled(&mut self, seq: u64, entry: Entry) {
-        if self.in_doubt.remove(&seq).is_some() {
+    /// Such a job is due again, as this entry; whoever takes it is told ([`Due::doubt_since_ms`]).
+    pub fn doubt_placed(&mut self, seq: u64, entry: Entry) {
+        if let Some(doubt) = self.in_doubt.remove(&seq) {
+            self.doubted.insert(seq, doubt);
             self.put(entry);
+        }
+    }
+
+    /// Kafka was asked, and does not have them: they are like all others.
+    pub fn not_in_kafka(&mut self, seqs: &[u64]) {
+        for seq in seqs {
+            self.doubted.remove(seq);
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes};
 
 use super::keep::{Keeping, TableSeen};
-use super::{Book, KeyOf, Parked, QueueId};
+use super::{Book, Doubt, KeyOf, Parked, QueueId};
 use crate::key::Key;
 use crate::limits::{Limits, SEQS_SKIPPED};
 use crate::log::{AddKey, Name, Reason, put_text, take, text};
@@ -18,7 +18,8 @@ use crate::shared_map::SharedMap;
 use crate::states::States;
 use crate::wheel::Entry;
 
-const VERSION: u8 = 1;
+/// Version 1 did not say since when jobs are in doubt.
+const VERSION: u8 = 2;
 
 /// See the module.
 pub struct Snapshot {
@@ -33,7 +34,7 @@ pub struct Snapshot {
     tables: Vec<TableSeen>,
     moved: SharedMap<u64, Entry>,
     parked: Vec<Parked>,
-    in_doubt: Vec<(u64, QueueId)>,
+    in_doubt: Vec<(u64, Doubt)>,
     keys: SharedMap<AddKey, KeyOf>,
     states: States,
 }
@@ -42,11 +43,16 @@ impl Book {
     /// What is known of everything that was applied.
     pub fn snapshot(&self) -> Snapshot {
         // Whoever is at Kafka now: after a crash nobody would know of it.
-        let in_flight = self
-            .queues
-            .iter()
-            .flat_map(|(id, queue)| queue.in_flight.keys().map(|seq| (*seq, QueueId(*id))).collect::<Vec<_>>());
-        let in_doubt = self.in_doubt.iter().map(|(seq, queue)| (*seq, *queue)).chain(in_flight).collect();
+        let in_flight = self.queues.iter().flat_map(|(id, queue)| {
+            let doubt = |since_ms| Doubt { queue: QueueId(*id), since_ms };
+            queue.in_flight.iter().map(move |(seq, flight)| (*seq, doubt(flight.since_ms)))
+        });
+        let mut in_doubt: BTreeMap<u64, Doubt> = in_flight.collect();
+        for (seq, doubt) in self.doubted.iter().chain(&self.in_doubt) {
+            let known = in_doubt.entry(*seq).or_insert(*doubt);
+            known.since_ms = known.since_ms.min(doubt.since_ms);
+        }
+        let in_doubt = in_doubt.into_iter().collect();
         Snapshot {
             lsn: self.applied_lsn,
             begin_lsn: self.begin_lsn(),
@@ -71,7 +77,7 @@ impl Book {
     pub fn restore(bytes: &[u8], now_ms: i64, limits: Limits) -> Option<Book> {
         let mut left = bytes;
         let left = &mut left;
-        let [VERSION] = take(left)? else { return None };
+        let [version @ 1..=VERSION] = take(left)? else { return None };
         let (lsn, begin_lsn) = (u64::from_le_bytes(take(left)?), u64::from_le_bytes(take(left)?));
         let mut book = Book::new(now_ms, limits);
         (book.snapshot_lsn, book.applied_lsn, book.memory) = (lsn, lsn, Memory::new(begin_lsn));
@@ -111,8 +117,9 @@ impl Book {
         }
         book.parked = parked;
         for _ in 0..u32::from_le_bytes(take(left)?) {
-            let seq = u64::from_le_bytes(take(left)?);
-            book.in_doubt.insert(seq, QueueId(u32::from_le_bytes(take(left)?)));
+            let (seq, queue) = (u64::from_le_bytes(take(left)?), QueueId(u32::from_le_bytes(take(left)?)));
+            let since_ms = if version == 1 { now_ms } else { i64::from_le_bytes(take(left)?) };
+            book.in_doubt.insert(seq, Doubt { queue, since_ms });
         }
         let mut keys: Vec<(AddKey, KeyOf)> = Vec::new();
         for _ in 0..u32::from_le_bytes(take(left)?) {
@@ -192,9 +199,10 @@ impl Snapshot {
             put_text(&mut out, &parked.reason.sentence);
         }
         out.put_u32_le(self.in_doubt.len() as u32);
-        for (seq, queue) in &self.in_doubt {
+        for (seq, doubt) in &self.in_doubt {
             out.put_u64_le(*seq);
-            out.put_u32_le(queue.0);
+            out.put_u32_le(doubt.queue.0);
+            out.put_i64_le(doubt.since_ms);
         }
         let durable = || self.keys.iter().filter(|(_, known)| known.is_durable);
         out.put_u32_le(durable().count() as u32);

@@ -50,8 +50,8 @@ struct Twin {
     is_deleted: bool,
     fired: u32,
     is_parked: bool,
-    /// So often it fired, and after a crash nobody could know, so that it was given to Kafka again.
-    excused: u32,
+    /// When it was first given to a Kafka that may have kept it.
+    given_ms: Option<i64>,
 }
 
 struct World {
@@ -153,7 +153,7 @@ impl World {
                 definition.iter().for_each(|note| self.append(note));
                 self.append(&Note { queue: id, kind: Kind::Added, sequence: seq, body: added.head(&body) });
                 self.say(format_args!("add {seq} to {queue}, due {due_ms}"));
-                let twin = Twin { queue, due_ms, body, is_deleted: false, fired: 0, is_parked: false, excused: 0 };
+                let twin = Twin { queue, due_ms, body, is_deleted: false, fired: 0, is_parked: false, given_ms: None };
                 self.promised.push((self.log.len(), Promise::Added(seq, twin)));
             }
             Err(refused) => assert_eq!(refused, Refused::Memory, "seed {}", self.seed),
@@ -184,7 +184,7 @@ impl World {
                 self.book.unchanged(Entry { key: Key { due_ms: twin.due_ms, seq }, queue: queue.0 });
             }
             Ok(Change::Append(note)) => {
-                assert!(!twin.is_deleted && twin.fired <= twin.excused, "seed {}: {seq} {twin:?}", self.seed);
+                assert!(!twin.is_deleted && twin.fired == 0, "seed {}: {seq} {twin:?}", self.seed);
                 self.say(format_args!("change {seq}: {:?}", note.kind));
                 self.append(&note);
                 let promise = if is_moved { Promise::Moved(seq, due_ms) } else { Promise::Deleted(seq) };
@@ -223,7 +223,12 @@ impl World {
             assert_eq!(key.due_ms, twin.due_ms, "seed {seed}: {key:?} has another time\n{story}");
             assert!(!twin.is_deleted, "seed {seed}: {key:?} is deleted\n{story}");
             assert!(!twin.is_parked, "seed {seed}: {key:?} is parked\n{story}");
-            assert!(twin.fired <= twin.excused, "seed {seed}: {key:?} fired\n{story}");
+            let is_told = |since_ms| twin.given_ms.is_some_and(|given_ms| since_ms <= given_ms);
+            let is_found = due.doubt_since_ms.is_some_and(is_told);
+            assert!(
+                twin.fired == 0 || is_found,
+                "seed {seed}: {due:?} fired, and nobody looks for it: {twin:?}\n{story}"
+            );
             assert_eq!(self.body_of(key), twin.body, "seed {seed}: {key:?}\n{story}");
             assert_eq!(self.book.queue(QueueId(queue)).expect("known").name.as_ref(), &name(twin.queue));
         }
@@ -231,7 +236,30 @@ impl World {
         notes.iter().for_each(|note| self.append(note));
         let upto = self.log.len();
         self.commit(upto); // before Kafka is given anything
-        self.at_kafka.extend(due.iter().map(|due| (QueueId(due.entry.queue), due.entry.key)));
+        for due in &due {
+            let (queue, key) = (QueueId(due.entry.queue), due.entry.key);
+            let twin = self.twins.get_mut(&key.seq).expect("added");
+            if due.doubt_since_ms.is_some() {
+                // It is looked for.
+                if twin.fired > 0 {
+                    self.say(format_args!("found {key:?}"));
+                    let note = self
+                        .book
+                        .fired(queue, Went { at_ms: self.now_ms, partition: 0, offset: 7, seqs: vec![key.seq] });
+                    self.append(&note);
+                    continue;
+                }
+                if self.chance.below(3) == 0 {
+                    self.say(format_args!("cannot look for {key:?} now"));
+                    self.book.give_back(queue, &[key.seq], self.now_ms + 10, self.now_ms);
+                    continue;
+                }
+                self.book.not_in_kafka(&[key.seq]);
+                twin.given_ms = None;
+            }
+            twin.given_ms.get_or_insert(self.now_ms);
+            self.at_kafka.push((queue, key));
+        }
     }
 
     fn body_of(&self, key: Key) -> Bytes {
@@ -254,16 +282,17 @@ impl World {
             match self.chance.below(16) {
                 _ if self.kafka_is_away => {
                     self.say(format_args!("give back {key:?}"));
-                    self.book.give_back(queue, &[key.seq], self.now_ms + 100, self.now_ms);
+                    self.given_back(queue, key, self.now_ms + 100);
                 }
                 0 => {
                     let reason = Reason { code: "topic_gone".into(), sentence: "gone".into() };
                     let note = self.book.park(key, queue, &reason, self.now_ms).expect("few are parked");
                     self.append(&note);
                     self.say(format_args!("park {key:?}"));
-                    self.twins.get_mut(&key.seq).expect("added").is_parked = true;
+                    let twin = self.twins.get_mut(&key.seq).expect("added");
+                    (twin.is_parked, twin.given_ms) = (true, None);
                 }
-                1 => self.book.give_back(queue, &[key.seq], self.now_ms, self.now_ms),
+                1 => self.given_back(queue, key, self.now_ms),
                 _ => {
                     self.say(format_args!("fired {key:?}"));
                     self.twins.get_mut(&key.seq).expect("added").fired += 1;
@@ -276,6 +305,12 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Kafka says that it does not have it.
+    fn given_back(&mut self, queue: QueueId, key: Key, hold_until_ms: i64) {
+        self.book.give_back(queue, &[key.seq], hold_until_ms, self.now_ms);
+        self.twins.get_mut(&key.seq).expect("added").given_ms = None;
     }
 
     fn rows_of(&self, from: Key, to: Key, rows_max: usize) -> (Vec<Entry>, Key) {
@@ -375,27 +410,19 @@ impl World {
         self.committed = self.book.begin_lsn() as usize;
         self.commit(upto);
         self.book.recovered();
-        let in_doubt: BTreeMap<u64, QueueId> = self.book.in_doubt().collect();
+        let in_doubt: BTreeMap<u64, Doubt> = self.book.in_doubt().collect();
         for (seq, twin) in &mut self.twins {
             if !self.book.states().is_pending(*seq) {
                 continue;
             }
-            let is_known = twin.fired <= twin.excused || in_doubt.contains_key(seq);
+            let is_known = twin.fired == 0 || in_doubt.contains_key(seq);
             assert!(is_known, "seed {}: {seq} fired, and nobody doubts that it waits\n{}", self.seed, self.story);
             twin.is_parked = matches!(self.book.see(*seq), Seen::Pending(Some((_, Stage::Parked { .. }))));
         }
-        for (seq, queue) in in_doubt {
-            let twin = self.twins.get_mut(&seq).expect("added");
-            let is_in_kafka = twin.fired > twin.excused;
-            if is_in_kafka && self.chance.below(2) == 0 {
-                let went = Went { at_ms: self.now_ms, partition: 0, offset: -1, seqs: vec![seq] };
-                let note = self.book.fired(queue, went);
-                self.append(&note);
-                continue;
-            }
-            twin.excused = twin.fired;
-            let entry = Entry { key: Key { due_ms: twin.due_ms, seq }, queue: queue.0 };
-            self.book.doubt_settled(seq, entry);
+        for (seq, doubt) in in_doubt {
+            let twin = &self.twins[&seq];
+            let entry = Entry { key: Key { due_ms: twin.due_ms, seq }, queue: doubt.queue.0 };
+            self.book.doubt_placed(seq, entry);
         }
     }
 
@@ -464,8 +491,8 @@ impl World {
         for (seq, twin) in &self.twins {
             let seen = self.book.see(*seq);
             let is_right = match twin.is_deleted {
-                true => twin.fired <= twin.excused,
-                false => twin.fired == 1 + twin.excused,
+                true => twin.fired == 0,
+                false => twin.fired == 1,
             };
             let queue = self.book.find(&name(twin.queue)).and_then(|id| self.book.queue(id));
             assert!(is_right, "seed {seed}: {seq} {twin:?} ended as {seen:?}\n{story}\n{queue:?}");

@@ -157,7 +157,8 @@ impl Dispatcher {
             match body {
                 Ok(Some(body)) => {
                     let name = Arc::clone(&names[&queue]);
-                    jobs.push(Job { queue, name, key, attempts: due.attempts, body });
+                    let Due { attempts, doubt_since_ms, .. } = *due;
+                    jobs.push(Job { queue, name, key, attempts, doubt_since_ms, body });
                 }
                 Ok(None) => {
                     let id = key.seq;

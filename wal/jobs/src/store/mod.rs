@@ -69,6 +69,9 @@ pub struct Job {
     pub key: Key,
     /// Given to Kafka in vain so often.
     pub attempts: u32,
+    /// Kafka may have it, and not from before that, epoch ms: it was under way when the last process was killed. It is looked for
+    /// before it is given again; where it is not, [`Store::not_in_kafka`].
+    pub doubt_since_ms: Option<i64>,
     /// What it was added with.
     pub body: Bytes,
 }
@@ -391,6 +394,11 @@ impl Store {
     }
 
     // ---- what came of what was delivered
+
+    /// Jobs that were in doubt were looked for, and Kafka does not have them: they are like all others.
+    pub fn not_in_kafka(&self, seqs: &[u64]) {
+        self.shared.book().not_in_kafka(seqs);
+    }
 
     /// Says what became of jobs.
     pub fn settle(&self, outcome: Outcome) {

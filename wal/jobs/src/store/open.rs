@@ -107,7 +107,7 @@ impl Store {
                 warn!(%err, segment = lost.segment, "no copy of what is rotten in the log of jobs");
             }
         }
-        let in_doubt = settle_doubts(&mut book, &tables, &disk);
+        let in_doubt = place_doubts(&mut book, &tables, &disk);
         let (pending, table_count) = (book.states().pending(), tables.len());
         let book = Arc::new(Mutex::new(book));
         let sleeps_until_ms = Arc::new(AtomicI64::new(i64::MIN));
@@ -268,8 +268,8 @@ fn replay(book: &mut Book, idle: &Idle) -> Result<(Vec<Lost>, u64), OpenError> {
     Ok((lost, malformed))
 }
 
-/// Until somebody looks for them in Kafka, jobs of which nobody knows are given to it again. How many there are.
-fn settle_doubts(book: &mut Book, tables: &BTreeMap<u64, Arc<Table>>, disk: &Arc<dyn Disk>) -> usize {
+/// Jobs of which nobody knows whether Kafka has them become due again: whoever gets them looks for them. How many there are.
+fn place_doubts(book: &mut Book, tables: &BTreeMap<u64, Arc<Table>>, disk: &Arc<dyn Disk>) -> usize {
     let in_doubt: Vec<u64> = book.in_doubt().map(|(seq, _)| seq).collect();
     let mut reader = super::rows::Reader::new(Arc::clone(disk));
     let tables = Arc::new(tables.clone());
@@ -283,7 +283,7 @@ fn settle_doubts(book: &mut Book, tables: &BTreeMap<u64, Arc<Table>>, disk: &Arc
             _ => None,
         };
         match entry {
-            Some(entry) => book.doubt_settled(*seq, entry),
+            Some(entry) => book.doubt_placed(*seq, entry),
             None => error!(job = seq, "a job that may have fired cannot be found; it is left alone"),
         }
     }

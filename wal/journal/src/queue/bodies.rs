@@ -1,6 +1,7 @@
 //! The bodies of the queue's own records, as `wal/FORMAT.md` says. Little endian; a short or strange body is an error of
 //! whoever wrote it, told with where it is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,13 +24,14 @@ pub enum Kind {
     Parked = 5,
     /// Parked entries that are tried again.
     Unparked = 6,
+    /// From now on entries are sent, and where they will stand at the earliest; or none is under way any more.
+    Sending = 7,
 }
 
 impl Kind {
     pub fn of(byte: u8) -> Option<Kind> {
-        [Kind::Stream, Kind::Entry, Kind::Moved, Kind::Settled, Kind::Parked, Kind::Unparked]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        use Kind::*;
+        [Stream, Entry, Moved, Settled, Parked, Unparked, Sending].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -208,6 +210,29 @@ pub fn read_unparked(body: &[u8]) -> Result<u32, Malformed> {
     if reader.is_empty() { Ok(count) } else { Err(reader.fail()) }
 }
 
+/// Of partitions, the offset from which on what is sent now will stand; none: nothing is under way.
+pub fn sending(begins: &BTreeMap<i32, i64>) -> Bytes {
+    let mut out = Vec::with_capacity(begins.len() * 12);
+    put_begins(&mut out, begins);
+    out.into()
+}
+
+pub(super) fn put_begins(out: &mut Vec<u8>, begins: &BTreeMap<i32, i64>) {
+    for (partition, offset) in begins {
+        out.extend_from_slice(&partition.to_le_bytes());
+        out.extend_from_slice(&offset.to_le_bytes());
+    }
+}
+
+pub fn read_sending(body: &[u8]) -> Result<BTreeMap<i32, i64>, Malformed> {
+    let mut reader = Reader::new(body, "begin of sending");
+    let mut begins = BTreeMap::new();
+    while !reader.is_empty() {
+        begins.insert(reader.i32()?, reader.i64()?);
+    }
+    Ok(begins)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +255,16 @@ mod tests {
             assert!(says(&body), "{body:?}");
             let longer = [&body[..], b"x"].concat();
             assert!((0..body.len()).all(|bytes| !says(&body[..bytes])) && !says(&longer), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn where_sending_begins_is_read_back_and_a_part_of_a_partition_is_noticed() {
+        for begins in [BTreeMap::new(), BTreeMap::from([(0, 5)]), BTreeMap::from([(3, 0), (7, 1 << 40)])] {
+            let body = sending(&begins);
+            assert_eq!(read_sending(&body), Ok(begins));
+            let cuts = (0..body.len()).filter(|bytes| bytes % 12 != 0);
+            cuts.for_each(|bytes| assert!(read_sending(&body[..bytes]).is_err(), "{bytes}"));
         }
     }
 

@@ -2,13 +2,14 @@
 //! are read again from the first that is needed.
 
 use super::bodies::{
-    Malformed, Reader, put_name, put_parked, put_settled, read_name, read_parked_part, read_settled_part,
+    Malformed, Reader, put_begins, put_name, put_parked, put_settled, read_name, read_parked_part, read_settled_part,
 };
 use super::ranges::Done;
 use super::stream::Ended;
 use super::{Budget, Keeping, Queue};
 
-const VERSION: u8 = 1;
+/// Version 1 did not say where entries may stand that were sent.
+const VERSION: u8 = 2;
 
 impl Queue {
     /// Everything of it that segments do not tell.
@@ -38,6 +39,8 @@ impl Queue {
                 put_u64(&mut out, count);
                 put_settled(&mut out, 0, fate, at_ms);
             }
+            put_u32(&mut out, stream.sent.len());
+            put_begins(&mut out, &stream.sent);
         }
         out
     }
@@ -46,7 +49,8 @@ impl Queue {
     pub fn restore(checkpoint: &[u8], budget: Budget, keeping: Keeping) -> Result<Queue, Malformed> {
         let mut queue = Queue::new(budget, keeping);
         let mut reader = Reader::new(checkpoint, "checkpoint of the queue");
-        if reader.u8()? != VERSION {
+        let version = reader.u8()?;
+        if !(1..=VERSION).contains(&version) {
             return Err(reader.fail());
         }
         let stream_next = reader.u32()?;
@@ -62,8 +66,13 @@ impl Queue {
                 let (_, fate, at_ms) = read_settled_part(reader)?;
                 Ok((first, Ended { count, fate, at_ms }))
             })?;
+            let sent = match version {
+                1 => Vec::new(),
+                _ => repeat(&mut reader, |reader| Ok((reader.i32()?, reader.i64()?)))?,
+            };
             let stream = queue.define(id, name);
             stream.is_defined = true;
+            stream.sent = sent.into_iter().collect();
             stream.next = next;
             stream.done = Done::restore(below, above);
             for (sequence, (reason, at_ms)) in reasons {

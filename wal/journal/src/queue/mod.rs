@@ -283,6 +283,9 @@ impl Queue {
                     stream.unpark(sequence);
                 }
             }
+            Kind::Sending => {
+                stream.sending_noted(bodies::read_sending(committed.body)?);
+            }
             Kind::Stream => unreachable!("done above"),
         }
         Ok(())
@@ -322,6 +325,9 @@ impl Queue {
         let Some(known) = self.streams.get_mut(&stream.0) else { return 0 };
         let ranges = known.receipt_ranges();
         let settled = known.settle(first, count, fate, at_ms);
+        if let Fate::Delivered { partition, offset: offset @ 0.. } = fate {
+            known.landed(partition, offset + i64::from(count));
+        }
         self.receipt_ranges = self.receipt_ranges + known.receipt_ranges() - ranges;
         let entries: u64 = settled.iter().map(|extent| u64::from(extent.count)).sum();
         self.ledger.remove(&known.name, settled.iter().map(|extent| extent.bytes).sum(), entries);
@@ -330,6 +336,34 @@ impl Queue {
             self.forget_receipts(at_ms, true);
         }
         entries
+    }
+
+    /// Entries of a stream are about to be sent, for the first time since nothing of it was under way: they will stand in these
+    /// partitions, from these offsets on. What must be durable before any of them is sent, so that whoever comes after a crash
+    /// knows where to look for them. None: there is no such stream. With no partition: nothing is under way any more.
+    pub fn sending(&mut self, stream: StreamId, begins: BTreeMap<i32, i64>) -> Option<Note> {
+        let body = bodies::sending(&begins);
+        let known = self.streams.get_mut(&stream.0)?;
+        known.sent = begins;
+        known.sendings_appending += 1;
+        Some(Note { stream, kind: Kind::Sending, sequence: 0, body })
+    }
+
+    /// The log did not take what [`Queue::sending`] said.
+    pub fn sending_refused(&mut self, stream: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&stream.0) {
+            stream.sendings_appending = stream.sendings_appending.saturating_sub(1);
+        }
+    }
+
+    /// Whether what [`Queue::sending`] said is durable.
+    pub fn is_sending_noted(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream.0).is_some_and(|stream| stream.sendings_appending == 0)
+    }
+
+    /// Where entries may stand that were sent and are not settled: partitions, and from which offset on. Empty: none was sent.
+    pub fn sent(&self, stream: StreamId) -> BTreeMap<i32, i64> {
+        self.streams.get(&stream.0).map(|stream| stream.sent.clone()).unwrap_or_default()
     }
 
     /// An entry that was taken cannot be delivered. What must be appended.

@@ -59,6 +59,10 @@ pub(super) struct Stream {
     reasons: BTreeMap<u64, (Reason, i64)>,
     /// By first number.
     ended: BTreeMap<u64, Ended>,
+    /// Of partitions, the offset from which on entries may stand that were sent and are not settled. Empty: none was sent.
+    pub sent: BTreeMap<i32, i64>,
+    /// Notes of [`Queue::sending`](super::Queue::sending) that are not in the log yet.
+    pub sendings_appending: u32,
 }
 
 /// What finding an entry changed.
@@ -85,6 +89,8 @@ impl Stream {
             parked: BTreeMap::new(),
             reasons: BTreeMap::new(),
             ended: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            sendings_appending: 0,
         }
     }
 
@@ -281,9 +287,28 @@ impl Stream {
         }
     }
 
+    /// A note of [`Queue::sending`](super::Queue::sending) is in the log.
+    pub fn sending_noted(&mut self, begins: BTreeMap<i32, i64>) {
+        match self.sendings_appending {
+            // Told by a log: what was known here is older.
+            0 => self.sent = begins,
+            _ => self.sendings_appending -= 1,
+        }
+    }
+
+    /// Entries of this partition are there up to this offset: whatever of the same sender has no answer stands behind them.
+    pub fn landed(&mut self, partition: i32, end: i64) {
+        if let Some(begin) = self.sent.get_mut(&partition) {
+            *begin = end.max(*begin);
+        }
+    }
+
     /// After everything durable was told.
     pub fn recovered(&mut self) {
         self.appending = 0;
+        if self.waiting.is_empty() && self.taken.is_empty() {
+            self.sent.clear();
+        }
         self.reasons.clear();
         let mut at = self.done.below();
         let mut unsettled: Vec<(u64, u64)> = self.extents().map(|extent| (extent.first, extent.end())).collect();

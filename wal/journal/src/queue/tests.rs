@@ -59,6 +59,12 @@ struct World {
     segment: u64,
     block: u32,
     now_ms: i64,
+    /// By stream, the end of partition 3's log, which only this process writes.
+    ends: BTreeMap<u32, i64>,
+    /// Of entries that Kafka has and that are not settled, durably so: where they are.
+    stored: BTreeMap<(u32, u64), i64>,
+    /// Streams of which it was noted that they are sent.
+    sending: BTreeSet<u32>,
 }
 
 impl World {
@@ -78,6 +84,9 @@ impl World {
             segment: 0,
             block: 4096,
             now_ms: 1_000,
+            ends: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            sending: BTreeSet::new(),
         }
     }
 
@@ -126,7 +135,7 @@ impl World {
     fn note_durable(&mut self, logged: &Logged) {
         let key = (logged.stream, logged.sequence);
         match logged.kind {
-            Kind::Stream => {}
+            Kind::Stream | Kind::Sending => {}
             Kind::Moved => {
                 if self.twin.get(&key) == Some(&Twin::Taken) {
                     self.in_vain.insert(logged.lsn);
@@ -146,6 +155,7 @@ impl World {
                         fate => fate,
                     };
                     self.durable.insert((key.0, key.1 + at), Twin::Settled(fate));
+                    self.stored.remove(&(key.0, key.1 + at));
                 }
             }
             Kind::Parked | Kind::Unparked => {
@@ -200,11 +210,25 @@ impl World {
 
     fn settle(&mut self) {
         let Some(stream) = self.some_stream() else { return };
-        let taken = self.of(stream, |twin| *twin == Twin::Taken);
+        let mut taken = self.of(stream, |twin| *twin == Twin::Taken);
+        // What was sent is not sent again, and answers come in order: nothing is heard any more after one that was not.
+        taken.retain(|sequence| !self.stored.contains_key(&(stream.0, *sequence)));
+        let is_deaf = !self.is_idle(stream);
         let Some(first) = taken.first().copied() else { return };
         let run = taken.iter().enumerate().take_while(|(at, sequence)| **sequence == first + *at as u64).count();
         let count = 1 + self.random.below(run) as u64;
-        let offset = if self.random.below(9) == 0 { -1 } else { 1_000 + first as i64 };
+        if !self.may_send(stream) {
+            return;
+        }
+        let end = self.ends.entry(stream.0).or_default();
+        let stands_at = *end;
+        *end += count as i64;
+        self.stored.extend((0..count).map(|at| ((stream.0, first + at), stands_at + at as i64)));
+        if is_deaf || self.random.below(6) == 0 {
+            return; // nobody hears of it
+        }
+        // Settled, and not durably so until the note is.
+        let offset = if self.random.below(9) == 0 { -1 } else { stands_at };
         let fate = Fate::Delivered { partition: 3, offset };
         let note = self.queue.settle(stream, first, count as u32, fate, self.now_ms);
         assert!(note.is_some());
@@ -215,9 +239,51 @@ impl World {
         }
     }
 
+    /// What is sent was noted before.
+    fn may_send(&mut self, stream: StreamId) -> bool {
+        if self.sending.insert(stream.0) {
+            let end = self.ends.get(&stream.0).copied().unwrap_or(0);
+            let note = self.queue.sending(stream, [(3, end)].into());
+            self.note(note);
+        }
+        self.queue.is_sending_noted(stream)
+    }
+
+    /// Everything that Kafka has is settled, as far as this process knows.
+    fn is_idle(&self, stream: StreamId) -> bool {
+        let mut stored = self.stored.range((stream.0, 0)..=(stream.0, u64::MAX));
+        stored.all(|(key, _)| matches!(self.twin[key], Twin::Settled(_)))
+    }
+
+    /// Nothing is under way: what was taken is given back, and Kafka has none of it.
+    fn stop_sending(&mut self) {
+        let Some(stream) = self.some_stream() else { return };
+        if self.is_idle(stream) && self.sending.remove(&stream.0) {
+            let note = self.queue.sending(stream, BTreeMap::new());
+            self.note(note);
+        }
+    }
+
+    /// A new process looks where it was told to, and finds everything that Kafka has and that was not settled.
+    fn find_stored(&mut self) {
+        for ((stream, sequence), offset) in std::mem::take(&mut self.stored) {
+            let (id, key) = (StreamId(stream), (stream, sequence));
+            let begin = self.queue.sent(id).get(&3).copied();
+            assert!(
+                begin.is_some_and(|begin| begin <= offset),
+                "{key:?} stands at {offset}, looked for from {begin:?}"
+            );
+            let fate = Fate::Delivered { partition: 3, offset };
+            let note = self.queue.settle(id, sequence, 1, fate, self.now_ms);
+            self.note(note);
+            self.twin.insert(key, Twin::Settled(fate));
+        }
+    }
+
     fn park(&mut self) {
         let Some(stream) = self.some_stream() else { return };
-        let taken = self.of(stream, |twin| *twin == Twin::Taken);
+        let mut taken = self.of(stream, |twin| *twin == Twin::Taken);
+        taken.retain(|sequence| !self.stored.contains_key(&(stream.0, *sequence)));
         if taken.is_empty() {
             return;
         }
@@ -245,7 +311,7 @@ impl World {
     }
 
     fn give_back(&mut self) {
-        let Some(stream) = self.some_stream() else { return };
+        let Some(stream) = self.some_stream().filter(|stream| self.is_idle(*stream)) else { return };
         self.queue.give_back(stream);
         for sequence in self.of(stream, |twin| *twin == Twin::Taken) {
             self.twin.insert((stream.0, sequence), Twin::Waiting);
@@ -292,6 +358,9 @@ impl World {
         self.queue.recovered();
         self.twin = self.durable.clone();
         self.in_vain.clear();
+        self.sending.clear();
+        self.stored.retain(|key, _| !matches!(self.twin.get(key), Some(Twin::Settled(_))));
+        self.find_stored();
     }
 
     /// Where an entry is.
@@ -352,7 +421,8 @@ fn story(seed: u64) {
             78..83 => world.park(),
             83..88 => world.unpark_or_drop(),
             88..90 => world.give_back(),
-            90..94 => world.checkpoint(),
+            90..93 => world.checkpoint(),
+            93..94 => world.stop_sending(),
             94..96 => world.relocate(),
             _ => world.crash(),
         }

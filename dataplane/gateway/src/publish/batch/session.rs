@@ -19,12 +19,12 @@ use crate::limits::{
     BATCH_UNREAD_RECEIPTS_MAX, RECEIPTS_PIECE_BYTES,
 };
 use crate::publish::format::{Namer, ReceiptFormat, Receipts, RecordError};
-use crate::publish::handoff::receipt_id::Issuer;
 use crate::publish::handoff::store::Appended;
 use crate::publish::{Publishing, record_error};
 use crate::refusal::Refusal;
 use bytes::BytesMut;
 use journal::queue::StreamId;
+use journal::receipt_id::Issuer;
 use kafka_client::Outcome;
 use model::Side;
 use runtime::budget::Reservation;

@@ -10,7 +10,7 @@
 //! The first batch after a pause is one message, the probe; while Kafka takes them the window doubles. What the client knows
 //! that it cannot send now it gives back, so that nothing waits there that may be parked meanwhile. What was sent and not
 //! answered it repeats under the same producer id and sequence for as long as it takes ([`DELIVERY_PATIENCE`]), so that it is
-//! stored once unless this process dies.
+//! stored once while this process lives. What was under way when the last one died is looked for first ([`begin`](super::begin)).
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +23,9 @@ use journal::queue::{Extent, Fate, Name, Reason, StreamId};
 use kafka_client::{Acks, How, Outcome, ProduceError, TopicIdx};
 use model::{Generation, Snapshot, authorize_publish, authorize_raw};
 use slab::Slab;
+use smallvec::SmallVec;
 
+use super::begin::Begin;
 use super::pace::Pace;
 use super::store::{Drainable, Store};
 use crate::kafka::Clusters;
@@ -31,7 +33,8 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::denied;
 use crate::limits::{HANDOFF_READ_BYTES, HANDOFF_READ_RECORDS, HANDOFF_WINDOW_BYTES_FIRST, HANDOFF_WINDOW_BYTES_MAX};
 use crate::publish::{Around, Kind};
-use kafka_wire::handoff_entry as entry;
+use kafka_wire::handoff_entry::{self as entry, MSG_ID_HEADER};
+use kafka_wire::record_batch::{HeaderRef, RecordRef};
 
 /// Longer than any outage that is ended by somebody.
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -52,6 +55,7 @@ struct Lane {
     name: Name,
     /// `None`: this gateway has no such cluster any more.
     cluster: Option<(usize, TopicIdx)>,
+    begin: Begin,
     /// Asked of the journal, and read, in order. Those without a ticket are to be asked for again.
     ahead: VecDeque<Ahead>,
     in_flight: u64,
@@ -86,6 +90,8 @@ struct Chunk {
 #[derive(Default)]
 struct Findings {
     parked: Vec<(u64, Reason)>,
+    /// Kafka has them: number, bytes, partition, offset.
+    found: Vec<(u64, u32, i32, i64)>,
     /// The client has something new to do.
     handed_over: bool,
 }
@@ -105,13 +111,18 @@ impl Drainer {
         lanes.retain(|stream, lane| {
             self.step(around, store, shard, *stream, lane, is_draining, now);
             store.look_at(&lane.name, now);
-            lane.in_flight > 0 || !lane.ahead.is_empty() || store.has_left(*stream)
+            let stays = lane.in_flight > 0 || !lane.ahead.is_empty() || store.has_left(*stream);
+            if !stays {
+                lane.stop(around, store, *stream);
+            }
+            stays
         });
     }
 
     /// When [`Drainer::turn`] is due without any event.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.lanes.borrow().values().filter_map(|lane| lane.not_before).min()
+        let lanes = self.lanes.borrow();
+        lanes.values().filter_map(|lane| lane.not_before.into_iter().chain(lane.begin.next_deadline()).min()).min()
     }
 
     #[allow(clippy::too_many_arguments)] // one turn of one lane: all of it is looked at
@@ -150,12 +161,31 @@ impl Drainer {
             return;
         };
         if is_draining {
+            if lane.in_flight == 0 {
+                lane.stop(around, store, stream);
+            }
             return;
         }
         let cluster = around.clusters.at(cluster);
-        let findings = lane.hand_over(around, cluster, topic, self, stream, now);
+        let may_send = lane.begin.may_send(cluster, topic, store, (stream, &lane.name), now);
+        // What may not be delivered any more is parked without Kafka, unless it may be there.
+        let parks = !lane.begin.is_in_doubt() && lane.may_still(around).is_err();
+        if !may_send && !parks {
+            return;
+        }
+        let findings = lane.hand_over(around, cluster, topic, (self, store), stream, now);
         if findings.handed_over {
             cluster.wake();
+        }
+        if !findings.found.is_empty() {
+            let each = findings.found.iter();
+            let ends = each.clone().map(|(number, _, partition, offset)| {
+                let fate = Fate::Delivered { partition: *partition, offset: *offset };
+                (*number, 1, fate)
+            });
+            let bytes = each.map(|(_, bytes, ..)| u64::from(*bytes)).sum();
+            around.env.metrics.handoff_delivered(findings.found.len() as u64);
+            store.settle(stream, &lane.name, &ends.collect::<Vec<_>>(), bytes, around.env.wall_clock_ms(), now);
         }
         if !findings.parked.is_empty() {
             store.park(stream, &lane.name, &findings.parked, around.env.wall_clock_ms(), now);
@@ -239,6 +269,7 @@ impl Lane {
         Lane {
             name,
             cluster: None,
+            begin: Begin::default(),
             ahead: VecDeque::new(),
             in_flight: 0,
             in_flight_bytes: 0,
@@ -253,6 +284,12 @@ impl Lane {
 
     fn break_off(&mut self, why: Arc<str>) {
         self.broken.get_or_insert(why);
+    }
+
+    /// Nothing is under way, and nothing will be for now.
+    fn stop(&mut self, around: Around<'_>, store: &Store, stream: StreamId) {
+        let cluster = self.cluster.map(|(cluster, _)| around.clusters.at(cluster));
+        self.begin.end(cluster.map(|cluster| &**cluster), store, stream);
     }
 
     /// Asks the journal for what comes next, while less than a window's worth is here.
@@ -277,7 +314,7 @@ impl Lane {
         around: Around<'_>,
         cluster: &Rc<Cluster>,
         topic: TopicIdx,
-        drainer: &Drainer,
+        (drainer, store): (&Drainer, &Store),
         stream: StreamId,
         now: Instant,
     ) -> Findings {
@@ -297,6 +334,11 @@ impl Lane {
                 continue;
             };
             let number = ahead.extent.end() - bodies.len() as u64;
+            if let Some((partition, offset)) = self.begin.take_found(number) {
+                findings.found.push((number, body.as_ref().map_or(0, |body| body.len() as u32), partition, offset));
+                bodies.pop_front();
+                continue;
+            }
             let known_id = client.topic_id(topic);
             let checked = standing.clone().and_then(|()| match &body {
                 Ok(body) => checked(body, known_id),
@@ -317,7 +359,11 @@ impl Lane {
                 self.not_before = Some(at);
                 break;
             }
-            match client.produce(topic, partition, &read.as_record(), how, tag, numbers.len() as u32, now) {
+            let id = store.issuer().issue(&self.name.account, stream, number);
+            let mut headers: SmallVec<[HeaderRef<'_>; 6]> = read.headers.iter().copied().collect();
+            headers.push(HeaderRef { name: MSG_ID_HEADER, value: Some(id.as_bytes()) });
+            let record = RecordRef { headers: &headers, ..read.as_record() };
+            match client.produce(topic, partition, &record, how, tag, numbers.len() as u32, now) {
                 Ok(()) => {
                     let bytes = body.as_ref().map_or(0, |body| body.len() as u32);
                     numbers.push((number, bytes));

@@ -12,9 +12,9 @@
 //! | File | Story |
 //! |---|---|
 //! | `kafka_wire::handoff_entry` | a message as the journal has it |
-//! | [`receipt_id`] | what a client asks with later |
 //! | [`domains`] | which partitions go through the journal now (pure) |
 //! | [`store`] | journal, queue and domains, shared by all shards |
+//! | [`begin`] | what an earlier process sent and did not note is looked for |
 //! | [`drain`], [`pace`] | delivers what waits, no faster than it may |
 //! | [`open`], [`keeper`] | opens the journal; checkpoints, segments that go |
 //! | [`parked`], [`adopt`], [`status`] | what operators and tenants do and see |
@@ -29,6 +29,7 @@
 //! not.
 
 pub mod adopt;
+pub mod begin;
 pub mod domains;
 pub mod drain;
 pub mod keeper;
@@ -36,7 +37,6 @@ pub mod open;
 pub mod pace;
 pub mod parked;
 pub mod peer;
-pub mod receipt_id;
 pub mod status;
 pub mod store;
 

@@ -11,11 +11,11 @@ use journal::{Journal, Lost, Waiter};
 use runtime::mailbox::Sender;
 
 use super::domains::Domains;
-use super::receipt_id::Issuer;
 use super::store::{Door, Inner, Store, StoreParts};
 use crate::config::HandoffConfig;
 use crate::device;
 use crate::limits::HANDOFF_RECORDS_MAX;
+use journal::receipt_id::Issuer;
 
 /// Where this node's journal is, and whose it is.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ fn observe(inner: &Mutex<Inner>, bells: &[Sender<()>], committed: &journal::Comm
         unreachable!("the queue wrote a record that it cannot read: {err}");
     }
     drop(inner);
-    if Kind::of(record.kind) == Some(Kind::Entry) {
+    if matches!(Kind::of(record.kind), Some(Kind::Entry | Kind::Sending)) {
         let owner = &bells[record.stream as usize % bells.len()];
         drop(owner.try_send(()));
     }

@@ -6,6 +6,7 @@
 //!
 //! A message belongs to the journal when its commit is told to the shard that appended it; until then to its request.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -17,7 +18,7 @@ use journal::{Group, Journal, Place, ReadWaiter, Record, Refused, Waiter};
 use runtime::mailbox::Sender;
 
 use super::domains::{Domains, Left, Way};
-use super::receipt_id::{Issuer, ReceiptId};
+use journal::receipt_id::{Issuer, ReceiptId};
 
 /// See the module.
 pub struct Store {
@@ -302,6 +303,32 @@ impl Store {
         let inner = &mut *self.inner();
         inner.queue.give_back(stream);
         inner.domains.stalled(&name.subject, name.lane, why);
+    }
+
+    /// Where messages of a stream may stand in Kafka that an earlier process sent, and that have no end here.
+    pub fn sent(&self, stream: StreamId) -> BTreeMap<i32, i64> {
+        self.inner().queue.sent(stream)
+    }
+
+    /// Messages of a stream are about to be sent, and will stand in these partitions from these offsets on; with none: nothing
+    /// is under way any more. [`Store::is_sending_noted`] says when it is durable.
+    pub fn begin_sending(&self, stream: StreamId, begins: BTreeMap<i32, i64>) {
+        let inner = &mut *self.inner();
+        let Some(note) = inner.queue.sending(stream, begins) else { return };
+        let appended = Group::new([record_of(note)]).and_then(|group| self.journal.append_unwatched(group));
+        if let Err(refused) = appended {
+            inner.queue.sending_refused(stream);
+            tracing::warn!(%refused, "what is sent could not be noted: a kill now would have it sent again");
+        }
+    }
+
+    pub fn is_sending_noted(&self, stream: StreamId) -> bool {
+        self.inner().queue.is_sending_noted(stream)
+    }
+
+    /// Kafka does not take what waits for a partition.
+    pub fn stalled(&self, name: &Name, why: &Arc<str>) {
+        self.inner().domains.stalled(&name.subject, name.lane, why);
     }
 
     /// Messages that came to an end; it is noted in the journal, for which nobody waits.

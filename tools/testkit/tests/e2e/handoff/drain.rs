@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use testkit::daemon::bin_path;
 use testkit::judgement::Allowed;
-use testkit::ledger::{self, Doubles};
+use testkit::ledger;
 use testkit::process::{run, tethered};
 use testkit::progress::say;
 
@@ -32,7 +32,7 @@ pub fn by_hand() -> Result<()> {
         let sum = |field: &str| -> u64 { rows.iter().filter_map(|row| row[field].as_u64()).sum() };
         say(&format!("  {} delivered in {} streams", sum("delivered"), rows.len()));
         ensure!(sum("delivered") >= 2_000 && sum("left") + sum("parked") == 0, "{rows:?}");
-        let report = ledger::check_with(&written.ledger, &stage.records()?, Doubles::None);
+        let report = ledger::check(&written.ledger, &stage.records()?);
         report.into_result().context("before a gateway started")?;
         let again = drain(&stage.data_dir(), &bootstrap)?;
         ensure!(again.is_empty(), "a second time {again:?}");

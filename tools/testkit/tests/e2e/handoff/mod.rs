@@ -53,7 +53,7 @@ pub const CASES: &[Case] = &[
     alone("three_brokers_that_die_and_return_cost_no_message", || outages::kafka_dies(3, seconds(8))),
     alone("soon_after_an_outage_nobody_noticed_publishes_go_to_kafka", outages::nobody_published),
     alone("a_gateway_killed_while_it_buffers_loses_nothing", gateways::dies_while_buffering),
-    alone("a_gateway_killed_while_it_delivers_repeats_only_what_was_under_way", gateways::dies_while_draining),
+    alone("a_gateway_killed_while_it_delivers_loses_and_repeats_nothing", gateways::dies_while_draining),
     alone("a_gateway_that_is_stopped_says_what_it_leaves_and_delivers_it_later", gateways::is_stopped_with_a_backlog),
     Case {
         needs: NEEDS_WALCTL,

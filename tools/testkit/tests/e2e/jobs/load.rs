@@ -38,13 +38,6 @@ pub struct Added {
     pub is_deleted: bool,
 }
 
-/// What may be there twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubles {
-    None,
-    Allowed,
-}
-
 /// How long after the last is due everything is there.
 const FIRED_WITHIN: Duration = Duration::from_secs(60);
 /// Violations that are shown.
@@ -90,7 +83,7 @@ fn epoch_ms(text: &str) -> Result<i64> {
 }
 
 /// Waits until everything that must be is in the topic, and looks at all of it.
-pub fn judge(what: &str, stage: &Stage<'_>, added: &[Added], doubles: Doubles) -> Result<()> {
+pub fn judge(what: &str, stage: &Stage<'_>, added: &[Added]) -> Result<()> {
     let wanted = added.iter().filter(|job| !job.is_deleted).count();
     let last_ms = added.iter().map(|job| job.due_ms).max().unwrap_or(0);
     let until_due = Duration::from_millis(u64::try_from(last_ms - now_ms()).unwrap_or(0));
@@ -138,7 +131,7 @@ pub fn judge(what: &str, stage: &Stage<'_>, added: &[Added], doubles: Doubles) -
             violations.push(format!("{value}: its key is {key}, not {}", job.key));
         }
         let last = last_of_key.entry(job.key.as_str()).or_insert(i64::MIN);
-        if doubles == Doubles::None && late_ms < 1_000 && job.due_ms < *last {
+        if late_ms < 1_000 && job.due_ms < *last {
             violations.push(format!("{value}: behind one of its key that was due later"));
         }
         *last = job.due_ms.max(*last);
@@ -159,6 +152,6 @@ pub fn judge(what: &str, stage: &Stage<'_>, added: &[Added], doubles: Doubles) -
     ));
     let shown = violations.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join("\n");
     ensure!(violations.is_empty(), "{} violations:\n{shown}\n{}", violations.len(), stage.logs());
-    ensure!(doubles == Doubles::Allowed || doubled == 0, "{doubled} are there twice\n{}", stage.logs());
+    ensure!(doubled == 0, "{doubled} are there twice\n{}", stage.logs());
     Ok(())
 }

@@ -1,13 +1,13 @@
-//! The id of a message that was handed off, opaque to clients: which node has it, whose it is, which entry.
+//! The name of an entry of a journal as its publisher sees it, opaque to clients: which node has it, whose it is, which entry.
 //!
 //! base64url of: version 1 · stream u32 · number u64 (big endian) · 8 bytes of HMAC-SHA-256 over all else · length of the
 //! node's id u8 · node's id · app's id. The key is the journal's own id, which nobody is told: an id that was not given out
 //! is recognised before anything is looked up, and nobody can walk along the ids of others.
 
+use crate::queue::StreamId;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
-use journal::queue::StreamId;
 use sha2::Sha256;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
