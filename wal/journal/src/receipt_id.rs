@@ -31,8 +31,8 @@ pub struct ReceiptId {
 #[derive(Clone)]
 pub struct Issuer {
     node: String,
-    /// The journal has its id from its first record on.
-    key: Arc<OnceLock<[u8; 16]>>,
+    /// The journal has its id from its first record on. Keyed once: each of many messages a second is named.
+    keyed: Arc<OnceLock<Hmac<Sha256>>>,
 }
 
 /// The key is nobody's business.
@@ -45,12 +45,12 @@ impl fmt::Debug for Issuer {
 impl Issuer {
     pub fn new(node: String) -> Issuer {
         assert!(node.len() <= usize::from(u8::MAX), "a node's id is short: {node}");
-        Issuer { node, key: Arc::default() }
+        Issuer { node, keyed: Arc::default() }
     }
 
     /// The first one counts.
     pub fn set_key(&self, key: [u8; 16]) {
-        self.key.get_or_init(|| key);
+        self.keyed.get_or_init(|| Hmac::new_from_slice(&key).expect("HMAC takes keys of any length"));
     }
 
     pub fn node(&self) -> &str {
@@ -77,7 +77,7 @@ impl Issuer {
     }
 
     fn mac(&self, node: &str, app: &str, stream: StreamId, sequence: u64) -> Option<[u8; MAC_BYTES]> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.get()?).expect("HMAC takes keys of any length");
+        let mut mac = self.keyed.get()?.clone();
         mac.update(&stream.0.to_be_bytes());
         mac.update(&sequence.to_be_bytes());
         mac.update(&[node.len() as u8]);
