@@ -11,6 +11,8 @@ use crate::load::Mode;
 use crate::outcome::Figures;
 use crate::process::TempDir;
 use crate::publish::Kind;
+use crate::receipts::Receipts;
+use crate::records::Framing;
 use crate::servers::NullBroker;
 
 const APP: &str = "bench";
@@ -36,8 +38,14 @@ impl Stage {
         Ok(Stage { gateway, _broker: broker })
     }
 
-    pub fn adds(&self, bench: &JobsBench) -> Result<(Rate, f64)> {
-        let kind = Kind::single(bench.size).delayed();
+    /// Adds, so many with one request.
+    pub fn adds(&self, bench: &JobsBench, together: u16) -> Result<(Rate, f64)> {
+        let kind = match together {
+            1 => Kind::single(bench.size),
+            // Each with its receipt: whoever adds jobs wants their ids.
+            _ => Kind { receipts: Receipts::Binary, ..Kind::batch(together.into(), bench.size, Framing::Binary) },
+        };
+        let kind = kind.delayed();
         let figures = self.gateway.server.load(kind, Mode::Closed, &bench.load())?;
         ensure!(figures.failed == 0, "{} adds were not taken", figures.failed);
         Ok((Rate::over_http(&figures), figures.foreign_cores.unwrap_or(0.0)))
