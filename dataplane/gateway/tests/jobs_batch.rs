@@ -44,6 +44,11 @@ fn record(due_ms: Option<i64>, value: &[u8]) -> Vec<u8> {
     framed(&body)
 }
 
+/// One with a timestamp, by key.
+fn stamped(timestamp_ms: i64, due_ms: i64, value: &[u8]) -> Vec<u8> {
+    framed(&[&[2 | 16][..], &timestamp_ms.to_be_bytes(), &due_ms.to_be_bytes(), &[0, 0], value].concat())
+}
+
 fn framed(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32).to_be_bytes()[..], body].concat()
 }
@@ -161,7 +166,11 @@ fn a_record_that_is_no_job_fails_alone_with_the_code_of_a_single_one() {
         ("no time", ndjson("", line("\"due\":\"tomorrow\"")), "400 invalid_field"),
         ("past", ndjson("", line(&format!("\"due\":{}", past / 1_000))), "400 due_past"),
         ("milliseconds", ndjson("", line(&format!("\"due\":{later}"))), "400 due_too_far"),
-        ("a timestamp", ndjson("", line(&format!("\"delay\":1,\"timestamp\":{now_ms}"))), "400 invalid_field"),
+        (
+            "a timestamp in seconds",
+            ndjson("", line(&format!("\"delay\":1,\"timestamp\":{}", now_ms / 1_000))),
+            "400 timestamp_unit",
+        ),
         ("an unknown field", ndjson("", line("\"delay\":1,\"valu\":1")), "400 unknown_field"),
         ("a partition that is none", ndjson("", line("\"delay\":1,\"partition\":-1")), "400 invalid_field"),
         ("binary, neither", binary("", around(record(None, b"v"))), "400 missing_due"),
@@ -170,9 +179,9 @@ fn a_record_that_is_no_job_fails_alone_with_the_code_of_a_single_one() {
         ("binary, far", binary("", around(record(Some(far), b"v"))), "400 due_too_far"),
         ("binary, garbage", binary("", around(framed(&[16, 0, 0, 0]))), "400 invalid_record"),
         (
-            "binary, a timestamp",
-            binary("", around(framed(&[&[18][..], &now_ms.to_be_bytes(), &later.to_be_bytes(), &[0, 0]].concat()))),
-            "400 invalid_field",
+            "binary, a timestamp in seconds",
+            binary("", around(stamped(now_ms / 1_000, later, b"v"))),
+            "400 timestamp_unit",
         ),
     ];
     let mut connection = scene.publisher();
@@ -369,4 +378,30 @@ fn a_large_batch_needs_memory_for_what_is_under_way_only() {
     let answer = scene.publisher().call(&ndjson("?delay=1h&receipts=summary", lines)).expect("an answer");
     assert_eq!(answer.json().expect("JSON")["ok"], 8, "{}", answer.text());
     scene.wait_idle(0);
+}
+
+#[test]
+fn a_job_is_published_with_all_that_its_record_says() {
+    let scene = jobs();
+    let due_ms = now_ms() + 300;
+    let line = "{\"value\":\"line\",\"delay\":0,\"key\":\"k\",\"partition\":3,\"timestamp\":1700000000000,\
+                \"headers\":[[\"a\",\"1\"],[\"a\",null]]}\n{\"delay\":0,\"partition\":3}\n";
+    assert_eq!(shown(&call(&scene, &ndjson("", line))), "200 failed=0 | 201 | 201");
+    assert_eq!(shown(&call(&scene, &binary("", stamped(1_700_000_000_007, due_ms, b"record")))), "200 failed=0 | 201");
+    let mut seen = published(&scene, "g", 3);
+    seen.sort_by(|one, other| one.1.cmp(&other.1));
+    let [(3, line, 1_700_000_000_000), (3, null, fired_ms), (_, record, 1_700_000_000_007)] = &seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!((line.as_str(), null.as_str(), record.as_str()), ("line", "null", "record"));
+    assert!(*fired_ms > 1_700_000_000_007, "a message that says no time has that of its publishing");
+    let request = Request::get("/v1/msgs/demo/orders/v1?group=h&batch=10&wait=1s");
+    let answer =
+        scene.subscriber().call(&harness::as_demo_reader(request).header("Accept", NDJSON)).expect("an answer");
+    let line = receipts(&answer).into_iter().find(|message| message["value"] == "line").expect("it is there");
+    assert_eq!(line["key"], "k");
+    assert_eq!(
+        (&line["headers"][0], &line["headers"][1]),
+        (&serde_json::json!(["a", "1"]), &serde_json::json!(["a", null]))
+    );
 }

@@ -81,6 +81,7 @@ fn prepare(
     }
     let headers = RecordHeaders::of(head)?;
     let entry = job_entry::Entry {
+        timestamp_ms: None,
         partition,
         key: key.as_deref(),
         headers: headers.refs().into_iter().collect(),

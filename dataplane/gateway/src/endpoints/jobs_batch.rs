@@ -95,11 +95,13 @@ const RECEIPTS: ParamDoc = ParamDoc::header(
 );
 
 const RECORD: Schema = {
-    const FIELDS: [FieldDoc; 9] = {
+    const FIELDS: [FieldDoc; 10] = {
         let [key, key_base64, value, value_base64, value_json, headers, partition, _] = RECORD_FIELDS;
+        let timestamp =
+            FieldDoc::may("timestamp", Schema::COUNT, "epoch ms, of the message; otherwise when it is published");
         let due = FieldDoc::may("due", TIME, "when: RFC 3339, or seconds since 1970");
         let delay = FieldDoc::may("delay", TIME, "instead of due, how long from now: seconds, or text with a unit");
-        [due, delay, key, key_base64, value, value_base64, value_json, headers, partition]
+        [due, delay, key, key_base64, value, value_base64, value_json, headers, partition, timestamp]
     };
     Schema::Object(&FIELDS)
 };
@@ -108,14 +110,14 @@ const TIME: Schema = Schema::AnyOf(&[Schema::TEXT, Schema::COUNT]);
 const REQUEST: &[ContentDoc] = &[
     ContentDoc {
         media_type: "application/x-ndjson",
-        what: "a job per line: due or delay; value, value_base64 or value_json, key or key_base64, headers, partition",
+        what: "a job per line: due or delay; value, value_base64 or value_json, key or key_base64, headers, partition, timestamp",
         schema: Schema::Lines(&RECORD),
         example: Some("{\"delay\":\"30s\",\"key\":\"user-7\",\"value\":\"hello later\"}"),
     },
     ContentDoc::bytes(
         "application/vnd.gafka.records",
-        "as for `publishBatch`, without a timestamp; bit 16 of the attributes: due_ms i64, epoch ms, stands where the \
-         timestamp would end",
+        "as for `publishBatch`; with bit 16 of the attributes due_ms i64, epoch ms, stands behind the timestamp, or where \
+         that would stand",
     ),
 ];
 

@@ -107,7 +107,7 @@ impl Firing {
             let mut headers: SmallVec<[HeaderRef<'_>; 8]> = entry.headers.iter().copied().collect();
             headers.push(HeaderRef { name: JOB_ID_HEADER, value: Some(id.as_bytes()) });
             headers.push(HeaderRef { name: DUE_HEADER, value: Some(due.as_bytes()) });
-            let timestamp_ms = ground.env.wall_clock_ms();
+            let timestamp_ms = entry.timestamp_ms.unwrap_or_else(|| ground.env.wall_clock_ms());
             let record = RecordRef { timestamp_ms, key: entry.key, value: entry.value, headers: &headers };
             let topic = destination.route.topic;
             match client.produce(topic, entry.partition, &record, how, tag, keys.len() as u32, now) {

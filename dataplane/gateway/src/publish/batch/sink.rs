@@ -2,6 +2,7 @@
 //! [`super::feed`] and [`super::session`].
 
 use crate::access::quota::Meters;
+use crate::codes;
 use crate::env::Env;
 use crate::kafka::Clusters;
 use crate::kafka::destination::Destination;
@@ -11,6 +12,7 @@ use crate::publish::batch::session::State;
 use crate::publish::batch::to_jobs::ToJobs;
 use crate::publish::batch::to_kafka::ToKafka;
 use crate::publish::format::{BatchParser, Parsed, ParsedRecord, RecordError};
+use crate::timestamp;
 use kafka_wire::record_batch::RecordRef;
 use model::Side;
 use model::quota::Exhausted;
@@ -136,6 +138,14 @@ impl Burst<'_> {
                 self.state.close |= error.fatal;
                 self.refuse(&error);
             }
+        }
+    }
+
+    /// Whether a record's timestamp is in milliseconds, if it has one.
+    pub fn right_timestamp(&self, record: &ParsedRecord<'_>) -> Result<(), RecordError> {
+        match record.timestamp_ms.map(|given| timestamp::check(given, self.now_ms)) {
+            Some(Err(err)) => Err(RecordError::new(codes::TIMESTAMP_UNIT, err.to_string())),
+            Some(Ok(_)) | None => Ok(()),
         }
     }
 

@@ -4,7 +4,6 @@
 //! they stay, and nothing more is taken; what waits is bounded by [`JOBS_GROUP_BYTES_MAX`] and one record.
 
 use super::sink::{Burst, Taker};
-use crate::codes;
 use crate::due::Due;
 use crate::env::Env;
 use crate::jobs::{Batched, Group, NotAdded, when};
@@ -58,10 +57,6 @@ impl ToJobs {
 
     /// When a record is due, or why it is no job.
     fn due_ms(&self, record: &ParsedRecord<'_>, now_ms: i64) -> Result<i64, RecordError> {
-        if record.timestamp_ms.is_some() {
-            let message = "a delayed job has no timestamp of its own: it gets the time at which it is published";
-            return Err(RecordError::new(codes::INVALID_FIELD, message));
-        }
         let due = record.due.or(self.default_due).ok_or_else(when::missing)?;
         Ok(when::check(due.ms(now_ms), now_ms)?)
     }
@@ -126,13 +121,14 @@ impl Taker for ToJobs {
     }
 
     fn take(&mut self, burst: &mut Burst<'_>, record: ParsedRecord<'_>) {
-        let due_ms = match self.due_ms(&record, burst.now_ms) {
+        let right = burst.right_timestamp(&record);
+        let due_ms = match right.and_then(|()| self.due_ms(&record, burst.now_ms)) {
             Ok(due_ms) => due_ms,
             Err(error) => return burst.refuse(&error),
         };
         let begin = self.own.len();
-        let ParsedRecord { key, value, headers, partition, .. } = record;
-        job_entry::Entry { partition, key, headers, value }.encode(&mut self.own);
+        let ParsedRecord { timestamp_ms, key, value, headers, partition, .. } = record;
+        job_entry::Entry { timestamp_ms, partition, key, headers, value }.encode(&mut self.own);
         let (_, index) = burst.state.next_index();
         burst.accept(self.own.len() - begin);
         self.jobs.push(Encoded { job: Batched { record: index, due_ms }, end: self.own.len() });

@@ -1,7 +1,6 @@
 //! Records of a batch on their way into the Kafka client, or into the journal while Kafka is away.
 
 use super::sink::{Burst, Taker, weight};
-use crate::codes;
 use crate::env::Env;
 use crate::kafka::cluster::Cluster;
 use crate::limits::BATCH_DEADLINE_SHARE;
@@ -10,7 +9,6 @@ use crate::publish::format::{ParsedRecord, RecordError};
 use crate::publish::handoff::domains::BY_KEY;
 use crate::publish::handoff::{self, Asked, Goes, Route, Wish};
 use crate::publish::record_error;
-use crate::timestamp;
 use journal::Record;
 use journal::queue::Name;
 use kafka_client::{Acks, Client, How, ProduceError, TopicIdx};
@@ -132,8 +130,8 @@ impl Taker for AtWork<'_> {
     }
 
     fn take(&mut self, burst: &mut Burst<'_>, record: ParsedRecord<'_>) {
-        if let Some(Err(err)) = record.timestamp_ms.map(|given| timestamp::check(given, burst.now_ms)) {
-            return burst.refuse(&RecordError::new(codes::TIMESTAMP_UNIT, err.to_string()));
+        if let Err(error) = burst.right_timestamp(&record) {
+            return burst.refuse(&error);
         }
         let index = burst.state.next_index();
         if !self.give(burst, &record.as_record(burst.now_ms), record.partition, index) {

@@ -76,7 +76,7 @@ pub fn add_batches(stage: &Stage<'_>, round: usize, plan: &Plan, of_each: usize,
 pub fn add_until_killed(stage: &mut Stage<'_>, round: usize, plan: &Plan, receipts_min: usize) -> Result<Vec<Added>> {
     let begin_ms = now_ms() + plan.first.as_millis() as i64;
     let meant: Vec<Meant> = (0..plan.jobs).map(|at| Meant::of(round, at, plan, begin_ms)).collect();
-    let head = batch(stage, "?stream=1").header("Content-Type", NDJSON).header("Transfer-Encoding", "chunked");
+    let head = batch(stage, "?stream=1").header("Content-Type", NDJSON).chunked(1);
     let address = stage.gateways[0].publish.trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address).with_context(|| address.clone())?;
     stream.write_all(&head.head_bytes())?;

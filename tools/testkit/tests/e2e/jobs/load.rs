@@ -121,7 +121,7 @@ pub fn judge(what: &str, stage: &Stage<'_>, added: &[Added], doubles: Doubles) -
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut violations = Vec::new();
     let mut lateness: Vec<i64> = Vec::new();
-    let mut last_of_key: HashMap<&str, i64> = HashMap::new();
+    let mut last_of_key: HashMap<String, i64> = HashMap::new();
     let mut doubled = 0;
     for record in &records {
         let value = record.text();
@@ -154,7 +154,7 @@ pub fn judge(what: &str, stage: &Stage<'_>, added: &[Added], doubles: Doubles) -
         if key != job.key {
             violations.push(format!("{value}: its key is {key}, not {}", job.key));
         }
-        let last = last_of_key.entry(job.key.as_str()).or_insert(i64::MIN);
+        let last = last_of_key.entry(job.key.clone()).or_insert(i64::MIN);
         if doubles == Doubles::None && late_ms < 1_000 && job.due_ms < *last {
             violations.push(format!("{value}: behind one of its key that was due later"));
         }
