@@ -3,12 +3,15 @@
 
 mod harness;
 
+use gateway::delayed::{Name, NewJob};
 use gateway::{GatewayConfig, JobsConfig};
 use harness::raw::Raw;
 use harness::{APP, PUBKEY, Scene, as_demo, scene_with_jobs};
+use journal::Waiter;
 use model::SnapshotDoc;
 use model::quota::{Limits, Measure};
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use testkit::http::{Request, Response};
 
@@ -404,4 +407,56 @@ fn a_job_is_published_with_all_that_its_record_says() {
         (&line["headers"][0], &line["headers"][1]),
         (&serde_json::json!(["a", "1"]), &serde_json::json!(["a", null]))
     );
+}
+
+#[test]
+fn a_batch_of_a_million_is_kept_and_one_too_many_ends_it() {
+    let scene = jobs();
+    let records = record(None, b"x").repeat(1_000_001);
+    let answer = call(&scene, &binary("?delay=1h&receipts=summary", records));
+    let summary = answer.json().expect("JSON");
+    assert_eq!((summary["ok"].as_u64(), summary["failed"].as_u64()), (Some(1_000_000), Some(1)), "{summary}");
+    assert_eq!(summary["errors"][0]["code"], "too_many_records");
+    assert_eq!(answer.header("Connection"), Some("close"));
+}
+
+#[test]
+fn while_the_store_has_no_room_a_batch_waits_and_only_after_its_timeout_records_are_refused() {
+    let scene = jobs();
+    let desk = scene.gateway.jobs().expect("jobs are kept").clone();
+    let (is_over, full) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let lines = "{\"delay\":3600}\n".repeat(2_000);
+    std::thread::scope(|scope| {
+        // Somebody who leaves no room for as long as that.
+        scope.spawn(|| {
+            let name = Name { account: APP.into(), subject: "other/v1".into() };
+            let job = NewJob { due_ms: now_ms() + HOUR_MS, key: None, own: &[b'x'; 500] };
+            let (waiter, mut completions) = (Waiter::new(|| {}), Vec::new());
+            while !is_over.load(Ordering::Relaxed) {
+                full.fetch_add(
+                    usize::from(desk.store().add(&name, &[job; 2_000], 0, &waiter).is_err()),
+                    Ordering::Relaxed,
+                );
+                waiter.take(&mut completions);
+                completions.clear();
+            }
+        });
+        let until = Instant::now() + Duration::from_secs(20);
+        while full.load(Ordering::Relaxed) == 0 {
+            assert!(Instant::now() < until, "there is room for everything");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut waits = scene.publisher();
+        waits.send(&ndjson("", lines.repeat(10))).expect("sent");
+        let hasty = call(&scene, &ndjson("?timeout=1ms&receipts=summary", lines.repeat(10)));
+        is_over.store(true, Ordering::Relaxed);
+        let hasty = hasty.json().expect("JSON");
+        assert_eq!(hasty["ok"].as_u64().unwrap() + hasty["failed"].as_u64().unwrap(), 20_000, "{hasty}");
+        if let Some(error) = hasty["errors"].as_array().and_then(|errors| errors.first()) {
+            assert!(["jobs_full", "overloaded"].contains(&error["code"].as_str().unwrap()), "{hasty}");
+        }
+        let answer = waits.read().expect("an answer");
+        assert_eq!((answer.status, answer.header("X-Failed")), (200, Some("0")), "{}", answer.text());
+    });
+    scene.wait_idle(0);
 }
