@@ -36,6 +36,8 @@ JOB_METHODS = ("GET", "DELETE", "PUT", "POST")
 DUE = {
     ("/v1/jobs/{topic}/{ver}", "POST"): {"delay": "1h"},
     ("/v1/jobs/{topic}/{ver}", "PUT"): {"delay": "1h"},
+    # Of records that do not say it themselves.
+    ("/v1/jobs/{topic}/{ver}/batch", "POST"): {"delay": "1h"},
     ("/v1/jobs/{appid}/{topic}/{ver}", "PUT"): {"due": int(time.time() + 7200) * 1000},
 }
 
@@ -199,6 +201,9 @@ def make_possible(case):
             keep_one(names, record)
         if isinstance(record, dict):
             record.pop("timestamp", None)
+            record.pop("due", None)
+            if type(record.get("delay")) is not int or record["delay"] > 86_400:
+                record.pop("delay", None)
 
 
 def hooks():

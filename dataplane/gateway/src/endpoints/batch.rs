@@ -62,11 +62,11 @@ pub fn open(
     let Params { acks, wish, common } = parse_query(head.query, services.env.config.publish_timeout)?;
     let sink = Sink::Kafka(ToKafka::new(acks, wish, common.timeout));
     let value_bytes_max = usize::MAX;
-    open_into(services, conn, meta, head, grant, begun, Into { endpoint: ENDPOINT, value_bytes_max, common, sink })
+    open_into(services, conn, meta, head, grant, begun, Opening { endpoint: ENDPOINT, value_bytes_max, common, sink })
 }
 
 /// Where a batch's records go, and what is particular there.
-pub(super) struct Into {
+pub(super) struct Opening {
     /// How metrics and log name it.
     pub endpoint: &'static str,
     /// Beside the topic's own limit.
@@ -83,10 +83,10 @@ pub(super) fn open_into(
     head: &Head<'_>,
     grant: &Grant<'_>,
     begun: Instant,
-    into: Into,
+    opening: Opening,
 ) -> Result<(Feed, Option<Decoder>), Refusal> {
     let env = &services.env;
-    let Into { endpoint, value_bytes_max, common: Common { timeout, summary, streams }, sink } = into;
+    let Opening { endpoint, value_bytes_max, common: Common { timeout, summary, streams }, sink } = opening;
     let destination = publish::destination(&services.clusters, grant, begun)?;
     let meters = services.access.meters(env, grant);
     meters.admit(env, Side::Publish, 0, env.now())?;

@@ -4,7 +4,7 @@ use crate::access::Grant;
 use crate::codes;
 use crate::due::Due;
 use crate::endpoints::Services;
-use crate::endpoints::batch::{self, Common, Into, RECORD_FIELDS, STREAM_PARAM, SUMMARY, SUMMARY_PARAM};
+use crate::endpoints::batch::{self, Common, Opening, RECORD_FIELDS, STREAM_PARAM, SUMMARY, SUMMARY_PARAM};
 use crate::endpoints::docs::{CODING, REQUEST_ID, TIMEOUT, TOPIC, VER};
 use crate::endpoints::jobs::{IDEMPOTENCY_KEY, name_of};
 use crate::endpoints::jobs_query::{check_durability, delay_of, due_of};
@@ -51,8 +51,8 @@ pub fn open(
     }
     services.jobs.takes()?;
     let sink = Sink::Jobs(ToJobs::new(name_of(grant), default_due));
-    let into = Into { endpoint: ENDPOINT, value_bytes_max: JOB_BYTES_MAX, common, sink };
-    batch::open_into(services, conn, meta, head, grant, begun, into)
+    let opening = Opening { endpoint: ENDPOINT, value_bytes_max: JOB_BYTES_MAX, common, sink };
+    batch::open_into(services, conn, meta, head, grant, begun, opening)
 }
 
 pub(super) const PARAMETERS: [&str; 6] = ["delay", "due", "durability", "timeout", "receipts", "stream"];

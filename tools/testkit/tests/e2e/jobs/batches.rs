@@ -16,6 +16,8 @@ const NDJSON: &str = "application/x-ndjson";
 const RECORDS: &str = "application/vnd.gafka.records";
 const BINARY_RECEIPTS: &str = "application/vnd.gafka.receipts";
 const RECEIPT_BYTES: usize = 14;
+/// Between the chunks of a stream, so that it is killed in its middle.
+const STREAM_PAUSE: Duration = Duration::from_millis(2);
 
 /// How jobs are written, and how their receipts are read.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +96,7 @@ pub fn add_until_killed(stage: &mut Stage<'_>, round: usize, plan: &Plan, receip
                 if sending.write_all(&chunk).is_err() {
                     return;
                 }
+                std::thread::sleep(STREAM_PAUSE);
             }
         });
         let mut piece = [0; 4096];
