@@ -180,6 +180,9 @@ def make_possible(case):
             query.pop(name, None)
         query.update(due)
     if isinstance(query, dict):
+        # A summary comes at the end, and a stream has none.
+        if "receipts" in query:
+            query.pop("stream", None)
         # Nobody waits for messages that do not come.
         if case.path.startswith("/v1/msgs/{appid}") and re.fullmatch("[0-9]+(ms|s|m|h)?", str(query.get("wait", "1"))):
             query["wait"] = "50ms"

@@ -55,6 +55,8 @@ impl Stage {
 impl Rate {
     fn over_http(figures: &Figures) -> Rate {
         let cpu = figures.cpu.as_ref();
+        let jobs_of_request = figures.messages as f64 / figures.requests.max(1) as f64;
+        let of_job = |(name, us): (&String, &f64)| (name.clone(), us / jobs_of_request.max(1.0));
         Rate {
             per_second: figures.messages_per_second,
             p50_us: figures.p50_us as f64,
@@ -62,7 +64,9 @@ impl Rate {
             max_us: figures.max_us as f64,
             log: None,
             cpu_us: cpu.map_or(0.0, |cpu| cpu.us_per_message),
-            cpu_us_by_thread: cpu.map(|cpu| cpu.us_per_request_by_thread.clone()).unwrap_or_default(),
+            cpu_us_by_thread: cpu
+                .map(|cpu| cpu.us_per_request_by_thread.iter().map(of_job).collect())
+                .unwrap_or_default(),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`desk`] | the store of this process, and how shards hear from it |
 //! | [`when`] | when a job may be due |
+//! | [`group`] | jobs of a batch, added together |
 //! | [`fire`] | gives what is due to Kafka |
 //! | [`ask`] | what an operator asks of one job |
 //! | this | one shard's part: who waits for the store's answer |
@@ -20,6 +21,7 @@
 pub mod ask;
 pub mod desk;
 pub mod fire;
+pub mod group;
 pub mod when;
 
 use std::cell::RefCell;
@@ -40,6 +42,7 @@ use slab::Slab;
 
 use self::desk::{Desk, Door};
 use self::fire::Firing;
+use self::group::{Group, Settled};
 use crate::access::Access;
 use crate::codes;
 use crate::due::shown_time;
@@ -97,35 +100,6 @@ pub struct New {
     pub key: Option<AddKey>,
     /// The message ([`kafka_wire::job_entry`]).
     pub own: Vec<u8>,
-}
-
-/// A record of a batch that is to be a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Batched {
-    /// Its index in the batch, the lower half.
-    pub record: u32,
-    pub due_ms: i64,
-}
-
-/// Records of one batch that are added together.
-pub struct Group {
-    /// The batch's among publishes.
-    pub tag: u64,
-    pub jobs: Vec<Batched>,
-}
-
-/// What became of a group.
-pub struct Settled {
-    pub group: Group,
-    /// Their ids, in the same order, once they are durable; or why they are no jobs after all.
-    pub result: Result<Vec<JobId>, Refusal>,
-}
-
-/// Why a group was not added.
-pub enum NotAdded {
-    /// There may be room in a moment.
-    ForNow(Refusal),
-    ForGood(Refusal),
 }
 
 /// Which jobs that wait are listed.
@@ -239,28 +213,6 @@ impl Jobs {
         let job = NewJob { due_ms: *due_ms, key: *key, own };
         let seq = store.add(name, &[job], ticket as u64, &door.waiter).map_err(|error| refuse(&error))?;
         Ok(Start::Waits { seq })
-    }
-
-    /// Keeps messages of a batch until they are due; its session hears of them when they are durable. `new` are the jobs of
-    /// the group.
-    pub fn add_group(&self, name: &Name, new: &[NewJob<'_>], group: Group) -> Result<(), NotAdded> {
-        debug_assert_eq!(new.len(), group.jobs.len());
-        let (store, door) = self.takes().and_then(|()| self.open()).map_err(NotAdded::ForGood)?;
-        self.has_room().map_err(NotAdded::ForNow)?;
-        let mut waiting = self.waiting.borrow_mut();
-        let place = waiting.vacant_entry();
-        match store.add(name, new, place.key() as u64, &door.waiter) {
-            Ok(first_seq) => {
-                place.insert(Waiting::Grouped { name: name.clone(), first_seq, group });
-                Ok(())
-            }
-            Err(error) => Err(match error {
-                AddError::Refused(Refused::Memory) | AddError::Log(journal::Refused::Waiting) => {
-                    NotAdded::ForNow(refuse(&error))
-                }
-                _ => NotAdded::ForGood(refuse(&error)),
-            }),
-        }
     }
 
     fn added(&self, seq: u64, name: &Name, due_ms: i64) -> Reply {

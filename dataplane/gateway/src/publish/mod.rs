@@ -15,7 +15,8 @@ pub mod single;
 
 use crate::access::{Access, Grant};
 use crate::env::Env;
-use crate::jobs::{Jobs, Settled};
+use crate::jobs::Jobs;
+use crate::jobs::group::Settled;
 use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::destination::Destination;

@@ -14,7 +14,7 @@ use crate::codes;
 use crate::env::Env;
 use crate::exchange::Exchange;
 use crate::exchange::reply::{Body, Growing, Grown, Header, Reply, Source, X_FAILED};
-use crate::jobs::Batched;
+use crate::jobs::group::Batched;
 use crate::kafka::destination::Destination;
 use crate::limits::{
     BATCH_RECORD_OVERHEAD_BYTES, BATCH_RETRY_PAUSE, BATCH_UNANSWERED_BYTES_MAX, BATCH_UNANSWERED_RECORDS_MAX,

@@ -6,7 +6,8 @@
 use super::sink::{Burst, Taker};
 use crate::due::Due;
 use crate::env::Env;
-use crate::jobs::{Batched, Group, NotAdded, when};
+use crate::jobs::group::{Batched, Group, NotAdded};
+use crate::jobs::when;
 use crate::limits::{JOBS_GROUP_BYTES_MAX, JOBS_GROUP_RECORDS_MAX};
 use crate::publish::batch::session::State;
 use crate::publish::format::limits::SCRATCH_KEEP_BYTES;
@@ -109,8 +110,8 @@ fn group_len(jobs: &[Encoded], from: usize) -> usize {
 
 /// These come to nothing, and are no longer unanswered.
 fn fail(env: &Env, state: &mut State, jobs: &[Encoded], why: &RecordError) {
-    let mut runs = jobs.chunk_by(|one, next| one.job.record.wrapping_add(1) == next.job.record);
-    runs.by_ref().for_each(|run| state.fail_unanswered(env, run[0].job.record, run.len() as u64, why));
+    let runs = jobs.chunk_by(|one, next| one.job.record.wrapping_add(1) == next.job.record);
+    runs.for_each(|run| state.fail_unanswered(env, run[0].job.record, run.len() as u64, why));
 }
 
 impl Taker for ToJobs {
