@@ -134,7 +134,6 @@ impl Kind {
 pub fn work(sender: &Sender, kind: Kind, mode: Mode) -> Result<Work> {
     let (host, port) = split_url(&sender.target)?;
     ensure!(kind.batch > 0, "a batch holds at least one message");
-    ensure!(kind.batch == 1 || kind.taken != Taken::Delayed, "jobs are added one by one");
     ensure!(
         (kind.size + KEY_BYTES_MAX + FRAMING_BYTES_MAX).saturating_mul(kind.batch) <= BODY_BYTES_MAX,
         "a request has at most {BODY_BYTES_MAX} bytes"
@@ -168,7 +167,10 @@ fn encode(host: &str, port: u16, sender: &Sender, kind: Kind, id: usize) -> Byte
         message
     } else {
         let summary = if kind.receipts == Receipts::Summary { "&receipts=summary" } else { "" };
-        let _ = write!(head, "POST /v1/msgs/{topic}/{ver}/batch?ack={ack}{summary}{wish} HTTP/1.1\r\n");
+        let _ = match kind.taken {
+            Taken::Delayed => write!(head, "POST /v1/jobs/{topic}/{ver}/batch?delay=1h{summary} HTTP/1.1\r\n"),
+            _ => write!(head, "POST /v1/msgs/{topic}/{ver}/batch?ack={ack}{summary}{wish} HTTP/1.1\r\n"),
+        };
         let _ = write!(head, "Content-Type: {}\r\n", kind.framing.content_type());
         if kind.receipts == Receipts::Binary {
             let _ = write!(head, "Accept: {}\r\n", Receipts::BINARY_CONTENT_TYPE);
@@ -257,10 +259,16 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_added_with_a_delay() {
+    fn a_job_is_added_with_a_delay_alone_and_in_a_batch() {
         let (head, body, count) = request(Kind::single(5).keyed(2).delayed());
         assert!(head.starts_with("POST /v1/jobs/demo/v1?delay=1h&key=k00000 HTTP/1.1\r\n"), "{head}");
-        assert_eq!((body, count), (message(5), Count::Single { taken: Taken::Delayed }));
+        let taken = Taken::Delayed;
+        assert_eq!((body, count), (message(5), Count::Single { taken }));
+        let receipts = Receipts::Binary;
+        let (head, body, count) = request(Kind { receipts, ..Kind::batch(3, 5, Framing::Binary).delayed() });
+        assert!(head.starts_with("POST /v1/jobs/demo/v1/batch?delay=1h HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("Accept: application/vnd.gafka.receipts\r\n"), "{head}");
+        assert_eq!((records::count(&body), count), (Some(3), Count::Receipts { taken, receipts, records: 3 }));
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //!
 //! Where messages are to be handed off ([`Taken::HandedOff`]) the same is read of 202: `{"ok":1,"msg_id":…`, a summary with
 //! `"handed_off":N` and no ranges, lines with `{"status":202,`. Whoever expects the one takes the other for an error: a load
-//! that partly went elsewhere measures neither. A delayed job ([`Taken::Delayed`]) is a 201 with an id that is durable here.
+//! that partly went elsewhere measures neither. A delayed job ([`Taken::Delayed`]) is a 201 with an id that is
+//! durable here; of a batch a summary without ranges, lines with `{"status":201,"id":`, or 201, −1 and the id.
 
 use serde::Deserialize;
 
@@ -17,6 +18,8 @@ use serde::Deserialize;
 const RECEIPT_BYTES: usize = 14;
 const CREATED: u16 = 201;
 const ACCEPTED: u16 = 202;
+/// What the receipt of a delayed job begins with: 201, partition −1.
+const DELAYED: [u8; 6] = [0, 201, 255, 255, 255, 255];
 
 /// How receipts of a batch are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -118,8 +121,7 @@ fn summary(taken: Taken, body: &[u8]) -> Option<Stored> {
     let adds_up = match taken {
         Taken::Stored => handed_off == 0 && (truncated || counted == ok),
         Taken::HandedOff => handed_off == ok && counted == 0,
-        // There are no batches of jobs.
-        Taken::Delayed => false,
+        Taken::Delayed => handed_off == 0 && counted == 0 && !truncated,
     };
     adds_up.then_some(Stored { stored: ok, failed })
 }
@@ -128,8 +130,7 @@ fn lines(taken: Taken, body: &[u8]) -> Option<Stored> {
     let success: &[u8] = match taken {
         Taken::Stored => b"{\"partition\":",
         Taken::HandedOff => b"{\"status\":202,",
-        // There are no batches of jobs.
-        Taken::Delayed => return None,
+        Taken::Delayed => b"{\"status\":201,\"id\":\"",
     };
     let mut found = Stored::default();
     let whole = body.strip_suffix(b"\n").unwrap_or(body);
@@ -146,13 +147,15 @@ fn lines(taken: Taken, body: &[u8]) -> Option<Stored> {
 }
 
 fn binary(taken: Taken, body: &[u8]) -> Option<Stored> {
-    let success = match taken {
-        Taken::Stored => CREATED,
-        Taken::HandedOff => ACCEPTED,
-        Taken::Delayed => return None,
+    let success: &[u8] = match taken {
+        Taken::Stored => &CREATED.to_be_bytes(),
+        Taken::HandedOff => &ACCEPTED.to_be_bytes(),
+        // In no partition, and with an id: its highest two bits are 01.
+        Taken::Delayed => &DELAYED,
     };
     let (receipts, []) = body.as_chunks::<RECEIPT_BYTES>() else { return None };
-    let stored = receipts.iter().filter(|receipt| receipt[..2] == success.to_be_bytes()).count() as u64;
+    let has_id = |receipt: &[u8; RECEIPT_BYTES]| taken != Taken::Delayed || receipt[6] >> 6 == 1;
+    let stored = receipts.iter().filter(|receipt| receipt.starts_with(success) && has_id(receipt)).count() as u64;
     Some(Stored { stored, failed: receipts.len() as u64 - stored })
 }
 
@@ -248,6 +251,31 @@ mod tests {
         ] {
             assert_eq!(batch(Taken::HandedOff, receipts, 2, 200, body).ok(), as_handed_off, "{receipts:?} {body:?}");
             assert_eq!(batch(Taken::Stored, receipts, 2, 200, body).ok(), as_stored, "{receipts:?} {body:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_jobs_is_delayed_where_each_has_an_id() {
+        let job = [0, 201, 255, 255, 255, 255, 0x48, 0, 0, 0, 0, 0, 1, 7];
+        let refused = [1, 144, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255];
+        let in_a_partition = [0, 201, 0, 0, 0, 3, 0x48, 0, 0, 0, 0, 0, 1, 7];
+        let without_id = [0, 201, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255];
+        let two = |one: [u8; RECEIPT_BYTES], other: [u8; RECEIPT_BYTES]| [one, other].concat();
+        let line = br#"{"status":201,"id":"5188146770730811648","due":"2027-01-01T08:00:00.000Z"}"#;
+        let lines = |other: &[u8]| [line, &b"\n"[..], other, b"\n"].concat();
+        for (receipts, body, expected) in [
+            (Receipts::Binary, two(job, job), counts(2, 0)),
+            (Receipts::Binary, two(job, refused), counts(1, 1)),
+            (Receipts::Binary, two(job, in_a_partition), counts(1, 1)),
+            (Receipts::Binary, two(job, without_id), counts(1, 1)),
+            (Receipts::Ndjson, lines(line), counts(2, 0)),
+            (Receipts::Ndjson, lines(br#"{"status":400,"errmsg":"a","code":"missing_due"}"#), counts(1, 1)),
+            (Receipts::Ndjson, lines(br#"{"partition":0,"offset":1}"#), None),
+            (Receipts::Summary, br#"{"ok":2,"failed":0,"ranges":[],"errors":[]}"#.to_vec(), counts(2, 0)),
+            (Receipts::Summary, br#"{"ok":2,"failed":0,"ranges":[{"count":2}],"errors":[]}"#.to_vec(), None),
+            (Receipts::Summary, br#"{"ok":2,"failed":0,"handed_off":2,"ranges":[],"errors":[]}"#.to_vec(), None),
+        ] {
+            assert_eq!(batch(Taken::Delayed, receipts, 2, 200, &body).ok(), expected, "{receipts:?} {body:?}");
         }
     }
 

@@ -23,6 +23,7 @@ mod access;
 mod codes;
 pub mod config;
 mod device;
+mod due;
 mod duration;
 pub mod endpoints;
 pub mod env;

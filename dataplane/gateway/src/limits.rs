@@ -191,6 +191,17 @@ const _: () = assert!(READ_BUFFER_BYTES <= VALUE_SHARED_BYTES_MIN);
 pub const JOBS_WAITING_MAX: usize = 50_000;
 /// Message, key and headers of a delayed job: one group of the store's log.
 pub const JOB_BYTES_MAX: usize = journal::limits::GROUP_BYTES_MAX - (64 << 10);
+/// Delayed jobs of a batch that go to the store together,
+pub const JOBS_GROUP_RECORDS_MAX: usize = 4_096;
+/// and their bytes, unless one is larger.
+pub const JOBS_GROUP_BYTES_MAX: usize = 512 << 10;
+/// What the store puts before each: when it is due, and the key of its add.
+const JOB_HEAD_BYTES: usize = 32;
+const _: () = assert!(JOBS_GROUP_RECORDS_MAX < journal::limits::GROUP_RECORDS_MAX);
+const _: () = assert!(
+    JOBS_GROUP_BYTES_MAX + JOBS_GROUP_RECORDS_MAX * JOB_HEAD_BYTES + (64 << 10) <= journal::limits::GROUP_BYTES_MAX
+);
+const _: () = assert!(JOB_BYTES_MAX + RECORD_META_BYTES_MAX + JOB_HEAD_BYTES <= journal::limits::GROUP_BYTES_MAX);
 /// A delayed job is due within ten years.
 pub const JOB_DUE_MAX_MS: i64 = 3_653 * 86_400_000;
 /// Jobs of one page of a list.

@@ -33,7 +33,8 @@ use crate::limits::{
 };
 use crate::{Client, Lane, Request, RequestError, RequestToken, Response, Target, TopicIdx, TopicState};
 
-/// ListOffsets' name for the end of a log.
+/// ListOffsets' names for the ends of a log.
+const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 /// Consumers are no replicas.
 const NO_REPLICA: i32 = -1;
@@ -396,7 +397,8 @@ impl Search {
                 part.step = match (&self.since, part.next) {
                     (_, Some(_)) => Step::Read,
                     (Since::Nothing, None) => Step::Done,
-                    (Since::Time(at_ms), None) => Step::Begin((*at_ms).max(0)),
+                    // Below 0 there are only records without a time, which no time finds.
+                    (Since::Time(at_ms), None) => Step::Begin(if *at_ms < 0 { EARLIEST } else { *at_ms }),
                     (Since::Offsets(begins), None) => match begins.get(&index) {
                         Some(begin) => {
                             part.next = Some(*begin);
@@ -579,6 +581,7 @@ mod tests {
             let first = |at_ms| log.records[..log.seen].iter().position(|record| record.at_ms >= at_ms);
             let offset = match asked.timestamp {
                 LATEST => end,
+                EARLIEST => log.begin,
                 at_ms => first(at_ms).map_or(-1, |at| log.begin + at as i64),
             };
             let mut found = ListOffsetsPartitionResponse::default();
@@ -698,6 +701,7 @@ mod tests {
             ("from the end", offsets(&[(0, 6)]), None, found(&[])),
             ("from a time, in all", Since::Time(3), None, found(&[(0, 2, "a"), (0, 4, "b"), (0, 5, "packed")])),
             ("from a time nobody has reached", Since::Time(1_000), None, found(&[])),
+            ("from before all times", Since::Time(-1), Some(1), found(&[(1, 0, "c")])),
         ] {
             let is_quick = since == Since::Nothing;
             let mut scene = Scene::new(Logs::of(&logs), partition, since);

@@ -5,7 +5,8 @@
 //! | bytes | |
 //! |---|---|
 //! | 1 | version, 1 |
-//! | 1 | flags: 1 null value, 2 has a key, 4 the client named the partition |
+//! | 1 | flags: 1 null value, 2 has a key, 4 the client named the partition, 8 and the timestamp |
+//! | 8 | timestamp, epoch ms i64 little endian, if named |
 //! | n | partition, if named |
 //! | n, … | length and bytes of the key, if there is one |
 //! | n | count of headers |
@@ -20,11 +21,14 @@ const VERSION: u8 = 1;
 const NULL_VALUE: u8 = 1;
 const HAS_KEY: u8 = 2;
 const NAMED_PARTITION: u8 = 4;
-const KNOWN_FLAGS: u8 = NULL_VALUE | HAS_KEY | NAMED_PARTITION;
+const NAMED_TIMESTAMP: u8 = 8;
+const KNOWN_FLAGS: u8 = NULL_VALUE | HAS_KEY | NAMED_PARTITION | NAMED_TIMESTAMP;
 
 /// A message that waits to be due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<'e> {
+    /// The client named it; otherwise it is when the message is given to Kafka.
+    pub timestamp_ms: Option<i64>,
     /// The client named it.
     pub partition: Option<i32>,
     pub key: Option<&'e [u8]>,
@@ -38,10 +42,14 @@ impl Entry<'_> {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = flag(self.value.is_none(), NULL_VALUE)
             | flag(self.key.is_some(), HAS_KEY)
-            | flag(self.partition.is_some(), NAMED_PARTITION);
+            | flag(self.partition.is_some(), NAMED_PARTITION)
+            | flag(self.timestamp_ms.is_some(), NAMED_TIMESTAMP);
         let values = self.headers.iter().map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len) + 8);
-        out.reserve(16 + values.sum::<usize>() + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len));
+        out.reserve(24 + values.sum::<usize>() + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len));
         out.extend_from_slice(&[VERSION, flags]);
+        if let Some(timestamp_ms) = self.timestamp_ms {
+            out.extend_from_slice(&timestamp_ms.to_le_bytes());
+        }
         if let Some(partition) = self.partition {
             put(out, u64::from(partition.cast_unsigned()));
         }
@@ -67,6 +75,14 @@ pub fn read(body: &[u8]) -> Option<Entry<'_>> {
     if *version != VERSION || flags & !KNOWN_FLAGS != 0 {
         return None;
     }
+    let timestamp_ms = match flags & NAMED_TIMESTAMP {
+        0 => None,
+        _ => {
+            let (bytes, rest) = left.split_first_chunk()?;
+            *left = rest;
+            Some(i64::from_le_bytes(*bytes))
+        }
+    };
     let partition = match flags & NAMED_PARTITION {
         0 => None,
         _ => Some(i32::try_from(number(left)?).ok()?),
@@ -90,7 +106,7 @@ pub fn read(body: &[u8]) -> Option<Entry<'_>> {
         0 => Some(*left),
         _ => left.is_empty().then_some(None)?,
     };
-    Some(Entry { partition, key, headers, value })
+    Some(Entry { timestamp_ms, partition, key, headers, value })
 }
 
 fn put(out: &mut Vec<u8>, mut number: u64) {
@@ -132,10 +148,16 @@ mod tests {
             smallvec![header(b"tag", Some(b"new")), header(b"", None), header(b"x", Some(b""))]
         };
         for entry in [
-            Entry { partition: None, key: None, headers: smallvec![], value: Some(b"v") },
-            Entry { partition: Some(i32::MAX), key: Some(b""), headers: smallvec![], value: Some(b"") },
-            Entry { partition: Some(0), key: Some(&long), headers: some(), value: None },
-            Entry { partition: None, key: Some(b"k"), headers: some(), value: Some(&long) },
+            Entry { timestamp_ms: None, partition: None, key: None, headers: smallvec![], value: Some(b"v") },
+            Entry {
+                timestamp_ms: Some(i64::MAX - 1),
+                partition: Some(i32::MAX),
+                key: Some(b""),
+                headers: smallvec![],
+                value: Some(b""),
+            },
+            Entry { timestamp_ms: None, partition: Some(0), key: Some(&long), headers: some(), value: None },
+            Entry { timestamp_ms: Some(0), partition: None, key: Some(b"k"), headers: some(), value: Some(&long) },
         ] {
             let mut out = Vec::new();
             entry.encode(&mut out);
@@ -144,7 +166,7 @@ mod tests {
             assert!((0..before_value).all(|end| read(&out[..end]).is_none()), "{entry:?}");
         }
         assert_eq!(read(&[2, 0, 0]), None, "a version to come");
-        assert_eq!(read(&[1, 8, 0]), None, "a flag to come");
+        assert_eq!(read(&[1, 16, 0]), None, "a flag to come");
         assert_eq!(read(&[1, 1, 0, 9]), None, "a null value has no bytes");
         assert_eq!(read(&[1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]), None, "more headers than bytes");
     }
@@ -152,7 +174,8 @@ mod tests {
     #[test]
     fn a_plain_message_costs_three_bytes() {
         let mut out = Vec::new();
-        Entry { partition: None, key: None, headers: smallvec![], value: Some(b"") }.encode(&mut out);
+        Entry { timestamp_ms: None, partition: None, key: None, headers: smallvec![], value: Some(b"") }
+            .encode(&mut out);
         assert_eq!(out.len(), 3);
     }
 }

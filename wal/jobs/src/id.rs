@@ -45,6 +45,11 @@ impl JobId {
         (self.0 >> (SEQ_BITS + TAG_BITS)) as u16 & (NODES - 1)
     }
 
+    /// All of it; below 2^63.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
     pub fn seq(self) -> u64 {
         self.0 >> TAG_BITS & SEQ_MAX
     }

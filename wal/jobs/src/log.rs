@@ -71,7 +71,7 @@ const HAS_KEY: u8 = 1;
 impl Added {
     /// The record's begin; the job's own bytes follow.
     pub fn head(&self, own_head: &[u8]) -> Bytes {
-        let mut out = Vec::with_capacity(25 + own_head.len());
+        let mut out = Vec::with_capacity(self.head_bytes() + own_head.len());
         out.put_i64_le(self.due_ms);
         out.put_u8(if self.key.is_some() { HAS_KEY } else { 0 });
         out.extend_from_slice(self.key.as_ref().map_or(&[][..], |key| &key[..]));

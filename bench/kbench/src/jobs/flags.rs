@@ -32,7 +32,7 @@ pub struct JobsBench {
     /// Connections to job servers of others, of which each has its share of what waits under way at once.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = topics)]
     pub peer_connections: usize,
-    /// Jobs that are added together.
+    /// Jobs that are added together, in this process and with one request.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(2..=1_000))]
     pub batch: u16,
     /// Bytes per job.

@@ -11,6 +11,8 @@ use crate::load::Mode;
 use crate::outcome::Figures;
 use crate::process::TempDir;
 use crate::publish::Kind;
+use crate::receipts::Receipts;
+use crate::records::Framing;
 use crate::servers::NullBroker;
 
 const APP: &str = "bench";
@@ -36,8 +38,14 @@ impl Stage {
         Ok(Stage { gateway, _broker: broker })
     }
 
-    pub fn adds(&self, bench: &JobsBench) -> Result<(Rate, f64)> {
-        let kind = Kind::single(bench.size).delayed();
+    /// Adds, so many with one request.
+    pub fn adds(&self, bench: &JobsBench, together: u16) -> Result<(Rate, f64)> {
+        let kind = match together {
+            1 => Kind::single(bench.size),
+            // Each with its receipt: whoever adds jobs wants their ids.
+            _ => Kind { receipts: Receipts::Binary, ..Kind::batch(together.into(), bench.size, Framing::Binary) },
+        };
+        let kind = kind.delayed();
         let figures = self.gateway.server.load(kind, Mode::Closed, &bench.load())?;
         ensure!(figures.failed == 0, "{} adds were not taken", figures.failed);
         Ok((Rate::over_http(&figures), figures.foreign_cores.unwrap_or(0.0)))
@@ -47,6 +55,8 @@ impl Stage {
 impl Rate {
     fn over_http(figures: &Figures) -> Rate {
         let cpu = figures.cpu.as_ref();
+        let jobs_of_request = figures.messages as f64 / figures.requests.max(1) as f64;
+        let of_job = |(name, us): (&String, &f64)| (name.clone(), us / jobs_of_request.max(1.0));
         Rate {
             per_second: figures.messages_per_second,
             p50_us: figures.p50_us as f64,
@@ -54,7 +64,9 @@ impl Rate {
             max_us: figures.max_us as f64,
             log: None,
             cpu_us: cpu.map_or(0.0, |cpu| cpu.us_per_message),
-            cpu_us_by_thread: cpu.map(|cpu| cpu.us_per_request_by_thread.clone()).unwrap_or_default(),
+            cpu_us_by_thread: cpu
+                .map(|cpu| cpu.us_per_request_by_thread.iter().map(of_job).collect())
+                .unwrap_or_default(),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | the disk's `fdatasync` (`probe.rs`) | |
 //! | adds, one by one and many together; deletes | a store in this process (`engine.rs`) |
-//! | adds over HTTP | a gateway (`http.rs`) |
+//! | adds over HTTP, one by one and many with a request | a gateway (`http.rs`) |
 //! | adds | beanstalkd and Redis, where they are installed (`peers.rs`) |
 //! | how late jobs come out, steadily and in a burst | a store in this process (`late.rs`) |
 //!
@@ -47,6 +47,7 @@ enum What {
     AddsTogether,
     Deletes,
     OverHttp,
+    OverHttpTogether,
     Peer(Peer),
     Steady,
     Burst,
@@ -116,10 +117,14 @@ impl Stage {
 
     fn cases(&self) -> Vec<What> {
         let mut cases = vec![What::Probe, What::Adds, What::AddsTogether, What::Deletes];
-        cases.extend(self.http.as_ref().map(|_| What::OverHttp));
+        cases.extend(self.http.iter().flat_map(|_| [What::OverHttp, What::OverHttpTogether]));
         cases.extend(self.peers.iter().map(|(peer, _)| What::Peer(*peer)));
         cases.extend([What::Steady, What::Burst]);
         cases
+    }
+
+    fn http(&self) -> &http::Stage {
+        self.http.as_ref().expect("it is a case when there is one")
     }
 
     /// And how many CPUs' worth of time others used meanwhile.
@@ -133,7 +138,8 @@ impl Stage {
             What::Adds => engine::adds(dir, bench, 1).map(of_rate),
             What::AddsTogether => engine::adds(dir, bench, bench.batch).map(of_rate),
             What::Deletes => engine::deletes(dir, bench, JOBS_DELETED_MAX).map(of_rate),
-            What::OverHttp => self.http.as_ref().expect("it is a case when there is one").adds(bench).map(of_rate),
+            What::OverHttp => self.http().adds(bench, 1).map(of_rate),
+            What::OverHttpTogether => self.http().adds(bench, bench.batch).map(of_rate),
             What::Peer(peer) => {
                 let found = self.peers.iter().find(|(known, _)| *known == peer);
                 let (_, program) = found.expect("it is a case when it was found");
@@ -166,6 +172,7 @@ impl What {
             What::AddsTogether => format!("store: adds, {} together", bench.batch),
             What::Deletes => "store: deletes".to_owned(),
             What::OverHttp => "gateway: `POST /v1/jobs`, one by one".to_owned(),
+            What::OverHttpTogether => format!("gateway: `POST /v1/jobs/…/batch`, {} a request", bench.batch),
             What::Peer(peer) => format!("{}: adds", peer.name()),
             What::Steady => format!("{} due each second for {:?}", bench.due_rate, bench.due_for),
             What::Burst => format!("{} due within one second", bench.burst),

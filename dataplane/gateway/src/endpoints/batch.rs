@@ -13,8 +13,10 @@ use crate::exchange::meta::Meta;
 use crate::exchange::{Exchange, reserve};
 use crate::limits::BATCH_OVERHEAD_BYTES;
 use crate::publish;
+use crate::publish::batch::ToKafka;
 use crate::publish::batch::feed::Feed;
 use crate::publish::batch::session::{Receiving, Session};
+use crate::publish::batch::sink::Sink;
 use crate::publish::format::{BatchLimits, BatchParser, ReceiptFormat};
 use crate::publish::handoff::Wish;
 use crate::refusal::Refusal;
@@ -25,18 +27,27 @@ use model::api_doc::{Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Me
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// The query of a batch.
+/// The query of a batch of messages.
 #[derive(Debug, PartialEq, Eq)]
 struct Params {
     acks: Acks,
     wish: Wish,
-    timeout: Duration,
-    summary: bool,
-    streams: bool,
+    common: Common,
+}
+
+/// What every batch may ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Common {
+    pub timeout: Duration,
+    pub summary: bool,
+    pub streams: bool,
 }
 
 /// What [`BatchParser::for_content_type`] takes.
 const CONTENT_TYPES: &str = "application/x-ndjson, application/vnd.gafka.records";
+
+/// How metrics and log name it.
+const ENDPOINT: &str = "publish_batch";
 
 /// Validates the request by its head and opens it; its body is fed to what this gives. `Err`: nothing was opened, the
 /// request has no answer yet.
@@ -48,7 +59,34 @@ pub fn open(
     grant: &Grant<'_>,
     begun: Instant,
 ) -> Result<(Feed, Option<Decoder>), Refusal> {
+    let Params { acks, wish, common } = parse_query(head.query, services.env.config.publish_timeout)?;
+    let sink = Sink::Kafka(ToKafka::new(acks, wish, common.timeout));
+    let value_bytes_max = usize::MAX;
+    open_into(services, conn, meta, head, grant, begun, Opening { endpoint: ENDPOINT, value_bytes_max, common, sink })
+}
+
+/// Where a batch's records go, and what is particular there.
+pub(super) struct Opening {
+    /// How metrics and log name it.
+    pub endpoint: &'static str,
+    /// Beside the topic's own limit.
+    pub value_bytes_max: usize,
+    pub common: Common,
+    pub sink: Sink,
+}
+
+/// Opens a batch of any kind.
+pub(super) fn open_into(
+    services: &Services,
+    conn: &Rc<Conn>,
+    meta: &Meta,
+    head: &Head<'_>,
+    grant: &Grant<'_>,
+    begun: Instant,
+    opening: Opening,
+) -> Result<(Feed, Option<Decoder>), Refusal> {
     let env = &services.env;
+    let Opening { endpoint, value_bytes_max, common: Common { timeout, summary, streams }, sink } = opening;
     let destination = publish::destination(&services.clusters, grant, begun)?;
     let meters = services.access.meters(env, grant);
     meters.admit(env, Side::Publish, 0, env.now())?;
@@ -60,9 +98,9 @@ pub fn open(
         .map(|coding| Decoder::new(coding, window))
         .transpose()
         .map_err(|err| Refusal::overloaded(&format!("cannot make a decoder: {err}")))?;
-    let params = parse_query(head.query, env.config.publish_timeout)?;
-    let mut limits = BatchLimits::new(destination.message_bytes_max);
-    if params.streams {
+    let mut limits = BatchLimits::new(destination.message_bytes_max.min(value_bytes_max));
+    limits.takes_due = matches!(sink, Sink::Jobs(_));
+    if streams {
         if meta.minor_version == 0 {
             let message = "stream=1 is answered in chunks and needs HTTP/1.1";
             return Err(Refusal::new(codes::STREAM_NEEDS_HTTP_1_1, message));
@@ -77,47 +115,64 @@ pub fn open(
     })?;
     let bytes = BATCH_OVERHEAD_BYTES + decoder_bytes;
     let reservation = reserve(env, destination.tenant, destination.budget_cluster(), bytes)?;
-    let exchange = Exchange::open(conn, meta.clone(), begun);
-    let format = ReceiptFormat::choose(params.summary, head.values("accept"));
-    let flow = if params.streams { Receiving::WhileSending } else { Receiving::AtTheEnd };
+    let mut exchange = Exchange::open(conn, meta.clone(), begun);
+    exchange.endpoint = endpoint;
+    let format = ReceiptFormat::choose(summary, head.values("accept"));
+    let flow = if streams { Receiving::WhileSending } else { Receiving::AtTheEnd };
     let session = Session::open(&services.publishing, exchange, destination, format, flow, reservation);
     let generation = services.access.borrow_snapshot().generation;
-    Ok((Feed::new(session, parser, standing, meters, generation, (params.acks, params.wish), params.timeout), decoder))
+    Ok((Feed::new(session, parser, standing, meters, generation, sink, timeout), decoder))
 }
 
 pub(super) const PARAMETERS: [&str; 6] = ["ack", "async", "timeout", "receipts", "stream", "hh"];
 
 fn parse_query(text: Option<&str>, timeout_max: Duration) -> Result<Params, Refusal> {
-    let mut params =
-        Params { acks: Acks::All, wish: Wish::Allowed, timeout: timeout_max, summary: false, streams: false };
+    let (mut acks, mut wish) = (Acks::All, Wish::Allowed);
+    let common = parse_common(text, &PARAMETERS, timeout_max, |name, value| {
+        match name {
+            "ack" => acks = parse_acks(value)?,
+            "async" => wish = wish.and_async(params::flag("async", value)?),
+            "hh" => wish = wish.and_hh(params::hh(value)?),
+            _ => unreachable!("a name of the list"),
+        }
+        Ok(())
+    })?;
+    Ok(Params { acks, wish, common })
+}
+
+/// Reads what every batch may ask for; `other` is given the rest of what is `known`. Each may stand once.
+pub(super) fn parse_common(
+    text: Option<&str>,
+    known: &[&'static str],
+    timeout_max: Duration,
+    mut other: impl FnMut(&'static str, &str) -> Result<(), Refusal>,
+) -> Result<Common, Refusal> {
+    let mut common = Common { timeout: timeout_max, summary: false, streams: false };
     let mut seen = 0_u8;
     for pair in query::pairs(text.unwrap_or_default()) {
         let (name, value) = pair.map_err(|_| params::malformed())?;
-        let Some(bit) = params::position(&name, &PARAMETERS)? else { continue };
+        let Some(bit) = params::position(&name, known)? else { continue };
         if seen & 1 << bit != 0 {
             return Err(Refusal::new(codes::BAD_PARAMETER, format!("{name} is given twice")));
         }
         seen |= 1 << bit;
         let value =
             query::text(value).map_err(|_| Refusal::new(codes::BAD_QUERY, format!("parameter {name} is not UTF-8")))?;
-        match &*name {
-            "ack" => params.acks = parse_acks(&value)?,
-            "timeout" => params.timeout = parse_timeout(&value)?.min(timeout_max),
+        match known[bit] {
+            "timeout" => common.timeout = parse_timeout(&value)?.min(timeout_max),
             "receipts" => match &*value {
-                "summary" => params.summary = true,
+                "summary" => common.summary = true,
                 _ => return Err(bad_parameter("receipts", &value, "summary")),
             },
-            "stream" => params.streams = params::flag("stream", &value)?,
-            "async" => params.wish = params.wish.and_async(params::flag("async", &value)?),
-            "hh" => params.wish = params.wish.and_hh(params::hh(&value)?),
-            _ => unreachable!("a name of the list"),
+            "stream" => common.streams = params::flag("stream", &value)?,
+            name => other(name, &value)?,
         }
     }
-    if params.summary && params.streams {
+    if common.summary && common.streams {
         let message = "receipts=summary comes at the end, stream=1 wants receipts at once";
         return Err(Refusal::new(codes::SUMMARY_WITH_STREAM, message));
     }
-    Ok(params)
+    Ok(common)
 }
 
 pub const DOCS: &[EndpointDoc] = &[EndpointDoc {
@@ -151,16 +206,20 @@ pub const RAW_DOCS: &[EndpointDoc] = &[EndpointDoc {
     responses: BATCH_RESPONSES,
 }];
 
+pub(super) const SUMMARY_PARAM: ParamDoc =
+    ParamDoc::query("receipts", Kind::Word(&["summary"]), "one object with ranges instead of a receipt per record");
+pub(super) const STREAM_PARAM: ParamDoc = ParamDoc::query(
+    "stream",
+    Kind::Bool,
+    "1: receipts flow while records still arrive, and there may be any number of them; needs HTTP/1.1",
+);
+
 const BATCH_QUERY: [ParamDoc; 6] = [
     ParamDoc::query("ack", Kind::Word(&["all", "local", "none"]), "who must have a record before its receipt")
         .or("all"),
     ParamDoc::query("timeout", TIMEOUT, "wait at most so long for each record").or("30s"),
-    ParamDoc::query("receipts", Kind::Word(&["summary"]), "one object with ranges instead of a receipt per record"),
-    ParamDoc::query(
-        "stream",
-        Kind::Bool,
-        "1: receipts flow while records still arrive, and there may be any number of them; needs HTTP/1.1",
-    ),
+    SUMMARY_PARAM,
+    STREAM_PARAM,
     ParamDoc::query(
         "async",
         Kind::Bool,
@@ -185,7 +244,7 @@ const RAW_BATCH_PARAMS: &[ParamDoc] = &batch_params(CLUSTER, PHYSICAL);
 
 const HEADER_VALUE: Schema = Schema::AnyOf(&[Schema::TEXT, Schema::Null, BASE64]);
 const BASE64: Schema = Schema::Object(&[FieldDoc::must("base64", Schema::TEXT, "")]);
-const RECORD: Schema = Schema::Object(&[
+pub(super) const RECORD_FIELDS: [FieldDoc; 8] = [
     FieldDoc::may("key", Schema::TEXT, ""),
     FieldDoc::may("key_base64", Schema::TEXT, "instead of key"),
     FieldDoc::may("value", Schema::AnyOf(&[Schema::TEXT, Schema::Null]), "left out or null: a null value"),
@@ -198,7 +257,8 @@ const RECORD: Schema = Schema::Object(&[
     ),
     FieldDoc::may("partition", Schema::PARTITION, "instead of by key"),
     FieldDoc::may("timestamp", Schema::COUNT, "epoch ms"),
-]);
+];
+const RECORD: Schema = Schema::Object(&RECORD_FIELDS);
 
 const BATCH_REQUEST: &[ContentDoc] = &[
     ContentDoc {
@@ -224,14 +284,16 @@ const RECEIPT: Schema = Schema::AnyOf(&[
         FieldDoc::must("msg_id", Schema::TEXT, "opaque to clients"),
         FieldDoc::must("receipt", Schema::TEXT, "path of its receipt"),
     ]),
-    Schema::Object(&[
-        FieldDoc::must("status", STATUS, "as the status of a single publish"),
-        FieldDoc::must("errmsg", Schema::TEXT, "a sentence for people"),
-        FieldDoc::must("code", Schema::TEXT, "stable, for programs"),
-    ]),
+    FAILED,
+]);
+/// Of a record that was refused.
+pub(super) const FAILED: Schema = Schema::Object(&[
+    FieldDoc::must("status", STATUS, "as the status of a single one"),
+    FieldDoc::must("errmsg", Schema::TEXT, "a sentence for people"),
+    FieldDoc::must("code", Schema::TEXT, "stable, for programs"),
 ]);
 const STATUS: Schema = Schema::Value(Kind::Integer { min: 400, max: 599 });
-const SUMMARY: Schema = Schema::Object(&[
+pub(super) const SUMMARY: Schema = Schema::Object(&[
     FieldDoc::must("ok", Schema::COUNT, "records that were stored"),
     FieldDoc::must("failed", Schema::COUNT, "records that were not"),
     FieldDoc::may("handed_off", Schema::COUNT, "of those stored, the ones on this gateway's disk; they have no range"),
@@ -320,18 +382,29 @@ mod tests {
     #[test]
     fn only_the_six_parameters_are_taken_and_each_once() {
         check("stream=1&stream=0", expect!["400 bad_parameter: stream is given twice"]);
-        check("", expect!["Params { acks: All, wish: Allowed, timeout: 30s, summary: false, streams: false }"]);
+        check(
+            "",
+            expect![
+                "Params { acks: All, wish: Allowed, common: Common { timeout: 30s, summary: false, streams: false } }"
+            ],
+        );
         check(
             "ack=local&timeout=2s&receipts=summary&async=1",
-            expect!["Params { acks: Leader, wish: Always, timeout: 2s, summary: true, streams: false }"],
+            expect![
+                "Params { acks: Leader, wish: Always, common: Common { timeout: 2s, summary: true, streams: false } }"
+            ],
         );
         check(
             "stream=true&mux=1&limit=2&limit=3",
-            expect!["Params { acks: All, wish: Allowed, timeout: 30s, summary: false, streams: true }"],
+            expect![
+                "Params { acks: All, wish: Allowed, common: Common { timeout: 30s, summary: false, streams: true } }"
+            ],
         );
         check(
             "stream=1&timeout=90s",
-            expect!["Params { acks: All, wish: Allowed, timeout: 30s, summary: false, streams: true }"],
+            expect![
+                "Params { acks: All, wish: Allowed, common: Common { timeout: 30s, summary: false, streams: true } }"
+            ],
         );
         check("key=k", expect!["400 unknown_parameter: there is no query parameter key here, the nearest is ack"]);
         check("receipts=all", expect!["400 bad_parameter: receipts is `all`, expected summary"]);

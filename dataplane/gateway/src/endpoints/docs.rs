@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_documented_query_names_are_those_that_are_taken() {
-        use crate::endpoints::{batch, jobs_query, publish};
+        use crate::endpoints::{batch, jobs_batch, jobs_query, publish};
         use crate::subscribe::query;
         for doc in all() {
             let mut named: Vec<&str> = doc.query_params().collect();
@@ -112,6 +112,7 @@ mod tests {
                 // Known, and answered with 501 until they exist.
                 "pollMessages" => query::PARAMETERS.into_iter().filter(|name| !["ack", "q"].contains(name)).collect(),
                 "addJob" => jobs_query::ADD.to_vec(),
+                "addJobs" => jobs_batch::PARAMETERS.to_vec(),
                 "getJobs" => jobs_query::LOOK.to_vec(),
                 "deleteJob" | "fireJob" | "replayJob" => jobs_query::NAMED.to_vec(),
                 "rescheduleJob" => jobs_query::RESCHEDULE.to_vec(),

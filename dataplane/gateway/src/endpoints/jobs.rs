@@ -29,7 +29,7 @@ use std::time::Instant;
 
 /// How metrics and log name these.
 const ENDPOINT: &str = "jobs";
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// What may come as the body of a job.
@@ -81,6 +81,7 @@ fn prepare(
     }
     let headers = RecordHeaders::of(head)?;
     let entry = job_entry::Entry {
+        timestamp_ms: None,
         partition,
         key: key.as_deref(),
         headers: headers.refs().into_iter().collect(),
@@ -92,7 +93,7 @@ fn prepare(
 }
 
 /// Whose the jobs of a grant are, and for what.
-fn name_of(grant: &Grant<'_>) -> Name {
+pub(super) fn name_of(grant: &Grant<'_>) -> Name {
     let Grant::Topic(permit) = grant else { unreachable!("a job is granted a topic") };
     let topic = permit.topic();
     Name {

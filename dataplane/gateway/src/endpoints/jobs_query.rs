@@ -1,9 +1,10 @@
 //! What a query asks of delayed jobs.
 
 use crate::codes;
+use crate::due::Due;
 use crate::endpoints::params::{self, bad_parameter};
-use crate::jobs::Page;
-use crate::limits::{JOB_DUE_MAX_MS, JOBS_LISTED_DEFAULT, JOBS_LISTED_MAX, KEY_BYTES_MAX};
+use crate::jobs::{Page, when};
+use crate::limits::{JOBS_LISTED_DEFAULT, JOBS_LISTED_MAX, KEY_BYTES_MAX};
 use crate::refusal::Refusal;
 use ::jobs::{JobId, Key};
 use gafka_http::query;
@@ -51,16 +52,9 @@ fn text<'a>(name: &str, value: &'a [u8]) -> Result<&'a str, Refusal> {
 pub fn add(query: Option<&str>, now_ms: i64) -> Result<AddWishes<'_>, Refusal> {
     let mut all = all(query, &ADD)?;
     if let Some(durability) = all.get("durability") {
-        match text("durability", durability)? {
-            "" | "durable" => {}
-            "async" | "both" | "replicated" | "any" => {
-                let sentence = "nothing was stored: only durability=durable exists yet";
-                return Err(Refusal::new(codes::DURABILITY_UNKNOWN, sentence));
-            }
-            other => return Err(bad_parameter("durability", other, "durable")),
-        }
+        check_durability(text("durability", durability)?)?;
     }
-    let due_ms = when(&all, now_ms)?;
+    let due_ms = due_ms(&all, now_ms)?;
     let partition = match all.get("partition") {
         None => None,
         Some(value) => {
@@ -120,7 +114,7 @@ pub fn id(query: Option<&str>) -> Result<Option<JobId>, Refusal> {
 pub fn reschedule(query: Option<&str>, now_ms: i64) -> Result<(Option<JobId>, i64), Refusal> {
     let all = all(query, &RESCHEDULE)?;
     let id = named(&all)?;
-    let due_ms = when(&all, now_ms)?;
+    let due_ms = due_ms(&all, now_ms)?;
     Ok((id, due_ms))
 }
 
@@ -129,50 +123,48 @@ fn named(all: &BTreeMap<&'static str, Cow<'_, [u8]>>) -> Result<Option<JobId>, R
     Ok(JobId::parse(text("id", id)?))
 }
 
-/// When a job is due, as a query says it; `due` means more than `delay`.
-fn when(all: &BTreeMap<&'static str, Cow<'_, [u8]>>, now_ms: i64) -> Result<i64, Refusal> {
-    let due_ms = match (all.get("due"), all.get("delay")) {
-        (Some(due), _) => time_of("due", text("due", due)?)?,
-        (None, Some(delay)) => {
-            let delay = text("delay", delay)?;
-            let parsed = crate::duration::parse(delay);
-            let expected = "seconds, or a duration like 30s, 250ms or 2h";
-            now_ms + parsed.ok_or_else(|| bad_parameter("delay", delay, expected))?.as_millis() as i64
-        }
-        (None, None) => {
-            let sentence = "say when: delay (30s) or due (RFC 3339, or seconds since 1970)";
-            return Err(Refusal::new(codes::MISSING_DUE, sentence));
-        }
-    };
-    checked(due_ms, now_ms)
+/// When a job is due, as a query says it.
+fn due_ms(all: &BTreeMap<&'static str, Cow<'_, [u8]>>, now_ms: i64) -> Result<i64, Refusal> {
+    let said = said(all)?.ok_or_else(when::missing)?;
+    when::check(said.ms(now_ms), now_ms)
 }
 
-/// Not past, but for what a clock and a network may differ by, and not too far away.
-fn checked(due_ms: i64, now_ms: i64) -> Result<i64, Refusal> {
-    match due_ms {
-        _ if due_ms < now_ms - 1_000 => {
-            let sentence = format!("nothing was stored: {} is past", crate::jobs::shown_time(due_ms));
-            Err(Refusal::new(codes::DUE_PAST, sentence))
-        }
-        _ if due_ms > now_ms.saturating_add(JOB_DUE_MAX_MS) => {
-            let sentence =
-                "nothing was stored: it is due in more than ten years; times are RFC 3339, or seconds since 1970";
-            Err(Refusal::new(codes::DUE_TOO_FAR, sentence))
-        }
-        _ => Ok(due_ms),
+/// What a query says of it; `due` means more than `delay`.
+fn said(all: &BTreeMap<&'static str, Cow<'_, [u8]>>) -> Result<Option<Due>, Refusal> {
+    match (all.get("due"), all.get("delay")) {
+        (Some(due), _) => text("due", due).and_then(|value| due_of("due", value)).map(Some),
+        (None, Some(delay)) => text("delay", delay).and_then(delay_of).map(Some),
+        (None, None) => Ok(None),
     }
 }
 
-/// RFC 3339, or seconds since 1970; epoch ms.
-fn time_of(name: &str, value: &str) -> Result<i64, Refusal> {
-    if let Ok(seconds) = value.parse::<i64>() {
-        return Ok(seconds.saturating_mul(1_000));
-    }
+pub fn delay_of(value: &str) -> Result<Due, Refusal> {
+    Due::of_delay(value).ok_or_else(|| bad_parameter("delay", value, "seconds, or a duration like 30s, 250ms or 2h"))
+}
+
+/// RFC 3339, or seconds since 1970.
+pub fn due_of(name: &str, value: &str) -> Result<Due, Refusal> {
     // A plus sign in a query is a space unless it was escaped.
     let value = value.replace(' ', "+");
-    let time: Result<jiff::Timestamp, _> = value.parse();
-    time.map(|time| time.as_millisecond())
-        .map_err(|_| bad_parameter(name, &value, "RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970"))
+    let expected = "RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970";
+    Due::of_time(&value).ok_or_else(|| bad_parameter(name, &value, expected))
+}
+
+/// The same as epoch ms.
+fn time_of(name: &str, value: &str) -> Result<i64, Refusal> {
+    due_of(name, value).map(|due| due.ms(0))
+}
+
+/// `durability`: what there is yet.
+pub fn check_durability(value: &str) -> Result<(), Refusal> {
+    match value {
+        "" | "durable" => Ok(()),
+        "async" | "both" | "replicated" | "any" => {
+            let sentence = "nothing was stored: only durability=durable exists yet";
+            Err(Refusal::new(codes::DURABILITY_UNKNOWN, sentence))
+        }
+        other => Err(bad_parameter("durability", other, "durable")),
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod docs;
 mod handoff;
 mod health;
 mod jobs;
+mod jobs_batch;
 mod jobs_query;
 mod params;
 pub mod publish;
@@ -77,7 +78,13 @@ impl Services {
     }
 
     pub fn around(&self) -> Around<'_> {
-        Around { env: &self.env, access: &self.access, clusters: &self.clusters, publishing: &self.publishing }
+        Around {
+            env: &self.env,
+            access: &self.access,
+            clusters: &self.clusters,
+            publishing: &self.publishing,
+            jobs: &self.jobs,
+        }
     }
 
     /// What delayed jobs stand on.

@@ -3,7 +3,7 @@
 
 use crate::access::{Grant, Wants};
 use crate::codes;
-use crate::endpoints::{Admission, Services, batch, handoff, health, jobs, publish, receipts, subscribe};
+use crate::endpoints::{Admission, Services, batch, handoff, health, jobs, jobs_batch, publish, receipts, subscribe};
 use crate::exchange::Exchange;
 use crate::exchange::body::RequestBody;
 use crate::exchange::conn::Conn;
@@ -159,6 +159,13 @@ pub static ENDPOINTS: &[Row] = &[
         aliases: &[],
         allow: "POST, OPTIONS",
         wants: Wants::Publish,
+        takes: Takes::Pieces(jobs_batch::open),
+        docs: jobs_batch::DOCS,
+    },
+    Row {
+        aliases: &[],
+        allow: "POST, OPTIONS",
+        wants: Wants::Publish,
         takes: Takes::Nothing(jobs::fire),
         docs: jobs::FIRE_DOCS,
     },
@@ -300,6 +307,9 @@ mod tests {
                 ("POST", "/v1/msgs//v1"),
                 ("POST", "/v1/msgs/orders/v1/"),
                 ("POST", "/v1/msgs/app1/orders/v1"),
+                ("POST", "/v1/jobs/orders/v1"),
+                ("POST", "/v1/jobs/orders/v1/batch"),
+                ("PUT", "/v1/jobs/orders/v1/batch"),
                 ("GET", "/v1/receipts/AQAAAAAA"),
                 ("POST", "/v1/receipts/AQAAAAAA"),
                 ("POST", "/v1/receipts/replay"),
@@ -325,6 +335,9 @@ mod tests {
                 POST /v1/msgs//v1: 404 no_such_path
                 POST /v1/msgs/orders/v1/: 404 no_such_path
                 POST /v1/msgs/app1/orders/v1: 404 no_such_path
+                POST /v1/jobs/orders/v1: addJob ["orders", "v1", ""]
+                POST /v1/jobs/orders/v1/batch: addJobs ["orders", "v1", ""]
+                PUT /v1/jobs/orders/v1/batch: 405 method_not_allowed
                 GET /v1/receipts/AQAAAAAA: getReceipt ["AQAAAAAA", "", ""]
                 POST /v1/receipts/AQAAAAAA: 405 method_not_allowed
                 POST /v1/receipts/replay: replayReceipts ["", "", ""]

@@ -195,6 +195,7 @@ impl GatewayMetrics {
             handed_off: self.handed_off.local(),
             handed_off_bytes: self.handed_off_bytes.local(),
             batch_handed_off: batch_records.get(&OutcomeLabels { outcome: "handed_off" }),
+            batch_delayed: batch_records.get(&OutcomeLabels { outcome: "delayed" }),
             handoff_delivered: self.handoff_delivered.local(),
             handoff_maybe_doubled: self.handoff_maybe_doubled.local(),
             handoff: RefCell::new(self.handoff.shard()),
@@ -236,6 +237,7 @@ pub struct ShardMetrics {
     handed_off: Counter,
     handed_off_bytes: Counter,
     batch_handed_off: Counter,
+    batch_delayed: Counter,
     handoff_delivered: Counter,
     handoff_maybe_doubled: Counter,
     handoff: RefCell<ShardFamily<GaugeKind, HandoffLabels>>,
@@ -295,6 +297,11 @@ impl ShardMetrics {
     /// Those of them that were records of a batch.
     pub fn batch_handed_off(&self, records: u64) {
         self.batch_handed_off.add(records);
+    }
+
+    /// Records of a batch became delayed jobs, and durable.
+    pub fn batch_delayed(&self, records: u64) {
+        self.batch_delayed.add(records);
     }
 
     pub fn handoff_delivered(&self, messages: u64) {

@@ -2,8 +2,8 @@
 //! topic before they are given to it again.
 //!
 //! Each of our records says in a header which job it is. The store knows since when Kafka may have it, and the record has a
-//! timestamp of that clock, so a partition is read from there on ([`kafka_client::Search`]). Brokers that stamp records themselves
-//! may be behind by [`JOB_DOUBT_MARGIN`].
+//! timestamp of that clock, or its publisher's, so a partition is read from there on ([`kafka_client::Search`]). Brokers that stamp
+//! records themselves may be behind by [`JOB_DOUBT_MARGIN`].
 //!
 //! Where nobody can look (no right to read, topic gone), jobs are given again: at least once.
 
@@ -14,6 +14,7 @@ use ::jobs::store::Job;
 use ::jobs::{JobId, Key};
 use foldhash::HashMap;
 use kafka_client::{Search, Since, TopicIdx};
+use kafka_wire::job_entry;
 
 use super::desk::Desk;
 use super::fire::{DUE_HEADER, JOB_ID_HEADER};
@@ -56,10 +57,10 @@ impl Doubts {
 
     /// Looks for jobs of a queue; [`Doubts::look`] has them when it is known.
     pub fn hold(&mut self, cluster: &Cluster, topic: TopicIdx, queue: QueueId, jobs: Vec<Job>, now: Instant) {
-        let since_ms = jobs.iter().filter_map(|job| job.doubt_since_ms).min().expect("each is in doubt");
+        let since_ms = jobs.iter().filter_map(from_ms).min().expect("each is in doubt");
         let begin = |since_ms| {
             let name = cluster.client.borrow().topic_name(topic).to_owned();
-            let from_ms = since_ms - JOB_DOUBT_MARGIN.as_millis() as i64;
+            let from_ms = since_ms.saturating_sub(JOB_DOUBT_MARGIN.as_millis() as i64);
             cluster.search(Search::new(topic, &name, None, Since::Time(from_ms), JOB_ID_HEADER))
         };
         match self.by_queue.get_mut(&queue) {
@@ -139,4 +140,10 @@ impl Doubts {
         }
         Some(Looked { queue, fired, absent, away })
     }
+}
+
+/// The record of a job has no timestamp before this, if there is one.
+fn from_ms(job: &Job) -> Option<i64> {
+    let own = job_entry::read(&job.body).and_then(|entry| entry.timestamp_ms);
+    job.doubt_since_ms.map(|since_ms| own.map_or(since_ms, |own| own.min(since_ms)))
 }

@@ -130,7 +130,7 @@ impl Firing {
         let how = How::new(Acks::All, now + PATIENCE).or_give_back();
         let mut keys = Vec::with_capacity(jobs.len());
         // Of the clock that says what is due, so that a search from then on finds it.
-        let timestamp_ms = desk.store().now_ms();
+        let now_ms = desk.store().now_ms();
         let mut client = cluster.client.borrow_mut();
         for (at, job) in jobs.iter().enumerate() {
             let Some(entry) = job_entry::read(&job.body) else {
@@ -142,6 +142,7 @@ impl Firing {
             let mut headers: SmallVec<[HeaderRef<'_>; 8]> = entry.headers.iter().copied().collect();
             headers.push(HeaderRef { name: JOB_ID_HEADER, value: Some(id.as_bytes()) });
             headers.push(HeaderRef { name: DUE_HEADER, value: Some(due.as_bytes()) });
+            let timestamp_ms = entry.timestamp_ms.unwrap_or(now_ms);
             let record = RecordRef { timestamp_ms, key: entry.key, value: entry.value, headers: &headers };
             let topic = destination.route.topic;
             match client.produce(topic, entry.partition, &record, how, tag, keys.len() as u32, now) {

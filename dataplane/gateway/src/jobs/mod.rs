@@ -10,6 +10,8 @@
 //! | File | Story |
 //! |---|---|
 //! | [`desk`] | the store of this process, and how shards hear from it |
+//! | [`when`] | when a job may be due |
+//! | [`group`] | jobs of a batch, added together |
 //! | [`fire`] | gives what is due to Kafka |
 //! | [`doubts`] | looks for what a dead process may have given to it |
 //! | [`ask`] | what an operator asks of one job |
@@ -21,6 +23,8 @@ pub mod ask;
 pub mod desk;
 pub mod doubts;
 pub mod fire;
+pub mod group;
+pub mod when;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -32,7 +36,6 @@ use ::jobs::store::{AddError, Answer, Asked, Changed, Listed, Looked, NewJob, Qu
 use ::jobs::wheel::Entry;
 use ::jobs::{JobId, Key};
 use bytes::Bytes;
-use jiff::Timestamp;
 use journal::Waiter;
 use kafka_client::Outcome;
 use runtime::notify::Notify;
@@ -41,8 +44,10 @@ use slab::Slab;
 
 use self::desk::{Desk, Door};
 use self::fire::Firing;
+use self::group::{Group, Settled};
 use crate::access::Access;
 use crate::codes;
+use crate::due::shown_time;
 use crate::env::Env;
 use crate::env::metrics::ShardMetrics;
 use crate::exchange::Exchange;
@@ -110,11 +115,34 @@ pub struct Page {
 
 /// A request that waits for the store.
 enum Waiting {
-    Added { exchange: Exchange, seq: u64, new: New },
-    Looked { exchange: Exchange, named: Named },
-    Changed { exchange: Exchange, named: Named, entry: Entry },
-    Listed { exchange: Exchange, name: Name },
-    Paused { exchange: Exchange, is_paused: bool },
+    Added {
+        exchange: Exchange,
+        seq: u64,
+        new: New,
+    },
+    /// Part of a batch; its jobs' numbers follow each other.
+    Grouped {
+        name: Name,
+        first_seq: u64,
+        group: Group,
+    },
+    Looked {
+        exchange: Exchange,
+        named: Named,
+    },
+    Changed {
+        exchange: Exchange,
+        named: Named,
+        entry: Entry,
+    },
+    Listed {
+        exchange: Exchange,
+        name: Name,
+    },
+    Paused {
+        exchange: Exchange,
+        is_paused: bool,
+    },
 }
 
 impl Jobs {
@@ -136,7 +164,7 @@ impl Jobs {
     }
 
     /// Whether new jobs are taken.
-    fn takes(&self) -> Result<(), Refusal> {
+    pub fn takes(&self) -> Result<(), Refusal> {
         self.desk.as_ref().is_some_and(|(desk, _)| desk.takes()).then_some(()).ok_or_else(off)
     }
 
@@ -198,9 +226,14 @@ impl Jobs {
     }
 
     fn id_of(&self, seq: u64, name: &Name) -> String {
+        self.ids_of(name)(seq).to_string()
+    }
+
+    /// Names jobs of a queue by their numbers.
+    fn ids_of(&self, name: &Name) -> impl Fn(u64) -> JobId {
         let (desk, _) = self.desk.as_ref().expect("it has jobs");
         let queue = desk.store().find(name).expect("a queue with jobs is known");
-        desk.id_of(queue, seq).to_string()
+        move |seq| desk.id_of(queue, seq)
     }
 
     // ---- one job
@@ -327,17 +360,18 @@ impl Jobs {
 
     // ---- what the store says
 
-    /// One look at everything the store has for this shard.
-    pub fn turn(&self, ground: Ground<'_>, now: Instant) {
-        let Some((desk, door)) = &self.desk else { return };
+    /// One look at everything the store has for this shard; what it says of batches is for whoever has those.
+    pub fn turn(&self, ground: Ground<'_>, now: Instant) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        let Some((desk, door)) = &self.desk else { return settled };
         let mut completions = Vec::new();
         door.waiter.take(&mut completions);
         for completion in completions {
             let Some(waiting) = self.waiting.borrow_mut().try_remove(completion.ticket as usize) else { continue };
-            match completion.result {
+            settled.extend(match completion.result {
                 Ok(_) => self.durable(waiting, ground.env, now),
                 Err(refused) => self.not_durable(waiting, refused, ground.env, now),
-            }
+            });
         }
         let mut answers = Vec::new();
         door.looks.take(&mut answers);
@@ -346,10 +380,15 @@ impl Jobs {
             self.answered(waiting, answer, ground.env, now);
         }
         self.firing.fire(ground, desk, desk.take(door), now);
+        settled
     }
 
-    fn durable(&self, waiting: Waiting, env: &Env, now: Instant) {
+    fn durable(&self, waiting: Waiting, env: &Env, now: Instant) -> Option<Settled> {
         match waiting {
+            Waiting::Grouped { name, first_seq, group } => {
+                let ids = (first_seq..).take(group.jobs.len()).map(self.ids_of(&name)).collect();
+                return Some(Settled { group, result: Ok(ids) });
+            }
             Waiting::Added { exchange, seq, new } => {
                 let reply = self.added(seq, &new.name, new.due_ms);
                 answer(exchange, reply, env, now);
@@ -365,16 +404,21 @@ impl Jobs {
             Waiting::Paused { exchange, is_paused } => answer(exchange, paused(is_paused), env, now),
             Waiting::Looked { .. } | Waiting::Listed { .. } => unreachable!("these wait for an answer"),
         }
+        None
     }
 
-    fn not_durable(&self, waiting: Waiting, refused: journal::Refused, env: &Env, now: Instant) {
+    fn not_durable(&self, waiting: Waiting, refused: journal::Refused, env: &Env, now: Instant) -> Option<Settled> {
         let store = self.store().expect("it refused something");
-        match &waiting {
-            Waiting::Added { seq, new, .. } => store.add_failed(*seq, new.key.as_ref()),
-            Waiting::Changed { entry, .. } => store.change_failed(*entry),
+        let refusal = refuse(&AddError::Log(refused));
+        match waiting {
+            // Its jobs have no keys that would have to be free again.
+            Waiting::Grouped { group, .. } => return Some(Settled { group, result: Err(refusal) }),
+            Waiting::Added { seq, ref new, .. } => store.add_failed(seq, new.key.as_ref()),
+            Waiting::Changed { entry, .. } => store.change_failed(entry),
             Waiting::Paused { .. } | Waiting::Looked { .. } | Waiting::Listed { .. } => {}
         }
-        waiting.refuse(env, &refuse(&AddError::Log(refused)), now);
+        waiting.refuse(env, &refusal, now);
+        None
     }
 
     fn answered(&self, waiting: Waiting, said: Answer, env: &Env, now: Instant) {
@@ -484,12 +528,14 @@ enum Start {
 
 impl Waiting {
     fn refuse(self, env: &Env, refusal: &Refusal, now: Instant) {
-        let (Waiting::Added { exchange, .. }
-        | Waiting::Looked { exchange, .. }
-        | Waiting::Changed { exchange, .. }
-        | Waiting::Listed { exchange, .. }
-        | Waiting::Paused { exchange, .. }) = self;
-        exchange.refuse(env, refusal, now);
+        match self {
+            Waiting::Added { exchange, .. }
+            | Waiting::Looked { exchange, .. }
+            | Waiting::Changed { exchange, .. }
+            | Waiting::Listed { exchange, .. }
+            | Waiting::Paused { exchange, .. } => exchange.refuse(env, refusal, now),
+            Waiting::Grouped { .. } => unreachable!("its batch is told, record by record"),
+        }
     }
 }
 
@@ -511,12 +557,6 @@ fn shown(id: &str, entry: &Entry, stage: &Stage, attempts: u32) -> Value {
 fn answer(exchange: Exchange, reply: Reply, env: &Env, now: Instant) {
     // Its client may be gone.
     let _ = exchange.answer(env, reply, now);
-}
-
-/// RFC 3339, to the millisecond.
-pub fn shown_time(ms: i64) -> String {
-    let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
 }
 
 fn paused(is_paused: bool) -> Reply {

@@ -15,6 +15,8 @@ pub mod single;
 
 use crate::access::{Access, Grant};
 use crate::env::Env;
+use crate::jobs::Jobs;
+use crate::jobs::group::Settled;
 use crate::kafka::Clusters;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::destination::Destination;
@@ -42,6 +44,7 @@ pub struct Around<'s> {
     pub access: &'s Access,
     pub clusters: &'s Clusters,
     pub publishing: &'s Publishing,
+    pub jobs: &'s Jobs,
 }
 
 /// Who waits for an outcome, in a tag above the key.
@@ -151,6 +154,15 @@ impl Publishing {
             let error = RecordError::from(handoff::refuse(&error));
             self.with_batch(tag, |session| session.fail_run(around.env, from, count, &error, now));
         }
+    }
+
+    /// What became of records of a batch that were to be delayed jobs.
+    pub fn settle_jobs(&self, env: &Env, settled: Settled, now: Instant) {
+        let Settled { group, result } = settled;
+        self.with_batch(group.tag, |session| match result {
+            Ok(ids) => session.delayed(env, &group.jobs, &ids, now),
+            Err(refusal) => session.fail_jobs(env, &group.jobs, &RecordError::from(refusal), now),
+        });
     }
 
     fn batch_destination(&self, tag: u64) -> Option<Destination> {

@@ -7,6 +7,9 @@ use std::rc::Rc;
 /// Looks whenever the store rings.
 pub async fn listen(services: Rc<Services>, mut bell: Receiver<()>) {
     while bell.recv().await.is_some() {
-        services.jobs.turn(services.ground(), services.env.tick());
+        let now = services.env.tick();
+        for settled in services.jobs.turn(services.ground(), now) {
+            services.publishing.settle_jobs(&services.env, settled, now);
+        }
     }
 }

@@ -4,7 +4,7 @@
 pub mod raw;
 
 use embedded_kafka::{EmbeddedConfig, EmbeddedKafka, Hooks};
-use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, HandoffPlace, Listeners};
+use gateway::{ClusterSpec, Gateway, GatewayConfig, GatewayParts, HandoffPlace, JobsPlace, Listeners};
 use kafka_client::ClientConfig;
 use model::ids::{AppId, ClusterName, TopicName, TopicVersion};
 use model::scram::ScramParams;
@@ -106,6 +106,42 @@ pub fn scene_that_hands_off(
     journal: Option<PathBuf>,
     adjust: impl FnOnce(&mut SnapshotDoc),
 ) -> Scene {
+    scene_that_keeps(clusters, config, access_log, Kept { journal, jobs: None }, adjust)
+}
+
+/// Delayed jobs, in a directory that goes with the scene.
+pub fn scene_with_jobs(config: GatewayConfig, adjust: impl FnOnce(&mut SnapshotDoc)) -> Scene {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let hooks = Hooks::default();
+    let kafka = EmbeddedKafka::start(EmbeddedConfig {
+        data_dir: dir.path().join("kafka"),
+        hooks: hooks.clone(),
+        ..EmbeddedConfig::default()
+    })
+    .expect("embedded broker starts");
+    create_topics(kafka.addr(), &["demo.orders.v1", "demo.orders.v2", "demo.small.v1"]);
+    let jobs = Some(dir.path().join("jobs"));
+    let clusters = vec![cluster("main", &[kafka.addr()])];
+    let mut scene = scene_that_keeps(clusters, config, None, Kept { journal: None, jobs }, adjust);
+    scene._kafka = Some((kafka, dir));
+    scene.hooks = hooks;
+    scene.wait_ready();
+    scene
+}
+
+/// Directories of what a gateway keeps.
+pub struct Kept {
+    pub journal: Option<PathBuf>,
+    pub jobs: Option<PathBuf>,
+}
+
+fn scene_that_keeps(
+    clusters: Vec<ClusterSpec>,
+    config: GatewayConfig,
+    access_log: Option<PathBuf>,
+    kept: Kept,
+    adjust: impl FnOnce(&mut SnapshotDoc),
+) -> Scene {
     let mut doc = doc();
     adjust(&mut doc);
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -117,8 +153,8 @@ pub fn scene_that_hands_off(
         listeners,
         snapshot: Arc::new(Snapshot::build(doc.clone()).expect("a valid snapshot")),
         access_log,
-        jobs: None,
-        handoff: journal.map(|dir| HandoffPlace { dir, node: NODE.to_owned() }),
+        jobs: kept.jobs.map(|dir| JobsPlace { dir, node: NODE.to_owned() }),
+        handoff: kept.journal.map(|dir| HandoffPlace { dir, node: NODE.to_owned() }),
     })
     .expect("gateway starts");
     Scene { publish, subscribe, gateway, hooks: Hooks::default(), doc, _kafka: None }

@@ -1,7 +1,7 @@
-//! The body of a batch on its way into the Kafka client: bytes in, records handed over.
+//! The body of a batch on its way into its [`Sink`]: bytes in, records handed over.
 //!
 //! [`Feed::take`] is given whatever has arrived and stops in the middle of it when there is no room: too many records
-//! unanswered, the memory budget spent, the client's queue full, receipts not read. The bytes stay where they are and
+//! unanswered, the memory budget spent, the client's queue or the store full, receipts not read. The bytes stay where they are and
 //! the connection does not read on. Room comes with outcomes, which wake the connection, or with time, for which
 //! [`Session::retry_soon`] does. A wait ends after the request's timeout; from then on records are refused with 503
 //! until one gets through.
@@ -10,26 +10,13 @@ use crate::access::quota::{self, Meters};
 use crate::access::standing::Standing;
 use crate::codes;
 use crate::env::Env;
-use crate::kafka::cluster::Cluster;
-use crate::kafka::destination::Destination;
-use crate::limits::{BATCH_DEADLINE_SHARE, BATCH_UNANSWERED_RECORDS_MAX};
 use crate::publish::batch::session::{Receiving, Session, State};
-use crate::publish::format::{BatchParser, Parsed, ParsedRecord, RecordError};
-use crate::publish::handoff::domains::BY_KEY;
-use crate::publish::handoff::{self, Asked, Goes, Route, Wish};
-use crate::publish::{Around, destination, record_error};
+use crate::publish::batch::sink::{Burst, Input, Sink};
+use crate::publish::format::{BatchParser, RecordError};
+use crate::publish::{Around, destination};
 use crate::refusal::Refusal;
-use crate::timestamp;
-use journal::Record;
-use journal::queue::Name;
-use kafka_client::{Acks, Client, How, ProduceError, TopicIdx};
-use kafka_wire::handoff_entry::Target;
-use kafka_wire::record_batch::{HeaderRef, RecordRef};
-use model::Side;
 use model::ids::Generation;
-use smallvec::SmallVec;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Whether the body may be read on.
@@ -48,12 +35,9 @@ pub struct Feed {
     meters: Meters,
     /// Of the snapshot the request was last admitted under.
     generation: Generation,
-    acks: Acks,
-    wish: Wish,
+    sink: Sink,
+    /// A wait for room ends after this.
     timeout: Duration,
-    deadline: Option<Instant>,
-    /// A record that found the client's queue full.
-    held: Option<Held>,
     /// Since when nothing gets through.
     stalled_since: Option<Instant>,
     /// The parser was told that the body is over.
@@ -63,215 +47,6 @@ pub struct Feed {
     drained_bytes: u64,
 }
 
-/// A record of which the input is gone.
-struct Held {
-    index: u32,
-    partition: Option<i32>,
-    timestamp_ms: i64,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-}
-
-impl Held {
-    fn of(record: &ParsedRecord<'_>, index: u32, now_ms: i64) -> Held {
-        Held {
-            index,
-            partition: record.partition,
-            timestamp_ms: record.timestamp_ms.unwrap_or(now_ms),
-            key: record.key.map(<[u8]>::to_vec),
-            value: record.value.map(<[u8]>::to_vec),
-            headers: record.headers.iter().map(|h| (h.name.to_vec(), h.value.map(<[u8]>::to_vec))).collect(),
-        }
-    }
-}
-
-/// Records that go into the journal in one go.
-const RUN_RECORDS_MAX: usize = 1_000;
-
-/// What one burst of records is handed over with.
-struct Burst<'a> {
-    env: &'a Env,
-    client: &'a mut Client,
-    state: &'a mut State,
-    topic: TopicIdx,
-    meters: &'a Meters,
-    acks: Acks,
-    tag: u64,
-    deadline: Instant,
-    now: Instant,
-    now_ms: i64,
-    /// Waited long enough for room: a full queue is the record's error now.
-    given_up: bool,
-    accepted: u64,
-    around: Around<'a>,
-    cluster: &'a Cluster,
-    wish: Wish,
-    destination: &'a Destination,
-    /// Records on their way into the journal, for one lane.
-    run: Option<Run>,
-}
-
-/// Consecutive records of the batch that go into the journal together.
-struct Run {
-    lane: i32,
-    why: Arc<str>,
-    first: (u64, u32),
-    records: Vec<Record>,
-}
-
-impl Run {
-    /// Whether the record of this number may be the next: none before it has another end, and there is room.
-    fn goes_on_with(&self, lane: i32, index: (u64, u32)) -> bool {
-        let next = self.first.0 + self.records.len() as u64;
-        (lane, index.0) == (self.lane, next) && self.records.len() < RUN_RECORDS_MAX
-    }
-}
-
-/// Value, key and headers of a record, in bytes.
-fn weight(record: &RecordRef<'_>) -> usize {
-    let headers = record.headers.iter().map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len));
-    record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len) + headers.sum::<usize>()
-}
-
-impl Burst<'_> {
-    /// Hands a record over that has its receipt; false when the queue is full and it should wait.
-    fn give(&mut self, record: &RecordRef<'_>, partition: Option<i32>, index: (u64, u32)) -> bool {
-        let mut route = self.route(record, partition);
-        if self.run.is_some() && !matches!(&route, Route::Journal { .. }) {
-            // What goes into the journal before it makes its way, which may be another then.
-            self.flush_run();
-            route = self.route(record, partition);
-        }
-        match route {
-            Route::Kafka { partition: chosen, gives_back } => {
-                let how = How::new(self.acks, self.deadline);
-                let how = if gives_back { how.or_give_back() } else { how };
-                match self.client.produce(self.topic, chosen, record, how, self.tag, index.1, self.now) {
-                    Ok(()) => {
-                        self.accept(record);
-                        true
-                    }
-                    Err(ProduceError::QueueFull) if !self.given_up => false,
-                    Err(ProduceError::Away { why, partition: away }) => {
-                        self.keep(away.unwrap_or(BY_KEY), why, record, partition, index);
-                        true
-                    }
-                    Err(err) => {
-                        self.fail(index.0, 1, &record_error(&err));
-                        true
-                    }
-                }
-            }
-            Route::Journal { lane, why } => {
-                self.keep(lane, why, record, partition, index);
-                true
-            }
-            Route::Hold { until, .. } if self.now < until && !self.given_up => false,
-            Route::Hold { lane, .. } => {
-                self.keep(lane, "the backlog before it took too long".into(), record, partition, index);
-                true
-            }
-            Route::Refuse(refusal) => {
-                self.fail(index.0, 1, &RecordError::from(refusal));
-                true
-            }
-        }
-    }
-
-    fn route(&mut self, record: &RecordRef<'_>, partition: Option<i32>) -> Route {
-        let asked = Asked {
-            topic: self.topic,
-            partition,
-            key: record.key,
-            acks: self.acks,
-            wish: self.wish,
-            is_allowed: self.destination.hands_off,
-        };
-        self.around.publishing.handoff.route(self.cluster, self.client, &asked)
-    }
-
-    fn accept(&mut self, record: &RecordRef<'_>) {
-        self.state.unanswered += 1;
-        self.accepted += 1;
-        self.meters.charge(self.env, Side::Publish, 1, weight(record), self.now);
-    }
-
-    fn fail(&mut self, first: u64, count: u64, error: &RecordError) {
-        self.state.receipts.failed_run(first, count, error);
-        self.env.metrics.batch_failed(count);
-    }
-
-    /// Puts a record among those that go into the journal.
-    fn keep(&mut self, lane: i32, why: Arc<str>, record: &RecordRef<'_>, named: Option<i32>, index: (u64, u32)) {
-        if self.run.as_ref().is_some_and(|run| !run.goes_on_with(lane, index)) {
-            self.flush_run();
-        }
-        self.accept(record);
-        let topic_id = self.client.topic_id(self.topic).unwrap_or_default();
-        let partition = if lane >= 0 { Some(lane) } else { named };
-        let kept = handoff::record(record, None, Target { partition, is_named: named.is_some(), topic_id });
-        let run = self.run.get_or_insert_with(|| Run { lane, why, first: index, records: Vec::new() });
-        run.records.push(kept);
-    }
-
-    /// Appends what goes into the journal.
-    fn flush_run(&mut self) {
-        let Some(Run { lane, why, first, records }) = self.run.take() else { return };
-        let handoff = &self.around.publishing.handoff;
-        let name = Name {
-            account: handoff.app(self.around, self.destination.tenant),
-            subject: handoff.subject(self.cluster, self.client, self.topic),
-            lane,
-        };
-        let is_held = lane >= 0 && !self.client.is_settled(self.topic, lane);
-        let goes = Goes { name, why: &why, is_held };
-        for (from, count, error) in handoff.append_run(self.tag, &goes, first.1, records, self.now_ms) {
-            self.state.unanswered -= u64::from(count);
-            let from = first.0 + u64::from(from.wrapping_sub(first.1));
-            self.fail(from, u64::from(count), &RecordError::from(handoff::refuse(&error)));
-        }
-    }
-
-    /// Opens the receipt of what the parser yielded and hands it over; gives it back when it has to wait.
-    fn take(&mut self, parsed: Parsed<'_>) -> Option<Held> {
-        let parsed =
-            parsed.and_then(|record| match record.timestamp_ms.map(|given| timestamp::check(given, self.now_ms)) {
-                Some(Err(err)) => Err(RecordError::new(codes::TIMESTAMP_UNIT, err.to_string())),
-                _ => Ok(record),
-            });
-        match parsed {
-            Ok(record) => {
-                let index = self.state.next_index();
-                if self.give(&record.as_record(self.now_ms), record.partition, index) {
-                    return None;
-                }
-                Some(Held::of(&record, index.1, self.now_ms))
-            }
-            Err(error) => {
-                self.state.close |= error.fatal;
-                self.state.refuse(self.env, &error);
-                None
-            }
-        }
-    }
-
-    /// Hands over a record that waited; false when it has to wait on.
-    fn take_held(&mut self, held: &Held) -> bool {
-        let headers: SmallVec<[HeaderRef<'_>; 4]> =
-            held.headers.iter().map(|(name, value)| HeaderRef { name, value: value.as_deref() }).collect();
-        let record = RecordRef {
-            timestamp_ms: held.timestamp_ms,
-            key: held.key.as_deref(),
-            value: held.value.as_deref(),
-            headers: &headers,
-        };
-        let index = self.state.receipts.record_count() - 1;
-        debug_assert_eq!(index as u32, held.index, "nothing is opened while a record waits");
-        self.give(&record, held.partition, (index, held.index))
-    }
-}
-
 impl Feed {
     pub fn new(
         session: Rc<Session>,
@@ -279,7 +54,7 @@ impl Feed {
         standing: Standing,
         meters: Meters,
         generation: Generation,
-        (acks, wish): (Acks, Wish),
+        sink: Sink,
         timeout: Duration,
     ) -> Feed {
         Feed {
@@ -288,11 +63,8 @@ impl Feed {
             standing,
             meters,
             generation,
-            acks,
-            wish,
+            sink,
             timeout,
-            deadline: None,
-            held: None,
             stalled_since: None,
             ended: false,
             broken_since: None,
@@ -331,7 +103,9 @@ impl Feed {
         let granted = self.standing.check(&snapshot).map_err(Refusal::from);
         let found = granted.and_then(|grant| Ok((destination(clusters, &grant, now)?, access.meters(env, &grant))));
         let refusal = match found {
-            Ok((destination, meters)) if destination.route == self.session.destination.route => {
+            Ok((destination, meters))
+                if self.sink.follows_the_topic() || destination.route == self.session.destination.route =>
+            {
                 self.meters = meters;
                 return false;
             }
@@ -374,11 +148,9 @@ impl Feed {
         }
         let state = &mut *self.session.state.borrow_mut();
         state.close = true;
-        // A record that waits for room is settled by giving it up.
-        if self.held.take().is_some() {
-            let why = "nothing was stored: too much waits for this cluster";
-            state.give_up_last(env, &RecordError::new(codes::OVERLOADED, why));
-        }
+        // What waits for room is settled by giving it up.
+        let why = "nothing was stored: it waited for room when the batch broke off";
+        self.sink.give_up(env, state, &RecordError::new(codes::OVERLOADED, why));
         if state.receipts.record_count() == 0 {
             state.refused = Some(refusal);
         } else {
@@ -395,10 +167,8 @@ impl Feed {
     /// The client is gone.
     pub fn abandon(&mut self, around: Around<'_>) {
         let env = around.env;
-        if self.held.take().is_some() {
-            let state = &mut *self.session.state.borrow_mut();
-            state.give_up_last(env, &RecordError::new(codes::OVERLOADED, "the client is gone"));
-        }
+        let gone = RecordError::new(codes::OVERLOADED, "the client is gone");
+        self.sink.give_up(env, &mut self.session.state.borrow_mut(), &gone);
         self.session.abandon(env, around.publishing);
     }
 
@@ -423,59 +193,30 @@ impl Feed {
             let refusal = Refusal::overloaded(&refused.to_string());
             return self.refuse_all(env, &session, state, input, refusal, now);
         }
-        let route = session.destination.route;
-        let cluster = clusters.at(route.cluster);
-        let mut client = cluster.client.borrow_mut();
-        let deadline = self.deadline(now);
         let mut burst = Burst {
-            env,
-            client: &mut client,
+            around,
             state,
-            topic: route.topic,
+            destination: &session.destination,
             meters: &self.meters,
-            acks: self.acks,
             tag: session.tag(),
-            deadline,
             now,
             now_ms: env.wall_clock_ms(),
             given_up,
             accepted: 0,
-            around,
-            cluster,
-            wish: self.wish,
-            destination: &session.destination,
-            run: None,
+            got_through: false,
         };
-        if let Some(held) = self.held.take()
-            && !burst.take_held(&held)
-        {
-            self.held = Some(held);
-        }
-        let mut spent = None;
-        while self.held.is_none() && burst.state.unanswered < BATCH_UNANSWERED_RECORDS_MAX {
-            if let Err(exhausted) = burst.meters.check(env, Side::Publish, 0, now) {
-                spent = (!input.is_empty()).then_some(exhausted);
-                break;
-            }
-            let Some(parsed) = self.parser.next(input) else { break };
-            self.held = burst.take(parsed);
-        }
-        if at_end && self.held.is_none() && !self.ended {
-            self.ended = true;
-            if let Some(parsed) = self.parser.end() {
-                self.held = burst.take(parsed);
-            }
-        }
-        burst.flush_run();
-        let accepted = burst.accepted;
-        drop(client);
+        let taken = Input { parser: &mut self.parser, bytes: input, at_end, ended: &mut self.ended };
+        let spent = self.sink.pass(&mut burst, taken);
+        let Burst { accepted, got_through, .. } = burst;
         if accepted > 0 {
-            self.stalled_since = None;
             state.handed_over(offered - input.len());
-            cluster.wake();
+        }
+        if got_through {
+            self.stalled_since = None;
+            self.sink.wake(clusters, &session.destination);
         }
         self.settle_burst(&session, state, now);
-        if self.held.is_some() || (spent.is_some() && !given_up) {
+        if self.sink.waits() || (spent.is_some() && !given_up) {
             return self.stall(&session, state, now);
         }
         if let Some(exhausted) = spent {
@@ -516,9 +257,7 @@ impl Feed {
         now: Instant,
     ) -> Flow {
         let overloaded = RecordError::from(refusal);
-        if self.held.take().is_some() {
-            state.give_up_last(env, &overloaded);
-        }
+        self.sink.give_up(env, state, &overloaded);
         while let Some(parsed) = self.parser.next(input) {
             let error = parsed.err().unwrap_or_else(|| overloaded.clone());
             state.close |= error.fatal;
@@ -532,17 +271,5 @@ impl Feed {
             state.refuse(env, &RecordError { message, ..overloaded });
         }
         Flow::Open
-    }
-
-    /// The deadline of records handed over now. It moves in steps, so that a burst shares one.
-    fn deadline(&mut self, now: Instant) -> Instant {
-        let exact = now + self.timeout;
-        match self.deadline {
-            Some(deadline) if exact < deadline + self.timeout / BATCH_DEADLINE_SHARE => deadline,
-            _ => {
-                self.deadline = Some(exact);
-                exact
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Many records of one request, stored and answered one by one.
 //!
 //! The body is never held: [`feed::Feed`] is given each run of bytes as it arrives, and hands every record that is
-//! complete to the Kafka client at once. [`session::Session`] is told the outcomes and becomes the answer. What bounds
+//! complete to its [`sink::Sink`] at once: the Kafka client, or the store of delayed jobs. [`session::Session`] is told the outcomes and becomes the answer. What bounds
 //! memory is the number of records with Kafka, not the size of the body: beyond it the body is not read on, which the
 //! client sees as TCP back-pressure.
 //!
@@ -18,3 +18,9 @@
 
 pub mod feed;
 pub mod session;
+pub mod sink;
+mod to_jobs;
+mod to_kafka;
+
+pub use to_jobs::ToJobs;
+pub use to_kafka::ToKafka;

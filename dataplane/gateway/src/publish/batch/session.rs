@@ -1,4 +1,5 @@
-//! One batch request from its first record to its last receipt: what is with Kafka, what came back, the answer.
+//! One batch request from its first record to its last receipt: what is with Kafka or the store of delayed jobs, what came
+//! back, the answer.
 //!
 //! Shared by the [`super::feed::Feed`] that hands records over, the shard's waiters that bring outcomes, and the
 //! connection's slot that writes receipts; all on one shard, none across an await.
@@ -13,6 +14,7 @@ use crate::codes;
 use crate::env::Env;
 use crate::exchange::Exchange;
 use crate::exchange::reply::{Body, Growing, Grown, Header, Reply, Source, X_FAILED};
+use crate::jobs::group::Batched;
 use crate::kafka::destination::Destination;
 use crate::limits::{
     BATCH_RECORD_OVERHEAD_BYTES, BATCH_RETRY_PAUSE, BATCH_UNANSWERED_BYTES_MAX, BATCH_UNANSWERED_RECORDS_MAX,
@@ -22,6 +24,7 @@ use crate::publish::format::{Namer, ReceiptFormat, Receipts, RecordError};
 use crate::publish::handoff::store::Appended;
 use crate::publish::{Publishing, record_error};
 use crate::refusal::Refusal;
+use ::jobs::JobId;
 use bytes::BytesMut;
 use journal::queue::StreamId;
 use journal::receipt_id::Issuer;
@@ -32,9 +35,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// How metrics and log name it.
-const ENDPOINT: &str = "publish_batch";
 
 /// When the client is given its receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,13 +87,12 @@ pub(super) struct State {
 impl Session {
     pub fn open(
         publishing: &Publishing,
-        mut exchange: Exchange,
+        exchange: Exchange,
         destination: Destination,
         format: ReceiptFormat,
         receiving: Receiving,
         reservation: Reservation,
     ) -> Rc<Session> {
-        exchange.endpoint = ENDPOINT;
         let session = Rc::new(Session {
             exchange,
             destination,
@@ -187,10 +186,26 @@ impl Session {
         now: Instant,
     ) -> bool {
         let state = &mut *self.state.borrow_mut();
-        let first = state.index_of(record_first);
-        state.answered(u64::from(count));
-        state.receipts.failed_run(first, u64::from(count), error);
-        env.metrics.batch_failed(u64::from(count));
+        state.fail_unanswered(env, record_first, u64::from(count), error);
+        self.settled(env, state, now)
+    }
+
+    /// Records that are delayed jobs now, and durable.
+    pub fn delayed(self: &Rc<Self>, env: &Env, jobs: &[Batched], ids: &[JobId], now: Instant) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let count = jobs.len() as u64;
+        state.answered(count);
+        for (job, id) in jobs.iter().zip(ids) {
+            state.receipts.delayed(state.index_of(job.record), id.number(), job.due_ms);
+        }
+        env.metrics.batch_delayed(count);
+        self.settled(env, state, now)
+    }
+
+    /// Records that are no delayed jobs after all.
+    pub fn fail_jobs(self: &Rc<Self>, env: &Env, jobs: &[Batched], error: &RecordError, now: Instant) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        jobs.iter().for_each(|job| state.fail_unanswered(env, job.record, 1, error));
         self.settled(env, state, now)
     }
 
@@ -379,6 +394,14 @@ impl State {
             self.reservation.shrink(reserved - held);
         }
         held <= reserved || self.reservation.grow(held - reserved).is_ok()
+    }
+
+    /// A run of unanswered records comes to nothing.
+    pub fn fail_unanswered(&mut self, env: &Env, record_first: u32, count: u64, error: &RecordError) {
+        let first = self.index_of(record_first);
+        self.answered(count);
+        self.receipts.failed_run(first, count, error);
+        env.metrics.batch_failed(count);
     }
 
     /// The record opened last will not be handed over after all.

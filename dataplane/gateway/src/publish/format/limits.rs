@@ -38,12 +38,14 @@ pub struct BatchLimits {
     pub meta_bytes_max: usize,
     /// Most records; `u64::MAX` with `stream=1`.
     pub records_max: u64,
+    /// Records may say when they are due: they are delayed jobs.
+    pub takes_due: bool,
 }
 
 impl BatchLimits {
     /// The contract's limits around a topic's largest message.
     pub fn new(value_bytes_max: usize) -> BatchLimits {
-        BatchLimits { value_bytes_max, meta_bytes_max: META_BYTES_MAX, records_max: RECORDS_MAX }
+        BatchLimits { value_bytes_max, meta_bytes_max: META_BYTES_MAX, records_max: RECORDS_MAX, takes_due: false }
     }
 
     /// The longest NDJSON line a record within these limits can need.
@@ -51,9 +53,10 @@ impl BatchLimits {
         (self.value_bytes_max + self.meta_bytes_max) * JSON_ESCAPE_FACTOR + LINE_OVERHEAD_BYTES
     }
 
-    /// The longest binary record within these limits, without its length: attributes, timestamp, partition, lengths.
+    /// The longest binary record within these limits, without its length: attributes, timestamp, due, partition,
+    /// lengths.
     pub fn record_bytes_max(&self) -> usize {
-        self.value_bytes_max + self.meta_bytes_max + 1 + 8 + 4 + 4 + 2
+        self.value_bytes_max + self.meta_bytes_max + 1 + 8 + if self.takes_due { 8 } else { 0 } + 4 + 4 + 2
     }
 }
 

@@ -1,4 +1,4 @@
-//! The batch publish endpoint's formats, without I/O: bytes in, records out; outcomes in, receipts out.
+//! The formats of batches, of messages and of delayed jobs, without I/O: bytes in, records out; outcomes in, receipts out.
 //!
 //! A body is parsed while it arrives. [`BatchParser`] is given each run of received bytes and yields the records that
 //! are complete, borrowed from that run; only a record cut off by its end is copied. [`Receipts`] takes the outcomes in
@@ -6,7 +6,8 @@
 //!
 //! | File | Story |
 //! |---|---|
-//! | [`ndjson`] | `application/x-ndjson`: lines, and a record from a line |
+//! | [`ndjson`] | `application/x-ndjson`: lines |
+//! | `line` | a record from a line |
 //! | `json` | the JSON grammar over one line |
 //! | [`records`] | `application/vnd.gafka.records` |
 //! | [`receipts`] | NDJSON, binary and summary receipts |
@@ -19,6 +20,7 @@
 
 mod json;
 pub mod limits;
+mod line;
 pub mod ndjson;
 pub mod receipts;
 pub mod records;
@@ -29,6 +31,7 @@ mod tests;
 use std::borrow::Cow;
 
 use crate::codes::{self, Code};
+use crate::due::Due;
 use kafka_wire::record_batch::{HeaderRef, RecordRef};
 use smallvec::SmallVec;
 
@@ -50,6 +53,8 @@ pub struct ParsedRecord<'a> {
     pub partition: Option<i32>,
     /// Epoch milliseconds, not negative.
     pub timestamp_ms: Option<i64>,
+    /// Of a delayed job: where [`BatchLimits::takes_due`].
+    pub due: Option<Due>,
 }
 
 impl ParsedRecord<'_> {

@@ -6,9 +6,12 @@
 //! | binary | per record 14 bytes, big endian: `status u16` (201 when stored), `partition i32`, `offset i64`, both −1 on error |
 //! | summary | one object with ranges and errors, see [`Summary`] |
 //!
+//! Of a delayed job: `{"status":201,"id":"…","due":"…"}`; 201, −1 and the id as `i64` (an id is below 2^63); counted, without
+//! a range.
+//!
 //! Kafka settles records in runs (a batch of one partition), and different partitions at different times. The
-//! per-record formats keep 16 bytes for each record from its parsing until its receipt is written; the summary keeps
-//! nothing per record, so a million records cost it as much as its ranges.
+//! per-record formats keep 16 bytes for each record from its parsing until its receipt is written, 24 of a delayed job; the
+//! summary keeps nothing per record, so a million records cost it as much as its ranges.
 //!
 //! Invariants:
 //! - A record is settled once; its receipt is written once, after those of all records before it.
@@ -24,6 +27,7 @@ use gafka_http::{json, response};
 
 use super::RecordError;
 use super::limits::{ERROR_TEXTS_MAX, RECEIPT_BYTES, RECEIPTS_PATH, SUMMARY_ERRORS_MAX, SUMMARY_RANGES_MAX};
+use crate::due::shown_time;
 
 /// How the client wants its receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +74,12 @@ fn wants_binary(range: &[u8]) -> bool {
     named && !refused
 }
 
-/// Outcome of one record, 16 bytes. `partition` below zero says what the rest means.
+/// Outcome of one record, 16 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Slot {
-    /// Offset of a stored record (−1 with `ack=none`), else the index into `errors`.
+    /// Offset of a stored record (−1 with `ack=none`), id of a delayed job, else the index into `errors`.
     offset: i64,
+    /// −1: in none, as all delayed jobs are.
     partition: i32,
     status: u16,
 }
@@ -83,6 +88,12 @@ const UNSETTLED: Slot = Slot { offset: -1, partition: -1, status: 0 };
 const STORED: u16 = 201;
 /// On this gateway's disk: `offset` is its number there, `partition` the stream's.
 const HANDED_OFF: u16 = 202;
+
+impl Slot {
+    fn is_job(self) -> bool {
+        self.status == STORED && self.partition < 0
+    }
+}
 
 /// The id of a record that was handed off: by its stream's number, and its own.
 #[derive(Clone)]
@@ -103,6 +114,8 @@ pub struct Receipts {
     failed: u64,
     /// Records from `written` on; stays empty for a summary.
     slots: VecDeque<Slot>,
+    /// When the jobs among them are due, where a receipt says that; in step with `slots`, as far as it goes.
+    dues_ms: VecDeque<i64>,
     /// Receipts written.
     written: u64,
     /// Different errors, shared by the slots.
@@ -121,6 +134,7 @@ impl Receipts {
             ok: 0,
             failed: 0,
             slots: VecDeque::new(),
+            dues_ms: VecDeque::new(),
             written: 0,
             errors: Vec::new(),
             summary: Summary::default(),
@@ -174,6 +188,23 @@ impl Receipts {
         for (number, slot) in (number as i64..).zip(self.run(first, count)) {
             debug_assert!(*slot == UNSETTLED, "a record is settled once");
             *slot = Slot { offset: number, partition: stream as i32, status: HANDED_OFF };
+        }
+    }
+
+    /// A record is a delayed job with this id now, and durable.
+    pub fn delayed(&mut self, record: u64, id: u64, due_ms: i64) {
+        self.ok += 1;
+        if self.format == ReceiptFormat::Summary {
+            return;
+        }
+        debug_assert!(id <= i64::MAX as u64, "{id} is no id of a job");
+        for slot in self.run(record, 1) {
+            debug_assert!(*slot == UNSETTLED, "a record is settled once");
+            *slot = Slot { offset: id as i64, partition: -1, status: STORED };
+        }
+        if self.format == ReceiptFormat::Ndjson {
+            self.dues_ms.resize(self.slots.len(), 0);
+            self.dues_ms[(record - self.written) as usize] = due_ms;
         }
     }
 
@@ -277,7 +308,8 @@ impl Receipts {
 
     /// Bytes held, for the memory budget.
     pub fn held_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>() + self.summary.held_bytes()
+        let dues_bytes = self.dues_ms.capacity() * size_of::<i64>();
+        self.slots.capacity() * size_of::<Slot>() + dues_bytes + self.summary.held_bytes()
     }
 
     /// Appends the receipts of settled records that are next in order, about `bytes_max` bytes at most; gives how many.
@@ -289,12 +321,14 @@ impl Receipts {
             match self.slots.front() {
                 Some(slot) if *slot != UNSETTLED => match self.format {
                     ReceiptFormat::Binary => write_binary(out, *slot),
+                    _ if slot.is_job() => write_job(out, *slot, self.dues_ms.front().copied().unwrap_or_default()),
                     _ if slot.status == HANDED_OFF => write_handed_off(out, *slot, self.namer.as_ref()),
                     _ => write_line(out, *slot, &self.errors),
                 },
                 _ => break,
             }
             self.slots.pop_front();
+            self.dues_ms.pop_front();
             count += 1;
         }
         self.written += count as u64;
@@ -306,6 +340,15 @@ impl Receipts {
         self.written = self.record_count;
         self.summary.write(out, self.ok, self.failed);
     }
+}
+
+/// `{"status":201,"id":"…","due":"…"}`: the id as text, for JSON's numbers lose digits beyond 2^53.
+fn write_job(out: &mut BytesMut, slot: Slot, due_ms: i64) {
+    out.extend_from_slice(b"{\"status\":201,\"id\":\"");
+    response::put_i64(out, slot.offset);
+    out.extend_from_slice(b"\",\"due\":\"");
+    out.extend_from_slice(shown_time(due_ms).as_bytes());
+    out.extend_from_slice(b"\"}\n");
 }
 
 fn write_line(out: &mut BytesMut, slot: Slot, errors: &[RecordError]) {

@@ -1,9 +1,9 @@
 //! `application/vnd.gafka.records`: binary records, big endian (CONTRACT: Publish, batch).
 //!
 //! ```text
-//! length u32 | attributes u8 | [timestamp i64] | [partition i32] | [key_length u32, key] |
+//! length u32 | attributes u8 | [timestamp i64] | [due_ms i64] | [partition i32] | [key_length u32, key] |
 //!     header_count u16, each: name_length u16, name, value_length i32 (-1 null), value | the rest: value
-//! attributes: 1 null value, 2 timestamp, 4 partition, 8 key; others must be 0
+//! attributes: 1 null value, 2 timestamp, 4 partition, 8 key, of delayed jobs 16 due; others must be 0
 //! ```
 //!
 //! `length` delimits a record, so whatever is wrong inside one is its own error, even that it is too large: then its
@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 use super::limits::{BatchLimits, RECORD_SKIP_BYTES_MAX, SCRATCH_KEEP_BYTES};
 use super::{Meta, Parsed, ParsedRecord, RecordError};
 use crate::codes;
+use crate::due::Due;
 
 const LENGTH_BYTES: usize = 4;
 /// Attributes and header count: what every record has.
@@ -28,6 +29,7 @@ const NULL_VALUE: u8 = 1;
 const HAS_TIMESTAMP: u8 = 2;
 const HAS_PARTITION: u8 = 4;
 const HAS_KEY: u8 = 8;
+const HAS_DUE: u8 = 16;
 
 /// Parser of one binary body.
 #[derive(Debug)]
@@ -190,7 +192,8 @@ impl<'a> Cursor<'a> {
 fn parse_record<'a>(record: &'a [u8], limits: &BatchLimits) -> Parsed<'a> {
     let mut cursor = Cursor { rest: record };
     let [attributes] = cursor.array()?;
-    if attributes & !(NULL_VALUE | HAS_TIMESTAMP | HAS_PARTITION | HAS_KEY) != 0 {
+    let with_due = if limits.takes_due { HAS_DUE } else { 0 };
+    if attributes & !(NULL_VALUE | HAS_TIMESTAMP | HAS_PARTITION | HAS_KEY | with_due) != 0 {
         let message = format!("attributes {attributes:#04x} has bits that must be 0");
         return Err(RecordError::new(codes::INVALID_RECORD, message));
     }
@@ -202,6 +205,9 @@ fn parse_record<'a>(record: &'a [u8], limits: &BatchLimits) -> Parsed<'a> {
             return Err(RecordError::new(codes::INVALID_FIELD, "timestamp must be epoch milliseconds, not negative"));
         }
         parsed.timestamp_ms = Some(timestamp_ms);
+    }
+    if attributes & HAS_DUE != 0 {
+        parsed.due = Some(Due::At { ms: i64::from_be_bytes(cursor.array()?) });
     }
     if attributes & HAS_PARTITION != 0 {
         let partition = i32::from_be_bytes(cursor.array()?);

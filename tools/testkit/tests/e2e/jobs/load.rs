@@ -28,14 +28,32 @@ impl Default for Plan {
     }
 }
 
-/// A job that was answered 201.
+impl Plan {
+    /// When one is due: in no order, the third that is added may be due first.
+    pub fn due_ms(&self, at: usize, begin_ms: i64) -> i64 {
+        let share = (at * 7_919 % self.jobs) as f64 / self.jobs as f64;
+        begin_ms + (self.spread.as_millis() as f64 * share) as i64
+    }
+}
+
+/// What has to become of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Fires,
+    /// Deleted, and the answer was 200.
+    Deleted,
+    /// Its add had no answer.
+    Unknown,
+}
+
+/// A job that was answered 201, unless its fate is unknown; then it has no id, and when it is due is not known either.
 #[derive(Clone, Debug)]
 pub struct Added {
     pub id: String,
     pub value: String,
     pub key: String,
     pub due_ms: i64,
-    pub is_deleted: bool,
+    pub fate: Fate,
 }
 
 /// How long after the last is due everything is there.
@@ -55,17 +73,14 @@ pub fn add_all(stage: &Stage<'_>, round: usize, plan: &Plan) -> Result<Vec<Added
         let mut wire = Connection::open(base)?;
         let mut added = Vec::new();
         for at in (connection..plan.jobs).step_by(plan.connections) {
-            // In no order: the third that is added may be due first.
-            let share = (at * 7_919 % plan.jobs) as f64 / plan.jobs as f64;
-            let due_ms = begin_ms + (plan.spread.as_millis() as f64 * share) as i64;
-            let delay_ms = (due_ms - now_ms()).max(0);
+            let delay_ms = (plan.due_ms(at, begin_ms) - now_ms()).max(0);
             let (value, key) = (format!("job {round} {at}"), format!("k{}", at % 64));
             let asked = request(stage, "POST", &format!("?delay={delay_ms}ms&key={key}")).body(value.clone());
             let answer = wire.call(&asked)?.expect(201)?.json()?;
             let id = answer["id"].as_str().with_context(|| format!("no id in {answer}"))?.to_owned();
             // What it was promised for is what the gateway says.
             let due: String = answer["due"].as_str().unwrap_or_default().to_owned();
-            added.push(Added { id, value, key, due_ms: epoch_ms(&due)?, is_deleted: false });
+            added.push(Added { id, value, key, due_ms: epoch_ms(&due)?, fate: Fate::Fires });
         }
         Ok(added)
     };
@@ -77,14 +92,14 @@ pub fn add_all(stage: &Stage<'_>, round: usize, plan: &Plan) -> Result<Vec<Added
 }
 
 /// RFC 3339 in UTC, as the gateway writes it.
-fn epoch_ms(text: &str) -> Result<i64> {
+pub fn epoch_ms(text: &str) -> Result<i64> {
     let time: jiff::Timestamp = text.parse().with_context(|| format!("{text:?} is no time"))?;
     Ok(time.as_millisecond())
 }
 
 /// Waits until everything that must be is in the topic, and looks at all of it.
 pub fn judge(what: &str, stage: &Stage<'_>, added: &[Added]) -> Result<()> {
-    let wanted = added.iter().filter(|job| !job.is_deleted).count();
+    let wanted = added.iter().filter(|job| job.fate == Fate::Fires).count();
     let last_ms = added.iter().map(|job| job.due_ms).max().unwrap_or(0);
     let until_due = Duration::from_millis(u64::try_from(last_ms - now_ms()).unwrap_or(0));
     let records = wait::until("all jobs to be in the topic", until_due + FIRED_WITHIN, || {
@@ -99,7 +114,7 @@ pub fn judge(what: &str, stage: &Stage<'_>, added: &[Added]) -> Result<()> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut violations = Vec::new();
     let mut lateness: Vec<i64> = Vec::new();
-    let mut last_of_key: HashMap<&str, i64> = HashMap::new();
+    let mut last_of_key: HashMap<String, i64> = HashMap::new();
     let mut doubled = 0;
     for record in &records {
         let value = record.text();
@@ -114,29 +129,31 @@ pub fn judge(what: &str, stage: &Stage<'_>, added: &[Added]) -> Result<()> {
             let value = record.headers.iter().find(|(is, _)| is == name).and_then(|(_, value)| value.clone());
             value.map(|value| String::from_utf8_lossy(&value).into_owned()).unwrap_or_default()
         };
+        let told = Added { id: header("gafka-job-id"), due_ms: header("gafka-due-ms").parse()?, ..(*job).clone() };
+        let job = if job.fate == Fate::Unknown { &told } else { *job };
         // The record's own time is when it was given to Kafka.
         let late_ms = record.timestamp_ms - job.due_ms;
         lateness.push(late_ms);
         if late_ms < 0 {
             violations.push(format!("{value}: {} ms early", -late_ms));
         }
-        if job.is_deleted {
+        if job.fate == Fate::Deleted {
             violations.push(format!("{value}: deleted, answered 200, and fired"));
         }
-        if header("gafka-job-id") != job.id || header("gafka-due-ms") != job.due_ms.to_string() {
+        if (&told.id, told.due_ms) != (&job.id, job.due_ms) {
             violations.push(format!("{value}: its headers say {:?}, it is {job:?}", record.headers));
         }
         let key = record.key.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         if key != job.key {
             violations.push(format!("{value}: its key is {key}, not {}", job.key));
         }
-        let last = last_of_key.entry(job.key.as_str()).or_insert(i64::MIN);
+        let last = last_of_key.entry(job.key.clone()).or_insert(i64::MIN);
         if late_ms < 1_000 && job.due_ms < *last {
             violations.push(format!("{value}: behind one of its key that was due later"));
         }
         *last = job.due_ms.max(*last);
     }
-    for job in added.iter().filter(|job| !job.is_deleted && !seen.contains_key(&job.value)) {
+    for job in added.iter().filter(|job| job.fate == Fate::Fires && !seen.contains_key(&job.value)) {
         violations.push(format!("{}: lost; answered 201, is not there", job.value));
     }
     lateness.sort_unstable();

@@ -1,8 +1,9 @@
 //! Delayed jobs on a real Kafka, while gateways and brokers die: what was answered 201 is in its topic once it was due, never
 //! before, in the order of its key; what was deleted is not.
 //!
-//! [`load`] adds jobs and judges; the cases are here.
+//! [`load`] adds jobs and judges, [`batches`] adds many at a time; the cases are here.
 
+mod batches;
 mod load;
 
 use std::thread::sleep;
@@ -13,7 +14,8 @@ use testkit::http::{Connection, Request, call};
 use testkit::progress::say;
 use testkit::{python, wait};
 
-use self::load::{Added, Plan, add_all, judge};
+use self::batches::{FORMS, add_batches, add_until_killed};
+use self::load::{Added, Fate, Plan, add_all, judge};
 use crate::faults::TURN;
 use crate::handoff::stage::{DELIVERED_WITHIN, Setting, Stage, new_topic, with_brokers};
 use crate::harness::{Case, Run};
@@ -26,6 +28,9 @@ const fn alone(name: &'static str, run: fn() -> Result<()>) -> Case {
 
 pub const CASES: &[Case] = &[
     alone("come_when_they_are_due_in_the_order_of_their_key_and_never_before", come_when_they_are_due),
+    alone("of_batches_in_every_form_come_when_they_are_due_in_the_order_of_their_key", batches_come_when_they_are_due),
+    alone("of_batches_all_fire_once_when_the_gateway_is_killed_right_after_their_receipts", killed_after_receipts),
+    alone("of_a_stream_that_have_receipts_fire_when_the_gateway_is_killed_in_the_middle_of_it", killed_in_a_stream),
     alone("of_a_gateway_that_is_killed_while_they_fire_are_fired_once_and_none_that_was_deleted", gateway_is_killed),
     alone("of_a_gateway_that_is_stopped_while_they_fire_fire_once", gateway_is_stopped),
     alone("that_fall_due_while_kafka_is_away_fire_once_when_it_is_back", || {
@@ -48,6 +53,48 @@ fn come_when_they_are_due() -> Result<()> {
             Plan { jobs: 4_000, first: Duration::from_secs(1), spread: Duration::from_secs(3), ..Plan::default() };
         let added = add_all(&stage, 0, &plan)?;
         judge("jobs that come due", &stage, &added)
+    })
+}
+
+fn batches_come_when_they_are_due() -> Result<()> {
+    with_brokers(1, |kafka| {
+        let stage = Stage::set(kafka, Setting::default())?;
+        let plan =
+            Plan { jobs: 4_000, first: Duration::from_secs(2), spread: Duration::from_secs(3), ..Plan::default() };
+        let mut added = Vec::new();
+        for (round, form) in FORMS.into_iter().enumerate() {
+            added.extend(add_batches(&stage, round, &plan, 1_500, form)?);
+        }
+        judge("batches of jobs that come due", &stage, &added)
+    })
+}
+
+fn killed_after_receipts() -> Result<()> {
+    with_brokers(1, |kafka| {
+        let mut stage = Stage::set(kafka, Setting::default())?;
+        let plan =
+            Plan { jobs: 3_000, first: Duration::from_secs(20), spread: Duration::from_secs(4), ..Plan::default() };
+        let mut added = Vec::new();
+        for (round, form) in FORMS.into_iter().enumerate() {
+            added.extend(add_batches(&stage, round, &plan, 3_000, form)?);
+            stage.gateway().kill9();
+            stage.restart_gateway(0)?;
+        }
+        // Nothing was under way at a kill.
+        judge("gateway killed after receipts of batches", &stage, &added)
+    })
+}
+
+fn killed_in_a_stream() -> Result<()> {
+    with_brokers(1, |kafka| {
+        let mut stage = Stage::set(kafka, Setting::default())?;
+        let plan =
+            Plan { jobs: 60_000, first: Duration::from_secs(15), spread: Duration::from_secs(5), ..Plan::default() };
+        let added = add_until_killed(&mut stage, 0, &plan, 5_000)?;
+        let known = added.iter().filter(|job| job.fate == Fate::Fires).count();
+        say(&format!("  {known} of {} had receipts at the kill", added.len()));
+        stage.restart_gateway(0)?;
+        judge("gateway killed in a stream of jobs", &stage, &added)
     })
 }
 
@@ -96,8 +143,10 @@ fn delete_some(stage: &Stage<'_>, added: &mut [Added]) -> Result<usize> {
     for job in added.iter_mut().step_by(10) {
         let answer = wire.call(&request(stage, "DELETE", &format!("?id={}", job.id)))?;
         ensure!(matches!(answer.status, 200 | 409), "{}: {} {}", job.id, answer.status, answer.text());
-        job.is_deleted = answer.status == 200;
-        deleted += usize::from(job.is_deleted);
+        if answer.status == 200 {
+            job.fate = Fate::Deleted;
+            deleted += 1;
+        }
     }
     Ok(deleted)
 }

@@ -12,9 +12,14 @@ use std::path::Path;
 use expect_test::expect_file;
 
 use super::*;
+use crate::due::Due;
 
-const LIMITS: BatchLimits = BatchLimits { value_bytes_max: 40, meta_bytes_max: 60, records_max: 6 };
-const ROOMY: BatchLimits = BatchLimits { value_bytes_max: 1 << 20, meta_bytes_max: 1 << 16, records_max: u64::MAX };
+const LIMITS: BatchLimits = BatchLimits { value_bytes_max: 40, meta_bytes_max: 60, records_max: 6, takes_due: false };
+const ROOMY: BatchLimits =
+    BatchLimits { value_bytes_max: 1 << 20, meta_bytes_max: 1 << 16, records_max: u64::MAX, takes_due: false };
+/// Of delayed jobs.
+const JOBS: BatchLimits = BatchLimits { takes_due: true, ..LIMITS };
+const ROOMY_JOBS: BatchLimits = BatchLimits { takes_due: true, ..ROOMY };
 
 fn ndjson(limits: BatchLimits) -> BatchParser {
     BatchParser::Ndjson(NdjsonParser::new(limits))
@@ -42,6 +47,11 @@ fn show(parsed: &Parsed<'_>) -> String {
     }
     if let Some(timestamp_ms) = record.timestamp_ms {
         write!(line, " timestamp={timestamp_ms}").unwrap();
+    }
+    match record.due {
+        Some(Due::At { ms }) => write!(line, " due={ms}").unwrap(),
+        Some(Due::In { ms }) => write!(line, " delay={ms}").unwrap(),
+        None => {}
     }
     for header in &record.headers {
         write!(line, " [{}={}]", header.name.escape_ascii(), text(header.value)).unwrap();

@@ -6,10 +6,14 @@ use super::*;
 
 /// Each row is a body.
 fn check_ndjson(rows: &[&str], expected: Expect) {
+    check_ndjson_within(LIMITS, rows, expected);
+}
+
+fn check_ndjson_within(limits: BatchLimits, rows: &[&str], expected: Expect) {
     let mut table = String::new();
     for row in rows {
         table += &format!("{}\n", row.escape_default());
-        for line in outcome_at_every_cut(|| ndjson(LIMITS), row.as_bytes()) {
+        for line in outcome_at_every_cut(|| ndjson(limits), row.as_bytes()) {
             table += &format!("    {line}\n");
         }
     }
@@ -409,7 +413,7 @@ fn ndjson_blank_lines_are_no_records() {
 
 #[test]
 fn ndjson_lines_and_batches_have_limits() {
-    let tiny = BatchLimits { value_bytes_max: 2, meta_bytes_max: 2, records_max: 3 };
+    let tiny = BatchLimits { value_bytes_max: 2, meta_bytes_max: 2, records_max: 3, takes_due: false };
     let long = tiny.line_bytes_max();
     let body = [" ".repeat(long - 2) + "{}", " ".repeat(long - 1) + "{}", "{}".to_owned(), "{}".to_owned()].join("\n");
     let parser = || ndjson(tiny);
@@ -485,5 +489,110 @@ fn a_byte_order_mark_is_skipped_before_the_first_line_and_nowhere_else() {
             {\"value\":\"\u{feff}\"}\n
                 value="\xef\xbb\xbf"
         "#]],
+    );
+}
+
+#[test]
+fn delayed_jobs_say_when_in_one_way_and_messages_in_none() {
+    let rows = [
+        r#"{"value":"v","due":"2026-11-28T00:01:00Z"}"#,
+        r#"{"due":"2026-11-28T01:01:00.5\u002B01:00","value":"v"}"#,
+        r#"{"due":"1795824060"}"#,
+        r#"{"due":1795824060}"#,
+        r#"{"due":-5}"#,
+        r#"{"delay":"30s"}"#,
+        r#"{"delay":"250ms"}"#,
+        r#"{"delay":"2h"}"#,
+        r#"{"delay":30}"#,
+        r#"{"delay":"30"}"#,
+        r#"{"delay":0}"#,
+        r#"{"value":"neither"}"#,
+        r#"{"due":null,"delay":null}"#,
+        r#"{"due":null,"delay":1}"#,
+        r#"{"due":1795824060,"delay":1}"#,
+        r#"{"delay":1,"delay":2}"#,
+        r#"{"due":"tomorrow"}"#,
+        r#"{"due":"2026-11-28T00:01:00"}"#,
+        r#"{"due":1.5}"#,
+        r#"{"due":true}"#,
+        r#"{"due":["1"]}"#,
+        r#"{"due":"\ud800"}"#,
+        r#"{"delay":"soon"}"#,
+        r#"{"delay":-1}"#,
+        r#"{"delay":"-1s"}"#,
+        r#"{"delay":99999999}"#,
+        r#"{"delay":{}}"#,
+        r#"{"dealy":1}"#,
+    ];
+    check_ndjson_within(
+        JOBS,
+        &rows,
+        expect![[r#"
+            {\"value\":\"v\",\"due\":\"2026-11-28T00:01:00Z\"}
+                value="v" due=1795824060000
+            {\"due\":\"2026-11-28T01:01:00.5\\u002B01:00\",\"value\":\"v\"}
+                value="v" due=1795824060500
+            {\"due\":\"1795824060\"}
+                value=null due=1795824060000
+            {\"due\":1795824060}
+                value=null due=1795824060000
+            {\"due\":-5}
+                value=null due=-5000
+            {\"delay\":\"30s\"}
+                value=null delay=30000
+            {\"delay\":\"250ms\"}
+                value=null delay=250
+            {\"delay\":\"2h\"}
+                value=null delay=7200000
+            {\"delay\":30}
+                value=null delay=30000
+            {\"delay\":\"30\"}
+                value=null delay=30000
+            {\"delay\":0}
+                value=null delay=0
+            {\"value\":\"neither\"}
+                value="neither"
+            {\"due\":null,\"delay\":null}
+                value=null
+            {\"due\":null,\"delay\":1}
+                value=null delay=1000
+            {\"due\":1795824060,\"delay\":1}
+                400 conflicting_fields: only one of due and delay may stand
+            {\"delay\":1,\"delay\":2}
+                400 repeated_field: the field delay is repeated
+            {\"due\":\"tomorrow\"}
+                400 invalid_field: due must be RFC 3339, or seconds since 1970
+            {\"due\":\"2026-11-28T00:01:00\"}
+                400 invalid_field: due must be RFC 3339, or seconds since 1970
+            {\"due\":1.5}
+                400 invalid_field: due must be RFC 3339, or seconds since 1970
+            {\"due\":true}
+                400 invalid_field: due must be RFC 3339, or seconds since 1970
+            {\"due\":[\"1\"]}
+                400 invalid_field: due must be RFC 3339, or seconds since 1970
+            {\"due\":\"\\ud800\"}
+                400 lone_surrogate: a \u escape is half of a surrogate pair
+            {\"delay\":\"soon\"}
+                400 invalid_field: delay must be seconds, or a duration like 30s, 250ms or 2h, at most a year
+            {\"delay\":-1}
+                400 invalid_field: delay must be seconds, or a duration like 30s, 250ms or 2h, at most a year
+            {\"delay\":\"-1s\"}
+                400 invalid_field: delay must be seconds, or a duration like 30s, 250ms or 2h, at most a year
+            {\"delay\":99999999}
+                400 invalid_field: delay must be seconds, or a duration like 30s, 250ms or 2h, at most a year
+            {\"delay\":{}}
+                400 invalid_field: delay must be seconds, or a duration like 30s, 250ms or 2h, at most a year
+            {\"dealy\":1}
+                400 unknown_field: the field dealy is unknown
+        "#]],
+    );
+    check_ndjson(
+        &rows[..2],
+        expect![[r#"
+        {\"value\":\"v\",\"due\":\"2026-11-28T00:01:00Z\"}
+            400 unknown_field: the field due is unknown
+        {\"due\":\"2026-11-28T01:01:00.5\\u002B01:00\",\"value\":\"v\"}
+            400 unknown_field: the field due is unknown
+    "#]],
     );
 }

@@ -132,6 +132,7 @@ struct Meant {
     headers: Vec<(String, Option<Vec<u8>>)>,
     partition: Option<i32>,
     timestamp_ms: Option<i64>,
+    due_s: Option<i64>,
 }
 
 fn meant() -> impl Strategy<Value = Meant> {
@@ -139,8 +140,17 @@ fn meant() -> impl Strategy<Value = Meant> {
         || prop_oneof!["[ -~é\\u{1}\\n]{0,12}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..12)];
     let maybe = move || prop::option::of(bytes());
     let headers = prop::collection::vec(("[a-zé\"]{0,6}", prop::option::of(bytes())), 0..6);
-    (maybe(), maybe(), headers, prop::option::of(0..i32::MAX), prop::option::of(0..i64::MAX)).prop_map(
-        |(key, value, headers, partition, timestamp_ms)| Meant { key, value, headers, partition, timestamp_ms },
+    let (partition, timestamp_ms) = (prop::option::of(0..i32::MAX), prop::option::of(0..i64::MAX));
+    let due_s = prop::option::of(-1_000_000_000_000..1_000_000_000_000_i64);
+    (maybe(), maybe(), headers, partition, timestamp_ms, due_s).prop_map(
+        |(key, value, headers, partition, timestamp_ms, due_s)| Meant {
+            key,
+            value,
+            headers,
+            partition,
+            timestamp_ms,
+            due_s,
+        },
     )
 }
 
@@ -167,6 +177,7 @@ impl Meant {
         fields.extend(self.value.as_deref().map(|value| field("value", value)));
         fields.extend(self.partition.map(|partition| format!("\"partition\":{partition}")));
         fields.extend(self.timestamp_ms.map(|timestamp_ms| format!("\"timestamp\":{timestamp_ms}")));
+        fields.extend(self.due_s.map(|due_s| format!("\"due\":{due_s}")));
         format!("{{{}}}\n", fields.join(","))
     }
 
@@ -174,9 +185,11 @@ impl Meant {
         let attributes = u8::from(self.value.is_none())
             | u8::from(self.timestamp_ms.is_some()) << 1
             | u8::from(self.partition.is_some()) << 2
-            | u8::from(self.key.is_some()) << 3;
+            | u8::from(self.key.is_some()) << 3
+            | u8::from(self.due_s.is_some()) << 4;
         let mut body = vec![attributes];
         body.extend(self.timestamp_ms.iter().flat_map(|timestamp_ms| timestamp_ms.to_be_bytes()));
+        body.extend(self.due_s.iter().flat_map(|due_s| (due_s * 1_000).to_be_bytes()));
         body.extend(self.partition.iter().flat_map(|partition| partition.to_be_bytes()));
         if let Some(key) = &self.key {
             body.extend((key.len() as u32).to_be_bytes());
@@ -203,6 +216,7 @@ impl Meant {
             headers,
             partition: self.partition,
             timestamp_ms: self.timestamp_ms,
+            due: self.due_s.map(Due::of_seconds),
         }))
     }
 }
@@ -214,9 +228,9 @@ proptest! {
     fn what_was_meant_is_what_comes_out(records in prop::collection::vec(meant(), 0..4)) {
         let meant: Vec<String> = records.iter().map(Meant::shown).collect();
         let body: String = records.iter().map(Meant::ndjson).collect();
-        prop_assert_eq!(outcome_at_every_cut(|| ndjson(ROOMY), body.as_bytes()), meant.clone());
+        prop_assert_eq!(outcome_at_every_cut(|| ndjson(ROOMY_JOBS), body.as_bytes()), meant.clone());
         let body: Vec<u8> = records.iter().flat_map(Meant::binary).collect();
-        prop_assert_eq!(outcome_at_every_cut(|| binary_parser(ROOMY), &body), meant);
+        prop_assert_eq!(outcome_at_every_cut(|| binary_parser(ROOMY_JOBS), &body), meant);
     }
 
     #[test]

@@ -187,3 +187,45 @@ fn too_many_different_errors_share_a_sentence() {
     assert!(lines.lines().next().unwrap().contains("f0 is unknown"));
     assert!(lines.lines().last().unwrap().contains("too many different errors"));
 }
+
+#[test]
+fn delayed_jobs_have_ids_and_times_instead_of_places() {
+    const ID: u64 = 5_188_146_770_730_811_648;
+    let settle = |format: ReceiptFormat| {
+        let mut receipts = Receipts::new(format);
+        (0..3).for_each(|index| assert_eq!(receipts.open(), index));
+        receipts.delayed(2, ID + 512, 1_795_824_060_007);
+        receipts.failed_run(1, 1, &error(400, "due_past"));
+        receipts.delayed(0, ID, 1_795_824_060_000);
+        let mut first = BytesMut::new();
+        if format != ReceiptFormat::Summary {
+            assert_eq!(receipts.write_ready(&mut first, 1), 1);
+        }
+        // Opened when others are written already, so that times and receipts stay in step.
+        assert_eq!(receipts.open(), 3);
+        receipts.delayed(3, ID + 256, 1_795_824_061_000);
+        assert_eq!((receipts.ok(), receipts.failed(), receipts.status()), (3, 1, 200));
+        (receipts, first)
+    };
+    let (mut receipts, first) = settle(ReceiptFormat::Ndjson);
+    expect![[r#"
+        {"status":201,"id":"5188146770730811648","due":"2026-11-28T00:01:00.000Z"}
+        {"status":400,"errmsg":"what due_past means","code":"due_past"}
+        {"status":201,"id":"5188146770730812160","due":"2026-11-28T00:01:00.007Z"}
+        {"status":201,"id":"5188146770730811904","due":"2026-11-28T00:01:01.000Z"}
+    "#]]
+    .assert_eq(&(String::from_utf8(first.to_vec()).unwrap() + &written(&mut receipts)));
+    assert!(receipts.is_written());
+    let (mut receipts, mut bytes) = settle(ReceiptFormat::Binary);
+    while receipts.write_ready(&mut bytes, 1) > 0 {}
+    let receipt =
+        |status: u16, number: i64| [&status.to_be_bytes()[..], &(-1_i32).to_be_bytes(), &number.to_be_bytes()].concat();
+    let id = ID as i64;
+    assert_eq!(bytes, [receipt(201, id), receipt(400, -1), receipt(201, id + 512), receipt(201, id + 256)].concat());
+    let (mut receipts, mut out) = settle(ReceiptFormat::Summary);
+    receipts.write_summary(&mut out);
+    expect![[r#"
+        {"ok":3,"failed":1,"ranges":[],"errors":[{"record":1,"status":400,"code":"due_past"}]}
+    "#]]
+    .assert_eq(std::str::from_utf8(&out).unwrap());
+}

@@ -25,6 +25,10 @@ fn unframed(parts: &str) -> Vec<u8> {
 
 /// Rows are records, or raw bytes after `raw `; rows with `;` are several in one body.
 fn check_records(rows: &[&str], expected: Expect) {
+    check_records_within(LIMITS, rows, expected);
+}
+
+fn check_records_within(limits: BatchLimits, rows: &[&str], expected: Expect) {
     let mut table = String::new();
     for row in rows {
         let body: Vec<u8> = row
@@ -32,7 +36,7 @@ fn check_records(rows: &[&str], expected: Expect) {
             .flat_map(|record| record.strip_prefix("raw ").map_or_else(|| binary(record), unframed))
             .collect();
         table += &format!("{row}\n");
-        for line in outcome_at_every_cut(|| binary_parser(LIMITS), &body) {
+        for line in outcome_at_every_cut(|| binary_parser(limits), &body) {
             table += &format!("    {line}\n");
         }
     }
@@ -194,4 +198,66 @@ fn binary_records_that_cannot_be_delimited_end_the_batch() {
             raw 
         "#]],
     );
+}
+
+#[test]
+fn bit_16_of_a_delayed_job_is_its_time_behind_the_timestamp_and_of_a_message_wrong() {
+    let rows = [
+        "10|0000019b8f8c6d80|0000|'v'",
+        "1f|0000000000000007|0000019b8f8c6d80|00000003|00000001|'k'|0000",
+        "10|ffffffffffffffff|0000|'v'",
+        "10|7fffffffffffffff|0000",
+        "11|0000019b8f8c6d80|0000",
+        "00|0000|'neither'",
+        "10|0000019b8f8c",
+        "20|0000|'v'",
+    ];
+    check_records_within(
+        JOBS,
+        &rows,
+        expect![[r#"
+        10|0000019b8f8c6d80|0000|'v'
+            value="v" due=1767639903616
+        1f|0000000000000007|0000019b8f8c6d80|00000003|00000001|'k'|0000
+            value=null key="k" partition=3 timestamp=7 due=1767639903616
+        10|ffffffffffffffff|0000|'v'
+            value="v" due=-1
+        10|7fffffffffffffff|0000
+            value="" due=9223372036854775807
+        11|0000019b8f8c6d80|0000
+            value=null due=1767639903616
+        00|0000|'neither'
+            value="neither"
+        10|0000019b8f8c
+            400 invalid_record: a field reaches beyond the end of its record
+        20|0000|'v'
+            400 invalid_record: attributes 0x20 has bits that must be 0
+    "#]],
+    );
+    check_records(
+        &rows[..2],
+        expect![[r#"
+        10|0000019b8f8c6d80|0000|'v'
+            400 invalid_record: attributes 0x10 has bits that must be 0
+        1f|0000000000000007|0000019b8f8c6d80|00000003|00000001|'k'|0000
+            400 invalid_record: attributes 0x1f has bits that must be 0
+    "#]],
+    );
+}
+
+#[test]
+fn the_largest_delayed_job_that_fits_is_taken() {
+    let job = |value: usize| {
+        let parts = format!(
+            "1f|{}|{}|00000003|0000003c|'{}'|0000|'{}'",
+            "00".repeat(8),
+            "00".repeat(8),
+            "k".repeat(60),
+            "v".repeat(value)
+        );
+        let fits = outcome(binary_parser(JOBS), [&binary(&parts.replacen("1f", "1e", 1))[..]]);
+        fits[0].split(' ').next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(job(40), format!("value=\"{}\"", "v".repeat(40)));
+    assert_eq!(job(41), "413");
 }
