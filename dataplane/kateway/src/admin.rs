@@ -1,7 +1,8 @@
 //! `kateway admin`: apps, topics, grants, secrets, principals and nodes, through the manager's REST API and nothing else.
 
-use crate::admin_handoff::{self, Handoff};
+use crate::admin_handoff::Handoff;
 use crate::admin_jobs::Job;
+use crate::admin_parked;
 use crate::credentials::{self, Credentials};
 use crate::kafka_config::{Failed, KafkaConfig};
 use crate::table::{self, Format};
@@ -581,7 +582,7 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
     }
     match runtime.block_on(send(&client, &call)) {
         Ok(mut answer) => {
-            let missing = admin_handoff::unreachable(&answer);
+            let missing = admin_parked::unreachable(&answer);
             let wants_rows = !matches!(flags.output, Some(Format::Json));
             match &flags.noun {
                 Noun::Handoff(handoff) if wants_rows => handoff.rows(&mut answer),

@@ -1,8 +1,9 @@
 //! `kateway admin job`: messages that gateways keep until they are due.
 
 use crate::admin::{Call, epoch_ms};
+use crate::admin_parked::{Kind, Said, Selected, Which, show_nodes, show_parts};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Commands of `kateway admin job`.
 #[derive(Debug, Clone, Subcommand)]
@@ -19,17 +20,17 @@ pub enum Job {
     /// Jobs whose time came and that cannot fire, with the reason.
     Parked {
         #[command(flatten)]
-        which: Which,
+        which: Which<Jobs>,
     },
     /// Have parked jobs tried again.
     Replay {
         #[command(flatten)]
-        selected: Selected,
+        selected: Selected<Jobs>,
     },
     /// Let parked jobs go for good.
     Drop {
         #[command(flatten)]
-        selected: Selected,
+        selected: Selected<Jobs>,
     },
     /// What became of a job.
     Show(One),
@@ -51,36 +52,23 @@ pub enum Job {
     Resume(Topic),
 }
 
-/// Which parked jobs.
+/// Nothing can be said of parked jobs alone.
 #[derive(Debug, Clone, Args)]
-pub struct Which {
-    /// Of this app.
-    #[arg(long = "app", value_name = "APPID")]
-    appid: Option<String>,
-    /// For this topic of the app.
-    #[arg(long, requires_all = ["appid", "ver"])]
-    topic: Option<String>,
-    /// Its version.
-    #[arg(long, requires = "topic")]
-    ver: Option<String>,
-    /// With this reason, as `parked` shows it.
-    #[arg(long)]
-    reason: Option<String>,
-    /// At this gateway only.
-    #[arg(long, value_name = "ID")]
-    node: Option<String>,
-}
+pub struct Jobs {}
 
-/// Which of them are changed: by their ids, by what they have in common, or all.
-#[derive(Debug, Clone, Args)]
-pub struct Selected {
-    /// Ids, as `parked` shows them.
-    ids: Vec<String>,
-    #[command(flatten)]
-    which: Which,
-    /// All of them (of the app, with --app).
-    #[arg(long)]
-    all: bool,
+impl Kind for Jobs {
+    const PATH: &'static str = "/v1/jobs";
+    const ONE: &'static str = "parked job";
+    const IDS: &'static str = "ids";
+    const IDS_IN_HELP: &'static str = "IDS";
+    const IDS_HELP: &'static str = "Ids, as `parked` shows them";
+    const COLUMNS: &'static [&'static str] =
+        &["id", "node", "appid", "topic", "ver", "due", "parked_at", "reason", "why"];
+    const COLUMNS_DONE: &'static [&'static str] = &["node", "jobs", "more"];
+
+    fn said(&self) -> Vec<Said<'_>> {
+        Vec::new()
+    }
 }
 
 /// A topic version of an app.
@@ -125,8 +113,6 @@ const NODES: &[&str] = &[
     "log_bytes",
     "read_only",
 ];
-const PARKED: &[&str] = &["id", "node", "appid", "topic", "ver", "due", "parked_at", "reason", "why"];
-const DONE: &[&str] = &["node", "jobs", "more"];
 const SHOWN: &[&str] = &["id", "node", "state", "due", "attempts", "parked_at", "reason", "why"];
 const CHANGED: &[&str] = &["id", "node", "due"];
 const PAUSED: &[&str] = &["node", "paused"];
@@ -137,20 +123,9 @@ impl Job {
             Job::List { node, totals } => {
                 Call::new("GET", "/v1/jobs", if totals { NODES } else { QUEUES }).with("node", node)
             }
-            Job::Parked { which } => {
-                let Which { appid, topic, ver, reason, node } = which;
-                Call::list("/v1/jobs/parked", PARKED)
-                    .with("appid", appid)
-                    .with("topic", topic)
-                    .with("ver", ver)
-                    .with("reason", reason)
-                    .with("node", node)
-            }
-            Job::Replay { selected } => selected.call("/v1/jobs/replay"),
-            Job::Drop { selected } => {
-                let question = format!("drop {} for good?", selected.said());
-                selected.call("/v1/jobs/drop").asking(question)
-            }
+            Job::Parked { which } => which.list(),
+            Job::Replay { selected } => selected.replay(),
+            Job::Drop { selected } => selected.drop(),
             Job::Show(one) => one.call("GET", "", SHOWN),
             Job::Delete(one) => {
                 let question = format!("have job {} of {} never fire?", one.id, one.of.said());
@@ -166,20 +141,9 @@ impl Job {
     /// What is shown of an answer: gateways, or their topics.
     pub fn rows(&self, answer: &mut Value) {
         match self {
-            Job::List { totals: false, .. } => {
-                let nodes = answer["nodes"].as_array_mut().map(std::mem::take).unwrap_or_default();
-                let rows = nodes.into_iter().flat_map(|mut node| {
-                    let queues = node["queues"].as_array_mut().map(std::mem::take).unwrap_or_default();
-                    let id = node["node"].take();
-                    queues.into_iter().map(move |mut queue| {
-                        queue["node"] = id.clone();
-                        queue
-                    })
-                });
-                *answer = rows.collect();
-            }
+            Job::List { totals: false, .. } => show_parts(answer, "queues"),
             Job::List { .. } | Job::Replay { .. } | Job::Drop { .. } | Job::Pause(_) | Job::Resume(_) => {
-                *answer = answer["nodes"].take();
+                show_nodes(answer);
             }
             Job::Parked { .. } | Job::Show(_) | Job::Delete(_) | Job::Reschedule { .. } | Job::Fire(_) => {}
         }
@@ -205,50 +169,12 @@ impl One {
     }
 }
 
-impl Selected {
-    fn call(self, path: &'static str) -> Call {
-        let Selected { ids, which, all } = self;
-        let Which { appid, topic, ver, reason, node } = which;
-        let fields = [
-            ("ids", (!ids.is_empty()).then(|| ids.into())),
-            ("topic", topic.map(Value::from)),
-            ("ver", ver.map(Value::from)),
-            ("reason", reason.map(Value::from)),
-            ("all", all.then_some(json!(true))),
-        ];
-        let body = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        Call::new("POST", path, DONE).with("appid", appid).with("node", node).body(Value::Object(body.collect()))
-    }
-
-    /// As a person is asked about them.
-    fn said(&self) -> String {
-        let Selected { ids, which, all } = self;
-        let mut said = match (ids.len(), all) {
-            (0, true) => "all parked jobs".to_owned(),
-            (0, false) => "parked jobs".to_owned(),
-            (1, _) => "1 parked job".to_owned(),
-            (count, _) => format!("{count} parked jobs"),
-        };
-        for (what, value) in [
-            ("of app", &which.appid),
-            ("for topic", &which.topic),
-            ("in version", &which.ver),
-            ("with reason", &which.reason),
-            ("at gateway", &which.node),
-        ] {
-            if let Some(value) = value {
-                said.push_str(&format!(" {what} {value}"));
-            }
-        }
-        said
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::table::{self, Format};
     use expect_test::expect;
+    use serde_json::json;
 
     #[derive(Debug, clap::Parser)]
     struct Line {

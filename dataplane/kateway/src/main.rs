@@ -3,6 +3,7 @@
 mod admin;
 mod admin_handoff;
 mod admin_jobs;
+mod admin_parked;
 mod cli;
 mod config;
 mod credentials;
