@@ -51,6 +51,13 @@ pub enum JobAct {
     Fire,
 }
 
+impl JobAct {
+    /// The new time, epoch ms, if it gives one.
+    pub fn due_ms(self) -> Option<i64> {
+        if let JobAct::Move(due_ms) = self { Some(due_ms) } else { None }
+    }
+}
+
 /// A job as it is, or was before it was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {

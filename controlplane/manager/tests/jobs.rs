@@ -71,6 +71,9 @@ async fn one_job_is_found_wherever_it_is_and_changed_there() {
         (format!("PUT {path}?id=gw-1-1&due=99999999999999"), "400 due_too_far", ""),
         (format!("PUT {path}?id=gw-1-1&due=-1"), "400 out_of_range", ""),
         (format!("PUT {path}?id=gw-1-1"), "400 missing_due", ""),
+        (format!("PUT {path}?id=gw-1-1&due={due}&delay=1h"), "400 due_and_delay", ""),
+        (format!("PUT {path}?id=gw-1-1&delay=soon"), "400 bad_delay", ""),
+        (format!("DELETE {path}?id=gw-1-1&delay=1h"), "400 unknown_parameter", ""),
         (format!("GET {path}"), "400 missing_id", ""),
     ];
     for (line, expected, body) in rows {
@@ -92,6 +95,19 @@ async fn one_job_is_found_wherever_it_is_and_changed_there() {
         r#"admin jobs.delete shop {"due":null}"#.to_owned(),
     ];
     assert_eq!(audit(&fleet.two, "jobs").await, expected, "each before it was tried");
+}
+
+#[tokio::test]
+async fn a_job_is_moved_by_a_delay_from_the_clock_of_whoever_is_asked_and_no_other() {
+    let two = FakeJobs::with_parked("gw-2", &[], 0).with_job("gw-2-1", "shop");
+    let fleet = Fleet::start(FakeJobs::with_parked("gw-1", &[], 0), two).await;
+    let now_ms = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let began_ms = now_ms();
+    let answer = fleet.one.raw("PUT /v1/jobs/shop/orders/v1?id=gw-2-1&delay=2h", &[], "").await;
+    let due_ms = answer.json()["due"].as_i64().unwrap_or_else(|| panic!("{}", answer.body));
+    assert!((began_ms + 7_200_000..=now_ms() + 7_200_000).contains(&due_ms), "{due_ms}");
+    assert_eq!(fleet.kept[1].done(), [format!("Move({due_ms}) gw-2-1")]);
+    assert_eq!(audit(&fleet.two, "jobs").await, [format!(r#"admin jobs.reschedule shop {{"due":{due_ms}}}"#)]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@
 //!         kafka  access         clusters and destinations; who may what
 //!           exchange            one request on its way to its answer; answers as values
 //!             env               configuration, time, memory, metrics, log
-//! ground: config, limits, codes, refusal, duration, timestamp, tags
+//! ground: config, limits, codes, refusal, timestamp, tags
 //! ```
 //!
 //! Invariants:
@@ -23,7 +23,6 @@ mod access;
 mod codes;
 pub mod config;
 mod device;
-mod duration;
 pub mod endpoints;
 pub mod env;
 pub mod exchange;

@@ -37,12 +37,12 @@ pub enum Job {
     /// Have a job never fire.
     Delete(One),
     /// Have a job be due at another time.
+    #[command(before_help = RESCHEDULED)]
     Reschedule {
         #[command(flatten)]
         one: One,
-        /// RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970.
-        #[arg(long, value_name = "TIME", value_parser = epoch_ms)]
-        due: i64,
+        #[command(flatten)]
+        when: When,
     },
     /// Have a job fire now.
     Fire(One),
@@ -96,6 +96,29 @@ pub struct One {
     id: String,
 }
 
+const RESCHEDULED: &str = "\
+Examples:
+  kateway admin job reschedule --app shop --topic orders --ver v1 --id 5188146770730811648 --delay 30m
+  kateway admin job reschedule --app shop --topic orders --ver v1 --id 5188146770730811648 --due 2027-01-01T08:00:00Z";
+
+/// A job's new time, said in one way.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct When {
+    /// RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970.
+    #[arg(long, value_name = "TIME", value_parser = epoch_ms)]
+    due: Option<i64>,
+    /// How long from now, by the manager's clock: 250ms, 30s, 5m, 2h, or seconds.
+    #[arg(long, value_name = "TIME", value_parser = delay)]
+    delay: Option<String>,
+}
+
+/// The manager parses it; what it would refuse is a mistake in the command already.
+fn delay(text: &str) -> Result<String, String> {
+    let parsed = model::duration::parse(text).map(|_| text.to_owned());
+    parsed.ok_or_else(|| "expected seconds, or a number with a unit: 250ms, 30s, 5m, 2h; a year at most".to_owned())
+}
+
 const QUEUES: &[&str] = &["node", "appid", "topic", "ver", "pending", "parked", "paused"];
 const NODES: &[&str] = &[
     "node",
@@ -131,7 +154,9 @@ impl Job {
                 let question = format!("have job {} of {} never fire?", one.id, one.of.said());
                 one.call("DELETE", "", CHANGED).asking(question)
             }
-            Job::Reschedule { one, due } => one.call("PUT", "", CHANGED).with("due", Some(due)),
+            Job::Reschedule { one, when: When { due, delay } } => {
+                one.call("PUT", "", CHANGED).with("due", due).with("delay", delay)
+            }
             Job::Fire(one) => one.call("POST", "/fire", CHANGED),
             Job::Pause(topic) => topic.call("PUT", "/pause", PAUSED),
             Job::Resume(topic) => topic.call("PUT", "/resume", PAUSED),
@@ -202,6 +227,7 @@ mod tests {
             "delete --app shop --topic orders --ver v1 --id 51881 --node gw-1",
             "reschedule --app shop --topic orders --ver v1 --id 51881 --due 2027-01-01T08:00:00Z",
             "reschedule --app shop --topic orders --ver v1 --id 51881 --due 1798790400",
+            "reschedule --app shop --topic orders --ver v1 --id 51881 --delay 30m",
             "fire --app shop --topic orders --ver v1 --id 51881",
             "pause --app shop --topic orders --ver v1",
             "resume --app shop --topic orders --ver v1 --node gw-1",
@@ -232,6 +258,8 @@ mod tests {
                 PUT /v1/jobs/shop/orders/v1?id=51881&due=1798790400000
             reschedule --app shop --topic orders --ver v1 --id 51881 --due 1798790400
                 PUT /v1/jobs/shop/orders/v1?id=51881&due=1798790400000
+            reschedule --app shop --topic orders --ver v1 --id 51881 --delay 30m
+                PUT /v1/jobs/shop/orders/v1?id=51881&delay=30m
             fire --app shop --topic orders --ver v1 --id 51881
                 POST /v1/jobs/shop/orders/v1/fire?id=51881
             pause --app shop --topic orders --ver v1
@@ -252,9 +280,36 @@ mod tests {
             "pause --app shop",
             "reschedule --app shop --topic orders --ver v1 --id 51881",
             "reschedule --app shop --topic orders --ver v1 --id 51881 --due tomorrow",
+            "reschedule --app shop --topic orders --ver v1 --id 51881 --delay tomorrow",
+            "reschedule --app shop --topic orders --ver v1 --id 51881 --delay 30m --due 1798790400",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn the_help_of_reschedule_says_both_ways_with_an_example_of_each() {
+        let mut line = <Line as clap::CommandFactory>::command();
+        let help = line.find_subcommand_mut("reschedule").expect("it is there").render_help().to_string();
+        expect![[r#"
+            Examples:
+              kateway admin job reschedule --app shop --topic orders --ver v1 --id 5188146770730811648 --delay 30m
+              kateway admin job reschedule --app shop --topic orders --ver v1 --id 5188146770730811648 --due 2027-01-01T08:00:00Z
+
+            Have a job be due at another time
+
+            Usage: reschedule [OPTIONS] --app <APPID> --topic <TOPIC> --ver <VER> --id <ID> <--due <TIME>|--delay <TIME>>
+
+            Options:
+                  --app <APPID>    Whose
+                  --topic <TOPIC>  
+                  --ver <VER>      
+                  --node <ID>      At this gateway only
+                  --id <ID>        As whoever added it was told
+                  --due <TIME>     RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970
+                  --delay <TIME>   How long from now, by the manager's clock: 250ms, 30s, 5m, 2h, or seconds
+              -h, --help           Print help
+        "#]].assert_eq(&help);
     }
 
     #[test]

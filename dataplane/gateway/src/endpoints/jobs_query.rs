@@ -135,7 +135,7 @@ fn when(all: &BTreeMap<&'static str, Cow<'_, [u8]>>, now_ms: i64) -> Result<i64,
         (Some(due), _) => time_of("due", text("due", due)?)?,
         (None, Some(delay)) => {
             let delay = text("delay", delay)?;
-            let parsed = crate::duration::parse(delay);
+            let parsed = model::duration::parse(delay);
             let expected = "seconds, or a duration like 30s, 250ms or 2h";
             now_ms + parsed.ok_or_else(|| bad_parameter("delay", delay, expected))?.as_millis() as i64
         }
