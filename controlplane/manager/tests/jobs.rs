@@ -98,7 +98,7 @@ async fn one_job_is_found_wherever_it_is_and_changed_there() {
 }
 
 #[tokio::test]
-async fn a_job_is_moved_by_a_delay_from_the_clock_of_whoever_is_asked_and_no_other() {
+async fn a_job_is_moved_by_a_delay_from_the_clock_of_whoever_is_asked() {
     let two = FakeJobs::with_parked("gw-2", &[], 0).with_job("gw-2-1", "shop");
     let fleet = Fleet::start(FakeJobs::with_parked("gw-1", &[], 0), two).await;
     let now_ms = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;

@@ -556,9 +556,9 @@ fn raw_grant(appid: &str, cluster: &str, topic: Option<String>) -> Value {
 pub fn run(flags: Admin) -> Result<ExitCode> {
     let call = flags.noun.clone().call();
     if flags.dry_run {
-        println!("{} {}{}", call.method, call.path, shown_query(&call.query));
+        console::println!("{} {}{}", call.method, call.path, shown_query(&call.query));
         if let Some(body) = &call.body {
-            println!("{}", serde_json::to_string_pretty(body)?);
+            console::println!("{}", serde_json::to_string_pretty(body)?);
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -573,7 +573,7 @@ pub fn run(flags: Admin) -> Result<ExitCode> {
     if let Noun::KafkaConfig(config) = &flags.noun {
         return Ok(match runtime.block_on(config.run(&flags, &client))? {
             Ok(text) => {
-                print!("{text}");
+                console::print!("{text}");
                 ExitCode::SUCCESS
             }
             Err(Failed::Manager(err)) => failed(&err, exit_code(&err)),

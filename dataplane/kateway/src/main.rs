@@ -38,11 +38,11 @@ fn main() -> ExitCode {
         CommandLine::Serve(flags) => serve::run(flags),
         CommandLine::Admin(flags) => admin::run(flags),
         CommandLine::ConfigReference(flags) => {
-            print!("{}", flags.text());
+            console::print!("{}", flags.text());
             Ok(ExitCode::SUCCESS)
         }
         CommandLine::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kateway", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Cli::command(), "kateway", &mut console::Stdout);
             Ok(ExitCode::SUCCESS)
         }
     };

@@ -15,7 +15,7 @@ pub enum Format {
 
 /// Prints an answer of the manager: an object or an array of objects.
 pub fn print(answer: &Value, columns: &[&str], format: Option<Format>) {
-    print!("{}", render(answer, columns, format.unwrap_or_else(default_format)));
+    console::print!("{}", render(answer, columns, format.unwrap_or_else(default_format)));
 }
 
 fn default_format() -> Format {
