@@ -1,4 +1,4 @@
-//! What holds of all our programs on a command line.
+//! What holds of all our programs on a command line, and what programs of others kbench finds.
 
 use std::fs;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use testkit::daemon::bin_path;
-use testkit::process::{scratch_dir, tethered};
+use testkit::process::{run, scratch_dir, tethered};
 
 use crate::harness::{Case, case, same};
 
@@ -33,6 +33,11 @@ pub const CASES: &[Case] = &[
         ends_quietly("xtask", "help")?;
         ends_quietly("xtask", "components")
     }),
+    case(
+        "kbench_measures_the_job_servers_of_others",
+        &["bin:kbench", "bin:kateway", "beanstalkd", "redis"],
+        job_servers_are_measured,
+    ),
 ];
 
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
@@ -79,6 +84,20 @@ fn quickstart_ends() -> Result<()> {
         ensure!(!said.contains("panicked"), "{said}");
         let left: Vec<_> = fs::read_dir(dir.path())?.collect::<Result<_, _>>()?;
         ensure!(left.is_empty(), "its temporary directory, with secrets in it, stays: {left:?}");
+    }
+    Ok(())
+}
+
+/// One short round of each. A server that says of no add that it is durable is an error of the program.
+fn job_servers_are_measured() -> Result<()> {
+    for (server, row) in [("beanstalkd", "beanstalkd `-f0`"), ("Redis", "Redis, `appendfsync always`")] {
+        let dir = scratch_dir("job-servers")?;
+        let mut command = tethered(bin_path("kbench")?);
+        command.args(["jobs", "--only", server, "--rounds", "1", "--duration", "100ms", "--warmup", "50ms"]);
+        command.args(["--waiting", "20", "--peer-connections", "3", "--size", "30", "--foreign-max", "1000"]);
+        command.arg("--data-dir").arg(dir.path());
+        let told = String::from_utf8(run(command, ENDS_WITHIN)?)?;
+        ensure!(told.lines().any(|line| line.starts_with('|') && line.contains(row)), "no row of {row}:\n{told}");
     }
     Ok(())
 }
