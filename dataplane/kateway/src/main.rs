@@ -1,9 +1,6 @@
 //! kateway: REST publish and subscribe over Kafka. This file is the list of what the binary can be asked to do.
 
 mod admin;
-mod admin_handoff;
-mod admin_jobs;
-mod admin_parked;
 mod cli;
 mod config;
 mod credentials;

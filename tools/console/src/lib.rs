@@ -1,11 +1,16 @@
-//! How results of our programs get to stdout: [`print!`], [`println!`], and [`Stdout`] for who wants a writer.
+//! What all our programs do alike where people type them: how results get to stdout ([`print!`], [`println!`], and [`Stdout`]
+//! for who wants a writer), and which addresses are understood ([`address`]).
 //!
 //! Rust's runtime ignores SIGPIPE, which a daemon needs: a client that hangs up must not end it. So `… | head -1` is an error of
 //! a write here, where it is the end of other programs, and std's `print!` panics about it. The ones here end the program as
 //! SIGPIPE would have: quietly, with what a shell shows of that.
 
+mod address;
+
 use std::fmt;
 use std::io::{self, Write};
+
+pub use address::address;
 
 /// What a shell shows of a program that SIGPIPE (13) has ended.
 pub const READER_GONE: u8 = 128 + 13;

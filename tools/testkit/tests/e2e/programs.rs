@@ -76,7 +76,7 @@ fn ends_quietly(program: &str, line: &str) -> Result<()> {
 }
 
 fn quickstart_ends() -> Result<()> {
-    let line = "quickstart --pub 127.0.0.1:0 --sub 127.0.0.1:0 --man 127.0.0.1:0 --kafka 127.0.0.1:0";
+    let line = "quickstart --pub localhost:0 --sub 127.0.0.1:0 --man 127.0.0.1:0 --kafka 127.0.0.1:0";
     for more in ["", " --json"] {
         let dir = scratch_dir("unread")?;
         let (status, said) = without_a_reader("kateway", &format!("{line}{more}"), dir.path())?;

@@ -1,7 +1,7 @@
 //! What `kateway admin handoff` and `kateway admin job` have in common: which of what is parked is meant, and answers with a part
 //! for each gateway.
 
-use crate::admin::Call;
+use super::call::Call;
 use clap::Args;
 use serde_json::{Value, json};
 

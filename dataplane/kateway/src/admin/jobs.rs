@@ -1,7 +1,9 @@
 //! `kateway admin job`: messages that gateways keep until they are due.
 
-use crate::admin::{Call, epoch_ms};
-use crate::admin_parked::{Kind, Said, Selected, Which, show_nodes, show_parts};
+use super::call::Call;
+use super::parked::{Kind, Said, Selected, Which, show_nodes, show_parts};
+use super::people::epoch_ms;
+use super::tenants::TOPIC_NAME;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -77,8 +79,10 @@ pub struct Topic {
     /// Whose.
     #[arg(long = "app", value_name = "APPID")]
     appid: String,
+    /// Where they are published when they are due.
     #[arg(long)]
     topic: String,
+    /// Its version.
     #[arg(long)]
     ver: String,
     /// At this gateway only.
@@ -144,7 +148,8 @@ impl Job {
     pub fn call(self) -> Call {
         match self {
             Job::List { node, totals } => {
-                Call::new("GET", "/v1/jobs", if totals { NODES } else { QUEUES }).with("node", node)
+                let call = Call::new("GET", "/v1/jobs", if totals { NODES } else { QUEUES }).with("node", node);
+                if totals { call } else { call.named(TOPIC_NAME) }
             }
             Job::Parked { which } => which.list(),
             Job::Replay { selected } => selected.replay(),
@@ -302,8 +307,8 @@ mod tests {
 
             Options:
                   --app <APPID>    Whose
-                  --topic <TOPIC>  
-                  --ver <VER>      
+                  --topic <TOPIC>  Where they are published when they are due
+                  --ver <VER>      Its version
                   --node <ID>      At this gateway only
                   --id <ID>        As whoever added it was told
                   --due <TIME>     RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970
@@ -321,7 +326,7 @@ mod tests {
             ("replay --all", None),
             ("show --app shop --topic orders --ver v1 --id 7", None),
         ] {
-            assert_eq!(parse(line).unwrap().call().question(), expected, "{line}");
+            assert_eq!(parse(line).unwrap().call().question.as_deref(), expected, "{line}");
         }
     }
 
@@ -340,7 +345,7 @@ mod tests {
         let shown = |line: &str| {
             let (job, mut rows) = (parse(line).unwrap(), answer.clone());
             job.rows(&mut rows);
-            table::render(&rows, job.call().columns(), Format::Table)
+            table::render(&rows, job.call().columns, Format::Table)
         };
         expect![[r#"
             NODE  APPID  TOPIC   VER  PENDING  PARKED  PAUSED

@@ -1,7 +1,8 @@
 //! `kateway admin handoff`: what gateways keep of publishes that Kafka could not take.
 
-use crate::admin::Call;
-use crate::admin_parked::{Kind, Said, Selected, Which, show_nodes, show_parts};
+use super::call::Call;
+use super::parked::{Kind, Said, Selected, Which, show_nodes, show_parts};
+use super::tenants::TOPIC_NAME;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -101,7 +102,8 @@ impl Handoff {
         match self {
             Handoff::Status { node, partitions } => {
                 let columns = if partitions { PARTITIONS } else { NODES };
-                Call::new("GET", "/v1/handoff", columns).with("node", node)
+                let call = Call::new("GET", "/v1/handoff", columns).with("node", node);
+                if partitions { call.named(&["cluster", "physical", "partition"]) } else { call }
             }
             Handoff::Parked { which } => which.list(),
             Handoff::Replay { selected } => selected.replay(),
@@ -134,6 +136,7 @@ impl Subject {
         match (topic, ver) {
             (Some(topic), Some(ver)) => {
                 Call::new("PUT", format!("/v1/topics/{appid}/{topic}/{ver}"), &["appid", "topic", "ver", "handoff"])
+                    .named(TOPIC_NAME)
                     .with("handoff", Some(u8::from(allowed)))
             }
             _ => Call::new("PUT", format!("/v1/apps/{appid}"), &["appid", "handoff"]).body(json!({"handoff": allowed})),
@@ -144,7 +147,7 @@ impl Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin_parked::unreachable;
+    use crate::admin::parked::unreachable;
     use crate::table::{self, Format};
     use expect_test::expect;
 
@@ -247,7 +250,7 @@ mod tests {
         let shown = |line: &str| {
             let (handoff, mut rows) = (parse(line).unwrap(), answer.clone());
             handoff.rows(&mut rows);
-            table::render(&rows, handoff.call().columns(), Format::Table)
+            table::render(&rows, handoff.call().columns, Format::Table)
         };
         expect![[r#"
             NODE  ENABLED  DEVICE  RECORDS  BYTES  PARKED  OLDEST_AT  DISK_BYTES  BUDGET_BYTES  FREE_BYTES
