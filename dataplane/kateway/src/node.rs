@@ -261,14 +261,16 @@ async fn live(
 
     let mut fallen = std::pin::pin!(fallen(&gateway, kproxy.as_ref()));
     let mut fault = std::pin::pin!(fall(&gateway, fault));
-    while goes_on {
-        tokio::select! {
-            signal = signals.next() => match signal {
-                Signal::Reload if hangup(&gateway, &controls).is_continue() => {}
-                Signal::Reload | Signal::Stop => break,
-            },
-            () = &mut fallen => break,
-            () = &mut fault => {}
+    if goes_on {
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Reload if hangup(&gateway, &controls).is_continue() => {}
+                    Signal::Reload | Signal::Stop => break,
+                },
+                () = &mut fallen => break,
+                () = &mut fault => {}
+            }
         }
     }
     let begun = Instant::now();

@@ -410,7 +410,7 @@ fn results_go_to_stdout_in_one_way() {
     ];
     let prints = |line: &str| {
         let line = line.replace("console::print", "").replace("eprint", "");
-        let writes = line.contains("stdout()") && !line.contains("stdout().is_terminal()");
+        let writes = line.contains("io::stdout()") && !line.contains("io::stdout().is_terminal()");
         line.contains("print!(") || line.contains("println!(") || writes
     };
     let mut wrong = Vec::new();
