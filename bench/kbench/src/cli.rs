@@ -118,7 +118,7 @@ pub enum FloorKind {
         #[command(flatten)]
         serve: Serve,
         /// Where to.
-        #[arg(long, value_name = "ADDR")]
+        #[arg(long, value_name = "ADDR", value_parser = console::address)]
         to: SocketAddr,
     },
 }
@@ -132,7 +132,7 @@ pub struct NullBroker {
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Port 0: any free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", value_parser = console::address, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
     /// CPU to run on.
     #[arg(long, value_name = "CPU")]
@@ -573,7 +573,7 @@ pub struct Micro {
 #[derive(Debug, Args)]
 pub struct ProduceLoad {
     /// The broker.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = console::address)]
     pub to: SocketAddr,
     /// Produce requests a second.
     #[arg(long)]

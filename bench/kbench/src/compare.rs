@@ -6,7 +6,6 @@
 //! gateway acknowledged must have reached the broker, and every answer is read.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -62,7 +61,7 @@ pub fn run(compare: Compare) -> Result<ExitCode> {
             case.rounds.push(measured);
         }
     }
-    std::io::stdout().write_all(markdown(&compare, &cases).as_bytes())?;
+    console::print!("{}", markdown(&compare, &cases));
     let disturbed = cases.iter().any(|case| case.counted(&cases[0]).disturbed);
     Ok(if disturbed { ExitCode::from(DISTURBED) } else { ExitCode::SUCCESS })
 }

@@ -32,7 +32,7 @@ pub fn run(floor: Floor) -> Result<ExitCode> {
 fn listen(serve: &Serve) -> Result<std::net::TcpListener> {
     pin::this_thread(serve.cpu)?;
     let (addr, listener) = net::bind(serve.listen)?;
-    ready::announce(serve.json, "listen", &addr.to_string())?;
+    ready::announce(serve.json, "listen", &addr.to_string());
     Ok(listener)
 }
 

@@ -6,7 +6,6 @@
 //! segments are recycled.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,7 +51,7 @@ pub fn run(bench: JournalBench) -> Result<ExitCode> {
             case.rounds.push(measured);
         }
     }
-    std::io::stdout().write_all(markdown(&bench, &dir, &cases).as_bytes())?;
+    console::print!("{}", markdown(&bench, &dir, &cases));
     let disturbed = cases.iter().any(|case| case.counted().disturbed);
     Ok(if disturbed { ExitCode::from(DISTURBED) } else { ExitCode::SUCCESS })
 }

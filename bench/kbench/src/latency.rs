@@ -10,7 +10,6 @@
 //! gateway, Kafka's round trip included: a floor answers at once, a gateway when the broker has answered.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -85,7 +84,7 @@ pub fn run(latency: Latency) -> Result<ExitCode> {
             case.rounds.push(measured);
         }
     }
-    std::io::stdout().write_all(markdown(&latency, &closed, rate, &cases).as_bytes())?;
+    console::print!("{}", markdown(&latency, &closed, rate, &cases));
     let disturbed = cases.iter().any(|case| case.counted().disturbed);
     Ok(if disturbed { ExitCode::from(DISTURBED) } else { ExitCode::SUCCESS })
 }

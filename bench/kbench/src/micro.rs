@@ -1,7 +1,6 @@
 //! `kbench micro`: the benches of all crates that a publish passes through, run by cargo, as one table.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -46,7 +45,7 @@ pub fn run(micro: Micro) -> Result<ExitCode> {
         "no such bench; there is: {}",
         BENCHES.iter().map(|bench| bench.what).collect::<Vec<_>>().join(", ")
     );
-    std::io::stdout().write_all(out.as_bytes())?;
+    console::print!("{out}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,7 +13,6 @@
 //! The broker's files are in memory where the machine has such a place: a disk is not measured here.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -76,7 +75,7 @@ pub fn run(polls: Polls) -> Result<ExitCode> {
     measure_delivery(&polls, &mut rows, &mut order)?;
     let closed = closing::run(&mut rows.last_mut().expect("at least two").crowd, &polls)?;
     let found: Vec<&Found> = rows.iter().map(|row| &row.found).collect();
-    std::io::stdout().write_all(markdown(&polls, &found, &closed).as_bytes())?;
+    console::print!("{}", markdown(&polls, &found, &closed));
     Ok(if disturbed(&found) { ExitCode::from(DISTURBED) } else { ExitCode::SUCCESS })
 }
 

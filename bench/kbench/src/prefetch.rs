@@ -56,7 +56,7 @@ pub fn run(prefetch: Prefetch) -> Result<ExitCode> {
         );
         runs.push(found);
     }
-    std::io::stdout().write_all(markdown(&prefetch, &runs).as_bytes())?;
+    console::print!("{}", markdown(&prefetch, &runs));
     Ok(ExitCode::SUCCESS)
 }
 

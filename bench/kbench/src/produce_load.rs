@@ -34,7 +34,7 @@ pub fn run(load: ProduceLoad) -> Result<ExitCode> {
             while skip_answer(&mut receiver).is_ok() {}
         },
     )?;
-    ready::announce(true, "to", &load.to.to_string())?;
+    ready::announce(true, "to", &load.to.to_string());
     let (start, interval) = (Instant::now(), Duration::from_secs_f64(1.0 / load.rate));
     for number in 0u32.. {
         let due = start + interval * number;

@@ -540,7 +540,7 @@ pub fn run(proxy: Proxy) -> Result<ExitCode> {
             open[case].push(quietly(proxy.foreign_max, || measure(&proxy, between, work, pace))?);
         }
     }
-    io::stdout().write_all(markdown(&proxy, &works, &betweens, &closed, &open).as_bytes())?;
+    console::print!("{}", markdown(&proxy, &works, &betweens, &closed, &open));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -570,7 +570,7 @@ fn idle(proxy: &Proxy, kproxy: &Path, broker: SocketAddr) -> Result<ExitCode> {
     }
     let [before, half, all] = resident[..] else { unreachable!("three were read") };
     let slope = (all as f64 - half as f64) * 1024.0 / (proxy.idle - proxy.idle / 2) as f64;
-    println!(
+    console::println!(
         "{}\n\n{} idle connections: {:.1} MiB before, {:.1} with half of them, {:.1} with all: {slope:.0} bytes each (aim 8,192)",
         machine(),
         clients.len(),

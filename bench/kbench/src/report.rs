@@ -1,6 +1,5 @@
 //! Figures for people and for programs.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -14,7 +13,7 @@ pub fn print(figures: &Figures, output: Output) -> Result<ExitCode> {
         Output::Json => serde_json::to_string(figures)? + "\n",
         Output::Table => table(figures),
     };
-    io::stdout().write_all(text.as_bytes())?;
+    console::print!("{text}");
     Ok(if figures.all_good() {
         ExitCode::SUCCESS
     } else if figures.requests == 0 {

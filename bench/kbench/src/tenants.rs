@@ -6,7 +6,6 @@
 //! so that the shards have something to be late with.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +35,7 @@ const VERSION: &str = "v1";
 pub fn run(tenants: Tenants) -> Result<ExitCode> {
     let kateway = kateway_path(tenants.kateway.as_ref())?;
     let found = measure(&tenants, &kateway)?;
-    std::io::stdout().write_all(markdown(&tenants, &found).as_bytes())?;
+    console::print!("{}", markdown(&tenants, &found));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,7 +10,6 @@
 //! a file, since made up for each record they cost it more than sending them.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -83,7 +82,7 @@ pub fn run(versus: VersusJava) -> Result<ExitCode> {
             case.rounds.push(measured);
         }
     }
-    std::io::stdout().write_all(markdown(&versus, &cases).as_bytes())?;
+    console::print!("{}", markdown(&versus, &cases));
     let disturbed = cases.iter().any(|case| case.counted().disturbed);
     Ok(if disturbed { ExitCode::from(DISTURBED) } else { ExitCode::SUCCESS })
 }

@@ -101,8 +101,7 @@ async fn begin(host: String, port: u16, requests: Vec<String>) {
         }
         time::sleep(BEGIN_PAUSE).await;
     }
-    let told = ready::announce(true, "polls", &requests.len().to_string());
-    told.unwrap_or_else(|err| client.tell(&err.to_string()));
+    ready::announce(true, "polls", &requests.len().to_string());
     std::future::pending().await
 }
 

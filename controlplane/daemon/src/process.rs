@@ -31,7 +31,7 @@ pub fn open<D: Daemon>(serve: Serve<D>) -> Result<Process<D>, ExitCode> {
         for warning in &loaded.warnings {
             eprintln!("{}: {warning}", D::NAME);
         }
-        println!("{}: good{}", loaded.shown, loaded.settings.summary());
+        console::println!("{}: good{}", loaded.shown, loaded.settings.summary());
         return Err(ExitCode::SUCCESS);
     }
     let Log { level, format } = loaded.settings.log();
@@ -55,7 +55,7 @@ impl<D: Daemon> Process<D> {
     /// listener has its name and its address; without, a line in the log.
     pub fn ready(&self, listeners: &[(&str, String)]) {
         if self.json {
-            println!("{}", ready_line(listeners));
+            console::println!("{}", ready_line(listeners));
         } else {
             let listeners: Vec<String> = listeners.iter().map(|(name, at)| format!("{name} {at}")).collect();
             tracing::info!(version = D::VERSION, "{} is ready: {}", D::NAME, listeners.join(", "));

@@ -41,6 +41,11 @@ impl ApiError {
         self.retry_after_s = Some(seconds);
         self
     }
+
+    /// What is away now may be there in a moment.
+    pub(crate) fn retry_later(self) -> Self {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE { self.retry_after(RETRY_AFTER_BUSY_S) } else { self }
+    }
 }
 
 impl IntoResponse for ApiError {

@@ -4,40 +4,19 @@
 //! A record that can never be delivered (its topic is gone, say) is parked with the reason, and waits there for somebody who
 //! replays it or drops it.
 
-use std::future::Future;
-use std::pin::Pin;
-
 use axum::http::StatusCode;
 use model::ids::{AppId, ClusterName, PhysicalTopic};
 use model::principals::Visible;
 
 use crate::error::ApiError;
-use crate::limits::RETRY_AFTER_BUSY_S;
+use crate::parked::{self, Parking};
 
-/// What a call of [`Handoff`] returns: boxed, so that the trait can be an object.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, HandoffError>> + Send + 'a>>;
+/// What a call of [`Handoff`] returns.
+pub type Answer<'a, T> = parked::Answer<'a, T, HandoffError>;
 
-/// The journal of one gateway.
-///
-/// Whoever calls has been asked who they are: `apps` of a filter or selection is all that they may see or change, and nothing
-/// of another app is told or touched.
-pub trait Handoff: Send + Sync {
+/// The journal of one gateway, and what is parked there.
+pub trait Handoff: Parking<Filter = ParkedFilter, Row = Parked, Error = HandoffError> {
     fn status(&self) -> Answer<'_, HandoffStatus>;
-
-    /// Parked records, the oldest first: those behind `after`, the cursor of a page before, and at most so many.
-    fn parked<'a>(
-        &'a self,
-        filter: &'a ParkedFilter,
-        after: Option<&'a str>,
-        rows_max: usize,
-    ) -> Answer<'a, ParkedPage>;
-
-    /// Has parked records delivered again, behind what waits for their topics, at most so many with one call. Done when that
-    /// is durable. Repeating is harmless: what is not parked is passed over.
-    fn replay<'a>(&'a self, selected: &'a Selection, records_max: usize) -> Answer<'a, Done>;
-
-    /// Lets parked records go for good, at most so many with one call. Repeating is harmless.
-    fn discard<'a>(&'a self, selected: &'a Selection, records_max: usize) -> Answer<'a, Done>;
 
     /// Takes over what a node that is dead left in its directory under the same data directory.
     /// [`HandoffError::NoSuchNode`], [`HandoffError::NodeLives`] while its lock is held. Repeating is harmless.
@@ -176,32 +155,6 @@ pub struct Parked {
     pub key_start: Option<Vec<u8>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ParkedPage {
-    pub rows: Vec<Parked>,
-    /// Where the next page begins. `None`: this is the last one.
-    pub cursor: Option<String>,
-}
-
-/// What is to be replayed or dropped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// By their receipts; those of other apps are passed over.
-    Receipts {
-        apps: Visible,
-        ids: Vec<String>,
-    },
-    Matching(ParkedFilter),
-}
-
-/// What was done with one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Done {
-    pub records: u64,
-    /// The selection has more; the same call goes on.
-    pub more: bool,
-}
-
 /// What was taken over from a dead node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Adopted {
@@ -238,12 +191,5 @@ impl From<HandoffError> for ApiError {
             HandoffError::Ending => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ending", message),
         }
         .retry_later()
-    }
-}
-
-impl ApiError {
-    /// What is away now may be there in a moment.
-    fn retry_later(self) -> Self {
-        if self.status == StatusCode::SERVICE_UNAVAILABLE { self.retry_after(RETRY_AFTER_BUSY_S) } else { self }
     }
 }

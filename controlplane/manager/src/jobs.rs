@@ -4,35 +4,19 @@
 //! A job that can never fire (its topic is gone, say) is parked with the reason, and waits there for somebody who replays it or
 //! drops it.
 
-use std::future::Future;
-use std::pin::Pin;
-
 use axum::http::StatusCode;
 use model::ids::{AppId, TopicName, TopicVersion};
 use model::principals::Visible;
 
 use crate::error::ApiError;
-use crate::limits::RETRY_AFTER_BUSY_S;
+use crate::parked::{self, Parking};
 
-/// What a call of [`Jobs`] returns: boxed, so that the trait can be an object.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, JobsError>> + Send + 'a>>;
+/// What a call of [`Jobs`] returns.
+pub type Answer<'a, T> = parked::Answer<'a, T, JobsError>;
 
-/// The delayed jobs of one gateway.
-///
-/// Whoever calls has been asked who they are: `apps` of a filter or selection is all that they may see or change, and nothing
-/// of another app is told or touched.
-pub trait Jobs: Send + Sync {
+/// The delayed jobs of one gateway, and which of them are parked.
+pub trait Jobs: Parking<Filter = JobFilter, Row = ParkedJob, Error = JobsError> {
     fn status(&self) -> Answer<'_, JobsStatus>;
-
-    /// Parked jobs, as they were added: those behind `after`, the cursor of a page before, and at most so many.
-    fn parked<'a>(&'a self, filter: &'a JobFilter, after: Option<&'a str>, rows_max: usize) -> Answer<'a, ParkedJobs>;
-
-    /// Has parked jobs tried again, at most so many with one call. Done when that is durable. Repeating is harmless: what is
-    /// not parked is passed over.
-    fn replay<'a>(&'a self, selected: &'a JobSelection, jobs_max: usize) -> Answer<'a, JobsDone>;
-
-    /// Lets parked jobs go for good, at most so many with one call. Repeating is harmless.
-    fn discard<'a>(&'a self, selected: &'a JobSelection, jobs_max: usize) -> Answer<'a, JobsDone>;
 
     /// Whether this may be the id of a job, of whichever gateway.
     fn is_id(&self, text: &str) -> bool;
@@ -65,6 +49,13 @@ pub enum JobAct {
     Move(i64),
     /// It is due now; a parked one is tried again.
     Fire,
+}
+
+impl JobAct {
+    /// The new time, epoch ms, if it gives one.
+    pub fn due_ms(self) -> Option<i64> {
+        if let JobAct::Move(due_ms) = self { Some(due_ms) } else { None }
+    }
 }
 
 /// A job as it is, or was before it was changed.
@@ -185,46 +176,19 @@ pub struct ParkedJob {
     pub why: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ParkedJobs {
-    pub rows: Vec<ParkedJob>,
-    /// Where the next page begins. `None`: this is the last one.
-    pub cursor: Option<String>,
-}
-
-/// What is to be replayed or dropped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobSelection {
-    /// By their ids; those of other apps are passed over.
-    Ids {
-        apps: Visible,
-        ids: Vec<String>,
-    },
-    Matching(JobFilter),
-}
-
-/// What was done with one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct JobsDone {
-    pub jobs: u64,
-    /// The selection has more; the same call goes on.
-    pub more: bool,
-}
-
 impl From<JobsError> for ApiError {
     fn from(err: JobsError) -> Self {
         let message = err.to_string();
-        let away =
-            |code| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message.clone()).retry_after(RETRY_AFTER_BUSY_S);
         match err {
             JobsError::BadCursor => Self::bad_request("bad_cursor", message),
             JobsError::BadId { .. } => Self::bad_request("bad_job_id", message),
             JobsError::TooLate { .. } => Self::new(StatusCode::CONFLICT, "job_too_late", message),
             JobsError::Store { .. } => {
                 tracing::error!(err = message, "management call failed at the store of delayed jobs");
-                away("jobs_unusable")
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "jobs_unusable", message)
             }
-            JobsError::Ending => away("ending"),
+            JobsError::Ending => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ending", message),
         }
+        .retry_later()
     }
 }

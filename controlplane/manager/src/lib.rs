@@ -30,6 +30,7 @@ mod jwt_crypto;
 pub mod limits;
 mod oidc;
 mod page;
+pub mod parked;
 mod resume;
 mod serve;
 mod shell;

@@ -5,10 +5,12 @@
 mod harness;
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use expect_test::expect_file;
-use harness::handoff::FakeHandoff;
+use harness::handoff::{FakeHandoff, Kept};
+use harness::jobs::FakeJobs;
 use harness::{KEY, Manager};
 use manager::handoff::Adopted;
 use model::api_doc::{Auth, EndpointDoc, In};
@@ -217,8 +219,9 @@ async fn the_table_of_who_may_do_what_is_the_golden_one() {
         state.on_loopback = false;
         state.oidc = Some(issuer.oidc());
         let left = [("dead".to_owned(), Adopted::default())].into();
-        state.jobs = harness::jobs::shared(harness::jobs::FakeJobs::default()).1;
-        state.handoff = harness::handoff::shared(FakeHandoff { left, ..FakeHandoff::default() }).1;
+        state.jobs = Some(Arc::new(FakeJobs::default()));
+        state.handoff =
+            Some(Arc::new(FakeHandoff { more: Kept { left, ..Kept::default() }, ..FakeHandoff::default() }));
     })
     .await;
     let mut callers = Callers::make(&manager).await;

@@ -19,6 +19,7 @@ pub mod authorize;
 pub mod counted;
 pub mod denied;
 pub mod doc;
+pub mod duration;
 pub mod host_port;
 pub mod ids;
 pub mod ledger;

@@ -1,6 +1,6 @@
 //! When a delayed job is due, as clients write it: a time, or from now on.
 
-use crate::duration;
+use model::duration;
 
 /// When a job is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 //!         kafka  access         clusters and destinations; who may what
 //!           exchange            one request on its way to its answer; answers as values
 //!             env               configuration, time, memory, metrics, log
-//! ground: config, limits, codes, refusal, duration, timestamp, tags
+//! ground: config, limits, codes, refusal, timestamp, tags
 //! ```
 //!
 //! Invariants:
@@ -24,7 +24,6 @@ mod codes;
 pub mod config;
 mod device;
 mod due;
-mod duration;
 pub mod endpoints;
 pub mod env;
 pub mod exchange;

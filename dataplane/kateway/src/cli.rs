@@ -49,21 +49,21 @@ pub struct Quickstart {
     #[arg(long, value_name = "DIR", env = "KATEWAY_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Publish listener.
-    #[arg(long = "pub", value_name = "ADDR", default_value = "127.0.0.1:9191")]
+    #[arg(long = "pub", value_name = "ADDR", value_parser = console::address, default_value = "127.0.0.1:9191")]
     pub publish: SocketAddr,
     /// Subscribe listener.
-    #[arg(long = "sub", value_name = "ADDR", default_value = "127.0.0.1:9192")]
+    #[arg(long = "sub", value_name = "ADDR", value_parser = console::address, default_value = "127.0.0.1:9192")]
     pub subscribe: SocketAddr,
     /// Manager listener.
-    #[arg(long = "man", value_name = "ADDR", default_value = "127.0.0.1:9193")]
+    #[arg(long = "man", value_name = "ADDR", value_parser = console::address, default_value = "127.0.0.1:9193")]
     pub manager: SocketAddr,
     /// Listener of the embedded broker.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092")]
+    #[arg(long, value_name = "ADDR", value_parser = console::address, default_value = "127.0.0.1:9092")]
     pub kafka: SocketAddr,
     /// Where Kafka clients log in as apps, at a proxy that shows them what is theirs; the port behind it, and with
     /// --bootstrap 16 of them, are the brokers'. Default: 127.0.0.1:9094, and any free ports where --kafka, or with
     /// --bootstrap --pub, has port 0.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = console::address)]
     pub kproxy: Option<SocketAddr>,
     /// A real Kafka instead of the embedded broker.
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',')]
@@ -92,5 +92,17 @@ mod tests {
         let CommandLine::Serve(serve) = cli.command else { panic!("serve was asked for") };
         assert_eq!(serve.sources.flags.get("limits.memory").map(String::as_str), Some("64MiB"));
         assert!(Cli::try_parse_from(["kateway", "serve"]).is_err(), "the file is required");
+    }
+
+    #[test]
+    fn every_listener_of_quickstart_may_be_a_host_by_its_name() {
+        let flags = ["--pub", "--sub", "--man", "--kafka", "--kproxy"];
+        let words = ["kateway", "quickstart"].into_iter().chain(flags.iter().flat_map(|flag| [*flag, "localhost:0"]));
+        let CommandLine::Quickstart(flags) = Cli::try_parse_from(words).expect("valid").command else {
+            panic!("quickstart was asked for")
+        };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        assert_eq!([flags.publish, flags.subscribe, flags.manager, flags.kafka], [any; 4]);
+        assert_eq!(flags.kproxy, Some(any));
     }
 }

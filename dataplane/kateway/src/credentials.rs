@@ -3,7 +3,7 @@
 //! It is written before the auth DB learns of the secrets, so that a crash in between leaves secrets that nobody
 //! accepts yet, never accepted secrets that nobody knows.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use daemon::files::write_private;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -11,6 +11,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 pub const FILE_NAME: &str = "credentials.json";
+
+/// For whoever has named something else.
+pub const LOOKS_LIKE: &str = "one looks like {\"man\":\"http://127.0.0.1:9193\",\"admin_appid\":\"admin\",\"admin_key\":\"…\"}, and a \
+                              quickstart or a first serve writes it to its data directory, as credentials.json";
 
 /// Names are those of the ready line, plus the admin's.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +50,20 @@ impl Credentials {
         data_dir.join(FILE_NAME)
     }
 
-    /// What is there; `None` when there is no file. A damaged file is an error: its secrets may be in use.
+    /// A file that somebody says is one. It is theirs, so nothing is advised to be done to it.
+    pub fn named(path: &Path) -> Result<Credentials> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+                bail!("there is no file {}; {LOOKS_LIKE}", path.display())
+            }
+            Err(err) => return Err(err).with_context(|| format!("cannot read {}", path.display())),
+        };
+        serde_json::from_str(&text)
+            .map_err(|err| anyhow!("{} is no credentials file: {err}; {LOOKS_LIKE}", path.display()))
+    }
+
+    /// What is in our data directory; `None` when there is no file. A damaged file is an error: its secrets may be in use.
     pub fn load(path: &Path) -> Result<Option<Credentials>> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,

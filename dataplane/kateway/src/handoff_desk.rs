@@ -11,9 +11,10 @@ use gateway::Handoff as Store;
 use gateway::handoff::{Change, DomainStatus, ParkedRow, ReceiptId, State, StreamId};
 use journal::queue::{Name, Receipt as Found};
 use manager::handoff::{
-    Adopted, Answer, Domain, DomainState, Done, Handoff, HandoffError, HandoffStatus, Parked, ParkedFilter, ParkedPage,
-    Receipt, ReceiptState, Selection,
+    Adopted, Answer, Domain, DomainState, Handoff, HandoffError, HandoffStatus, Parked, ParkedFilter, Receipt,
+    ReceiptState,
 };
+use manager::parked::{Done, Page, Parking, Selection};
 use model::ids::{AppId, ClusterName, PhysicalTopic};
 use registry::node_dir;
 
@@ -51,9 +52,13 @@ impl Desk {
     }
 
     /// What a selection names here, at most so many, and whether there is more.
-    fn select(&self, selected: &Selection, records_max: usize) -> Result<(Vec<(StreamId, u64)>, bool), HandoffError> {
+    fn select(
+        &self,
+        selected: &Selection<ParkedFilter>,
+        records_max: usize,
+    ) -> Result<(Vec<(StreamId, u64)>, bool), HandoffError> {
         match selected {
-            Selection::Receipts { apps, ids } => {
+            Selection::Ids { apps, ids } => {
                 let mut found = Vec::new();
                 for text in ids {
                     let id = ReceiptId::parse(text).ok_or_else(|| HandoffError::BadReceipt { id: text.clone() })?;
@@ -74,12 +79,17 @@ impl Desk {
         }
     }
 
-    async fn change(&self, change: Change, selected: &Selection, records_max: usize) -> Result<Done, HandoffError> {
+    async fn change(
+        &self,
+        change: Change,
+        selected: &Selection<ParkedFilter>,
+        records_max: usize,
+    ) -> Result<Done, HandoffError> {
         let (which, more) = self.select(selected, records_max)?;
         let store = Arc::clone(&self.store);
         let changed = blocking(move || store.change_durably(change, &which)).await?;
-        let records = changed.map_err(|refused| HandoffError::Journal { why: refused.to_string() })?;
-        Ok(Done { records, more })
+        let count = changed.map_err(|refused| HandoffError::Journal { why: refused.to_string() })?;
+        Ok(Done { count, more })
     }
 
     fn shown(&self, row: &ParkedRow) -> Option<Parked> {
@@ -101,6 +111,35 @@ impl Desk {
             why: row.reason.sentence.to_string(),
             key_start,
         })
+    }
+}
+
+impl Parking for Desk {
+    type Filter = ParkedFilter;
+    type Row = Parked;
+    type Error = HandoffError;
+
+    fn parked<'a>(
+        &'a self,
+        filter: &'a ParkedFilter,
+        after: Option<&'a str>,
+        rows_max: usize,
+    ) -> Answer<'a, Page<Parked>> {
+        Box::pin(async move {
+            let after = after.map(|text| cursor(text).ok_or(HandoffError::BadCursor)).transpose()?;
+            let rows = self.rows(filter, after, rows_max + 1);
+            let page = Page::cut(rows, rows_max, |last| format!("{}-{}", last.stream.0, last.sequence));
+            // A few reads of pages that are most likely in the cache; a page is short.
+            Ok(page.map(|row| self.shown(&row)))
+        })
+    }
+
+    fn replay<'a>(&'a self, selected: &'a Selection<ParkedFilter>, count_max: usize) -> Answer<'a, Done> {
+        Box::pin(self.change(Change::Replay, selected, count_max))
+    }
+
+    fn discard<'a>(&'a self, selected: &'a Selection<ParkedFilter>, count_max: usize) -> Answer<'a, Done> {
+        Box::pin(self.change(Change::Drop, selected, count_max))
     }
 }
 
@@ -127,33 +166,6 @@ impl Handoff for Desk {
                 domains: status.domains.iter().filter_map(domain).collect(),
             })
         })
-    }
-
-    fn parked<'a>(
-        &'a self,
-        filter: &'a ParkedFilter,
-        after: Option<&'a str>,
-        rows_max: usize,
-    ) -> Answer<'a, ParkedPage> {
-        Box::pin(async move {
-            let after = after.map(|text| cursor(text).ok_or(HandoffError::BadCursor)).transpose()?;
-            let mut rows = self.rows(filter, after, rows_max + 1);
-            let more = rows.len() > rows_max;
-            rows.truncate(rows_max);
-            let last = rows.last().filter(|_| more);
-            let cursor = last.map(|row| format!("{}-{}", row.stream.0, row.sequence));
-            // A few reads of pages that are most likely in the cache; a page is short.
-            let rows = rows.iter().filter_map(|row| self.shown(row)).collect();
-            Ok(ParkedPage { rows, cursor })
-        })
-    }
-
-    fn replay<'a>(&'a self, selected: &'a Selection, records_max: usize) -> Answer<'a, Done> {
-        Box::pin(self.change(Change::Replay, selected, records_max))
-    }
-
-    fn discard<'a>(&'a self, selected: &'a Selection, records_max: usize) -> Answer<'a, Done> {
-        Box::pin(self.change(Change::Drop, selected, records_max))
     }
 
     fn adopt<'a>(&'a self, from: &'a str) -> Answer<'a, Adopted> {

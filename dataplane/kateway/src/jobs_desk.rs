@@ -7,9 +7,9 @@ use std::sync::Arc;
 use gateway::Jobs as Store;
 use gateway::delayed::{self, Act, AskError, Deed, Found, JobId, Name, Stage, node_number};
 use manager::jobs::{
-    Answer, Job, JobAct, JobFilter, JobQueue, JobSelection, JobState, Jobs, JobsDone, JobsError, JobsStatus, ParkedJob,
-    ParkedJobs, TopicOf,
+    Answer, Job, JobAct, JobFilter, JobQueue, JobState, Jobs, JobsError, JobsStatus, ParkedJob, TopicOf,
 };
+use manager::parked::{Done, Page, Parking, Selection};
 use model::ids::{AppId, TopicName, TopicVersion};
 
 const _: () = assert!(manager::limits::JOB_DUE_MAX_MS == gateway::limits::JOB_DUE_MAX_MS);
@@ -37,9 +37,9 @@ impl JobsDesk {
     }
 
     /// Numbers of parked jobs that a selection names here, at most so many, and whether there is more.
-    fn select(&self, selected: &JobSelection, jobs_max: usize) -> Result<(Vec<u64>, bool), JobsError> {
+    fn select(&self, selected: &Selection<JobFilter>, jobs_max: usize) -> Result<(Vec<u64>, bool), JobsError> {
         let mut seqs = match selected {
-            JobSelection::Ids { apps, ids } => {
+            Selection::Ids { apps, ids } => {
                 let mut seqs = Vec::new();
                 for text in ids {
                     let id = JobId::parse(text).ok_or_else(|| JobsError::BadId { id: text.clone() })?;
@@ -53,7 +53,7 @@ impl JobsDesk {
                 }
                 seqs
             }
-            JobSelection::Matching(filter) => {
+            Selection::Matching(filter) => {
                 self.rows(filter, 0, jobs_max + 1).iter().map(|(_, parked)| parked.key.seq).collect()
             }
         };
@@ -62,11 +62,12 @@ impl JobsDesk {
         Ok((seqs, more))
     }
 
-    async fn change(&self, deed: Deed, selected: &JobSelection, jobs_max: usize) -> Result<JobsDone, JobsError> {
+    async fn change(&self, deed: Deed, selected: &Selection<JobFilter>, jobs_max: usize) -> Result<Done, JobsError> {
         let (seqs, more) = self.select(selected, jobs_max)?;
         let store = Arc::clone(&self.store);
         let changed = blocking(move || store.store().change_parked(deed, &seqs)).await?;
-        Ok(JobsDone { jobs: changed.map_err(|error| JobsError::Store { why: error.to_string() })?, more })
+        let count = changed.map_err(|error| JobsError::Store { why: error.to_string() })?;
+        Ok(Done { count, more })
     }
 
     fn shown(&self, of: TopicOf, parked: &delayed::Parked) -> ParkedJob {
@@ -78,6 +79,40 @@ impl JobsDesk {
             reason: parked.reason.code.to_string(),
             why: parked.reason.sentence.to_string(),
         }
+    }
+}
+
+impl Parking for JobsDesk {
+    type Filter = JobFilter;
+    type Row = ParkedJob;
+    type Error = JobsError;
+
+    /// A cursor is the number of the last job of the page before.
+    fn parked<'a>(
+        &'a self,
+        filter: &'a JobFilter,
+        after: Option<&'a str>,
+        rows_max: usize,
+    ) -> Answer<'a, Page<ParkedJob>> {
+        Box::pin(async move {
+            let from = match after {
+                None => 0,
+                Some(after) => {
+                    after.parse::<u64>().ok().and_then(|seq| seq.checked_add(1)).ok_or(JobsError::BadCursor)?
+                }
+            };
+            let rows = self.rows(filter, from, rows_max + 1);
+            let page = Page::cut(rows, rows_max, |(_, parked)| parked.key.seq.to_string());
+            Ok(page.map(|(of, parked)| Some(self.shown(of, &parked))))
+        })
+    }
+
+    fn replay<'a>(&'a self, selected: &'a Selection<JobFilter>, count_max: usize) -> Answer<'a, Done> {
+        Box::pin(self.change(Deed::Replay, selected, count_max))
+    }
+
+    fn discard<'a>(&'a self, selected: &'a Selection<JobFilter>, count_max: usize) -> Answer<'a, Done> {
+        Box::pin(self.change(Deed::Drop, selected, count_max))
     }
 }
 
@@ -108,32 +143,6 @@ impl Jobs for JobsDesk {
                 queues: store.queues().into_iter().filter_map(queue).collect(),
             })
         })
-    }
-
-    /// A cursor is the number of the last job of the page before.
-    fn parked<'a>(&'a self, filter: &'a JobFilter, after: Option<&'a str>, rows_max: usize) -> Answer<'a, ParkedJobs> {
-        Box::pin(async move {
-            let from = match after {
-                None => 0,
-                Some(after) => {
-                    after.parse::<u64>().ok().and_then(|seq| seq.checked_add(1)).ok_or(JobsError::BadCursor)?
-                }
-            };
-            let mut rows = self.rows(filter, from, rows_max + 1);
-            let more = rows.len() > rows_max;
-            rows.truncate(rows_max);
-            let cursor = rows.last().filter(|_| more).map(|(_, parked)| parked.key.seq.to_string());
-            let rows = rows.into_iter().map(|(of, parked)| self.shown(of, &parked)).collect();
-            Ok(ParkedJobs { rows, cursor })
-        })
-    }
-
-    fn replay<'a>(&'a self, selected: &'a JobSelection, jobs_max: usize) -> Answer<'a, JobsDone> {
-        Box::pin(self.change(Deed::Replay, selected, jobs_max))
-    }
-
-    fn discard<'a>(&'a self, selected: &'a JobSelection, jobs_max: usize) -> Answer<'a, JobsDone> {
-        Box::pin(self.change(Deed::Drop, selected, jobs_max))
     }
 
     fn is_id(&self, text: &str) -> bool {
@@ -353,18 +362,18 @@ mod tests {
 
         // Another's beside its own, one that waits, and one that is none.
         let waits = bench.add("shop", HOUR_MS);
-        let ids = |ids: &[&String]| JobSelection::Ids {
+        let ids = |ids: &[&String]| Selection::Ids {
             apps: of_shop.apps.clone(),
             ids: ids.iter().map(|id| (*id).clone()).collect(),
         };
         let done = bench.ask(bench.desk.discard(&ids(&[&bank, &shop[1], &waits]), 10));
-        assert_eq!(done, Ok(JobsDone { jobs: 1, more: false }));
+        assert_eq!(done, Ok(Done { count: 1, more: false }));
         let bad = "17".to_owned();
         assert_eq!(bench.ask(bench.desk.discard(&ids(&[&bad]), 10)), Err(JobsError::BadId { id: bad.clone() }));
         assert_eq!((bench.state("shop", &shop[1]), bench.state("shop", &waits)), (Some("deleted"), Some("pending")));
 
-        let done = bench.ask(bench.desk.replay(&JobSelection::Matching(of_shop), 1));
-        assert_eq!(done, Ok(JobsDone { jobs: 1, more: true }));
+        let done = bench.ask(bench.desk.replay(&Selection::Matching(of_shop), 1));
+        assert_eq!(done, Ok(Done { count: 1, more: true }));
         assert_eq!(bench.due(1)[0].1, shop[0], "it is due again");
 
         let name = &topic("bank");

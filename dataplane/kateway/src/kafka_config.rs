@@ -3,7 +3,7 @@
 //! The manager has no secrets, only their hashes, so a placeholder stands for them; those of a quickstart's demo app are in
 //! its credentials file, and are filled in.
 
-use crate::admin::{Admin, Call, send};
+use crate::admin::{Admin, Call};
 use crate::credentials::Credentials;
 use crate::kafka_clients::{Client, Session, Side, Tls};
 use crate::table::Format;
@@ -80,7 +80,7 @@ impl KafkaConfig {
 
     /// What to print.
     pub async fn run(&self, flags: &Admin, client: &AdminClient) -> Result<Result<String, Failed>> {
-        let stored = Credentials::load(&flags.credentials_path())?.unwrap_or_default();
+        let stored = flags.stored()?.unwrap_or_default();
         let known = match self.ask(client).await {
             Ok(known) => known,
             Err(err) => return Ok(Err(err.into())),
@@ -138,22 +138,22 @@ impl KafkaConfig {
     }
 
     async fn ask(&self, client: &AdminClient) -> Result<Known, ClientError> {
-        let app = send(client, &self.call()).await?;
+        let app = self.call().send(client).await?;
         let cluster = app["cluster"].as_str().unwrap_or_default();
-        let own = send(client, &Call::list(format!("/v1/topics/{}", self.appid), &[])).await?;
+        let own = Call::list(format!("/v1/topics/{}", self.appid), &[]).send(client).await?;
         let grants = Call::list("/v1/grants", &[]).with("appid", Some(&self.appid));
-        let grants = send(client, &grants).await?;
+        let grants = grants.send(client).await?;
         let mut others = Vec::new();
         for owner in owners(&grants, &self.appid) {
             // Who may not list them still gets to know what was granted.
-            if let Ok(mut found) = send(client, &Call::list(format!("/v1/topics/{owner}"), &[])).await
+            if let Ok(mut found) = Call::list(format!("/v1/topics/{owner}"), &[]).send(client).await
                 && let Some(rows) = found.as_array_mut()
             {
                 others.append(rows);
             }
         }
         // For a principal without a right to see nodes: the credentials file may know.
-        let nodes = send(client, &Call::new("GET", "/v1/instances", &[])).await.unwrap_or_default();
+        let nodes = Call::new("GET", "/v1/instances", &[]).send(client).await.unwrap_or_default();
         Ok(Known { topics: topics(&self.appid, cluster, &own, &grants, &others), proxies: proxies(&nodes, cluster) })
     }
 }

@@ -1,8 +1,6 @@
 //! kateway: REST publish and subscribe over Kafka. This file is the list of what the binary can be asked to do.
 
 mod admin;
-mod admin_handoff;
-mod admin_jobs;
 mod cli;
 mod config;
 mod credentials;
@@ -37,11 +35,11 @@ fn main() -> ExitCode {
         CommandLine::Serve(flags) => serve::run(flags),
         CommandLine::Admin(flags) => admin::run(flags),
         CommandLine::ConfigReference(flags) => {
-            print!("{}", flags.text());
+            console::print!("{}", flags.text());
             Ok(ExitCode::SUCCESS)
         }
         CommandLine::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kateway", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Cli::command(), "kateway", &mut console::Stdout);
             Ok(ExitCode::SUCCESS)
         }
     };

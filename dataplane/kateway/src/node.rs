@@ -102,7 +102,7 @@ pub fn shard_count(asked: usize) -> usize {
 pub fn run(
     config: NodeConfig,
     seed: impl AsyncFnOnce(Seed<'_>) -> Result<()>,
-    ready: impl FnOnce(&Ready, &Credentials),
+    ready: impl FnOnce(&Ready, &Credentials) -> ControlFlow<()>,
     hangup: impl FnMut(&Gateway, &Controls) -> ControlFlow<()>,
 ) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -119,7 +119,7 @@ pub fn run(
 async fn live(
     config: NodeConfig,
     seed: impl AsyncFnOnce(Seed<'_>) -> Result<()>,
-    ready: impl FnOnce(&Ready, &Credentials),
+    ready: impl FnOnce(&Ready, &Credentials) -> ControlFlow<()>,
     mut hangup: impl FnMut(&Gateway, &Controls) -> ControlFlow<()>,
 ) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
@@ -257,20 +257,20 @@ async fn live(
         manager: format!("http://{man_addr}"),
         kproxy: kproxy_address,
     };
-    if !has_fallen(&gateway, kproxy.as_ref()) {
-        ready(&bound, &credentials);
-    }
+    let goes_on = has_fallen(&gateway, kproxy.as_ref()) || ready(&bound, &credentials).is_continue();
 
     let mut fallen = std::pin::pin!(fallen(&gateway, kproxy.as_ref()));
     let mut fault = std::pin::pin!(fall(&gateway, fault));
-    loop {
-        tokio::select! {
-            signal = signals.next() => match signal {
-                Signal::Reload if hangup(&gateway, &controls).is_continue() => {}
-                Signal::Reload | Signal::Stop => break,
-            },
-            () = &mut fallen => break,
-            () = &mut fault => {}
+    if goes_on {
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Reload if hangup(&gateway, &controls).is_continue() => {}
+                    Signal::Reload | Signal::Stop => break,
+                },
+                () = &mut fallen => break,
+                () = &mut fault => {}
+            }
         }
     }
     let begun = Instant::now();

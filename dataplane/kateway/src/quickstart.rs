@@ -94,12 +94,16 @@ pub fn run(flags: Quickstart) -> Result<ExitCode> {
             {
                 tracing::warn!(err = format!("{err:#}"), "no configurations for Kafka clients");
             }
-            if flags.json {
-                println!("{}", ready_line(ready, &kafka, credentials));
-            } else {
-                print!("{}", banner(ready, &kafka, credentials, &data_dir));
+            let told = match flags.json {
+                true => ready_line(ready, &kafka, credentials) + "\n",
+                false => banner(ready, &kafka, credentials, &data_dir),
+            };
+            // Nobody has the lines to paste. It ends in good order, so that the temporary directory goes.
+            if console::try_write(format_args!("{told}")).is_err() {
+                return ControlFlow::Break(());
             }
             notify("READY=1");
+            ControlFlow::Continue(())
         },
         // A closed terminal: there is no file to read again.
         |_, _| ControlFlow::Break(()),

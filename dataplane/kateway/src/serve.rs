@@ -30,6 +30,7 @@ pub fn run(flags: daemon::Serve<Settings>) -> Result<ExitCode> {
         |ready, _| {
             let listeners = [("pub", &ready.publish), ("sub", &ready.subscribe), ("man", &ready.manager)];
             process.borrow().ready(&listeners.map(|(name, at)| (name, at.clone())));
+            ControlFlow::Continue(())
         },
         |gateway, controls| {
             gateway.reopen_access_log();

@@ -13,23 +13,25 @@ pub enum Format {
     Name,
 }
 
-/// Prints an answer of the manager: an object or an array of objects.
-pub fn print(answer: &Value, columns: &[&str], format: Option<Format>) {
-    print!("{}", render(answer, columns, format.unwrap_or_else(default_format)));
-}
-
-fn default_format() -> Format {
+/// Where nothing is said.
+pub fn default_format() -> Format {
     if std::io::stdout().is_terminal() { Format::Table } else { Format::Tsv }
 }
 
-/// The same as text.
+/// An answer of the manager, an object or an array of objects, as text. Of `Name`, the columns are those that name a row.
 pub fn render(answer: &Value, columns: &[&str], format: Format) -> String {
     let single = [answer.clone()];
     let rows: &[Value] = answer.as_array().map_or(&single[..], Vec::as_slice);
     match format {
         Format::Json => format!("{}\n", serde_json::to_string_pretty(answer).unwrap_or_default()),
         Format::Jsonl => rows.iter().map(|row| format!("{row}\n")).collect(),
-        Format::Name => rows.iter().map(|row| format!("{}\n", cell(row, columns[0]))).collect(),
+        Format::Name => {
+            let names = rows.iter().map(|row| {
+                let words = columns.iter().filter_map(|column| row.get(column).and_then(text));
+                words.collect::<Vec<_>>().join(" ")
+            });
+            names.filter(|name| !name.is_empty()).map(|name| name + "\n").collect()
+        }
         Format::Tsv => rows
             .iter()
             .map(|row| columns.iter().map(|column| cell(row, column)).collect::<Vec<_>>().join("\t") + "\n")
@@ -54,11 +56,34 @@ fn table(rows: &[Value], columns: &[&str]) -> String {
 }
 
 fn cell(row: &Value, column: &str) -> String {
-    match row.get(column) {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
+    row.get(column).and_then(text).unwrap_or_else(|| "-".to_owned())
+}
+
+/// As it stands in a cell; nothing: there is nothing in it. Fields are `name=value`, one in another `name.name=value`.
+fn text(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::Null => return None,
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().filter_map(text).collect::<Vec<_>>().join(","),
+        Value::Object(_) => {
+            let mut pairs = Vec::new();
+            fields("", value, &mut pairs);
+            pairs.join(" ")
+        }
+        other => other.to_string(),
+    };
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn fields(name: &str, value: &Value, pairs: &mut Vec<String>) {
+    match value {
+        Value::Object(within) => {
+            for (field, value) in within {
+                let name = if name.is_empty() { field.clone() } else { format!("{name}.{field}") };
+                fields(&name, value, pairs);
+            }
+        }
+        value => pairs.extend(text(value).map(|text| format!("{name}={text}"))),
     }
 }
 
@@ -79,6 +104,27 @@ mod tests {
         "#]]
         .assert_eq(&render(&rows, &columns, Format::Table));
         assert_eq!(render(&rows, &columns, Format::Tsv), "billing\ttrue\t-\na\tfalse\t-\n");
-        assert_eq!(render(&rows, &columns, Format::Name), "billing\na\n");
+        assert_eq!(render(&rows, &columns[..1], Format::Name), "billing\na\n");
+    }
+
+    #[test]
+    fn names_of_several_words_have_blanks_and_what_has_no_name_has_no_line() {
+        let rows = json!([{"appid": "shop", "topic": "orders", "ver": null}, {"enabled": true}, {"topic": "carts"}]);
+        assert_eq!(render(&rows, &["appid", "topic", "ver"], Format::Name), "shop orders\ncarts\n");
+    }
+
+    #[test]
+    fn what_is_in_something_reads_without_braces() {
+        for (value, expected) in [
+            (json!({"b": 2, "a": {"x": true, "y": {}, "z": null}}), "a.x=true b=2"),
+            (json!(["a", 1, [], null]), "a,1"),
+            (json!([{"node": "gw-1"}, {"node": "gw-2"}]), "node=gw-1,node=gw-2"),
+            (json!({}), "-"),
+            (json!([]), "-"),
+            (json!(""), "-"),
+            (json!(0), "0"),
+        ] {
+            assert_eq!(cell(&json!({"it": value}), "it"), expected, "{value}");
+        }
     }
 }

@@ -55,15 +55,15 @@ fn main() -> ExitCode {
             Ok(process) => serve::run(process),
         },
         CommandLine::ConfigReference(flags) => {
-            print!("{}", flags.text());
+            console::print!("{}", flags.text());
             Ok(ExitCode::SUCCESS)
         }
         CommandLine::Apis { tenants } => {
-            print!("{}", if tenants { router::tenant::rules::markdown() } else { router::apis::markdown() });
+            console::print!("{}", if tenants { router::tenant::rules::markdown() } else { router::apis::markdown() });
             Ok(ExitCode::SUCCESS)
         }
         CommandLine::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kproxy", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Cli::command(), "kproxy", &mut console::Stdout);
             Ok(ExitCode::SUCCESS)
         }
     };

@@ -6,6 +6,7 @@
 //! | `go` | the system, Debian's is too old | must be there, new enough for `go/go.mod`; builds Go's Kafka clients |
 //! | `jdk`, `maven`, `python`, `kcat` | the distribution's packages | must be there; installed when we may, else named |
 //! | `strace` | the distribution's package | fault injection into system calls |
+//! | `beanstalkd`, `redis` | the distribution's packages | job servers that kbench measures beside ours |
 //! | `cargo-deny` | `cargo install` | licences, bans and sources of dependencies; minutes to build, once |
 //! | `cargo-mutants` | `cargo install` | what no test notices; for `cargo xtask mutants` only |
 //! | `kafka` 4.4.0 | Maven | KRaft broker and Java clients |
@@ -110,6 +111,32 @@ pub const ALL: &[Component] = &[
         version: "5+",
         about: "makes system calls of our binaries fail, and ends them at chosen ones",
         source: Source::System(Program { name: "strace", version_args: &["-V"], major_min: 5, apt: &["strace"] }),
+        needs: &[],
+        nightly: false,
+    },
+    Component {
+        name: "beanstalkd",
+        version: "1+",
+        about: "a job server with a log of its own, which kbench measures beside ours",
+        source: Source::System(Program {
+            name: "beanstalkd",
+            version_args: &["-v"],
+            major_min: 1,
+            apt: &["beanstalkd"],
+        }),
+        needs: &[],
+        nightly: false,
+    },
+    Component {
+        name: "redis",
+        version: "6+",
+        about: "a server that many keep delayed jobs in, which kbench measures beside ours",
+        source: Source::System(Program {
+            name: "redis-server",
+            version_args: &["--version"],
+            major_min: 6,
+            apt: &["redis-server"],
+        }),
         needs: &[],
         nightly: false,
     },

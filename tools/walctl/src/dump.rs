@@ -43,10 +43,10 @@ pub fn run(dump: &Dump, output: Option<Format>) -> Result<ExitCode> {
             held.push(row);
         }
         if held.len() >= at_once {
-            rows::print(&[section(std::mem::take(&mut held))], output)?;
+            rows::print(&[section(std::mem::take(&mut held))], output);
         }
     }
-    rows::print(&[section(held)], output)?;
+    rows::print(&[section(held)], output);
     if !seen.lost.is_empty() {
         eprintln!(
             "walctl: records of this journal are lost, so messages may be missing here; walctl verify says where"

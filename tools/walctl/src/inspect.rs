@@ -17,7 +17,7 @@ use crate::verify;
 pub fn run(inspect: &Inspect, output: Option<Format>) -> Result<ExitCode> {
     let place = Place::find(&inspect.place)?;
     let seen = see(&place)?;
-    rows::print(&sections(&place, &seen), output)?;
+    rows::print(&sections(&place, &seen), output);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Command::Repair(repair) => repair::run(&repair, output),
         Command::Drain(drain) => drain::run(&drain, output),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "walctl", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Cli::command(), "walctl", &mut console::Stdout);
             Ok(ExitCode::SUCCESS)
         }
     };

@@ -24,7 +24,7 @@ pub fn run(repair: &Repair, output: Option<Format>) -> Result<ExitCode> {
     let _lock = if repair.dry_run { None } else { Some(place.lock()?) };
     let seen = see(&place)?;
     let found = findings(&seen);
-    rows::print(&[Section { title: "", columns: &["finding", "detail"], more: &[], rows: found.clone() }], output)?;
+    rows::print(&[Section { title: "", columns: &["finding", "detail"], more: &[], rows: found.clone() }], output);
     if found.is_empty() {
         eprintln!("nothing is wrong with {}", place.journal.display());
         return Ok(ExitCode::SUCCESS);

@@ -1,7 +1,7 @@
 //! Rows for a person or a script: tables on a terminal, tab-separated in a pipe, and what else is asked for.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -31,14 +31,10 @@ pub struct Section {
     pub rows: Vec<Value>,
 }
 
-/// Prints them. A reader that has gone is no error.
-pub fn print(sections: &[Section], format: Option<Format>) -> io::Result<()> {
+/// Prints them.
+pub fn print(sections: &[Section], format: Option<Format>) {
     let default = || if io::stdout().is_terminal() { Format::Table } else { Format::Tsv };
-    let text = render(sections, format.unwrap_or_else(default));
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done,
-    }
+    console::print!("{}", render(sections, format.unwrap_or_else(default)));
 }
 
 /// The same as text.

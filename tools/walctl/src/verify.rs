@@ -24,7 +24,7 @@ pub fn run(verify: &Verify, output: Option<Format>) -> Result<ExitCode> {
         bytes += u64::from(entry.location.bytes);
     };
     seen.looked.reader().scan(0, count).context("cannot read the journal")?;
-    rows::print(&[table(&seen.lost)], output)?;
+    rows::print(&[table(&seen.lost)], output);
     for finding in findings(&seen).iter().filter(|finding| finding["finding"] != "lost") {
         eprintln!("{}: {}", text(&finding["finding"]), text(&finding["detail"]));
     }

@@ -26,11 +26,11 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
     if fetch_all {
         return Ok(fetch_everything(nightly));
     }
-    println!("cache\t{}", cache::root()?.display());
+    console::println!("cache\t{}", cache::root()?.display());
     for component in ALL {
         let state = if fetch::is_cached(component) { "here" } else { "missing" };
         let when = if component.nightly { " (nightly)" } else { "" };
-        println!("{}\t{}\t{state}\t{}{when}", component.name, component.version, component.about);
+        console::println!("{}\t{}\t{state}\t{}{when}", component.name, component.version, component.about);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -39,10 +39,10 @@ fn fetch_everything(nightly: bool) -> ExitCode {
     let mut failed = false;
     for component in ALL.iter().filter(|component| nightly || !component.nightly) {
         match ensure(component.name) {
-            Ok(_) => println!("{}\t{}\tok", component.name, component.version),
+            Ok(_) => console::println!("{}\t{}\tok", component.name, component.version),
             Err(err) => {
                 failed = true;
-                println!("{}\t{}\t{err:#}", component.name, component.version);
+                console::println!("{}\t{}\t{err:#}", component.name, component.version);
             }
         }
     }
@@ -57,6 +57,6 @@ fn write_lock() -> Result<ExitCode> {
         fetch::record(component, &mut lock).with_context(|| component.name.to_owned())?;
     }
     fs::write(&path, lock.to_text())?;
-    println!("{} written", path.display());
+    console::println!("{} written", path.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         "components" => components::run(&words),
         "mutants" => mutants::run(&words),
         "" | "help" | "--help" | "-h" => {
-            print!("{HELP}");
+            console::print!("{HELP}");
             return ExitCode::SUCCESS;
         }
         other => Err(args::usage(format!("there is no command {other:?}; try `cargo xtask --help`"))),

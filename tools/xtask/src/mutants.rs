@@ -68,7 +68,7 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
     }
     let survivors = parse_missed(&fs::read_to_string(scratch.path().join("mutants.out/missed.txt"))?)?;
     let verdict = compare(&file, &survivors, &accepted, shard.is_none());
-    print!("{}", verdict.to_text());
+    console::print!("{}", verdict.to_text());
     Ok(if verdict.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -75,7 +75,7 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
     if let (false, Some(filter)) = (found, &options.filter) {
         anyhow::bail!("no check and no test has `{filter}` in its name; `cargo xtask test --list` shows them");
     }
-    print!("{}", report.to_text(options.skip_is_failure));
+    console::print!("{}", report.to_text(options.skip_is_failure));
     Ok(if report.is_success(options.skip_is_failure) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -124,7 +124,7 @@ fn build(options: &Options, report: &mut Report) -> Result<Vec<Binary>> {
     finished("build", &ended);
     if !ended.success {
         report.check("build", false, ended.took);
-        print!("{}", report.to_text(false));
+        console::print!("{}", report.to_text(false));
         anyhow::bail!("the build failed, nothing was tested");
     }
     report.row("build", Counts::default(), ended.took);
@@ -235,11 +235,11 @@ fn show(ended: &Ended) {
 
 fn list_all(options: &Options, binaries: &[Binary]) -> Result<ExitCode> {
     for check in [FORMAT, CLIPPY, DENY, DOC].into_iter().filter(|check| options.wants(check)) {
-        println!("{check}");
+        console::println!("{check}");
     }
     for binary in binaries {
         for test in matching(binary, options)? {
-            println!("{}: {test}", binary.name());
+            console::println!("{}: {test}", binary.name());
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -64,7 +64,7 @@ fn kafka(options: KafkaOptions, json: bool) -> Result<ExitCode> {
         if let Some(ca) = cluster.ca_pem() {
             ready["ca"] = ca.display().to_string().into();
         }
-        println!("{ready}");
+        console::println!("{ready}");
     } else {
         banner(&cluster, &options);
     }
@@ -77,9 +77,9 @@ fn zookeeper(json: bool) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
     let mut zookeeper = Zookeeper::start()?;
     if json {
-        println!("{}", json!({"ready": true, "zookeeper": zookeeper.connect()}));
+        console::println!("{}", json!({"ready": true, "zookeeper": zookeeper.connect()}));
     } else {
-        println!("ZooKeeper is ready on {}\nCtrl-C stops it and removes its data.", zookeeper.connect());
+        console::println!("ZooKeeper is ready on {}\nCtrl-C stops it and removes its data.", zookeeper.connect());
     }
     wait_for_stop(&stop, || zookeeper.death())?;
     zookeeper.stop();
@@ -114,16 +114,16 @@ fn wait_for_stop(stop: &AtomicBool, mut death: impl FnMut() -> Option<String>) -
 }
 
 fn banner(cluster: &Cluster, options: &KafkaOptions) {
-    println!("Kafka is ready on {}", cluster.bootstrap());
+    console::println!("Kafka is ready on {}", cluster.bootstrap());
     if options.sasl {
-        println!("  SASL {SASL_MECHANISMS}: user {SASL_USER}, password {SASL_PASSWORD}");
+        console::println!("  SASL {SASL_MECHANISMS}: user {SASL_USER}, password {SASL_PASSWORD}");
     }
     if let Some(ca) = cluster.ca_pem() {
-        println!("  TLS: trust {}", ca.display());
+        console::println!("  TLS: trust {}", ca.display());
     }
     if options.sasl || options.tls {
-        println!("  without security: {}", cluster.internal());
+        console::println!("  without security: {}", cluster.internal());
     }
-    println!("  try: kcat -L -b {}", cluster.internal());
-    println!("Ctrl-C stops it and removes its data.");
+    console::println!("  try: kcat -L -b {}", cluster.internal());
+    console::println!("Ctrl-C stops it and removes its data.");
 }

@@ -36,16 +36,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // Control plane.
     ("authdb", &["model"]),
-    ("daemon", &["model"]),
+    ("daemon", &["console", "model"]),
     ("registry", &["model"]),
     ("agent", &["authdb", "model", "registry"]),
     ("kafka-admin", &["kafka-client", "kafka-wire", "model"]),
     ("manager", &["agent", "authdb", "kafka-admin", "kafka-client", "kafka-wire", "model", "registry", "telemetry"]),
     // Tests and chores.
+    ("console", &[]),
     ("testkit", &[]),
     ("mock-cluster", &[]),
-    ("walctl", &["disk", "journal", "kafka-admin", "kafka-client", "kafka-wire", "registry"]),
-    ("xtask", &["testkit"]),
+    ("walctl", &["console", "disk", "journal", "kafka-admin", "kafka-client", "kafka-wire", "registry"]),
+    ("xtask", &["console", "testkit"]),
 ];
 
 /// Binaries compose: they may use anything.
@@ -395,6 +396,30 @@ fn arrows_between_the_proxys_rooms_point_downward() {
     let (wrong, arrows) = ROUTER.wrong_arrows();
     assert!(wrong.is_empty(), "arrows that do not point downward:\n{}", wrong.join("\n"));
     assert!(arrows > 10, "the sources were read: {arrows}");
+}
+
+/// What a program of ours has to say goes to stdout through `console`, which knows what a reader that has gone means.
+#[test]
+fn results_go_to_stdout_in_one_way() {
+    let programs = [
+        "bench/kbench/src/",
+        "controlplane/daemon/src/",
+        "dataplane/kateway/src/",
+        "proxy/kproxy/src/",
+        "tools/walctl/src/",
+        "tools/xtask/src/",
+    ];
+    let prints = |line: &str| {
+        let line = line.replace("console::print", "").replace("eprint", "");
+        let writes = line.contains("io::stdout()") && !line.contains("io::stdout().is_terminal()");
+        line.contains("print!(") || line.contains("println!(") || writes
+    };
+    let mut wrong = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| programs.iter().any(|program| name.starts_with(program))) {
+        let lines = without_tests(text).lines().enumerate().filter(|(_, line)| prints(line));
+        wrong.extend(lines.map(|(index, line)| format!("{name}:{}: {}", index + 1, line.trim())));
+    }
+    assert!(wrong.is_empty(), "say console::print! instead:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -24,7 +24,6 @@ pub mod flags;
 mod report;
 mod stage;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -97,7 +96,7 @@ pub fn run(bench: HandoffBench) -> Result<ExitCode> {
         }
     }
     let place = format!("{}, {}", dir.display(), file_system(&dir));
-    std::io::stdout().write_all(markdown(&bench, &place, &cases).as_bytes())?;
+    console::print!("{}", markdown(&bench, &place, &cases));
     let disturbed = cases.iter().any(|case| case.counted(case).disturbed);
     Ok(if disturbed { ExitCode::from(DISTURBED) } else { ExitCode::SUCCESS })
 }

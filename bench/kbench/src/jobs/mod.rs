@@ -22,7 +22,6 @@ mod peers;
 pub mod recovery;
 mod report;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -92,7 +91,7 @@ pub fn run(bench: JobsBench) -> Result<ExitCode> {
         }
     }
     let text = report::markdown(&bench, &report::place(&stage.dir), &cases);
-    std::io::stdout().write_all(text.as_bytes())?;
+    console::print!("{text}");
     let disturbed = cases.iter().any(|case| case.counted().disturbed);
     Ok(if disturbed { ExitCode::from(DISTURBED) } else { ExitCode::SUCCESS })
 }

@@ -10,7 +10,6 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -143,11 +142,7 @@ fn find(program: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {
 
 /// Adds, so many of which wait all the time.
 pub fn adds(peer: Peer, program: &Path, dir: &Path, bench: &JobsBench) -> Result<(Rate, f64)> {
-    adds_of(peer, tethered(Some(bench.rounds.server_cpu), program)?, dir, bench)
-}
-
-/// `command` starts it, but for what it is told.
-fn adds_of(peer: Peer, mut command: Command, dir: &Path, bench: &JobsBench) -> Result<(Rate, f64)> {
+    let mut command = tethered(Some(bench.rounds.server_cpu), program)?;
     let place = TempDir::inside(dir)?;
     let port = testkit::ports::free(1)?[0];
     command.args(peer.args(&place.path, port));
@@ -232,7 +227,6 @@ fn connection(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::flags::tests::bench;
     use std::net::TcpListener;
     use std::time::Duration;
 
@@ -307,19 +301,5 @@ mod tests {
         let latency = connection(Peer::Beanstalkd, at, window, 3, Numbers { next: 0, step: 1 }, 4).expect("adds");
         let answered = server.join().expect("no panic");
         assert!(!latency.is_empty() && latency.len() <= answered && latency.len() + 3 >= answered, "{answered}");
-    }
-
-    #[test]
-    fn a_server_that_is_here_takes_adds() {
-        let bench = bench("--duration 100ms --warmup 50ms --waiting 20 --peer-connections 3 --size 30");
-        let dir = std::env::temp_dir();
-        for peer in Peer::ALL {
-            let Some(program) = peer.path() else {
-                eprintln!("{}", peer.missing());
-                continue;
-            };
-            let (rate, _) = adds_of(peer, Command::new(program), &dir, &bench).expect("adds");
-            assert!(rate.per_second > 0.0 && rate.cpu_us > 0.0, "{rate:?}");
-        }
     }
 }

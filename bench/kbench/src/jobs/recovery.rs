@@ -5,7 +5,7 @@
 //! is one after a loss: all books and all of the journal's checkpoints are gone.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -106,7 +106,7 @@ pub fn run(bench: &JobsBench, jobs: u64) -> Result<ExitCode> {
     };
     let gone = lost.as_ref().map_or(0, |start| jobs.saturating_sub(start.pending));
     let recovery = Recovery { filled, killed, lost };
-    std::io::stdout().write_all(report::recovery(bench, &report::place(&dir), &recovery).as_bytes())?;
+    console::print!("{}", report::recovery(bench, &report::place(&dir), &recovery));
     if gone > 0 {
         eprintln!("kbench: {gone} jobs are gone with the books");
         return Ok(ExitCode::from(FAILED));
@@ -306,9 +306,7 @@ pub fn keep(keep: &KeepJobs) -> Result<ExitCode> {
         "ready": true, "fill_us": began.elapsed().as_micros() as u64, "full": full, "open_us": found.took.as_micros() as u64,
         "pending": found.pending, "tables": found.tables, "without_book": found.without_book, "lost": found.lost,
     });
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{ready}")?;
-    out.flush()?;
+    console::println!("{ready}");
     loop {
         std::thread::park();
     }

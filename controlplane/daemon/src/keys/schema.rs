@@ -68,8 +68,9 @@ fn property(key: &Declared, prefix: &str) -> Json {
 
 fn kind(kind: Kind) -> Map<String, Json> {
     let schema = match kind {
-        Kind::Address => json!({"type": "string", "pattern": r"^(\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:.]+\]):\d+$"}),
-        Kind::HostPort => json!({"type": "string", "pattern": r"^([0-9A-Za-z._-]+|\[[0-9a-fA-F:.]+\]):\d+$"}),
+        Kind::Address | Kind::HostPort => {
+            json!({"type": "string", "pattern": r"^([0-9A-Za-z._-]+|\[[0-9a-fA-F:.]+\]):\d+$"})
+        }
         Kind::Duration => json!({"type": ["string", "integer"], "pattern": r"^\d+(ms|s|m|h|d)?$", "minimum": 0}),
         Kind::Size => {
             json!({"type": ["string", "integer"], "pattern": r"^\d+ *(B|[kK]B|MB|GB|KiB|MiB|GiB)?$", "minimum": 0})

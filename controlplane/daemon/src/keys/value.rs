@@ -75,7 +75,7 @@ impl Value for SocketAddr {
     const KIND: Kind = Kind::Address;
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("expected an address like 127.0.0.1:9191, found `{text}`"))
+        console::address(text)
     }
 }
 

@@ -71,7 +71,7 @@ forward = "maybe"
 mode = "ajar"
 tenants = [1]
 [listen]
-kafka = "localhost:1"
+kafka = "localhost"
 [drain]
 delay = "1 week"
 limit = 7.5
@@ -92,7 +92,7 @@ flat = 1
             DIR/toyd.toml:3: `forward`: expected true or false, found `maybe`
             DIR/toyd.toml:4: `mode`: expected one of open, closed, found `ajar`
             DIR/toyd.toml:5: `tenants`: expected a list of strings, found a number
-            DIR/toyd.toml:7: `listen.kafka`: expected an address like 127.0.0.1:9191, found `localhost:1`
+            DIR/toyd.toml:7: `listen.kafka`: expected an address like 127.0.0.1:9191, found `localhost`
             DIR/toyd.toml:9: `drain.delay`: expected a duration like 30s, 250ms or 5m, found `1 week`
             DIR/toyd.toml:10: `drain.limit`: expected a duration, found a decimal number
             DIR/toyd.toml:11: unknown key `lgo`; did you mean `log`?

@@ -18,7 +18,6 @@ macro_rules! accepted {
 
 mod adopt_handoff;
 mod change_parked;
-mod change_parked_jobs;
 mod create_app;
 pub(crate) mod create_grant;
 mod create_principal;
@@ -31,14 +30,14 @@ mod delete_tokens;
 mod delete_topic;
 mod get_app;
 mod get_generation;
-mod get_handoff;
-mod get_jobs;
+mod get_kept;
 mod get_partitions;
 mod get_principal;
 mod get_status;
 mod get_topic;
 mod health;
 mod instances;
+mod kept;
 mod limit_app;
 mod limit_topic;
 mod list_apps;
@@ -46,7 +45,6 @@ mod list_audit;
 mod list_clusters;
 mod list_grants;
 mod list_parked;
-mod list_parked_jobs;
 mod list_principals;
 mod list_topics;
 mod one_job;
@@ -70,6 +68,7 @@ use model::naming::physical_topic;
 use model::principals::Role;
 use serde_json::{Value, json};
 
+use self::kept::{DelayedJobs, Messages};
 use crate::error::ApiError;
 use crate::{Endpoint, ManagerState, Shared};
 
@@ -115,15 +114,15 @@ pub(crate) fn all() -> Vec<Endpoint> {
         wish::log(),
         wish::option_2017(),
         wish::log_2017(),
-        get_handoff::endpoint(),
-        list_parked::endpoint(),
-        change_parked::replay(),
-        change_parked::drop(),
+        get_kept::of::<Messages>(),
+        list_parked::of::<Messages>(),
+        change_parked::replay::<Messages>(),
+        change_parked::drop::<Messages>(),
         adopt_handoff::endpoint(),
-        get_jobs::endpoint(),
-        list_parked_jobs::endpoint(),
-        change_parked_jobs::replay(),
-        change_parked_jobs::drop(),
+        get_kept::of::<DelayedJobs>(),
+        list_parked::of::<DelayedJobs>(),
+        change_parked::replay::<DelayedJobs>(),
+        change_parked::drop::<DelayedJobs>(),
         one_job::show(),
         one_job::delete(),
         one_job::reschedule(),

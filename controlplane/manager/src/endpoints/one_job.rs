@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use model::api_doc::{
     Auth, ContentDoc, EndpointDoc, FieldDoc, Kind, Listener, Method, ParamDoc, Resource, ResponseDoc, Schema,
 };
+use model::duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -38,8 +39,12 @@ const DONE: Schema = Schema::Object(&[
     FieldDoc::may("due", Schema::COUNT, "its new time, epoch ms"),
 ]);
 const P_ID: ParamDoc = ParamDoc::query("id", Kind::Text, "the job").required();
-const P_DUE: ParamDoc =
-    ParamDoc::query("due", Kind::Integer { min: 0, max: i64::MAX }, "its new time, epoch ms").required();
+const P_DUE: ParamDoc = ParamDoc::query("due", Kind::Integer { min: 0, max: i64::MAX }, "its new time, epoch ms");
+const P_DELAY: ParamDoc = ParamDoc::query(
+    "delay",
+    Kind::Text,
+    "instead of `due`: how long from now, in seconds or with a unit (`30s`, `250ms`, `2h`)",
+);
 
 const SHOW: EndpointDoc = EndpointDoc {
     listener: Listener::Manager,
@@ -82,7 +87,7 @@ const CHANGED: &[ResponseDoc] = &[
             Some(r#"{"ok":1,"node":"5f0c9a3e71d2b684","id":"5188146770730811648","due":1511366400000}"#),
         )],
     ),
-    ResponseDoc::bare(400, "no job or no time is named, or it is past, or more than ten years away"),
+    ResponseDoc::bare(400, "no job or no time is named, or it is named twice, or past, or more than ten years away"),
     ResponseDoc::bare(404, "no job of this topic has this id, or it is no longer remembered (`no_such_job`)"),
     ResponseDoc::bare(409, "nothing was changed: it has fired, is about to, or is deleted (`job_too_late`)"),
     ResponseDoc::bare(421, "another manager asked this one for what is not its own"),
@@ -101,8 +106,8 @@ const RESCHEDULE: EndpointDoc = EndpointDoc {
     method: Method::Put,
     operation: "rescheduleJobOfApp",
     summary: "A delayed job is due at another time",
-    details: "One that is parked is tried again then.",
-    params: &[P_OWNER, P_TOPIC, P_VER, P_NODE, P_ID, P_DUE],
+    details: "One that is parked is tried again then. Say when in one way: `due`, or `delay` by the clock of the manager that is asked.",
+    params: &[P_OWNER, P_TOPIC, P_VER, P_NODE, P_ID, P_DUE, P_DELAY],
     ..DELETE
 };
 const FIRE: EndpointDoc = EndpointDoc {
@@ -120,25 +125,27 @@ struct Params {
     node: Option<String>,
     id: Option<String>,
     due: Option<i64>,
+    delay: Option<String>,
 }
 
 pub(crate) fn show() -> Endpoint {
-    endpoint(SHOW, |_| Ok(JobAct::Show))
+    endpoint(SHOW, |_, _| Ok(JobAct::Show))
 }
 
 pub(crate) fn delete() -> Endpoint {
-    endpoint(DELETE, |_| Ok(JobAct::Delete))
+    endpoint(DELETE, |_, _| Ok(JobAct::Delete))
 }
 
 pub(crate) fn reschedule() -> Endpoint {
-    endpoint(RESCHEDULE, |due| due.and_then(checked).map(JobAct::Move))
+    endpoint(RESCHEDULE, |params, now_ms| checked(due_ms(params, now_ms)?, now_ms).map(JobAct::Move))
 }
 
 pub(crate) fn fire() -> Endpoint {
-    endpoint(FIRE, |_| Ok(JobAct::Fire))
+    endpoint(FIRE, |_, _| Ok(JobAct::Fire))
 }
 
-fn endpoint(doc: EndpointDoc, act: fn(Result<i64, ApiError>) -> Result<JobAct, ApiError>) -> Endpoint {
+/// `act`: what is asked for, by the time it is now.
+fn endpoint(doc: EndpointDoc, act: fn(&Params, i64) -> Result<JobAct, ApiError>) -> Endpoint {
     let method = doc.method.as_str();
     let suffix = if doc.path.ends_with("/fire") { "/fire" } else { "" };
     let handle = async move |State(state): State<Shared>,
@@ -146,8 +153,8 @@ fn endpoint(doc: EndpointDoc, act: fn(Result<i64, ApiError>) -> Result<JobAct, A
                              asker: Asker,
                              path: TopicPath,
                              Query(params): Query<Params>| {
-        let due = params.due.ok_or_else(|| ApiError::bad_request("missing_due", "say when it is due: due, epoch ms"));
-        let act = act(due)?;
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let act = act(&params, since_epoch.as_millis() as i64)?;
         let TopicPath { owner, name, ver } = path;
         let path = format!("/v1/jobs/{owner}/{name}/{ver}{suffix}");
         let of = TopicOf { app: owner, topic: name, ver };
@@ -156,10 +163,26 @@ fn endpoint(doc: EndpointDoc, act: fn(Result<i64, ApiError>) -> Result<JobAct, A
     tie(doc, handle)
 }
 
+/// As it is said.
+fn due_ms(params: &Params, now_ms: i64) -> Result<i64, ApiError> {
+    match (params.due, &params.delay) {
+        (Some(due_ms), None) => Ok(due_ms),
+        (None, Some(delay)) => {
+            let parsed = duration::parse(delay).ok_or_else(|| {
+                let message = format!("delay is {delay:?}, expected seconds or a number with a unit: 30s, 250ms, 2h");
+                ApiError::bad_request("bad_delay", message)
+            });
+            Ok(now_ms + parsed?.as_millis() as i64)
+        }
+        (None, None) => {
+            Err(ApiError::bad_request("missing_due", "say when it is due: due, epoch ms, or delay, how long from now"))
+        }
+        (Some(_), Some(_)) => Err(ApiError::bad_request("due_and_delay", "say when in one way: due, or delay")),
+    }
+}
+
 /// Not past, but for what clocks and networks may differ by.
-fn checked(due_ms: i64) -> Result<i64, ApiError> {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let now_ms = since_epoch.as_millis() as i64;
+fn checked(due_ms: i64, now_ms: i64) -> Result<i64, ApiError> {
     match due_ms {
         ..0 => Err(ApiError::bad_request("out_of_range", format!("due is {due_ms}, allowed are 0 and more"))),
         _ if due_ms < now_ms - 1_000 => {
@@ -182,14 +205,15 @@ async fn find(
     (method, path): (&'static str, String),
     params: Params,
 ) -> Result<Json<Value>, ApiError> {
-    let Params { node, id, due } = params;
+    let Params { node, id, .. } = params;
     let id = id.ok_or_else(|| ApiError::bad_request("missing_id", "say which job: id"))?;
     let nodes = state.nodes_to_ask(asker, node.as_deref()).await?;
     let jobs = if nodes.is_one() { None } else { Some(state.jobs()?) };
     let candidates = nodes.ids().filter(|node| jobs.is_none_or(|jobs| jobs.may_have(&id, node)));
     let candidates: Vec<&str> = candidates.collect();
     let mut query = vec![("id", id.clone())];
-    query.extend(due.map(|due| ("due", due.to_string())));
+    // Whoever is asked next reads no clock for it.
+    query.extend(act.due_ms().map(|due_ms| ("due", due_ms.to_string())));
     let question = Question { method, path, query, body: None };
     let unknown = || {
         let TopicOf { app, topic, ver } = of;
@@ -227,7 +251,7 @@ async fn do_here(
         JobAct::Fire => "jobs.fire",
     };
     let Some(job) = jobs.act(of, id, JobAct::Show).await? else { return Ok(None) };
-    let due_ms = if let JobAct::Move(due_ms) = act { Some(due_ms) } else { None };
+    let due_ms = act.due_ms();
     // Before it is done, so that nothing is done without a row.
     let subject = format!("job {id} of {}/{} at kateway {node}", of.topic, of.ver);
     let Acting(db) = acting;

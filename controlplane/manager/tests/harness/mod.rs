@@ -5,6 +5,7 @@
 pub mod handoff;
 pub mod jobs;
 pub mod jwt;
+pub mod parked;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -174,6 +175,16 @@ impl Manager {
         let text = String::from_utf8(answer).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").expect("an answer with a head");
         RawAnswer { status: head[9..12].parse().unwrap(), head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    /// Makes these apps, and a principal that owns the first of them; its key.
+    pub async fn owner(&self, name: &str, app: &str, others: &[&str]) -> String {
+        for app in [&[app], others].concat() {
+            self.raw("POST /v1/apps", &[], &serde_json::json!({"appid": app}).to_string()).await;
+        }
+        let owner = serde_json::json!({"name": name, "role": "owner", "apps": [app]}).to_string();
+        let made = self.raw("POST /v1/principals", &[], &owner).await.json();
+        made["key"].as_str().unwrap().to_owned()
     }
 
     /// As if a minute had passed since the last failed login.

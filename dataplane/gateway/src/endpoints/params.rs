@@ -59,7 +59,7 @@ pub fn parse_acks(value: &str) -> Result<Acks, Refusal> {
 
 /// `timeout` of the query.
 pub fn parse_timeout(value: &str) -> Result<Duration, Refusal> {
-    crate::duration::parse(value)
+    model::duration::parse(value)
         .filter(|timeout| !timeout.is_zero())
         .ok_or_else(|| bad_parameter("timeout", value, "a duration like 5s or 500ms"))
 }

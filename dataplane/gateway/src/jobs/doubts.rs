@@ -58,7 +58,7 @@ impl Doubts {
     /// Looks for jobs of a queue; [`Doubts::look`] has them when it is known.
     pub fn hold(&mut self, cluster: &Cluster, topic: TopicIdx, queue: QueueId, jobs: Vec<Job>, now: Instant) {
         let since_ms = jobs.iter().filter_map(from_ms).min().expect("each is in doubt");
-        let begin = |since_ms| {
+        let begin = |since_ms: i64| {
             let name = cluster.client.borrow().topic_name(topic).to_owned();
             let from_ms = since_ms.saturating_sub(JOB_DOUBT_MARGIN.as_millis() as i64);
             cluster.search(Search::new(topic, &name, None, Since::Time(from_ms), JOB_ID_HEADER))

@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use gafka_http::query::{Pair, pairs};
 use kafka_client::group::Reset;
+use model::duration;
 use model::ids::GroupName;
 use model::requests;
 
 use super::limits::{BATCH_MAX, RESPONSE_BYTES_DEFAULT, RESPONSE_BYTES_MAX, WAIT_DEFAULT, WAIT_MAX};
 use crate::codes;
-use crate::duration;
 use crate::refusal::Refusal;
 
 /// Every name of the table.

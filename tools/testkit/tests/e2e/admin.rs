@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
+use testkit::daemon::bin_path;
 use testkit::gateway::{Gateway, Quickstart, Tenant};
 use testkit::http::{Request, call};
-use testkit::process::scratch_dir;
+use testkit::process::{scratch_dir, tethered};
 use testkit::{python, wait};
 
 use crate::harness::{Case, case, same};
@@ -17,6 +18,7 @@ pub const CASES: &[Case] = &[
     case("a_grant_opens_a_topic_to_another_app_until_it_is_revoked", &["bin:kateway"], grants),
     case("two_secrets_are_live_during_a_rotation", &["bin:kateway"], rotation),
     case("the_manager_lets_nobody_in_without_its_key", &["bin:kateway"], manager_auth),
+    case("what_is_set_enabled_disabled_and_deleted_is_so_at_once_and_is_said", &["bin:kateway"], command_line),
 ];
 
 /// Changes travel as a snapshot; nobody should wait longer, and no probe may hide a wait of its own in it.
@@ -112,6 +114,43 @@ fn rotation() -> Result<()> {
     ensure!(!shown.contains(secret), "the secret is shown again");
     ensure!(!quickstart.log().contains(secret), "the secret is in the log");
     Ok(())
+}
+
+/// Exit code, stdout and stderr of `kateway admin`, in a pipe.
+fn typed(quickstart: &Quickstart, line: &str) -> Result<(Option<i32>, String, String)> {
+    let mut command = tethered(bin_path("kateway")?);
+    command.args(["admin", "--yes", "--manager", &quickstart.manager, "--credentials"]);
+    let output = command.arg(quickstart.credentials_path()).args(line.split(' ')).output()?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+}
+
+fn command_line() -> Result<()> {
+    let dir = scratch_dir("admin")?;
+    let quickstart = Quickstart::start(dir.path(), &[])?;
+    let tenant = quickstart.new_tenant("shop", &cluster(&quickstart)?, 1)?;
+    let says = |line: &str, expected: (i32, &str, &str)| {
+        let (code, out, err) = expected;
+        same(line, &typed(&quickstart, line)?, &(Some(code), out.to_owned(), err.to_owned()))
+    };
+    let publishes = |what: &str, status| status_becomes(what, status, || Ok(quickstart.post(&tenant, "", "x")?.status));
+    publishes("the topic", 201)?;
+    says("topic set shop orders v1 --partitions 3 -o name", (0, "shop orders v1\n", ""))?;
+    let (_, partitions, _) = typed(&quickstart, "topic partitions shop orders v1 -o tsv")?;
+    same("partitions", &partitions.as_str(), &"0\t0\t1\n1\t0\t0\n2\t0\t0\n")?;
+    for noun in ["topic", "app"] {
+        let name = if noun == "topic" { "shop orders v1" } else { "shop" };
+        says(&format!("{noun} disable {name} -o name"), (0, &format!("{name}\n"), ""))?;
+        let refused = quickstart.post(&tenant, "", "x")?.status;
+        ensure!((400..500).contains(&refused), "a publish of a disabled {noun} is answered {refused}");
+        says(&format!("{noun} enable {name} -o name"), (0, &format!("{name}\n"), ""))?;
+        publishes(noun, 201)?;
+    }
+    says("grant revoke-raw shop main", (3, "", "kateway: there is no grant raw shop main; nothing was removed\n"))?;
+    says("topic delete shop orders v9", (3, "", "kateway: there is no topic shop orders v9; nothing was removed\n"))?;
+    says("topic delete shop orders v1", (0, "shop orders v1\ttrue\t-\n", ""))?;
+    says("app delete shop", (0, "shop\ttrue\t-\n", ""))?;
+    says("app delete shop", (3, "", "kateway: there is no app shop; nothing was removed\n"))
 }
 
 fn manager_auth() -> Result<()> {

@@ -19,6 +19,7 @@ mod kproxy;
 mod librdkafka;
 mod old_kafka;
 mod openapi;
+mod programs;
 mod publish;
 mod quickstart;
 mod serve;
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         ("publish", publish::CASES),
         ("subscribe", subscribe::CASES),
         ("admin", admin::CASES),
+        ("programs", programs::CASES),
         ("openapi", openapi::CASES),
         ("serve", serve::CASES),
         ("control", control::CASES),

@@ -56,7 +56,7 @@ pub fn run(drain: &Drain, output: Option<Format>) -> Result<ExitCode> {
                 None => Ok(Default::default()),
             }
         })?;
-        rows::print(&[report::would_be(&planned, &problems, drain)], output)?;
+        rows::print(&[report::would_be(&planned, &problems, drain)], output);
         return Ok(ExitCode::SUCCESS);
     }
     let access = access.context("--bootstrap is required")?;
@@ -73,7 +73,7 @@ pub fn run(drain: &Drain, output: Option<Format>) -> Result<ExitCode> {
         let planned = plan::plan(settling.queue(), drain)?;
         deliver(drain, kafka, settling, planned).await
     })?;
-    rows::print(&[rows], output)?;
+    rows::print(&[rows], output);
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 

@@ -1,8 +1,11 @@
 //! `kateway admin job`: messages that gateways keep until they are due.
 
-use crate::admin::{Call, epoch_ms};
+use super::call::Call;
+use super::parked::{Kind, Said, Selected, Which, show_nodes, show_parts};
+use super::people::epoch_ms;
+use super::tenants::TOPIC_NAME;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Commands of `kateway admin job`.
 #[derive(Debug, Clone, Subcommand)]
@@ -19,29 +22,29 @@ pub enum Job {
     /// Jobs whose time came and that cannot fire, with the reason.
     Parked {
         #[command(flatten)]
-        which: Which,
+        which: Which<Jobs>,
     },
     /// Have parked jobs tried again.
     Replay {
         #[command(flatten)]
-        selected: Selected,
+        selected: Selected<Jobs>,
     },
     /// Let parked jobs go for good.
     Drop {
         #[command(flatten)]
-        selected: Selected,
+        selected: Selected<Jobs>,
     },
     /// What became of a job.
     Show(One),
     /// Have a job never fire.
     Delete(One),
     /// Have a job be due at another time.
+    #[command(before_help = RESCHEDULED)]
     Reschedule {
         #[command(flatten)]
         one: One,
-        /// RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970.
-        #[arg(long, value_name = "TIME", value_parser = epoch_ms)]
-        due: i64,
+        #[command(flatten)]
+        when: When,
     },
     /// Have a job fire now.
     Fire(One),
@@ -51,36 +54,23 @@ pub enum Job {
     Resume(Topic),
 }
 
-/// Which parked jobs.
+/// Nothing can be said of parked jobs alone.
 #[derive(Debug, Clone, Args)]
-pub struct Which {
-    /// Of this app.
-    #[arg(long = "app", value_name = "APPID")]
-    appid: Option<String>,
-    /// For this topic of the app.
-    #[arg(long, requires_all = ["appid", "ver"])]
-    topic: Option<String>,
-    /// Its version.
-    #[arg(long, requires = "topic")]
-    ver: Option<String>,
-    /// With this reason, as `parked` shows it.
-    #[arg(long)]
-    reason: Option<String>,
-    /// At this gateway only.
-    #[arg(long, value_name = "ID")]
-    node: Option<String>,
-}
+pub struct Jobs {}
 
-/// Which of them are changed: by their ids, by what they have in common, or all.
-#[derive(Debug, Clone, Args)]
-pub struct Selected {
-    /// Ids, as `parked` shows them.
-    ids: Vec<String>,
-    #[command(flatten)]
-    which: Which,
-    /// All of them (of the app, with --app).
-    #[arg(long)]
-    all: bool,
+impl Kind for Jobs {
+    const PATH: &'static str = "/v1/jobs";
+    const ONE: &'static str = "parked job";
+    const IDS: &'static str = "ids";
+    const IDS_IN_HELP: &'static str = "IDS";
+    const IDS_HELP: &'static str = "Ids, as `parked` shows them";
+    const COLUMNS: &'static [&'static str] =
+        &["id", "node", "appid", "topic", "ver", "due", "parked_at", "reason", "why"];
+    const COLUMNS_DONE: &'static [&'static str] = &["node", "jobs", "more"];
+
+    fn said(&self) -> Vec<Said<'_>> {
+        Vec::new()
+    }
 }
 
 /// A topic version of an app.
@@ -89,8 +79,10 @@ pub struct Topic {
     /// Whose.
     #[arg(long = "app", value_name = "APPID")]
     appid: String,
+    /// Where they are published when they are due.
     #[arg(long)]
     topic: String,
+    /// Its version.
     #[arg(long)]
     ver: String,
     /// At this gateway only.
@@ -106,6 +98,29 @@ pub struct One {
     /// As whoever added it was told.
     #[arg(long)]
     id: String,
+}
+
+const RESCHEDULED: &str = "\
+Examples:
+  kateway admin job reschedule --app shop --topic orders --ver v1 --id 5188146770730811648 --delay 30m
+  kateway admin job reschedule --app shop --topic orders --ver v1 --id 5188146770730811648 --due 2027-01-01T08:00:00Z";
+
+/// A job's new time, said in one way.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct When {
+    /// RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970.
+    #[arg(long, value_name = "TIME", value_parser = epoch_ms)]
+    due: Option<i64>,
+    /// How long from now, by the manager's clock: 250ms, 30s, 5m, 2h, or seconds.
+    #[arg(long, value_name = "TIME", value_parser = delay)]
+    delay: Option<String>,
+}
+
+/// The manager parses it; what it would refuse is a mistake in the command already.
+fn delay(text: &str) -> Result<String, String> {
+    let parsed = model::duration::parse(text).map(|_| text.to_owned());
+    parsed.ok_or_else(|| "expected seconds, or a number with a unit: 250ms, 30s, 5m, 2h; a year at most".to_owned())
 }
 
 const QUEUES: &[&str] = &["node", "appid", "topic", "ver", "pending", "parked", "paused"];
@@ -125,8 +140,6 @@ const NODES: &[&str] = &[
     "log_bytes",
     "read_only",
 ];
-const PARKED: &[&str] = &["id", "node", "appid", "topic", "ver", "due", "parked_at", "reason", "why"];
-const DONE: &[&str] = &["node", "jobs", "more"];
 const SHOWN: &[&str] = &["id", "node", "state", "due", "attempts", "parked_at", "reason", "why"];
 const CHANGED: &[&str] = &["id", "node", "due"];
 const PAUSED: &[&str] = &["node", "paused"];
@@ -135,28 +148,20 @@ impl Job {
     pub fn call(self) -> Call {
         match self {
             Job::List { node, totals } => {
-                Call::new("GET", "/v1/jobs", if totals { NODES } else { QUEUES }).with("node", node)
+                let call = Call::new("GET", "/v1/jobs", if totals { NODES } else { QUEUES }).with("node", node);
+                if totals { call } else { call.named(TOPIC_NAME) }
             }
-            Job::Parked { which } => {
-                let Which { appid, topic, ver, reason, node } = which;
-                Call::list("/v1/jobs/parked", PARKED)
-                    .with("appid", appid)
-                    .with("topic", topic)
-                    .with("ver", ver)
-                    .with("reason", reason)
-                    .with("node", node)
-            }
-            Job::Replay { selected } => selected.call("/v1/jobs/replay"),
-            Job::Drop { selected } => {
-                let question = format!("drop {} for good?", selected.said());
-                selected.call("/v1/jobs/drop").asking(question)
-            }
+            Job::Parked { which } => which.list(),
+            Job::Replay { selected } => selected.replay(),
+            Job::Drop { selected } => selected.drop(),
             Job::Show(one) => one.call("GET", "", SHOWN),
             Job::Delete(one) => {
                 let question = format!("have job {} of {} never fire?", one.id, one.of.said());
                 one.call("DELETE", "", CHANGED).asking(question)
             }
-            Job::Reschedule { one, due } => one.call("PUT", "", CHANGED).with("due", Some(due)),
+            Job::Reschedule { one, when: When { due, delay } } => {
+                one.call("PUT", "", CHANGED).with("due", due).with("delay", delay)
+            }
             Job::Fire(one) => one.call("POST", "/fire", CHANGED),
             Job::Pause(topic) => topic.call("PUT", "/pause", PAUSED),
             Job::Resume(topic) => topic.call("PUT", "/resume", PAUSED),
@@ -166,20 +171,9 @@ impl Job {
     /// What is shown of an answer: gateways, or their topics.
     pub fn rows(&self, answer: &mut Value) {
         match self {
-            Job::List { totals: false, .. } => {
-                let nodes = answer["nodes"].as_array_mut().map(std::mem::take).unwrap_or_default();
-                let rows = nodes.into_iter().flat_map(|mut node| {
-                    let queues = node["queues"].as_array_mut().map(std::mem::take).unwrap_or_default();
-                    let id = node["node"].take();
-                    queues.into_iter().map(move |mut queue| {
-                        queue["node"] = id.clone();
-                        queue
-                    })
-                });
-                *answer = rows.collect();
-            }
+            Job::List { totals: false, .. } => show_parts(answer, "queues"),
             Job::List { .. } | Job::Replay { .. } | Job::Drop { .. } | Job::Pause(_) | Job::Resume(_) => {
-                *answer = answer["nodes"].take();
+                show_nodes(answer);
             }
             Job::Parked { .. } | Job::Show(_) | Job::Delete(_) | Job::Reschedule { .. } | Job::Fire(_) => {}
         }
@@ -205,50 +199,12 @@ impl One {
     }
 }
 
-impl Selected {
-    fn call(self, path: &'static str) -> Call {
-        let Selected { ids, which, all } = self;
-        let Which { appid, topic, ver, reason, node } = which;
-        let fields = [
-            ("ids", (!ids.is_empty()).then(|| ids.into())),
-            ("topic", topic.map(Value::from)),
-            ("ver", ver.map(Value::from)),
-            ("reason", reason.map(Value::from)),
-            ("all", all.then_some(json!(true))),
-        ];
-        let body = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        Call::new("POST", path, DONE).with("appid", appid).with("node", node).body(Value::Object(body.collect()))
-    }
-
-    /// As a person is asked about them.
-    fn said(&self) -> String {
-        let Selected { ids, which, all } = self;
-        let mut said = match (ids.len(), all) {
-            (0, true) => "all parked jobs".to_owned(),
-            (0, false) => "parked jobs".to_owned(),
-            (1, _) => "1 parked job".to_owned(),
-            (count, _) => format!("{count} parked jobs"),
-        };
-        for (what, value) in [
-            ("of app", &which.appid),
-            ("for topic", &which.topic),
-            ("in version", &which.ver),
-            ("with reason", &which.reason),
-            ("at gateway", &which.node),
-        ] {
-            if let Some(value) = value {
-                said.push_str(&format!(" {what} {value}"));
-            }
-        }
-        said
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::table::{self, Format};
     use expect_test::expect;
+    use serde_json::json;
 
     #[derive(Debug, clap::Parser)]
     struct Line {
@@ -276,6 +232,7 @@ mod tests {
             "delete --app shop --topic orders --ver v1 --id 51881 --node gw-1",
             "reschedule --app shop --topic orders --ver v1 --id 51881 --due 2027-01-01T08:00:00Z",
             "reschedule --app shop --topic orders --ver v1 --id 51881 --due 1798790400",
+            "reschedule --app shop --topic orders --ver v1 --id 51881 --delay 30m",
             "fire --app shop --topic orders --ver v1 --id 51881",
             "pause --app shop --topic orders --ver v1",
             "resume --app shop --topic orders --ver v1 --node gw-1",
@@ -306,6 +263,8 @@ mod tests {
                 PUT /v1/jobs/shop/orders/v1?id=51881&due=1798790400000
             reschedule --app shop --topic orders --ver v1 --id 51881 --due 1798790400
                 PUT /v1/jobs/shop/orders/v1?id=51881&due=1798790400000
+            reschedule --app shop --topic orders --ver v1 --id 51881 --delay 30m
+                PUT /v1/jobs/shop/orders/v1?id=51881&delay=30m
             fire --app shop --topic orders --ver v1 --id 51881
                 POST /v1/jobs/shop/orders/v1/fire?id=51881
             pause --app shop --topic orders --ver v1
@@ -326,9 +285,36 @@ mod tests {
             "pause --app shop",
             "reschedule --app shop --topic orders --ver v1 --id 51881",
             "reschedule --app shop --topic orders --ver v1 --id 51881 --due tomorrow",
+            "reschedule --app shop --topic orders --ver v1 --id 51881 --delay tomorrow",
+            "reschedule --app shop --topic orders --ver v1 --id 51881 --delay 30m --due 1798790400",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn the_help_of_reschedule_says_both_ways_with_an_example_of_each() {
+        let mut line = <Line as clap::CommandFactory>::command();
+        let help = line.find_subcommand_mut("reschedule").expect("it is there").render_help().to_string();
+        expect![[r#"
+            Examples:
+              kateway admin job reschedule --app shop --topic orders --ver v1 --id 5188146770730811648 --delay 30m
+              kateway admin job reschedule --app shop --topic orders --ver v1 --id 5188146770730811648 --due 2027-01-01T08:00:00Z
+
+            Have a job be due at another time
+
+            Usage: reschedule [OPTIONS] --app <APPID> --topic <TOPIC> --ver <VER> --id <ID> <--due <TIME>|--delay <TIME>>
+
+            Options:
+                  --app <APPID>    Whose
+                  --topic <TOPIC>  Where they are published when they are due
+                  --ver <VER>      Its version
+                  --node <ID>      At this gateway only
+                  --id <ID>        As whoever added it was told
+                  --due <TIME>     RFC 3339 (2027-01-01T08:00:00Z), or seconds since 1970
+                  --delay <TIME>   How long from now, by the manager's clock: 250ms, 30s, 5m, 2h, or seconds
+              -h, --help           Print help
+        "#]].assert_eq(&help);
     }
 
     #[test]
@@ -340,7 +326,7 @@ mod tests {
             ("replay --all", None),
             ("show --app shop --topic orders --ver v1 --id 7", None),
         ] {
-            assert_eq!(parse(line).unwrap().call().question(), expected, "{line}");
+            assert_eq!(parse(line).unwrap().call().question.as_deref(), expected, "{line}");
         }
     }
 
@@ -359,7 +345,7 @@ mod tests {
         let shown = |line: &str| {
             let (job, mut rows) = (parse(line).unwrap(), answer.clone());
             job.rows(&mut rows);
-            table::render(&rows, job.call().columns(), Format::Table)
+            table::render(&rows, job.call().columns, Format::Table)
         };
         expect![[r#"
             NODE  APPID  TOPIC   VER  PENDING  PARKED  PAUSED

@@ -1,6 +1,8 @@
 //! `kateway admin handoff`: what gateways keep of publishes that Kafka could not take.
 
-use crate::admin::Call;
+use super::call::Call;
+use super::parked::{Kind, Said, Selected, Which, show_nodes, show_parts};
+use super::tenants::TOPIC_NAME;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -19,17 +21,17 @@ pub enum Handoff {
     /// Messages that were accepted and cannot be delivered, with the reason.
     Parked {
         #[command(flatten)]
-        which: Which,
+        which: Which<Messages>,
     },
     /// Have parked messages delivered again.
     Replay {
         #[command(flatten)]
-        selected: Selected,
+        selected: Selected<Messages>,
     },
     /// Let parked messages go for good.
     Drop {
         #[command(flatten)]
-        selected: Selected,
+        selected: Selected<Messages>,
     },
     /// Have a gateway deliver what one that is dead has left in their data directory.
     Adopt {
@@ -54,41 +56,29 @@ pub struct Subject {
     ver: Option<String>,
 }
 
-/// Which parked messages.
+/// What can be said of parked messages, and of no jobs.
 #[derive(Debug, Clone, Args)]
-pub struct Which {
-    /// Of this app.
-    #[arg(long = "app", value_name = "APPID")]
-    appid: Option<String>,
-    /// For this topic of the app.
-    #[arg(long, requires_all = ["appid", "ver"])]
-    topic: Option<String>,
-    /// Its version.
-    #[arg(long, requires = "topic")]
-    ver: Option<String>,
+pub struct Messages {
     /// For this topic, by its name in Kafka.
     #[arg(long, value_name = "NAME", conflicts_with = "topic")]
     physical: Option<String>,
     #[arg(long)]
     cluster: Option<String>,
-    /// With this reason, as `parked` shows it.
-    #[arg(long)]
-    reason: Option<String>,
-    /// At this gateway only.
-    #[arg(long, value_name = "ID")]
-    node: Option<String>,
 }
 
-/// Which of them are changed: by their receipts, by what they have in common, or all.
-#[derive(Debug, Clone, Args)]
-pub struct Selected {
-    /// Receipts, as `parked` shows them.
-    receipts: Vec<String>,
-    #[command(flatten)]
-    which: Which,
-    /// All of them (of the app, with --app).
-    #[arg(long)]
-    all: bool,
+impl Kind for Messages {
+    const PATH: &'static str = "/v1/handoff";
+    const ONE: &'static str = "parked message";
+    const IDS: &'static str = "receipts";
+    const IDS_IN_HELP: &'static str = "RECEIPTS";
+    const IDS_HELP: &'static str = "Receipts, as `parked` shows them";
+    const COLUMNS: &'static [&'static str] =
+        &["receipt", "node", "appid", "cluster", "physical", "partition", "accepted_at", "reason", "why"];
+    const COLUMNS_DONE: &'static [&'static str] = &["node", "records", "more"];
+
+    fn said(&self) -> Vec<Said<'_>> {
+        vec![("physical", "for Kafka topic", &self.physical), ("cluster", "for cluster", &self.cluster)]
+    }
 }
 
 const NODES: &[&str] = &[
@@ -105,9 +95,6 @@ const NODES: &[&str] = &[
 ];
 const PARTITIONS: &[&str] =
     &["node", "cluster", "physical", "partition", "appid", "state", "since", "records", "bytes", "left_s", "why"];
-const PARKED: &[&str] =
-    &["receipt", "node", "appid", "cluster", "physical", "partition", "accepted_at", "reason", "why"];
-const DONE: &[&str] = &["node", "records", "more"];
 const ADOPTED: &[&str] = &["node", "from", "records", "bytes"];
 
 impl Handoff {
@@ -115,24 +102,12 @@ impl Handoff {
         match self {
             Handoff::Status { node, partitions } => {
                 let columns = if partitions { PARTITIONS } else { NODES };
-                Call::new("GET", "/v1/handoff", columns).with("node", node)
+                let call = Call::new("GET", "/v1/handoff", columns).with("node", node);
+                if partitions { call.named(&["cluster", "physical", "partition"]) } else { call }
             }
-            Handoff::Parked { which } => {
-                let Which { appid, topic, ver, physical, cluster, reason, node } = which;
-                Call::list("/v1/handoff/parked", PARKED)
-                    .with("appid", appid)
-                    .with("topic", topic)
-                    .with("ver", ver)
-                    .with("physical", physical)
-                    .with("cluster", cluster)
-                    .with("reason", reason)
-                    .with("node", node)
-            }
-            Handoff::Replay { selected } => selected.call("/v1/handoff/replay"),
-            Handoff::Drop { selected } => {
-                let question = format!("drop {} for good?", selected.said());
-                selected.call("/v1/handoff/drop").asking(question)
-            }
+            Handoff::Parked { which } => which.list(),
+            Handoff::Replay { selected } => selected.replay(),
+            Handoff::Drop { selected } => selected.drop(),
             Handoff::Adopt { from, node } => {
                 let mut body = json!({"from": from});
                 if let Some(node) = node {
@@ -148,19 +123,8 @@ impl Handoff {
     /// What is shown of an answer: its gateways, or their partitions.
     pub fn rows(&self, answer: &mut Value) {
         match self {
-            Handoff::Status { partitions: true, .. } => {
-                let nodes = answer["nodes"].as_array_mut().map(std::mem::take).unwrap_or_default();
-                let rows = nodes.into_iter().flat_map(|mut node| {
-                    let domains = node["domains"].as_array_mut().map(std::mem::take).unwrap_or_default();
-                    let id = node["node"].take();
-                    domains.into_iter().map(move |mut domain| {
-                        domain["node"] = id.clone();
-                        domain
-                    })
-                });
-                *answer = rows.collect();
-            }
-            Handoff::Status { .. } | Handoff::Replay { .. } | Handoff::Drop { .. } => *answer = answer["nodes"].take(),
+            Handoff::Status { partitions: true, .. } => show_parts(answer, "domains"),
+            Handoff::Status { .. } | Handoff::Replay { .. } | Handoff::Drop { .. } => show_nodes(answer),
             Handoff::Parked { .. } | Handoff::Adopt { .. } | Handoff::Allow(_) | Handoff::Refuse(_) => {}
         }
     }
@@ -172,6 +136,7 @@ impl Subject {
         match (topic, ver) {
             (Some(topic), Some(ver)) => {
                 Call::new("PUT", format!("/v1/topics/{appid}/{topic}/{ver}"), &["appid", "topic", "ver", "handoff"])
+                    .named(TOPIC_NAME)
                     .with("handoff", Some(u8::from(allowed)))
             }
             _ => Call::new("PUT", format!("/v1/apps/{appid}"), &["appid", "handoff"]).body(json!({"handoff": allowed})),
@@ -179,58 +144,10 @@ impl Subject {
     }
 }
 
-impl Selected {
-    fn call(self, path: &'static str) -> Call {
-        let Selected { receipts, which, all } = self;
-        let Which { appid, topic, ver, physical, cluster, reason, node } = which;
-        let fields = [
-            ("receipts", (!receipts.is_empty()).then(|| receipts.into())),
-            ("topic", topic.map(Value::from)),
-            ("ver", ver.map(Value::from)),
-            ("physical", physical.map(Value::from)),
-            ("cluster", cluster.map(Value::from)),
-            ("reason", reason.map(Value::from)),
-            ("all", all.then(|| true.into())),
-        ];
-        let body = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        Call::new("POST", path, DONE).with("appid", appid).with("node", node).body(Value::Object(body.collect()))
-    }
-
-    /// As a person is asked about them.
-    fn said(&self) -> String {
-        let Selected { receipts, which, all } = self;
-        let mut said = match (receipts.len(), all) {
-            (0, true) => "all parked messages".to_owned(),
-            (0, false) => "parked messages".to_owned(),
-            (1, _) => "1 parked message".to_owned(),
-            (count, _) => format!("{count} parked messages"),
-        };
-        for (what, value) in [
-            ("of app", &which.appid),
-            ("for topic", &which.topic),
-            ("in version", &which.ver),
-            ("for Kafka topic", &which.physical),
-            ("for cluster", &which.cluster),
-            ("with reason", &which.reason),
-            ("at gateway", &which.node),
-        ] {
-            if let Some(value) = value {
-                said.push_str(&format!(" {what} {value}"));
-            }
-        }
-        said
-    }
-}
-
-/// Gateways that gave no answer, each in a sentence: whoever reads the rows is told that there may be more.
-pub fn unreachable(answer: &Value) -> Vec<String> {
-    let missing = answer["unreachable"].as_array().into_iter().flatten();
-    missing.filter_map(|gone| gone["why"].as_str().map(str::to_owned)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::parked::unreachable;
     use crate::table::{self, Format};
     use expect_test::expect;
 
@@ -333,7 +250,7 @@ mod tests {
         let shown = |line: &str| {
             let (handoff, mut rows) = (parse(line).unwrap(), answer.clone());
             handoff.rows(&mut rows);
-            table::render(&rows, handoff.call().columns(), Format::Table)
+            table::render(&rows, handoff.call().columns, Format::Table)
         };
         expect![[r#"
             NODE  ENABLED  DEVICE  RECORDS  BYTES  PARKED  OLDEST_AT  DISK_BYTES  BUDGET_BYTES  FREE_BYTES
