@@ -111,6 +111,13 @@ impl Book {
         self.merge().or_else(|| self.count())
     }
 
+    /// What is to be written before more is applied ([`Book::written`]), so that memory stays within its limits, and the number of
+    /// its table. For a start, where nobody else writes.
+    pub fn relief(&mut self) -> Option<(Arc<Generation>, u64)> {
+        let generation = if self.memory.is_full(&self.limits) { self.memory.freeze() } else { None };
+        generation.map(|generation| (generation, self.keeping.number()))
+    }
+
     fn merge(&mut self) -> Option<Work> {
         let tables = &self.keeping.tables;
         for tier in 0..TIERS_MAX {

@@ -11,6 +11,7 @@ use disk::Chance;
 use super::*;
 use crate::keep_rows::rows_from;
 use crate::limits::{AHEAD_MS, Limits};
+use crate::memory;
 
 const WORLDS: u64 = 400;
 const QUEUES: usize = 4;
@@ -235,7 +236,7 @@ impl World {
     }
 
     fn body_of(&self, key: Key) -> Bytes {
-        let here = self.book.body(key.seq).cloned();
+        let here = self.book.body(key.seq).map(Bytes::copy_from_slice);
         let there = || {
             let rows = self.tables.values().flatten();
             rows.filter(|(is, ..)| *is == key).map(|(.., body)| body.clone()).next().expect("it is somewhere")
@@ -307,7 +308,8 @@ impl World {
         match self.book.work() {
             None => {}
             Some(Work::Write { generation, number }) => {
-                let rows = generation.rows();
+                let row = |row: &memory::Row| (row.key, row.queue, Bytes::copy_from_slice(generation.body(row)));
+                let rows: Vec<Row> = generation.rows().iter().map(row).collect();
                 let seen = self.seen(number, 0, &rows);
                 self.tables.insert(number, rows);
                 self.say(format_args!("table {number} written"));

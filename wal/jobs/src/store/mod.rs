@@ -17,6 +17,7 @@ mod due;
 mod look;
 mod open;
 mod parked;
+mod replay;
 mod rows;
 mod tables;
 

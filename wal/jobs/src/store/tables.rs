@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use disk::{AtOnce, at_once};
+use disk::{AtOnce, WaitedDisk, at_once};
 use tracing::{error, info, warn};
 
-use super::{Shared, book_file};
+use super::{Shared, book_file, replay};
 use crate::book::{TableSeen, Work};
 use crate::key::Key;
 use crate::limits::{CHECKPOINT_AFTER, CHECKPOINT_AFTER_TABLE, CHECKPOINT_RECORDS, TEND_EVERY};
 use crate::memory::Generation;
-use crate::table::{self, Merged, Meta, RowRef, StoreId, Table, Target};
+use crate::table::{self, Merged, Meta, StoreId, Table, Target};
 
 /// What failed is tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -28,7 +28,8 @@ pub(super) struct Keeper {
     shared: Arc<Shared>,
     dir: PathBuf,
     forgot_at: Instant,
-    written_at: Instant,
+    /// None: a snapshot is due now.
+    written_at: Option<Instant>,
     written_lsn: u64,
     /// Snapshots that are owed to what may go.
     owed: u8,
@@ -42,16 +43,17 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(shared: Arc<Shared>, next_book: u64) -> Keeper {
+    /// `is_owed`: the start wrote tables, which no snapshot names.
+    pub fn new(shared: Arc<Shared>, next_book: u64, is_owed: bool) -> Keeper {
         let dir = shared.config.dir.join(super::open::TABLES);
         let named = shared.book().keeping().tables().map(|table| table.number).collect();
         Keeper {
             shared,
             dir,
             forgot_at: Instant::now(),
-            written_at: Instant::now(),
+            written_at: (!is_owed).then(Instant::now),
             written_lsn: 0,
-            owed: 0,
+            owed: if is_owed { OWED } else { 0 },
             next_book,
             named: VecDeque::from([named]),
             over: BTreeMap::new(),
@@ -88,7 +90,7 @@ impl Keeper {
                 }
             }
             if let Err(err) = self.snapshot(is_over) {
-                self.written_at = Instant::now();
+                self.written_at = Some(Instant::now());
                 warn!(%err, "no snapshot of jobs; a start reads more of the log");
             }
             if is_over {
@@ -110,14 +112,10 @@ impl Keeper {
     }
 
     fn write(&mut self, generation: &Generation, number: u64) -> Result<(), String> {
-        let rows = generation.rows();
-        let rows = rows.iter().map(|(key, queue, body)| RowRef { key: *key, queue: *queue, body });
         let disk = AtOnce(&*self.shared.disk);
         let target = Target { dir: &self.dir, store: self.store(), number, tier: 0 };
-        let limits = self.shared.config.table_limits;
-        let meta = at_once(table::write(&disk, target, rows, limits, &self.shared.is_closing));
-        let meta = meta.map_err(|err| chain(&err))?;
-        let opened = meta.map(|meta| self.open(&meta)).transpose()?;
+        let (limits, stop) = (self.shared.config.table_limits, &self.shared.is_closing);
+        let opened = at_once(replay::write(&disk, target, generation, limits, stop))?;
         self.install(opened, |book, seen| book.written(seen));
         self.owed = OWED;
         Ok(())
@@ -136,7 +134,10 @@ impl Keeper {
         for rotten in lost {
             error!(%rotten, "jobs are rotten on the disk, and stay lost; look at the disk");
         }
-        let opened = meta.map(|meta| self.open(&meta)).transpose()?;
+        let opened = match &meta {
+            Some(meta) => Some(at_once(open(&disk, &self.dir, self.store(), meta))?),
+            None => None,
+        };
         for input in &taken {
             self.over.insert(input.meta().number, input.meta().clone());
         }
@@ -163,14 +164,6 @@ impl Keeper {
         Ok(())
     }
 
-    fn open(&self, meta: &Meta) -> Result<Arc<Table>, String> {
-        let disk = AtOnce(&*self.shared.disk);
-        let opened = at_once(Table::open(&disk, &self.dir, self.store(), meta)).map_err(|err| chain(&err))?;
-        let (table, rotten) = opened;
-        rotten.iter().for_each(|rotten| error!(%rotten, "a table of jobs is rotten as soon as it is written"));
-        Ok(Arc::new(table))
-    }
-
     /// Readers and book see it at once.
     fn install(&self, opened: Option<Arc<Table>>, tell: impl FnOnce(&mut crate::book::Book, Option<TableSeen>)) {
         let mut book = self.shared.book();
@@ -192,7 +185,8 @@ impl Keeper {
             let news = book.applied_lsn().saturating_sub(self.written_lsn);
             // Soon after a table, too: what is in one need not be read again from the log.
             let after = if self.owed == OWED { CHECKPOINT_AFTER_TABLE } else { CHECKPOINT_AFTER };
-            let is_time = self.written_at.elapsed() >= after || news >= CHECKPOINT_RECORDS || is_last;
+            let is_time =
+                self.written_at.is_none_or(|at| at.elapsed() >= after) || news >= CHECKPOINT_RECORDS || is_last;
             if !is_time || news == 0 && self.owed == 0 {
                 return Ok(());
             }
@@ -207,7 +201,7 @@ impl Keeper {
             shared.journal.free(segment);
         }
         shared.journal.checkpoint(snapshot.lsn, number.to_le_bytes().to_vec()).map_err(|err| chain(&err))?;
-        (self.written_at, self.written_lsn) = (Instant::now(), snapshot.lsn);
+        (self.written_at, self.written_lsn) = (Some(Instant::now()), snapshot.lsn);
         self.owed = self.owed.saturating_sub(1);
         self.named.push_back(tables);
         while self.named.len() > book_file::KEPT {
@@ -231,6 +225,18 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// A table that was written a moment ago.
+pub(super) async fn open<D: WaitedDisk>(
+    disk: &D,
+    dir: &Path,
+    store: StoreId,
+    meta: &Meta,
+) -> Result<Arc<Table>, String> {
+    let (table, rotten) = Table::open(disk, dir, store, meta).await.map_err(|err| chain(&err))?;
+    rotten.iter().for_each(|rotten| error!(%rotten, "a table of jobs is rotten as soon as it is written"));
+    Ok(Arc::new(table))
 }
 
 /// As the book knows a table.
