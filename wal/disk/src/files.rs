@@ -168,6 +168,9 @@ impl Shared {
             Operation::Read { file, at, bytes } => {
                 transfer::read(file.handle::<Handle>().file(), at, bytes).map(Outcome::Bytes)
             }
+            Operation::Forget { file, at, bytes } => {
+                transfer::forget(file.handle::<Handle>().file(), at, bytes).map(|()| Outcome::Done)
+            }
             Operation::Write { file, at, head, body } => {
                 let written = match file.handle() {
                     Handle::File(file) => transfer::write(file, &head, &body, at)?,
@@ -313,6 +316,8 @@ mod tests {
         assert!(disk.write_all(&reading, Bytes::from_static(b"x"), Bytes::new(), 0).is_err());
         disk.truncate(&file, 4).unwrap();
         disk.persist(&file, 0).unwrap();
+        disk.call(Operation::Forget { file: reading, at: 1, bytes: 2 }).unwrap();
+        assert_eq!(disk.read(&file, 0, 100).unwrap(), &b"\0\0he"[..]);
         disk.rename(&a, &b).unwrap();
         disk.persist_dir(&sub).unwrap();
         assert_eq!(disk.list(&sub).unwrap(), [Entry { name: "b".to_owned(), is_dir: false }]);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -35,6 +36,14 @@ pub fn read(file: &fs::File, at: u64, bytes: usize) -> io::Result<Bytes> {
     }
     buffer.truncate(bytes);
     Ok(Bytes::from(buffer))
+}
+
+/// Has the page cache let go of these bytes, of whole pages around them.
+pub fn forget(file: &fs::File, at: u64, bytes: usize) -> io::Result<()> {
+    let page = ZERO_WRITE_BYTES as u64;
+    let begin = at - at % page;
+    let end = (at + bytes as u64).next_multiple_of(page);
+    Ok(rustix::fs::fadvise(file, begin, NonZeroU64::new(end - begin), rustix::fs::Advice::DontNeed)?)
 }
 
 /// One write, which may be short.

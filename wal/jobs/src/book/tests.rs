@@ -29,6 +29,7 @@ fn small() -> Limits {
         queue_in_flight_max: 5,
         in_flight_max: 12,
         merge_min: 3,
+        ..Limits::default()
     }
 }
 

@@ -6,7 +6,7 @@
 //!     │  ▼                                                                 ▼
 //!   "jobs-due"      wheel ▶ queues ▶ bodies ▶ TAKEN durable ▶ deliver;  FIRED
 //!   "jobs-look"     horizon, sweeps, what somebody asks about a job that is in a table
-//!   "jobs-tables"   memory ▶ table, tables ▶ table, snapshots, what goes
+//!   "jobs-tables"   memory ▶ table, tables ▶ table, snapshots, what goes, rot
 //! ```
 //!
 //! Numbers are given and records appended under the lock, so that the log has jobs in the order of their numbers. A job is
@@ -19,6 +19,7 @@ mod open;
 mod parked;
 mod replay;
 mod rows;
+mod scrub;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -121,6 +122,10 @@ pub struct Counts {
     pub fired: u64,
     /// Jobs in blocks that are rotten.
     pub lost: u64,
+    /// Places of tables that a scrub or a merge found rotten.
+    pub rotten: u64,
+    /// Of tables, that were looked at for rot.
+    pub scrubbed_bytes: u64,
 }
 
 /// A queue, of now.
@@ -169,6 +174,8 @@ struct Shared {
     in_flight_bytes: AtomicU64,
     fired: AtomicU64,
     lost: AtomicU64,
+    rotten: AtomicU64,
+    scrubbed_bytes: AtomicU64,
 }
 
 /// Wakes one thread.
@@ -462,6 +469,8 @@ impl Store {
             parked: book.parked(0).count() as u64,
             fired: shared.fired.load(Ordering::Relaxed),
             lost: shared.lost.load(Ordering::Relaxed),
+            rotten: shared.rotten.load(Ordering::Relaxed),
+            scrubbed_bytes: shared.scrubbed_bytes.load(Ordering::Relaxed),
         }
     }
 

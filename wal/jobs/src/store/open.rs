@@ -150,6 +150,8 @@ impl Store {
             in_flight_bytes: AtomicU64::new(0),
             fired: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            rotten: AtomicU64::new(0),
+            scrubbed_bytes: AtomicU64::new(0),
         });
         drop(bells.set(Arc::downgrade(&shared)));
         let store = Store { shared: Arc::clone(&shared), threads: Mutex::default() };
@@ -163,7 +165,7 @@ impl Store {
         };
         spawn("jobs-due", Box::new(move || dispatcher.run()))?;
         spawn("jobs-look", Box::new(move || looker.run()))?;
-        spawn("jobs-tables", Box::new(move || keeper.run()))?;
+        spawn("jobs-tables", Box::new(move || keeper.run_somewhere()))?;
         Ok(Opened {
             store,
             pending,

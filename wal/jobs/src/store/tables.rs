@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use disk::{AtOnce, WaitedDisk, at_once};
 use tracing::{error, info, warn};
 
+use super::scrub::Scrubber;
 use super::{Shared, book_file, replay};
 use crate::book::{TableSeen, Work};
 use crate::key::Key;
@@ -40,6 +41,7 @@ pub(super) struct Keeper {
     over: BTreeMap<u64, Meta>,
     /// The last failure that was told.
     is_failing: bool,
+    scrubber: Scrubber,
 }
 
 impl Keeper {
@@ -47,10 +49,12 @@ impl Keeper {
     pub fn new(shared: Arc<Shared>, next_book: u64, is_owed: bool) -> Keeper {
         let dir = shared.config.dir.join(super::open::TABLES);
         let named = shared.book().keeping().tables().map(|table| table.number).collect();
+        let now = Instant::now();
         Keeper {
+            scrubber: Scrubber::new(Arc::clone(&shared), now),
             shared,
             dir,
-            forgot_at: Instant::now(),
+            forgot_at: now,
             written_at: (!is_owed).then(Instant::now),
             written_lsn: 0,
             owed: if is_owed { OWED } else { 0 },
@@ -61,7 +65,13 @@ impl Keeper {
         }
     }
 
-    pub fn run(mut self) {
+    /// On this thread, until the store is over.
+    pub fn run_somewhere(self) {
+        let disk = Arc::clone(&self.shared.disk);
+        at_once(self.run(&AtOnce(&*disk)));
+    }
+
+    async fn run<D: WaitedDisk>(mut self, disk: &D) {
         loop {
             let is_over = self.shared.is_over.load(Ordering::Acquire);
             if self.shared.is_closing() && !is_over {
@@ -78,15 +88,22 @@ impl Keeper {
                     }
                     book.work()
                 };
-                match work.map(|work| self.work(work)) {
-                    Some(Ok(())) => self.is_failing = false,
-                    Some(Err(err)) => {
+                let done = match work {
+                    Some(work) => self.work(disk, work).await.map(|()| true),
+                    None => Ok(false),
+                };
+                match done {
+                    Ok(true) => self.is_failing = false,
+                    Err(err) => {
                         if !std::mem::replace(&mut self.is_failing, true) {
                             warn!(%err, "tables of jobs cannot be written; new jobs are refused when memory is full; tried again");
                         }
                         self.shared.tend.wait(AGAIN_AFTER);
                     }
-                    None => self.shared.tend.wait(TEND_EVERY),
+                    Ok(false) => {
+                        self.scrubber.turn(disk).await;
+                        self.shared.tend.wait(TEND_EVERY);
+                    }
                 }
             }
             if let Err(err) = self.snapshot(is_over) {
@@ -99,11 +116,11 @@ impl Keeper {
         }
     }
 
-    fn work(&mut self, work: Work) -> Result<(), String> {
+    async fn work<D: WaitedDisk>(&mut self, disk: &D, work: Work) -> Result<(), String> {
         match work {
-            Work::Write { generation, number } => self.write(&generation, number),
-            Work::Merge { inputs, number, tier } => self.merge(&inputs, number, tier),
-            Work::Count { number } => self.count(number),
+            Work::Write { generation, number } => self.write(disk, &generation, number).await,
+            Work::Merge { inputs, number, tier } => self.merge(disk, &inputs, number, tier).await,
+            Work::Count { number } => self.count(disk, number).await,
         }
     }
 
@@ -111,31 +128,33 @@ impl Keeper {
         self.shared.journal.id().expect("what is written to tables was in the log")
     }
 
-    fn write(&mut self, generation: &Generation, number: u64) -> Result<(), String> {
-        let disk = AtOnce(&*self.shared.disk);
+    async fn write<D: WaitedDisk>(&mut self, disk: &D, generation: &Generation, number: u64) -> Result<(), String> {
         let target = Target { dir: &self.dir, store: self.store(), number, tier: 0 };
         let (limits, stop) = (self.shared.config.table_limits, &self.shared.is_closing);
-        let opened = at_once(replay::write(&disk, target, generation, limits, stop))?;
+        let opened = replay::write(disk, target, generation, limits, stop).await?;
         self.install(opened, |book, seen| book.written(seen));
         self.owed = OWED;
         Ok(())
     }
 
-    fn merge(&mut self, inputs: &[u64], number: u64, tier: u8) -> Result<(), String> {
+    async fn merge<D: WaitedDisk>(&mut self, disk: &D, inputs: &[u64], number: u64, tier: u8) -> Result<(), String> {
         let (tables, _) = self.shared.tables();
         let taken: Vec<&Table> = inputs.iter().filter_map(|input| tables.get(input)).map(|table| &**table).collect();
         let alive = self.shared.book().alive();
         let target = Target { dir: &self.dir, store: self.store(), number, tier };
-        let disk = AtOnce(&*self.shared.disk);
-        let (limits, stop) = (self.shared.config.table_limits, &self.shared.is_closing);
+        let shared = Arc::clone(&self.shared);
+        let (limits, stop) = (shared.config.table_limits, &shared.is_closing);
         let is_alive = |seq, due_ms| alive.has(seq, due_ms);
-        let merged = at_once(table::merge(&disk, target, &taken, Key::MIN, is_alive, limits, stop));
+        let merged = table::merge(disk, target, &taken, Key::MIN, is_alive, limits, stop).await;
         let Merged { meta, lost, .. } = merged.map_err(|err| chain(&err))?;
         for rotten in lost {
-            error!(%rotten, "jobs are rotten on the disk, and stay lost; look at the disk");
+            let table = taken.iter().find(|table| table.block_of(&rotten).is_some());
+            let table = table.expect("what a merge does not find is a block of an input");
+            // Their rows are in no table any more: parked now, or nobody ever hears of them.
+            self.scrubber.found(disk, table, &rotten, false).await;
         }
         let opened = match &meta {
-            Some(meta) => Some(at_once(open(&disk, &self.dir, self.store(), meta))?),
+            Some(meta) => Some(open(disk, &self.dir, self.store(), meta).await?),
             None => None,
         };
         for input in &taken {
@@ -149,15 +168,15 @@ impl Keeper {
         Ok(())
     }
 
-    fn count(&mut self, number: u64) -> Result<(), String> {
+    async fn count<D: WaitedDisk>(&mut self, disk: &D, number: u64) -> Result<(), String> {
         let (tables, _) = self.shared.tables();
         let Some(table) = tables.get(&number) else { return Ok(()) };
         let alive = self.shared.book().alive();
-        let disk = AtOnce(&*self.shared.disk);
         let mut waiting = 0;
-        let counted = at_once(table.each_number(&disk, &self.shared.is_closing, |seq, due_ms, _| {
+        let counted = table.each_number(disk, &self.shared.is_closing, |seq, due_ms, _| {
             waiting += u64::from(alive.has(seq, due_ms));
-        }));
+        });
+        let counted = counted.await;
         // One that cannot be counted is left as it is.
         counted.map_err(|err| chain(&err))?;
         self.shared.book().counted(number, waiting);
