@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -89,6 +90,10 @@ impl Disk for Files {
 
     fn call(&self, operation: Operation) -> io::Result<Outcome> {
         self.shared.perform(operation)
+    }
+
+    fn before(&self, operation: &Operation) -> io::Result<()> {
+        (self.shared.before)(operation)
     }
 
     fn submit(&self, ticket: u64, operation: Operation) {
@@ -211,6 +216,16 @@ impl Shared {
                 Ok(Outcome::Meta(Meta { bytes: found.len(), modified_ms }))
             }
             Operation::Space { path } => crate::space_of(&path).map(Outcome::Space),
+        }
+    }
+}
+
+impl File {
+    /// What the system calls it. None: it is not the system's, or a segment, which its device writes.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self.try_handle()? {
+            Handle::File(file) => Some(file.as_fd()),
+            Handle::Segment(_) => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::operation::ZERO_WRITE_BYTES;
 
 /// How often one call is made again before its error is believed: a signal or a busy device comes once, not a thousand
 /// times in a row.
-const INTERRUPTIONS_MAX: usize = 1000;
+pub const INTERRUPTIONS_MAX: usize = 1000;
 
 /// Makes a call until it was not interrupted.
 pub fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {

@@ -120,6 +120,11 @@ const _: () = assert!(LOOK_EVERY.as_millis() * 10 < AHEAD_MS as u128);
 /// After a failure.
 pub const SCAN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// Operations in flight on the ring of the thread that writes tables: one, and what opens and closes its handles.
+pub const RING_DEPTH: usize = 16;
+/// The least there is: it reads through the page cache, so nothing needs memory that is registered.
+pub const RING_MEMORY_BYTES: usize = 64 << 10;
+
 /// The first pass of a scrub begins so long after the start, or sooner when the next ones do.
 pub const SCRUB_FIRST_AFTER: Duration = Duration::from_secs(60);
 /// A scrub that has rested does not make up for more than this.

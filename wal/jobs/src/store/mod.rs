@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use disk::Disk;
-use journal::{Group, Journal, Record, Waiter};
+use journal::{Background, Group, Journal, Record, Waiter};
 use tracing::{error, warn};
 
 pub use look::{Answer, Asked, Listed, LookWaiter, Looked, Question};
@@ -174,6 +174,7 @@ struct Shared {
     in_flight_bytes: AtomicU64,
     fired: AtomicU64,
     lost: AtomicU64,
+    is_on_ring: AtomicBool,
     rotten: AtomicU64,
     scrubbed_bytes: AtomicU64,
 }
@@ -271,6 +272,14 @@ impl Store {
 
     pub fn journal(&self) -> &Journal {
         &self.shared.journal
+    }
+
+    /// What tables are written on now: plain also when a ring was wished for and could not be had.
+    pub fn tables_background(&self) -> Background {
+        match self.shared.is_on_ring.load(Ordering::Relaxed) {
+            true => Background::Ring,
+            false => Background::Plain,
+        }
     }
 
     // ---- adding and changing; `waiter` hears with this ticket when it is durable, or that it is not

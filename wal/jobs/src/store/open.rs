@@ -150,6 +150,7 @@ impl Store {
             in_flight_bytes: AtomicU64::new(0),
             fired: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            is_on_ring: AtomicBool::new(false),
             rotten: AtomicU64::new(0),
             scrubbed_bytes: AtomicU64::new(0),
         });
@@ -165,7 +166,7 @@ impl Store {
         };
         spawn("jobs-due", Box::new(move || dispatcher.run()))?;
         spawn("jobs-look", Box::new(move || looker.run()))?;
-        spawn("jobs-tables", Box::new(move || keeper.run_somewhere()))?;
+        spawn("jobs-tables", Box::new(move || keeper.run_here()))?;
         Ok(Opened {
             store,
             pending,

@@ -2,19 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use disk::ring::Ring;
 use disk::{AtOnce, WaitedDisk, at_once};
+use glommio::LocalExecutor;
+use journal::Background;
 use tracing::{error, info, warn};
 
 use super::scrub::Scrubber;
 use super::{Shared, book_file, replay};
 use crate::book::{TableSeen, Work};
 use crate::key::Key;
-use crate::limits::{CHECKPOINT_AFTER, CHECKPOINT_AFTER_TABLE, CHECKPOINT_RECORDS, TEND_EVERY};
+use crate::limits::{
+    CHECKPOINT_AFTER, CHECKPOINT_AFTER_TABLE, CHECKPOINT_RECORDS, RING_DEPTH, RING_MEMORY_BYTES, TEND_EVERY,
+};
 use crate::memory::Generation;
 use crate::table::{self, Merged, Meta, StoreId, Table, Target};
 
@@ -65,13 +71,26 @@ impl Keeper {
         }
     }
 
-    /// On this thread, until the store is over.
-    pub fn run_somewhere(self) {
+    /// On this thread, until the store is over: on a ring of its own where the log has one, and where there can be another.
+    pub fn run_here(mut self) {
         let disk = Arc::clone(&self.shared.disk);
+        if self.shared.journal.background() == Background::Ring
+            && let Some(executor) = executor()
+        {
+            let shared = Arc::clone(&self.shared);
+            shared.is_on_ring.store(true, Ordering::Relaxed);
+            let on_ring = || executor.run(async { self.run(&Ring::new(&*disk)).await });
+            if catch_unwind(AssertUnwindSafe(on_ring)).is_ok() {
+                return;
+            }
+            shared.is_on_ring.store(false, Ordering::Relaxed);
+            error!("the ring of the tables of jobs panicked, which is a bug; they go on without it");
+        }
         at_once(self.run(&AtOnce(&*disk)));
     }
 
-    async fn run<D: WaitedDisk>(mut self, disk: &D) {
+    /// The only task of its thread, so it may sleep there.
+    async fn run<D: WaitedDisk>(&mut self, disk: &D) {
         loop {
             let is_over = self.shared.is_over.load(Ordering::Acquire);
             if self.shared.is_closing() && !is_over {
@@ -106,7 +125,7 @@ impl Keeper {
                     }
                 }
             }
-            if let Err(err) = self.snapshot(is_over) {
+            if let Err(err) = self.snapshot(disk, is_over).await {
                 self.written_at = Some(Instant::now());
                 warn!(%err, "no snapshot of jobs; a start reads more of the log");
             }
@@ -197,7 +216,7 @@ impl Keeper {
     }
 
     /// Writes down what is known, and lets go what nobody needs.
-    fn snapshot(&mut self, is_last: bool) -> Result<(), String> {
+    async fn snapshot<D: WaitedDisk>(&mut self, disk: &D, is_last: bool) -> Result<(), String> {
         let shared = Arc::clone(&self.shared);
         let snapshot = {
             let book = shared.book();
@@ -214,7 +233,8 @@ impl Keeper {
         let Some(store) = shared.journal.id() else { return Ok(()) };
         let tables: BTreeSet<u64> = snapshot.tables().collect();
         let number = self.next_book;
-        book_file::write(&*shared.disk, &self.dir, &store, number, snapshot.encode()).map_err(|err| err.to_string())?;
+        let written = book_file::write(disk, &self.dir, &store, number, snapshot.encode()).await;
+        written.map_err(|err| err.to_string())?;
         self.next_book += 1;
         for segment in shared.journal.segments_before(snapshot.begin_lsn) {
             shared.journal.free(segment);
@@ -256,6 +276,19 @@ pub(super) async fn open<D: WaitedDisk>(
     let (table, rotten) = Table::open(disk, dir, store, meta).await.map_err(|err| chain(&err))?;
     rotten.iter().for_each(|rotten| error!(%rotten, "a table of jobs is rotten as soon as it is written"));
     Ok(Arc::new(table))
+}
+
+/// A ring for this thread, if there can be one.
+fn executor() -> Option<LocalExecutor> {
+    let made = disk::ring::executor("jobs-tables", RING_MEMORY_BYTES, RING_DEPTH);
+    let warned = |err: &io::Error| {
+        warn!(
+            %err,
+            "tables of jobs cannot have an io_uring, so they are written on a plain thread; allow io_uring in the container's \
+             seccomp profile, and more locked memory (ulimit -l)"
+        );
+    };
+    made.inspect_err(warned).ok()
 }
 
 /// As the book knows a table.
