@@ -42,6 +42,8 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// So many tables of a tier become one of the next.
     pub merge_min: usize,
+    /// A merge goes on for so many operations of the disk before what memory has is looked at.
+    pub merge_piece: usize,
     /// Tables are read again in search of rot at this pace, while there is nothing else to do with them,
     pub scrub_bytes_per_second: u64,
     /// and so long after the begin of a pass over all of them the next one begins.
@@ -61,6 +63,8 @@ impl Default for Limits {
             queue_in_flight_max: 4_096,
             in_flight_max: 32_768,
             merge_min: 8,
+            // Some 2 MB, 10 ms.
+            merge_piece: 32,
             // 100 million jobs of 64 bytes are 11 GB: 23 minutes.
             scrub_bytes_per_second: 8 << 20,
             scrub_every: Duration::from_secs(6 * 60 * 60),

@@ -30,6 +30,7 @@ fn config() -> Config {
         limits: Limits {
             memory_jobs_max: 15,
             merge_min: 2,
+            merge_piece: 3,
             queue_due_max: 10,
             due_max: 30,
             scrub_every: Duration::from_millis(10),

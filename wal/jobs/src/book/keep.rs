@@ -109,16 +109,18 @@ impl Book {
         &self.keeping
     }
 
-    /// What is to be done with tables, if anything. One at a time.
+    /// What is to be done with tables, if anything. One at a time, but for what [`Book::write_work`] says.
     pub fn work(&mut self) -> Option<Work> {
+        self.write_work().or_else(|| self.merge()).or_else(|| self.count())
+    }
+
+    /// What memory has to be relieved of, if it has; also while a merge runs.
+    pub fn write_work(&mut self) -> Option<Work> {
         if self.memory.frozen().is_none() && self.memory.is_ripe(&self.limits) {
             self.memory.freeze();
         }
-        if let Some(generation) = self.memory.frozen() {
-            let generation = Arc::clone(generation);
-            return Some(Work::Write { generation, number: self.keeping.number() });
-        }
-        self.merge().or_else(|| self.count())
+        let generation = Arc::clone(self.memory.frozen()?);
+        Some(Work::Write { generation, number: self.keeping.number() })
     }
 
     /// What is to be written before more is applied ([`Book::written`]), so that memory stays within its limits, and the number of

@@ -15,6 +15,7 @@
 mod book_file;
 mod due;
 mod look;
+mod merging;
 mod open;
 mod parked;
 mod replay;

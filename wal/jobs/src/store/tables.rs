@@ -14,15 +14,15 @@ use glommio::LocalExecutor;
 use journal::Background;
 use tracing::{error, info, warn};
 
+use super::merging::{Done, Merging};
 use super::scrub::Scrubber;
 use super::{Shared, book_file, replay};
 use crate::book::{TableSeen, Work};
-use crate::key::Key;
 use crate::limits::{
     CHECKPOINT_AFTER, CHECKPOINT_AFTER_TABLE, CHECKPOINT_RECORDS, RING_DEPTH, RING_MEMORY_BYTES, TEND_EVERY,
 };
 use crate::memory::Generation;
-use crate::table::{self, Merged, Meta, StoreId, Table, Target};
+use crate::table::{Meta, StoreId, Table, Target};
 
 /// What failed is tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -91,39 +91,35 @@ impl Keeper {
 
     /// The only task of its thread, so it may sleep there.
     async fn run<D: WaitedDisk>(&mut self, disk: &D) {
+        let dir = self.dir.clone();
+        let mut merging: Option<Merging<'_>> = None;
         loop {
             let is_over = self.shared.is_over.load(Ordering::Acquire);
-            if self.shared.is_closing() && !is_over {
-                self.shared.tend.wait(TEND_EVERY);
-                continue;
+            if self.shared.is_closing() {
+                // It stops at its next block, and removes what it made.
+                while merging.is_some() {
+                    drop(self.go_on(disk, &mut merging).await);
+                }
+                if !is_over {
+                    self.shared.tend.wait(TEND_EVERY);
+                    continue;
+                }
             }
             if !is_over {
-                let now_ms = self.shared.now_ms();
-                let work = {
-                    let mut book = self.shared.book();
-                    if self.forgot_at.elapsed() >= FORGET_EVERY {
-                        self.forgot_at = Instant::now();
-                        book.forget(now_ms);
+                let done = match self.next_work(merging.is_some()) {
+                    Some(Work::Merge { inputs, number, tier }) => {
+                        let which = (inputs, number, tier);
+                        merging = Some(Merging::new(disk, Arc::clone(&self.shared), &dir, self.store(), which));
+                        Ok(true)
                     }
-                    book.work()
-                };
-                let done = match work {
-                    Some(work) => self.work(disk, work).await.map(|()| true),
+                    Some(Work::Write { generation, number }) => {
+                        self.write(disk, &generation, number).await.map(|()| true)
+                    }
+                    Some(Work::Count { number }) => self.count(disk, number).await.map(|()| true),
+                    None if merging.is_some() => self.go_on(disk, &mut merging).await.map(|()| true),
                     None => Ok(false),
                 };
-                match done {
-                    Ok(true) => self.is_failing = false,
-                    Err(err) => {
-                        if !std::mem::replace(&mut self.is_failing, true) {
-                            warn!(%err, "tables of jobs cannot be written; new jobs are refused when memory is full; tried again");
-                        }
-                        self.shared.tend.wait(AGAIN_AFTER);
-                    }
-                    Ok(false) => {
-                        self.scrubber.turn(disk).await;
-                        self.shared.tend.wait(TEND_EVERY);
-                    }
-                }
+                self.rest_after(disk, done).await;
             }
             if let Err(err) = self.snapshot(disk, is_over).await {
                 self.written_at = Some(Instant::now());
@@ -135,12 +131,41 @@ impl Keeper {
         }
     }
 
-    async fn work<D: WaitedDisk>(&mut self, disk: &D, work: Work) -> Result<(), String> {
-        match work {
-            Work::Write { generation, number } => self.write(disk, &generation, number).await,
-            Work::Merge { inputs, number, tier } => self.merge(disk, &inputs, number, tier).await,
-            Work::Count { number } => self.count(disk, number).await,
+    /// While a merge runs, what memory has is all that cannot wait.
+    fn next_work(&mut self, is_merging: bool) -> Option<Work> {
+        let now_ms = self.shared.now_ms();
+        let mut book = self.shared.book();
+        if self.forgot_at.elapsed() >= FORGET_EVERY {
+            self.forgot_at = Instant::now();
+            book.forget(now_ms);
         }
+        if is_merging { book.write_work() } else { book.work() }
+    }
+
+    /// `done`: whether there was anything to do.
+    async fn rest_after<D: WaitedDisk>(&mut self, disk: &D, done: Result<bool, String>) {
+        match done {
+            Ok(true) => self.is_failing = false,
+            Err(err) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    warn!(%err, "tables of jobs cannot be written; new jobs are refused when memory is full; tried again");
+                }
+                self.shared.tend.wait(AGAIN_AFTER);
+            }
+            Ok(false) => {
+                self.scrubber.turn(disk).await;
+                self.shared.tend.wait(TEND_EVERY);
+            }
+        }
+    }
+
+    /// A piece of the merge.
+    async fn go_on<D: WaitedDisk>(&mut self, disk: &D, merging: &mut Option<Merging<'_>>) -> Result<(), String> {
+        let Some(running) = merging else { return Ok(()) };
+        let Some(done) = running.piece().await else { return Ok(()) };
+        *merging = None;
+        self.merged(disk, done?).await;
+        Ok(())
     }
 
     fn store(&self) -> StoreId {
@@ -156,35 +181,21 @@ impl Keeper {
         Ok(())
     }
 
-    async fn merge<D: WaitedDisk>(&mut self, disk: &D, inputs: &[u64], number: u64, tier: u8) -> Result<(), String> {
-        let (tables, _) = self.shared.tables();
-        let taken: Vec<&Table> = inputs.iter().filter_map(|input| tables.get(input)).map(|table| &**table).collect();
-        let alive = self.shared.book().alive();
-        let target = Target { dir: &self.dir, store: self.store(), number, tier };
-        let shared = Arc::clone(&self.shared);
-        let (limits, stop) = (shared.config.table_limits, &shared.is_closing);
-        let is_alive = |seq, due_ms| alive.has(seq, due_ms);
-        let merged = table::merge(disk, target, &taken, Key::MIN, is_alive, limits, stop).await;
-        let Merged { meta, lost, .. } = merged.map_err(|err| chain(&err))?;
-        for rotten in lost {
-            let table = taken.iter().find(|table| table.block_of(&rotten).is_some());
+    async fn merged<D: WaitedDisk>(&mut self, disk: &D, done: Done) {
+        let Done { merged, opened, inputs } = done;
+        for rotten in merged.lost {
+            let table = inputs.iter().find(|table| table.block_of(&rotten).is_some());
             let table = table.expect("what a merge does not find is a block of an input");
             // Their rows are in no table any more: parked now, or nobody ever hears of them.
             self.scrubber.found(disk, table, &rotten, false).await;
         }
-        let opened = match &meta {
-            Some(meta) => Some(open(disk, &self.dir, self.store(), meta).await?),
-            None => None,
-        };
-        for input in &taken {
-            self.over.insert(input.meta().number, input.meta().clone());
-        }
-        self.install(opened, |book, seen| book.merged(inputs, seen));
+        let numbers: Vec<u64> = inputs.iter().map(|input| input.meta().number).collect();
+        self.over.extend(inputs.iter().map(|input| (input.meta().number, input.meta().clone())));
+        self.install(opened, |book, seen| book.merged(&numbers, seen));
         let mut tables = self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = tables.iter().filter(|(number, _)| !inputs.contains(number));
+        let left = tables.iter().filter(|(number, _)| !numbers.contains(number));
         *tables = Arc::new(left.map(|(number, table)| (*number, Arc::clone(table))).collect());
         self.owed = OWED;
-        Ok(())
     }
 
     async fn count<D: WaitedDisk>(&mut self, disk: &D, number: u64) -> Result<(), String> {
