@@ -56,7 +56,8 @@ impl Default for Limits {
             wheel_max: 500_000,
             scan_rows_max: 32_768,
             memory_jobs_max: 262_144,
-            memory_bytes_max: 32 << 20,
+            // With one that is written and one that grows to twice this, 72 MiB: what is left of 256 MiB is for 100 million jobs.
+            memory_bytes_max: 24 << 20,
             memory_log_bytes_max: 64 << 20,
             queue_due_max: 32_768,
             due_max: 1 << 20,

@@ -427,9 +427,13 @@ fn a_queue_that_stands_still_keeps_its_jobs_and_goes_on_where_it_was() {
 
 /// What knows of the past: books, and the log's checkpoints.
 fn forget_the_past(dir: &Path) {
-    let jobs = dir.join("jobs");
-    for (below, begins) in [("tables", "book-"), ("log", "checkpoint-")] {
-        for entry in std::fs::read_dir(jobs.join(below)).unwrap() {
+    forget(dir, "book-");
+    forget(dir, "checkpoint-");
+}
+
+fn forget(dir: &Path, begins: &str) {
+    for below in ["tables", "log"] {
+        for entry in std::fs::read_dir(dir.join("jobs").join(below)).unwrap() {
             let entry = entry.unwrap();
             if entry.file_name().to_string_lossy().starts_with(begins) {
                 std::fs::remove_file(entry.path()).unwrap();
@@ -466,7 +470,16 @@ fn without_a_book_all_is_read_from_the_log_or_nothing_is_touched() {
             bench.add("orders.v1", far_ms + at, &body);
         }
         bench.wait_for("the first segment to go", |bench| bench.store.journal().segments().first() != Some(&1));
+        let pending = bench.store.counts().pending;
         bench.close();
+
+        // Whoever has the books needs no checkpoint, and nothing of what was let go is missed.
+        forget(dir.path(), "checkpoint-");
+        let disk: Arc<dyn Disk> = Arc::new(Files::start(|_| Ok(()), || {}, || {}).expect("a disk"));
+        let opened = Store::open(config(dir.path(), small()), disk, journal::random(), || {}, Box::new(|_| {}));
+        let opened = opened.expect("its books are there");
+        assert!(opened.pending == pending && opened.lost.is_empty() && !opened.without_book, "{opened:?}");
+        opened.store.close();
         forget_the_past(dir.path());
         let before = files(dir.path());
         let disk: Arc<dyn Disk> = Arc::new(Files::start(|_| Ok(()), || {}, || {}).expect("a disk"));

@@ -102,6 +102,7 @@ impl Store {
         let begun = Begun { config: &config, disk: &*disk, recovered: &recovered, log_is_whole, id, now_ms };
         let (mut book, next_book, without_book) = begun.book()?;
         let mut tables = begun.tables(&book)?;
+        let needed_from = book.begin_lsn();
         let mut replay = Replay {
             book: &mut book,
             tables: &mut tables,
@@ -114,7 +115,8 @@ impl Store {
         let mut lost = replay.run(&idle)?;
         let Replay { malformed, written, .. } = replay;
         book.recovered();
-        lost.extend(recovered.lost.iter().copied());
+        // Without its checkpoints the log does not know that what lies before it was let go; the book does.
+        lost.extend(recovered.lost.iter().copied().filter(|lost| lost.to_lsn > needed_from));
         for lost in &lost {
             if let Err(err) = idle.quarantine(lost) {
                 warn!(%err, segment = lost.segment, "no copy of what is rotten in the log of jobs");
