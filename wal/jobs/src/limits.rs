@@ -42,6 +42,9 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// So many tables of a tier become one of the next.
     pub merge_min: usize,
+    /// While there are so many tables of the first tier, memory waits for the merge that runs, and adds are refused when it is full:
+    /// every table costs open files, and a look into it.
+    pub fresh_tables_max: usize,
     /// A merge goes on for so many operations of the disk before what memory has is looked at.
     pub merge_piece: usize,
     /// Tables are read again in search of rot at this pace, while there is nothing else to do with them,
@@ -56,14 +59,14 @@ impl Default for Limits {
             wheel_max: 500_000,
             scan_rows_max: 32_768,
             memory_jobs_max: 262_144,
-            // With one that is written and one that grows to twice this, 72 MiB: what is left of 256 MiB is for 100 million jobs.
-            memory_bytes_max: 24 << 20,
+            memory_bytes_max: 32 << 20,
             memory_log_bytes_max: 64 << 20,
             queue_due_max: 32_768,
             due_max: 1 << 20,
             queue_in_flight_max: 4_096,
             in_flight_max: 32_768,
             merge_min: 8,
+            fresh_tables_max: 64,
             // Some 2 MB, 10 ms.
             merge_piece: 32,
             // 100 million jobs of 64 bytes are 11 GB: 23 minutes.

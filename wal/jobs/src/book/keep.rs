@@ -109,13 +109,19 @@ impl Book {
         &self.keeping
     }
 
-    /// What is to be done with tables, if anything. One at a time, but for what [`Book::write_work`] says.
+    /// What is to be done with tables, if anything. One at a time, but for [`Book::work_beside_merge`].
     pub fn work(&mut self) -> Option<Work> {
         self.write_work().or_else(|| self.merge()).or_else(|| self.count())
     }
 
-    /// What memory has to be relieved of, if it has; also while a merge runs.
-    pub fn write_work(&mut self) -> Option<Work> {
+    /// What cannot wait for the merge that runs: memory that is full, as long as tables do not become too many by that.
+    pub fn work_beside_merge(&mut self) -> Option<Work> {
+        let fresh = self.keeping.tables.iter().filter(|table| table.seen.tier == 0).count();
+        if fresh < self.limits.fresh_tables_max { self.write_work() } else { None }
+    }
+
+    /// What memory has to be relieved of, if it has.
+    fn write_work(&mut self) -> Option<Work> {
         if self.memory.frozen().is_none() && self.memory.is_ripe(&self.limits) {
             self.memory.freeze();
         }

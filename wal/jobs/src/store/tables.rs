@@ -139,7 +139,7 @@ impl Keeper {
             self.forgot_at = Instant::now();
             book.forget(now_ms);
         }
-        if is_merging { book.write_work() } else { book.work() }
+        if is_merging { book.work_beside_merge() } else { book.work() }
     }
 
     /// `done`: whether there was anything to do.
