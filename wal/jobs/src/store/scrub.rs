@@ -132,13 +132,14 @@ impl Scrubber {
     pub async fn found<D: WaitedDisk>(&mut self, disk: &D, table: &Table, rotten: &Rotten, is_left: bool) {
         let is_news = self.told.tell(rotten);
         let number = table.meta().number;
-        let parked = match table.block_of(rotten) {
-            Some(block) => {
-                let jobs = table.jobs_of(disk, block, PARKED_MAX, &self.shared.is_closing).await;
-                jobs.map_err(|err| chain(&err)).and_then(|jobs| self.park(&jobs))
-            }
+        let jobs = match table.block_of(rotten) {
+            Some(block) => table.jobs_of(disk, block, PARKED_MAX, &self.shared.is_closing).await,
             None => Ok(Vec::new()),
         };
+        if self.shared.is_closing() {
+            return; // these are not all of them; the next start finds it again
+        }
+        let parked = jobs.map_err(|err| chain(&err)).and_then(|jobs| self.park(&jobs));
         if is_news {
             self.shared.lost.fetch_add(rotten.rows, Ordering::Relaxed);
             self.shared.rotten.fetch_add(1, Ordering::Relaxed);

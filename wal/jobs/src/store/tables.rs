@@ -183,11 +183,15 @@ impl Keeper {
 
     async fn merged<D: WaitedDisk>(&mut self, disk: &D, done: Done) {
         let Done { merged, opened, inputs } = done;
+        let has_lost = !merged.lost.is_empty();
         for rotten in merged.lost {
             let table = inputs.iter().find(|table| table.block_of(&rotten).is_some());
             let table = table.expect("what a merge does not find is a block of an input");
             // Their rows are in no table any more: parked now, or nobody ever hears of them.
             self.scrubber.found(disk, table, &rotten, false).await;
+        }
+        if has_lost && self.shared.is_closing() {
+            return; // nobody is told any more: the inputs stay, and the next start removes the files
         }
         let numbers: Vec<u64> = inputs.iter().map(|input| input.meta().number).collect();
         self.over.extend(inputs.iter().map(|input| (input.meta().number, input.meta().clone())));
