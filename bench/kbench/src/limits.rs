@@ -140,5 +140,7 @@ pub const JOBS_FILL_TIMEOUT: Duration = Duration::from_secs(3_600);
 pub const JOBS_SETTLED_AFTER: Duration = Duration::from_secs(7);
 /// which is not waited for longer than this.
 pub const JOBS_SETTLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often a process with a store gives memory back, as a gateway's shards do.
+pub const JOBS_GIVE_BACK_EVERY: Duration = Duration::from_millis(500);
 /// How often memory and files of another process are looked at.
 pub const LOOK_MEMORY_EVERY: Duration = Duration::from_millis(50);

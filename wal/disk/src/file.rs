@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// An open file; clones are the same one, the last to go closes it.
 ///
@@ -40,6 +40,15 @@ impl File {
     /// When the file is of another disk.
     pub fn handle<T: Any>(&self) -> &T {
         self.shared.handle.downcast_ref().expect("a file is used with the disk that opened it")
+    }
+
+    /// As [`File::handle`]; none when the file is of another disk.
+    pub(crate) fn try_handle<T: Any>(&self) -> Option<&T> {
+        self.shared.handle.downcast_ref()
+    }
+
+    pub(crate) fn weak(&self) -> WeakFile {
+        WeakFile { shared: Arc::downgrade(&self.shared) }
     }
 
     /// The name it was opened under.
@@ -78,6 +87,34 @@ impl File {
             return Err(io::Error::other("an earlier persist of this file failed"));
         }
         persist().map(|()| writes).inspect_err(|err| *failed = !crate::is_shortage(err))
+    }
+
+    /// For disks: as [`File::run_persist`], of a persist that is waited for. Whoever waits is the only one who persists this file:
+    /// its one writer.
+    pub(crate) async fn wait_persist(&self, persist: impl Future<Output = io::Result<()>>) -> io::Result<u64> {
+        let failed = || self.shared.persist_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let writes = self.writes();
+        if *failed() {
+            return Err(io::Error::other("an earlier persist of this file failed"));
+        }
+        let persisted = persist.await;
+        persisted.map(|()| writes).inspect_err(|err| *failed() = !crate::is_shortage(err))
+    }
+}
+
+/// Knows a file and does not keep it open.
+pub(crate) struct WeakFile {
+    shared: Weak<Shared>,
+}
+
+impl WeakFile {
+    pub fn is(&self, file: &File) -> bool {
+        std::ptr::eq(self.shared.as_ptr(), Arc::as_ptr(&file.shared))
+    }
+
+    /// Whether somebody has it.
+    pub fn is_open(&self) -> bool {
+        self.shared.strong_count() > 0
     }
 }
 

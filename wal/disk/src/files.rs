@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -91,6 +92,10 @@ impl Disk for Files {
         self.shared.perform(operation)
     }
 
+    fn before(&self, operation: &Operation) -> io::Result<()> {
+        (self.shared.before)(operation)
+    }
+
     fn submit(&self, ticket: u64, operation: Operation) {
         if let Operation::Persist { file, .. } = &operation {
             file.note_persist_waiting();
@@ -168,6 +173,9 @@ impl Shared {
             Operation::Read { file, at, bytes } => {
                 transfer::read(file.handle::<Handle>().file(), at, bytes).map(Outcome::Bytes)
             }
+            Operation::Forget { file, at, bytes } => {
+                transfer::forget(file.handle::<Handle>().file(), at, bytes).map(|()| Outcome::Done)
+            }
             Operation::Write { file, at, head, body } => {
                 let written = match file.handle() {
                     Handle::File(file) => transfer::write(file, &head, &body, at)?,
@@ -208,6 +216,16 @@ impl Shared {
                 Ok(Outcome::Meta(Meta { bytes: found.len(), modified_ms }))
             }
             Operation::Space { path } => crate::space_of(&path).map(Outcome::Space),
+        }
+    }
+}
+
+impl File {
+    /// What the system calls it. None: it is not the system's, or a segment, which its device writes.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self.try_handle()? {
+            Handle::File(file) => Some(file.as_fd()),
+            Handle::Segment(_) => None,
         }
     }
 }
@@ -313,6 +331,8 @@ mod tests {
         assert!(disk.write_all(&reading, Bytes::from_static(b"x"), Bytes::new(), 0).is_err());
         disk.truncate(&file, 4).unwrap();
         disk.persist(&file, 0).unwrap();
+        disk.call(Operation::Forget { file: reading, at: 1, bytes: 2 }).unwrap();
+        assert_eq!(disk.read(&file, 0, 100).unwrap(), &b"\0\0he"[..]);
         disk.rename(&a, &b).unwrap();
         disk.persist_dir(&sub).unwrap();
         assert_eq!(disk.list(&sub).unwrap(), [Entry { name: "b".to_owned(), is_dir: false }]);

@@ -25,8 +25,11 @@
 //! one table of tests (`promises.rs`). A page of a mapped segment that is lost (cut off by somebody, a device error) is an
 //! error of the write or the persist, never a signal that ends the process (`segment/sigbus.rs`).
 //!
-//! Other kinds dock here as further [`Disk`]s, owned buffers and completions being what they need: a ring or another
-//! runtime keeps operations in flight between `submit` and `complete`. What they keep per file is in [`File::new`].
+//! What runs behind commits waits for its operations ([`WaitedDisk`]): on a plain thread and on a simulated disk at once
+//! ([`AtOnce`]), on a thread with a ring in glommio's executor ([`ring::Ring`]).
+//!
+//! Other kinds dock here as further [`Disk`]s, owned buffers and completions being what they need: another runtime keeps
+//! operations in flight between `submit` and `complete`. What they keep per file is in [`File::new`].
 
 mod amplification;
 mod file;
@@ -34,6 +37,7 @@ mod files;
 mod operation;
 #[cfg(test)]
 mod promises;
+pub mod ring;
 mod segment;
 mod simulated;
 mod transfer;
@@ -66,6 +70,12 @@ pub trait Disk: Send + Sync {
     /// Whether its paths are those of the system, so that its files may be read there, too. Not of a simulation.
     fn is_of_the_system(&self) -> bool {
         false
+    }
+
+    /// Asked by whoever does an operation on a file of this disk in another way, before it does; an error is the operation's. Tests
+    /// inject faults here.
+    fn before(&self, _operation: &Operation) -> io::Result<()> {
+        Ok(())
     }
 
     /// Opens a file.

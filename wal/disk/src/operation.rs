@@ -39,6 +39,13 @@ pub enum Operation {
         at: u64,
         bytes: usize,
     },
+    /// What is read of these bytes next comes from the medium, as far as can be: the page cache lets go what it has of them and
+    /// is durable. For who looks for rot.
+    Forget {
+        file: File,
+        at: u64,
+        bytes: usize,
+    },
     /// May write fewer bytes than given, as the system does.
     Write {
         file: File,

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use crate::{Device, Disk, File, Files, Open, Operation, SimulatedDisk};
+use crate::ring::Ring;
+use crate::{Completion, Device, Disk, File, Files, Open, Operation, Outcome, SimulatedDisk, WaitedDisk};
 
 const PAGE: usize = 4096;
 const SEGMENT_BYTES: u64 = 64 * PAGE as u64;
@@ -55,6 +56,49 @@ fn files(name: &'static str, device: Device) -> Asked {
     }
 }
 
+/// A disk whose every operation is one of a ring, on a thread of its own.
+struct OnRing {
+    ask: mpsc::Sender<(Operation, mpsc::Sender<io::Result<Outcome>>)>,
+}
+
+impl OnRing {
+    fn start(disk: Arc<dyn Disk>) -> OnRing {
+        let (ask, asked) = mpsc::channel::<(Operation, mpsc::Sender<io::Result<Outcome>>)>();
+        std::thread::spawn(move || {
+            let executor = crate::ring::executor("promises", 64 << 10, 16).expect("this machine has io_uring");
+            executor.run(async {
+                let ring = Ring::new(&*disk);
+                // The only task.
+                while let Ok((operation, answer)) = asked.recv() {
+                    answer.send(ring.run(operation).await).unwrap();
+                }
+            });
+        });
+        OnRing { ask }
+    }
+}
+
+impl Disk for OnRing {
+    fn call(&self, operation: Operation) -> io::Result<Outcome> {
+        let (answer, answered) = mpsc::channel();
+        self.ask.send((operation, answer)).unwrap();
+        answered.recv().unwrap()
+    }
+
+    fn submit(&self, _: u64, _: Operation) {
+        unreachable!("these tests only call");
+    }
+
+    fn complete(&self) -> Option<Completion> {
+        None
+    }
+}
+
+fn ring() -> Asked {
+    let files = files("ring", Device::Mapped);
+    Asked { disk: Arc::new(OnRing::start(Arc::clone(&files.disk))), ..files }
+}
+
 fn simulated() -> Asked {
     let disk = Arc::new(SimulatedDisk::new(1));
     disk.make_dir(Path::new("/d")).unwrap();
@@ -72,7 +116,7 @@ fn simulated() -> Asked {
 
 /// Every disk, each by itself, so that a failure names it.
 fn each(ask: impl Fn(&Asked)) {
-    for asked in of_the_system().into_iter().chain([simulated()]) {
+    for asked in of_the_system().into_iter().chain([ring(), simulated()]) {
         eprintln!("{}", asked.name);
         ask(&asked);
     }
@@ -171,6 +215,49 @@ fn only_an_empty_file_is_zeroed_to_any_length() {
         let file = asked.disk.open(&asked.dir.join("f"), Open::Existing).unwrap();
         let err = asked.disk.zero(&file, 1 << 20).unwrap_err();
         assert!(err.to_string().contains("holds 12293 bytes"), "{err}");
+    });
+}
+
+#[test]
+fn a_plain_file_grows_keeps_what_was_written_and_goes_on_under_another_name() {
+    each(|asked| {
+        let (disk, name, other) = (&asked.disk, asked.dir.join("f"), asked.dir.join("g"));
+        let file = disk.open(&name, Open::Empty).unwrap();
+        // Longer than what is written at once anywhere.
+        let long = Bytes::from_iter((0..1 << 20).map(|n: u32| (n / 999) as u8));
+        disk.write_all(&file, long.slice(..5), long.slice(5..), 0).unwrap();
+        let writes = file.writes();
+        assert!(writes > 0);
+        let persist = Operation::Persist { file: file.clone(), from: 0 };
+        assert!(matches!(disk.call(persist), Ok(Outcome::Persisted { writes: covered }) if covered == writes));
+        let before = disk.open(&name, Open::Reading).unwrap();
+        assert_eq!(disk.read(&before, 7, 2 << 20).unwrap(), long.slice(7..), "up to its end");
+        disk.rename(&name, &other).unwrap();
+        assert_eq!(disk.open(&name, Open::Existing).unwrap_err().kind(), io::ErrorKind::NotFound);
+        disk.write_all(&file, Bytes::from_static(b"more"), Bytes::new(), 3).unwrap();
+        disk.remove(&other).unwrap();
+        // Whoever has it open has all of it, whatever it was called; also a file of the same name is another.
+        let new = disk.open(&other, Open::Empty).unwrap();
+        disk.write_all(&new, Bytes::from_static(b"new"), Bytes::new(), 0).unwrap();
+        disk.call(Operation::Forget { file: before.clone(), at: 0, bytes: 1 << 20 }).unwrap();
+        for reader in [&file, &before] {
+            assert_eq!(disk.read(reader, 2, 6).unwrap(), [&long[2..3], b"more", &long[7..8]].concat());
+        }
+        assert_eq!(disk.read(&new, 0, 100).unwrap(), &b"new"[..]);
+        assert_eq!(disk.read(&new, 100, 1).unwrap(), Bytes::new());
+    });
+}
+
+#[test]
+fn a_persist_of_a_plain_file_that_failed_is_final_for_it() {
+    each(|asked| {
+        let file = asked.disk.open(&asked.dir.join("f"), Open::Empty).unwrap();
+        (asked.fail_next)(Kind::Write);
+        assert!(asked.put(&file, 0, pages("a")).is_err());
+        asked.put(&file, 0, pages("a")).expect("a write that failed says nothing of the next");
+        (asked.fail_next)(Kind::Persist);
+        assert_eq!(asked.disk.persist(&file, 0).unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
+        assert!(asked.disk.persist(&file, 0).unwrap_err().to_string().contains("earlier persist"));
     });
 }
 

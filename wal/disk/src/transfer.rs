@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -10,7 +11,7 @@ use crate::operation::ZERO_WRITE_BYTES;
 
 /// How often one call is made again before its error is believed: a signal or a busy device comes once, not a thousand
 /// times in a row.
-const INTERRUPTIONS_MAX: usize = 1000;
+pub const INTERRUPTIONS_MAX: usize = 1000;
 
 /// Makes a call until it was not interrupted.
 pub fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
@@ -35,6 +36,14 @@ pub fn read(file: &fs::File, at: u64, bytes: usize) -> io::Result<Bytes> {
     }
     buffer.truncate(bytes);
     Ok(Bytes::from(buffer))
+}
+
+/// Has the page cache let go of these bytes, of whole pages around them.
+pub fn forget(file: &fs::File, at: u64, bytes: usize) -> io::Result<()> {
+    let page = ZERO_WRITE_BYTES as u64;
+    let begin = at - at % page;
+    let end = (at + bytes as u64).next_multiple_of(page);
+    Ok(rustix::fs::fadvise(file, begin, NonZeroU64::new(end - begin), rustix::fs::Advice::DontNeed)?)
 }
 
 /// One write, which may be short.

@@ -28,6 +28,11 @@ pub trait WaitedDisk {
         async { read.await.map(Outcome::into_bytes) }
     }
 
+    /// What is read next comes from the medium ([`Operation::Forget`]).
+    fn forget(&self, file: &File, at: u64, bytes: usize) -> impl Future<Output = io::Result<()>> {
+        done(self.run(Operation::Forget { file: file.clone(), at, bytes }))
+    }
+
     /// As [`Disk::write_all`], of one part.
     fn write_all(&self, file: &File, mut bytes: Bytes, mut at: u64) -> impl Future<Output = io::Result<()>> {
         async move {

@@ -1,5 +1,6 @@
 //! Delayed jobs of one node: kept until they are due, on the journal's log.
 
+mod bodies;
 pub mod book;
 pub mod clock;
 pub mod id;

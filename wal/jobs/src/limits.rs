@@ -42,6 +42,15 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// So many tables of a tier become one of the next.
     pub merge_min: usize,
+    /// While there are so many tables of the first tier, memory waits for the merge that runs, and adds are refused when it is full:
+    /// every table costs open files, and a look into it.
+    pub fresh_tables_max: usize,
+    /// A merge goes on for so many operations of the disk before what memory has is looked at.
+    pub merge_piece: usize,
+    /// Tables are read again in search of rot at this pace, while there is nothing else to do with them,
+    pub scrub_bytes_per_second: u64,
+    /// and so long after the begin of a pass over all of them the next one begins.
+    pub scrub_every: Duration,
 }
 
 impl Default for Limits {
@@ -57,6 +66,12 @@ impl Default for Limits {
             queue_in_flight_max: 4_096,
             in_flight_max: 32_768,
             merge_min: 8,
+            fresh_tables_max: 64,
+            // Some 2 MB, 10 ms.
+            merge_piece: 32,
+            // 100 million jobs of 64 bytes are 11 GB: 23 minutes.
+            scrub_bytes_per_second: 8 << 20,
+            scrub_every: Duration::from_secs(6 * 60 * 60),
         }
     }
 }
@@ -112,6 +127,18 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 const _: () = assert!(LOOK_EVERY.as_millis() * 10 < AHEAD_MS as u128);
 /// After a failure.
 pub const SCAN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Operations in flight on the ring of the thread that writes tables: one, and what opens and closes its handles.
+pub const RING_DEPTH: usize = 16;
+/// The least there is: it reads through the page cache, so nothing needs memory that is registered.
+pub const RING_MEMORY_BYTES: usize = 64 << 10;
+
+/// The first pass of a scrub begins so long after the start, or sooner when the next ones do.
+pub const SCRUB_FIRST_AFTER: Duration = Duration::from_secs(60);
+/// A scrub that has rested does not make up for more than this.
+pub const SCRUB_BURST: Duration = Duration::from_millis(200);
+/// Places that are rotten and were told, so that they are not told again; beyond it the oldest is.
+pub const ROTTEN_TOLD_MAX: usize = 4_096;
 
 /// How often is looked whether a table is to be made.
 pub const TEND_EVERY: Duration = Duration::from_millis(50);

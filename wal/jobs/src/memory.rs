@@ -1,35 +1,44 @@
 //! Jobs that are in the log and in memory, and in no table yet.
 //!
 //! They are kept by generations: the present one grows until it is frozen, written as a table, and dropped. What fires before
-//! that is never copied. A generation begins at a place of the log, and the log is needed from the begin of the oldest on.
+//! that is never written. A generation begins at a place of the log, and the log is needed from the begin of the oldest on.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use foldhash::HashMap;
 
+use crate::bodies::{Bodies, Place};
 use crate::key::Key;
 use crate::limits::{Limits, MEMORY_OVER_MAX};
 use crate::wheel::Entry;
 
-/// A job that is here.
-#[derive(Clone, Debug)]
+/// A job that is here, and where its body is.
+#[derive(Clone, Copy, Debug)]
 pub struct Slot {
     pub due_ms: i64,
     pub queue: u32,
-    pub body: Bytes,
+    body: Place,
 }
 
-/// What a job costs beside its body: its place in a map, and its buffer's head.
-const SLOT_BYTES: u64 = 96;
+/// What a job costs beside its body: 32 bytes in a map and 24 among the far ones, each of which has room for up to twice as many.
+const SLOT_BYTES: u64 = 88;
+const _: () = assert!(size_of::<(u64, Slot)>() == 32 && size_of::<Entry>() == 24);
 
 /// Jobs of a stretch of the log.
 #[derive(Debug, Default)]
 pub struct Generation {
     pub begin_lsn: u64,
-    pub jobs: HashMap<u64, Slot>,
-    bytes: u64,
+    jobs: HashMap<u64, Slot>,
+    bodies: Bodies,
     log_bytes: u64,
+}
+
+/// A job of a generation.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub key: Key,
+    pub queue: u32,
+    body: Place,
 }
 
 impl Generation {
@@ -37,12 +46,29 @@ impl Generation {
         Generation { begin_lsn, ..Generation::default() }
     }
 
-    /// As rows of a table: in order of their keys.
-    pub fn rows(&self) -> Vec<(Key, u32, Bytes)> {
-        let row = |(seq, slot): (&u64, &Slot)| (Key { due_ms: slot.due_ms, seq: *seq }, slot.queue, slot.body.clone());
-        let mut rows: Vec<_> = self.jobs.iter().map(row).collect();
-        rows.sort_unstable_by_key(|(key, ..)| *key);
+    /// In order of their keys, as a table has them.
+    pub fn rows(&self) -> Vec<Row> {
+        let row = |(seq, slot): (&u64, &Slot)| {
+            let Slot { due_ms, queue, body } = *slot;
+            Row { key: Key { due_ms, seq: *seq }, queue, body }
+        };
+        let mut rows: Vec<Row> = self.jobs.iter().map(row).collect();
+        rows.sort_unstable_by_key(|row| row.key);
         rows
+    }
+
+    pub fn body(&self, row: &Row) -> &[u8] {
+        self.bodies.get(row.body)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bodies.bytes() + self.jobs.len() as u64 * SLOT_BYTES
+    }
+
+    fn remove(&mut self, seq: u64) {
+        if let Some(slot) = self.jobs.remove(&seq) {
+            self.bodies.remove(slot.body);
+        }
     }
 }
 
@@ -83,11 +109,11 @@ impl Memory {
     }
 
     /// A job, or one that is here already with another time.
-    pub fn insert(&mut self, seq: u64, slot: Slot) {
-        self.current.bytes += SLOT_BYTES + slot.body.len() as u64;
-        if let Some(before) = self.current.jobs.insert(seq, slot) {
-            self.current.bytes -= SLOT_BYTES + before.body.len() as u64;
-        }
+    pub fn insert(&mut self, entry: Entry, body: &[u8]) {
+        let Entry { key: Key { due_ms, seq }, queue } = entry;
+        self.current.remove(seq);
+        let body = self.current.bodies.put(body);
+        self.current.jobs.insert(seq, Slot { due_ms, queue, body });
     }
 
     pub fn insert_far(&mut self, entry: Entry) {
@@ -96,14 +122,22 @@ impl Memory {
 
     /// It came to an end. Frozen ones stay until they are written.
     pub fn remove(&mut self, seq: u64) {
-        if let Some(slot) = self.current.jobs.remove(&seq) {
-            self.current.bytes -= SLOT_BYTES + slot.body.len() as u64;
-        }
+        self.current.remove(seq);
     }
 
     pub fn get(&self, seq: u64) -> Option<&Slot> {
         let frozen = || self.frozen.as_ref().and_then(|frozen| frozen.jobs.get(&seq));
         self.current.jobs.get(&seq).or_else(frozen)
+    }
+
+    /// What a job was added with.
+    pub fn body(&self, seq: u64) -> Option<&[u8]> {
+        let of = |generation: &'_ Generation| generation.jobs.get(&seq).map(|slot| slot.body);
+        if let Some(body) = of(&self.current) {
+            return Some(self.current.bodies.get(body));
+        }
+        let frozen = self.frozen.as_deref()?;
+        of(frozen).map(|body| frozen.bodies.get(body))
     }
 
     /// Takes out the far ones that are due before a key.
@@ -133,22 +167,23 @@ impl Memory {
     }
 
     pub fn bytes(&self) -> u64 {
-        self.current.bytes + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes)
+        self.current.bytes() + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
     }
 
     /// Enough for a table.
     pub fn is_ripe(&self, limits: &Limits) -> bool {
-        let Generation { jobs, bytes, log_bytes, .. } = &self.current;
-        jobs.len() >= limits.memory_jobs_max
-            || *bytes >= limits.memory_bytes_max
-            || *log_bytes >= limits.memory_log_bytes_max
+        self.is_full(limits) || self.current.log_bytes >= limits.memory_log_bytes_max
+    }
+
+    /// As many as one generation may have: enough for a table, wherever its log is.
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.current.jobs.len() >= limits.memory_jobs_max || self.current.bytes() >= limits.memory_bytes_max
     }
 
     /// There is no room for more: the last tables could not be written.
     pub fn is_over(&self, limits: &Limits) -> bool {
-        let Generation { jobs, bytes, .. } = &self.current;
-        jobs.len() as u64 >= limits.memory_jobs_max as u64 * MEMORY_OVER_MAX
-            || *bytes >= limits.memory_bytes_max * MEMORY_OVER_MAX
+        self.current.jobs.len() as u64 >= limits.memory_jobs_max as u64 * MEMORY_OVER_MAX
+            || self.current.bytes() >= limits.memory_bytes_max * MEMORY_OVER_MAX
     }
 
     /// Begins a new generation; the one before is to be written. None while one is.

@@ -27,7 +27,15 @@ fn config() -> Config {
         dir: PathBuf::from("/jobs"),
         node: "node-1".to_owned(),
         node_number: 3,
-        limits: Limits { memory_jobs_max: 15, merge_min: 2, queue_due_max: 10, due_max: 30, ..Limits::default() },
+        limits: Limits {
+            memory_jobs_max: 15,
+            merge_min: 2,
+            merge_piece: 3,
+            queue_due_max: 10,
+            due_max: 30,
+            scrub_every: Duration::from_millis(10),
+            ..Limits::default()
+        },
         table_limits: table::Limits { part_bytes: 8 << 10, block_bytes: 512, ..table::Limits::default() },
         floor_bytes: 0,
         journal: |config| journal::Config {

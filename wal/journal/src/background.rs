@@ -254,7 +254,6 @@ impl Shared {
         if config.background == Background::Plain || !disk.is_of_the_system() {
             return None;
         }
-        let executor = catch_unwind(ring::executor).unwrap_or_else(|_| Err(io::Error::other("glommio panicked")));
         let warned = |err: &io::Error| {
             warn!(
                 %err,
@@ -262,7 +261,7 @@ impl Shared {
                  container's seccomp profile and kernel.io_uring_disabled, and at least 512 KiB of locked memory (ulimit -l)"
             );
         };
-        executor.inspect_err(warned).ok()
+        ring::executor().inspect_err(warned).ok()
     }
 
     fn run_plain(&self) {

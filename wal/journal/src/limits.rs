@@ -89,10 +89,6 @@ pub const RING_MEMORY_BYTES: usize = 512 << 10;
 const _: () = assert!(SCRUB_READ_BYTES < RING_MEMORY_BYTES);
 /// Operations in flight on a ring: one read, one of a scrub, and what opens and closes files.
 pub const RING_DEPTH: usize = 16;
-/// Never, in effect. glommio 0.9 takes a turn that was over before it began for one with nothing to do, and sleeps on tasks
-/// that are ready (`LocalExecutor::run_task_queues`); on a busy machine a thread loses the milliseconds of a usual turn between
-/// the two looks at its clock. So turns end where somebody is woken, or where a task says so.
-pub const TURN_MAX: Duration = Duration::from_secs(3600);
 /// Time of the thread that reads and scrubs get when both want it.
 pub const READ_SHARES: usize = 1000;
 pub const SCRUB_SHARES: usize = 50;

@@ -8,16 +8,14 @@
 //! One read and one piece of a scrub are in flight at most, so a commit finds no more than those before it at its device.
 //! What is asked for comes from other threads through [`Shared`]; an idle ring sleeps in the kernel.
 //!
-//! glommio asks for more than it checks, so we check before: it ends the process on a kernel without what it needs
-//! ([`executor`]), and panics where a block device does not tell its limits ([`tells_its_limits`]) or a file loses its name
-//! while it is opened, which segments do (so the name it is given is that of a handle).
+//! glommio asks for more than it checks, so it is checked before ([`disk::ring`]). It panics where a file loses its name while it
+//! is opened, which segments do, so the name it is given is that of a handle.
 
 use std::collections::HashMap;
 use std::fs;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,19 +23,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use disk::ring::{TURN_MAX, plain, tells_its_limits};
 use glommio::io::{BufferedFile, DmaFile, ReadResult};
 use glommio::timer::Timer;
-use glommio::{GlommioError, Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares};
-use io_uring::{IoUring, Probe, opcode};
+use glommio::{Latency, LocalExecutor, Shares};
 
 use crate::background::{Scrubbed, Shared};
 use crate::core::{is_medium, names};
 use crate::format::PAGE_BYTES;
 use crate::format::block::HEADER_BYTES;
 use crate::format::segment::BLOCKS_BEGIN;
-use crate::limits::{
-    READ_SHARES, RING_DEPTH, RING_MEMORY_BYTES, SCRUB_PAUSE_MAX, SCRUB_READ_BYTES, SCRUB_SHARES, TURN_MAX,
-};
+use crate::limits::{READ_SHARES, RING_DEPTH, RING_MEMORY_BYTES, SCRUB_PAUSE_MAX, SCRUB_READ_BYTES, SCRUB_SHARES};
 use crate::reader::{HANDLES_MAX, judge, lost_of};
 use crate::record::{Entry, Place};
 use crate::refused::ReadError;
@@ -46,46 +42,8 @@ use crate::walk;
 
 /// A ring for this thread, or why there can be none.
 pub(crate) fn executor() -> io::Result<LocalExecutor> {
-    let ring = IoUring::new(2)?;
-    let mut probe = Probe::new();
-    ring.submitter().register_probe(&mut probe)?;
-    if let Some(code) = NEEDED.iter().find(|code| !probe.is_supported(**code)) {
-        return Err(io::Error::other(format!("the kernel's io_uring lacks operation {code}")));
-    }
-    drop(ring);
-    // Without a binding it never spins before it sleeps.
-    let builder = LocalExecutorBuilder::new(Placement::Unbound);
-    let builder = builder.name("journal-reads").io_memory(RING_MEMORY_BYTES).ring_depth(RING_DEPTH);
-    let builder = builder.preempt_timer(TURN_MAX);
-    builder.make().map_err(plain)
+    disk::ring::executor("journal-reads", RING_MEMORY_BYTES, RING_DEPTH)
 }
-
-/// Without one of these glommio 0.9 ends the process.
-const NEEDED: &[u8] = &[
-    opcode::Nop::CODE,
-    opcode::Readv::CODE,
-    opcode::Writev::CODE,
-    opcode::Fsync::CODE,
-    opcode::ReadFixed::CODE,
-    opcode::WriteFixed::CODE,
-    opcode::PollAdd::CODE,
-    opcode::PollRemove::CODE,
-    opcode::SendMsg::CODE,
-    opcode::RecvMsg::CODE,
-    opcode::Timeout::CODE,
-    opcode::TimeoutRemove::CODE,
-    opcode::Accept::CODE,
-    opcode::LinkTimeout::CODE,
-    opcode::Connect::CODE,
-    opcode::Fallocate::CODE,
-    opcode::OpenAt::CODE,
-    opcode::Close::CODE,
-    opcode::Statx::CODE,
-    opcode::Read::CODE,
-    opcode::Write::CODE,
-    opcode::Send::CODE,
-    opcode::Recv::CODE,
-];
 
 /// Answers what is asked for until the journal closes.
 pub(crate) fn run(shared: &Arc<Shared>, executor: &LocalExecutor) {
@@ -314,37 +272,4 @@ impl Sealed {
 fn copy(read: &[u8], into: &mut [u8]) {
     let bytes = read.len().min(into.len());
     into[..bytes].copy_from_slice(&read[..bytes]);
-}
-
-/// Whether the block device of a file says what glommio asks it, if there is one. A partition has no queue of its own, and
-/// /sys may be hidden; glommio panics then.
-fn tells_its_limits(file: &fs::File) -> bool {
-    const NUMBERS: [&str; 7] = [
-        "rotational",
-        "minimum_io_size",
-        "optimal_io_size",
-        "logical_block_size",
-        "physical_block_size",
-        "max_sectors_kb",
-        "max_segment_size",
-    ];
-    let Ok(meta) = file.metadata() else { return false };
-    let device = format!("/sys/dev/block/{}:0", rustix::fs::major(meta.dev()));
-    let device = match fs::canonicalize(device) {
-        Ok(device) => device,
-        Err(err) => return err.kind() == io::ErrorKind::NotFound,
-    };
-    let says = |name: &str| fs::read_to_string(device.join("queue").join(name)).unwrap_or_default();
-    let cache = says("write_cache");
-    NUMBERS.iter().all(|name| says(name).trim_matches('\n').parse::<isize>().is_ok())
-        && ["write back", "write through"].contains(&cache.trim_matches('\n'))
-        && fs::read_dir(device.join("slaves")).is_ok()
-}
-
-/// The system's error, with its number.
-fn plain(err: GlommioError<()>) -> io::Error {
-    match err {
-        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
-        err => io::Error::other(err.to_string()),
-    }
 }

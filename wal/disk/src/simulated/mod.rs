@@ -275,6 +275,8 @@ impl State {
                 let read = self.tree.content(node).read(whole(at)?, bytes);
                 Ok(Outcome::Bytes(Bytes::copy_from_slice(read)))
             }
+            // There is no cache.
+            Operation::Forget { file, .. } => self.node(&file).map(|_| Outcome::Done),
             Operation::Write { file, at, head, body } => {
                 let node = self.node(&file)?;
                 let bytes = [head, body].concat();

@@ -124,7 +124,7 @@ impl Book {
     }
 
     /// Whether this is what is known of a waiting job that nobody takes or changes.
-    fn waits(&self, entry: &Entry) -> bool {
+    pub(super) fn waits(&self, entry: &Entry) -> bool {
         let seq = entry.key.seq;
         if !self.states.is_pending(seq) || self.parked.contains_key(&seq) || self.in_doubt.contains_key(&seq) {
             return false;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Book;
-use crate::limits::{MERGE_MAX, TIERS_MAX};
+use super::{Book, Note, QueueId, Stage};
+use crate::key::Key;
+use crate::limits::{MERGE_MAX, PARKED_MAX, TIERS_MAX};
+use crate::log::{self, Kind, Reason};
 use crate::memory::Generation;
 use crate::shared_map::SharedMap;
 use crate::states::States;
@@ -48,6 +50,8 @@ struct Table {
     ended: u64,
     /// Of its jobs, when it was counted; all, until then.
     waiting: u64,
+    /// Some of it is rotten: what is left is written anew.
+    is_rotten: bool,
 }
 
 impl Keeping {
@@ -68,7 +72,7 @@ impl Keeping {
 
     pub(super) fn restore(tables: Vec<TableSeen>, next_table: u64) -> Keeping {
         // Nobody counted them: looked at soon.
-        let tables = tables.into_iter().map(|seen| Table { ended: seen.rows, waiting: seen.rows, seen }).collect();
+        let tables = tables.into_iter().map(|seen| Table { ended: seen.rows, ..Table::of(seen) }).collect();
         Keeping { tables, next_table }
     }
 
@@ -78,7 +82,13 @@ impl Keeping {
     }
 
     fn add(&mut self, seen: TableSeen) {
-        self.tables.push(Table { ended: 0, waiting: seen.rows, seen });
+        self.tables.push(Table::of(seen));
+    }
+}
+
+impl Table {
+    fn of(seen: TableSeen) -> Table {
+        Table { ended: 0, waiting: seen.rows, is_rotten: false, seen }
     }
 }
 
@@ -99,16 +109,31 @@ impl Book {
         &self.keeping
     }
 
-    /// What is to be done with tables, if anything. One at a time.
+    /// What is to be done with tables, if anything. One at a time, but for [`Book::work_beside_merge`].
     pub fn work(&mut self) -> Option<Work> {
+        self.write_work().or_else(|| self.merge()).or_else(|| self.count())
+    }
+
+    /// What cannot wait for the merge that runs: memory that is full, as long as tables do not become too many by that.
+    pub fn work_beside_merge(&mut self) -> Option<Work> {
+        let fresh = self.keeping.tables.iter().filter(|table| table.seen.tier == 0).count();
+        if fresh < self.limits.fresh_tables_max { self.write_work() } else { None }
+    }
+
+    /// What memory has to be relieved of, if it has.
+    fn write_work(&mut self) -> Option<Work> {
         if self.memory.frozen().is_none() && self.memory.is_ripe(&self.limits) {
             self.memory.freeze();
         }
-        if let Some(generation) = self.memory.frozen() {
-            let generation = Arc::clone(generation);
-            return Some(Work::Write { generation, number: self.keeping.number() });
-        }
-        self.merge().or_else(|| self.count())
+        let generation = Arc::clone(self.memory.frozen()?);
+        Some(Work::Write { generation, number: self.keeping.number() })
+    }
+
+    /// What is to be written before more is applied ([`Book::written`]), so that memory stays within its limits, and the number of
+    /// its table. For a start, where nobody else writes.
+    pub fn relief(&mut self) -> Option<(Arc<Generation>, u64)> {
+        let generation = if self.memory.is_full(&self.limits) { self.memory.freeze() } else { None };
+        generation.map(|generation| (generation, self.keeping.number()))
     }
 
     fn merge(&mut self) -> Option<Work> {
@@ -122,7 +147,8 @@ impl Book {
             }
         }
         // Written anew when it was counted and most of it came to an end: that costs less than what it was written for.
-        let few = tables.iter().find(|table| table.waiting < table.seen.rows / 2 || table.waiting == 0)?;
+        let is_few = |table: &Table| table.waiting < table.seen.rows / 2 || table.waiting == 0;
+        let few = tables.iter().find(|table| table.is_rotten || is_few(table))?;
         let (inputs, tier) = (vec![few.seen.number], few.seen.tier);
         Some(Work::Merge { inputs, number: self.keeping.number(), tier })
     }
@@ -153,6 +179,33 @@ impl Book {
         }
     }
 
+    /// Some of a table is rotten, and what is known of that is noted: what is left is written anew.
+    pub fn renew(&mut self, number: u64) {
+        if let Some(table) = self.keeping.tables.iter_mut().find(|table| table.seen.number == number) {
+            table.is_rotten = true;
+        }
+    }
+
+    /// Jobs of a table that can be read nowhere any more: what must be appended to park those that wait, and whether there was
+    /// room to park all of them. Whoever is at Kafka, or being changed, is left alone.
+    pub fn park_rotten(&self, found: &[(Key, u32)], reason: &Reason, now_ms: i64) -> (Vec<Note>, bool) {
+        let is_lost = |entry: &Entry| {
+            let seq = entry.key.seq;
+            let is_busy = self.changing.contains(&seq) || self.stage_of(seq, entry.queue) == Stage::Firing;
+            self.waits(entry) && !is_busy && self.memory.get(seq).is_none()
+        };
+        let entries = found.iter().map(|(key, queue)| Entry { key: *key, queue: *queue });
+        let lost: Vec<Entry> = entries.filter(is_lost).collect();
+        let room = PARKED_MAX.saturating_sub(self.parked.len());
+        let note = |entry: &Entry| Note {
+            queue: QueueId(entry.queue),
+            kind: Kind::Parked,
+            sequence: entry.key.seq,
+            body: log::parked(now_ms, entry.key.due_ms, reason),
+        };
+        (lost.iter().take(room).map(note).collect(), lost.len() <= room)
+    }
+
     /// Which rows of tables are jobs that wait, as of now; for whoever has no lock.
     pub fn alive(&self) -> Alive {
         Alive { states: self.states.clone(), moved: self.moved.clone() }
@@ -160,7 +213,7 @@ impl Book {
 
     /// Whether a row of a table is a job that waits.
     pub fn is_alive(&self, seq: u64, due_ms: i64) -> bool {
-        self.states.is_pending(seq) && self.is_its_time(crate::key::Key { due_ms, seq })
+        self.states.is_pending(seq) && self.is_its_time(Key { due_ms, seq })
     }
 
     /// From here on the log is needed, once a snapshot of now is written.

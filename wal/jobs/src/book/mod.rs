@@ -42,7 +42,7 @@ pub use snapshot::Snapshot;
 use crate::key::Key;
 use crate::limits::{KEYS_KEPT_MS, KEYS_MAX, Limits, MOVED_MAX, PARKED_MAX, QUEUES_MAX, SEQ_MAX};
 use crate::log::{self, AddKey, Added, Kind, Malformed, Name, Reason, Went};
-use crate::memory::{Memory, Slot};
+use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::shared_map::SharedMap;
 use crate::states::{State, States};
@@ -321,18 +321,20 @@ impl Book {
         match kind {
             Kind::Added => {
                 let added = Added::read(body)?;
-                let slot = Slot { due_ms: added.due_ms, queue: stream, body: body.slice(added.head_bytes()..) };
+                let entry = Entry { key: Key { due_ms: added.due_ms, seq: sequence }, queue: stream };
+                let own = &body[added.head_bytes()..];
                 match is_news {
-                    true => self.added(sequence, slot, added.key, wall_ms),
-                    false => self.found_before_snapshot(sequence, slot),
+                    true => self.added(entry, own, added.key, wall_ms),
+                    false => self.found_before_snapshot(entry, own),
                 }
             }
             Kind::Moved => {
                 let added = Added::read(body)?;
-                let slot = Slot { due_ms: added.due_ms, queue: stream, body: body.slice(added.head_bytes()..) };
+                let entry = Entry { key: Key { due_ms: added.due_ms, seq: sequence }, queue: stream };
+                let own = &body[added.head_bytes()..];
                 match is_news {
-                    true => self.was_moved(sequence, slot),
-                    false => self.found_before_snapshot(sequence, slot),
+                    true => self.was_moved(entry, own),
+                    false => self.found_before_snapshot(entry, own),
                 }
             }
             Kind::Deleted => self.end(sequence, queue, State::Deleted),
@@ -368,22 +370,21 @@ impl Book {
         Ok(())
     }
 
-    fn added(&mut self, seq: u64, slot: Slot, key: Option<AddKey>, wall_ms: i64) {
+    fn added(&mut self, entry: Entry, own: &[u8], key: Option<AddKey>, wall_ms: i64) {
+        let Entry { key: Key { due_ms, seq }, queue } = entry;
         self.next_seq = self.next_seq.max(seq + 1);
         if let Some(key) = key {
-            let known = KeyOf { seq, due_ms: slot.due_ms, at_ms: wall_ms, is_durable: true };
-            self.keys.insert(key, known);
+            self.keys.insert(key, KeyOf { seq, due_ms, at_ms: wall_ms, is_durable: true });
             self.keys_by_age.push_back((key, wall_ms));
         }
         self.states.set(seq, State::Pending);
-        self.queues.get_mut(&slot.queue).expect("looked at before").pending += 1;
-        self.place(seq, slot);
+        self.queues.get_mut(&queue).expect("looked at before").pending += 1;
+        self.place(entry, own);
     }
 
     /// Puts a job into memory, and where it comes out when it is due.
-    fn place(&mut self, seq: u64, slot: Slot) {
-        let entry = Entry { key: Key { due_ms: slot.due_ms, seq }, queue: slot.queue };
-        self.memory.insert(seq, slot);
+    fn place(&mut self, entry: Entry, own: &[u8]) {
+        self.memory.insert(entry, own);
         self.put(entry);
     }
 
@@ -396,23 +397,22 @@ impl Book {
     }
 
     /// A record from before the snapshot, which knows everything of the job but where it is.
-    fn found_before_snapshot(&mut self, seq: u64, slot: Slot) {
-        let is_stale = self.moved.get(seq).is_some_and(|moved| moved.key.due_ms != slot.due_ms);
-        if self.states.is_pending(seq) && !is_stale {
-            self.place(seq, slot);
+    fn found_before_snapshot(&mut self, entry: Entry, own: &[u8]) {
+        if self.is_alive(entry.key.seq, entry.key.due_ms) {
+            self.place(entry, own);
         }
     }
 
-    fn was_moved(&mut self, seq: u64, slot: Slot) {
+    fn was_moved(&mut self, entry: Entry, own: &[u8]) {
+        let seq = entry.key.seq;
         self.changing.remove(&seq);
         if !self.states.is_pending(seq) {
             return;
         }
-        let entry = Entry { key: Key { due_ms: slot.due_ms, seq }, queue: slot.queue };
         // Its former key may be in a table, and in the wheel: only this tells that it is not its time any more.
         self.moved.insert(seq, entry);
         self.parked.remove(&seq);
-        self.place(seq, slot);
+        self.place(entry, own);
     }
 
     fn was_taken(&mut self, seq: u64, doubt: Doubt) {
@@ -581,8 +581,8 @@ impl Book {
     }
 
     /// What a job that is not in a table was added with.
-    pub fn body(&self, seq: u64) -> Option<&Bytes> {
-        self.memory.get(seq).map(|slot| &slot.body)
+    pub fn body(&self, seq: u64) -> Option<&[u8]> {
+        self.memory.body(seq)
     }
 
     /// Every job that is in no table, and some that are over.

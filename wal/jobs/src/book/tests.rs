@@ -11,6 +11,7 @@ use disk::Chance;
 use super::*;
 use crate::keep_rows::rows_from;
 use crate::limits::{AHEAD_MS, Limits};
+use crate::memory;
 
 const WORLDS: u64 = 400;
 const QUEUES: usize = 4;
@@ -28,6 +29,7 @@ fn small() -> Limits {
         queue_in_flight_max: 5,
         in_flight_max: 12,
         merge_min: 3,
+        ..Limits::default()
     }
 }
 
@@ -263,7 +265,7 @@ impl World {
     }
 
     fn body_of(&self, key: Key) -> Bytes {
-        let here = self.book.body(key.seq).cloned();
+        let here = self.book.body(key.seq).map(Bytes::copy_from_slice);
         let there = || {
             let rows = self.tables.values().flatten();
             rows.filter(|(is, ..)| *is == key).map(|(.., body)| body.clone()).next().expect("it is somewhere")
@@ -342,7 +344,8 @@ impl World {
         match self.book.work() {
             None => {}
             Some(Work::Write { generation, number }) => {
-                let rows = generation.rows();
+                let row = |row: &memory::Row| (row.key, row.queue, Bytes::copy_from_slice(generation.body(row)));
+                let rows: Vec<Row> = generation.rows().iter().map(row).collect();
                 let seen = self.seen(number, 0, &rows);
                 self.tables.insert(number, rows);
                 self.say(format_args!("table {number} written"));

@@ -6,7 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::{BufMut, Bytes};
-use disk::{Disk, Entry, Open};
+use disk::{Disk, Entry, Open, WaitedDisk};
+
+use crate::table::limits::WRITE_BYTES;
 
 const MAGIC: &[u8; 8] = b"GAFKAJOB";
 const VERSION: u32 = 1;
@@ -34,7 +36,13 @@ pub fn numbers(listing: &[Entry]) -> Vec<u64> {
 }
 
 /// Writes one, durable when this returns.
-pub fn write(disk: &dyn Disk, dir: &Path, store: &[u8; 16], number: u64, book: Vec<u8>) -> io::Result<()> {
+pub async fn write<D: WaitedDisk>(
+    disk: &D,
+    dir: &Path,
+    store: &[u8; 16],
+    number: u64,
+    book: Vec<u8>,
+) -> io::Result<()> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.put_u32_le(0);
     header.put_u32_le(HEADER_BYTES as u32);
@@ -50,16 +58,24 @@ pub fn write(disk: &dyn Disk, dir: &Path, store: &[u8; 16], number: u64, book: V
     header[..4].copy_from_slice(&crc.to_le_bytes());
     debug_assert_eq!(header.len(), HEADER_BYTES);
     let temporary = dir.join(TEMPORARY);
-    let written = (|| {
-        let file = disk.open(&temporary, Open::Empty)?;
-        disk.write_all(&file, header.into(), book.into(), 0)?;
-        disk.persist(&file, 0)?;
-        disk.rename(&temporary, &dir.join(name(number)))?;
-        disk.persist_dir(dir)
-    })();
+    let written = async {
+        let file = disk.open(&temporary, Open::Empty).await?;
+        disk.write_all(&file, header.into(), 0).await?;
+        let (mut book, mut at) = (Bytes::from(book), HEADER_BYTES as u64);
+        while !book.is_empty() {
+            let some = book.split_to(book.len().min(WRITE_BYTES));
+            let bytes = some.len() as u64;
+            disk.write_all(&file, some, at).await?;
+            at += bytes;
+        }
+        disk.persist(&file, 0).await?;
+        disk.rename(&temporary, &dir.join(name(number))).await?;
+        disk.persist_dir(dir).await
+    };
+    let written = written.await;
     if written.is_err() {
         // It takes room that somebody may lack; the next one empties it, too.
-        drop(disk.remove(&temporary));
+        drop(disk.remove(&temporary).await);
     }
     written
 }

@@ -131,7 +131,7 @@ impl Dispatcher {
                 let count = (TAKE_BYTES / self.body_bytes.max(1)).clamp(1, TAKE_MAX);
                 book.take(now_ms, count, &mut due);
             }
-            here.extend(due.iter().map(|due| book.body(due.entry.key.seq).cloned()));
+            here.extend(due.iter().map(|due| book.body(due.entry.key.seq).map(Bytes::copy_from_slice)));
             for due in &due {
                 let queue = QueueId(due.entry.queue);
                 names.entry(queue).or_insert_with(|| {

@@ -207,7 +207,7 @@ impl Looker {
         }
         let mut body = None;
         if let (true, Seen::Pending(Some((entry, _)))) = (with_body, &seen) {
-            body = self.shared.book().body(seq).cloned();
+            body = self.shared.book().body(seq).map(Bytes::copy_from_slice);
             if body.is_none() {
                 body = self.reader.body(tables, entry.key)?;
             }

@@ -6,7 +6,7 @@
 //!     │  ▼                                                                 ▼
 //!   "jobs-due"      wheel ▶ queues ▶ bodies ▶ TAKEN durable ▶ deliver;  FIRED
 //!   "jobs-look"     horizon, sweeps, what somebody asks about a job that is in a table
-//!   "jobs-tables"   memory ▶ table, tables ▶ table, snapshots, what goes
+//!   "jobs-tables"   memory ▶ table, tables ▶ table, snapshots, what goes, rot
 //! ```
 //!
 //! Numbers are given and records appended under the lock, so that the log has jobs in the order of their numbers. A job is
@@ -15,9 +15,12 @@
 mod book_file;
 mod due;
 mod look;
+mod merging;
 mod open;
 mod parked;
+mod replay;
 mod rows;
+mod scrub;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -29,7 +32,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use disk::Disk;
-use journal::{Group, Journal, Record, Waiter};
+use journal::{Background, Group, Journal, Record, Waiter};
 use tracing::{error, warn};
 
 pub use look::{Answer, Asked, Listed, LookWaiter, Looked, Question};
@@ -123,6 +126,10 @@ pub struct Counts {
     pub fired: u64,
     /// Jobs in blocks that are rotten.
     pub lost: u64,
+    /// Places of tables that a scrub or a merge found rotten.
+    pub rotten: u64,
+    /// Of tables, that were looked at for rot.
+    pub scrubbed_bytes: u64,
 }
 
 /// A queue, of now.
@@ -171,6 +178,9 @@ struct Shared {
     in_flight_bytes: AtomicU64,
     fired: AtomicU64,
     lost: AtomicU64,
+    is_on_ring: AtomicBool,
+    rotten: AtomicU64,
+    scrubbed_bytes: AtomicU64,
 }
 
 /// Wakes one thread.
@@ -266,6 +276,14 @@ impl Store {
 
     pub fn journal(&self) -> &Journal {
         &self.shared.journal
+    }
+
+    /// What tables are written on now: plain also when a ring was wished for and could not be had.
+    pub fn tables_background(&self) -> Background {
+        match self.shared.is_on_ring.load(Ordering::Relaxed) {
+            true => Background::Ring,
+            false => Background::Plain,
+        }
     }
 
     // ---- adding and changing; `waiter` hears with this ticket when it is durable, or that it is not
@@ -469,6 +487,8 @@ impl Store {
             parked: book.parked(0).count() as u64,
             fired: shared.fired.load(Ordering::Relaxed),
             lost: shared.lost.load(Ordering::Relaxed),
+            rotten: shared.rotten.load(Ordering::Relaxed),
+            scrubbed_bytes: shared.scrubbed_bytes.load(Ordering::Relaxed),
         }
     }
 

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use disk::{AtOnce, Disk, at_once};
-use journal::{Idle, Journal, Lost, Recovered};
+use journal::{Journal, Lost, Recovered};
 use tracing::{error, warn};
 
 use super::due::Dispatcher;
 use super::look::Looker;
+use super::replay::Replay;
 use super::tables::Keeper;
 use super::{Bell, Config, Deliver, Shared, Store, book_file, clocks};
 use crate::book::{Book, Committed};
@@ -62,6 +63,8 @@ pub struct Opened {
     /// Records that make no sense and were passed over.
     pub malformed: u64,
     pub tables: usize,
+    /// Of these, tables that were written at the start, because the log had more than memory takes.
+    pub written: usize,
     /// No book was good, and all was read from the log, which has all of it.
     pub without_book: bool,
     pub took: Duration,
@@ -98,10 +101,22 @@ impl Store {
         let (id, now_ms) = (idle.id(), wall_ms);
         let begun = Begun { config: &config, disk: &*disk, recovered: &recovered, log_is_whole, id, now_ms };
         let (mut book, next_book, without_book) = begun.book()?;
-        let (mut lost, malformed) = replay(&mut book, &idle)?;
+        let mut tables = begun.tables(&book)?;
+        let needed_from = book.begin_lsn();
+        let mut replay = Replay {
+            book: &mut book,
+            tables: &mut tables,
+            disk: &*disk,
+            dir: &tables_dir,
+            limits: config.table_limits,
+            malformed: 0,
+            written: 0,
+        };
+        let mut lost = replay.run(&idle)?;
+        let Replay { malformed, written, .. } = replay;
         book.recovered();
-        let tables = begun.tables(&book)?;
-        lost.extend(recovered.lost.iter().copied());
+        // Without its checkpoints the log does not know that what lies before it was let go; the book does.
+        lost.extend(recovered.lost.iter().copied().filter(|lost| lost.to_lsn > needed_from));
         for lost in &lost {
             if let Err(err) = idle.quarantine(lost) {
                 warn!(%err, segment = lost.segment, "no copy of what is rotten in the log of jobs");
@@ -137,12 +152,15 @@ impl Store {
             in_flight_bytes: AtomicU64::new(0),
             fired: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            is_on_ring: AtomicBool::new(false),
+            rotten: AtomicU64::new(0),
+            scrubbed_bytes: AtomicU64::new(0),
         });
         drop(bells.set(Arc::downgrade(&shared)));
         let store = Store { shared: Arc::clone(&shared), threads: Mutex::default() };
         let dispatcher = Dispatcher::new(Arc::clone(&shared), deliver);
         let looker = Looker::new(Arc::clone(&shared));
-        let keeper = Keeper::new(shared, next_book);
+        let keeper = Keeper::new(shared, next_book, written > 0);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)?;
             store.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
@@ -150,7 +168,7 @@ impl Store {
         };
         spawn("jobs-due", Box::new(move || dispatcher.run()))?;
         spawn("jobs-look", Box::new(move || looker.run()))?;
-        spawn("jobs-tables", Box::new(move || keeper.run()))?;
+        spawn("jobs-tables", Box::new(move || keeper.run_here()))?;
         Ok(Opened {
             store,
             pending,
@@ -158,6 +176,7 @@ impl Store {
             lost,
             malformed,
             tables: table_count,
+            written,
             without_book,
             took: began.elapsed(),
         })
@@ -247,25 +266,6 @@ impl Begun<'_> {
         }
         Ok(tables)
     }
-}
-
-/// Tells the book what the log says since its snapshot.
-fn replay(book: &mut Book, idle: &Idle) -> Result<(Vec<Lost>, u64), OpenError> {
-    let mut malformed = 0;
-    let lost = idle.reader().scan(book.begin_lsn(), &mut |entry| {
-        // What is kept of it must not keep all that was read with it.
-        let body = bytes::Bytes::copy_from_slice(&entry.body);
-        let committed = Committed {
-            lsn: entry.lsn,
-            stream: entry.stream,
-            kind: entry.kind,
-            sequence: entry.sequence,
-            wall_ms: entry.wall_ms,
-            body: &body,
-        };
-        malformed += u64::from(book.apply(&committed).is_err());
-    })?;
-    Ok((lost, malformed))
 }
 
 /// Jobs of which nobody knows whether Kafka has them become due again: whoever gets them looks for them. How many there are.

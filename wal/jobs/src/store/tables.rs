@@ -2,20 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use disk::{AtOnce, at_once};
+use disk::ring::Ring;
+use disk::{AtOnce, WaitedDisk, at_once};
+use glommio::LocalExecutor;
+use journal::Background;
 use tracing::{error, info, warn};
 
-use super::{Shared, book_file};
+use super::merging::{Done, Merging};
+use super::scrub::Scrubber;
+use super::{Shared, book_file, replay};
 use crate::book::{TableSeen, Work};
-use crate::key::Key;
-use crate::limits::{CHECKPOINT_AFTER, CHECKPOINT_AFTER_TABLE, CHECKPOINT_RECORDS, TEND_EVERY};
+use crate::limits::{
+    CHECKPOINT_AFTER, CHECKPOINT_AFTER_TABLE, CHECKPOINT_RECORDS, RING_DEPTH, RING_MEMORY_BYTES, TEND_EVERY,
+};
 use crate::memory::Generation;
-use crate::table::{self, Merged, Meta, RowRef, StoreId, Table, Target};
+use crate::table::{Meta, StoreId, Table, Target};
 
 /// What failed is tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -28,7 +35,8 @@ pub(super) struct Keeper {
     shared: Arc<Shared>,
     dir: PathBuf,
     forgot_at: Instant,
-    written_at: Instant,
+    /// None: a snapshot is due now.
+    written_at: Option<Instant>,
     written_lsn: u64,
     /// Snapshots that are owed to what may go.
     owed: u8,
@@ -39,19 +47,23 @@ pub(super) struct Keeper {
     over: BTreeMap<u64, Meta>,
     /// The last failure that was told.
     is_failing: bool,
+    scrubber: Scrubber,
 }
 
 impl Keeper {
-    pub fn new(shared: Arc<Shared>, next_book: u64) -> Keeper {
+    /// `is_owed`: the start wrote tables, which no snapshot names.
+    pub fn new(shared: Arc<Shared>, next_book: u64, is_owed: bool) -> Keeper {
         let dir = shared.config.dir.join(super::open::TABLES);
         let named = shared.book().keeping().tables().map(|table| table.number).collect();
+        let now = Instant::now();
         Keeper {
+            scrubber: Scrubber::new(Arc::clone(&shared), now),
             shared,
             dir,
-            forgot_at: Instant::now(),
-            written_at: Instant::now(),
+            forgot_at: now,
+            written_at: (!is_owed).then(Instant::now),
             written_lsn: 0,
-            owed: 0,
+            owed: if is_owed { OWED } else { 0 },
             next_book,
             named: VecDeque::from([named]),
             over: BTreeMap::new(),
@@ -59,36 +71,58 @@ impl Keeper {
         }
     }
 
-    pub fn run(mut self) {
+    /// On this thread, until the store is over: on a ring of its own where the log has one, and where there can be another.
+    pub fn run_here(mut self) {
+        let disk = Arc::clone(&self.shared.disk);
+        if self.shared.journal.background() == Background::Ring
+            && let Some(executor) = executor()
+        {
+            let shared = Arc::clone(&self.shared);
+            shared.is_on_ring.store(true, Ordering::Relaxed);
+            let on_ring = || executor.run(async { self.run(&Ring::new(&*disk)).await });
+            if catch_unwind(AssertUnwindSafe(on_ring)).is_ok() {
+                return;
+            }
+            shared.is_on_ring.store(false, Ordering::Relaxed);
+            error!("the ring of the tables of jobs panicked, which is a bug; they go on without it");
+        }
+        at_once(self.run(&AtOnce(&*disk)));
+    }
+
+    /// The only task of its thread, so it may sleep there.
+    async fn run<D: WaitedDisk>(&mut self, disk: &D) {
+        let dir = self.dir.clone();
+        let mut merging: Option<Merging<'_>> = None;
         loop {
             let is_over = self.shared.is_over.load(Ordering::Acquire);
-            if self.shared.is_closing() && !is_over {
-                self.shared.tend.wait(TEND_EVERY);
-                continue;
-            }
-            if !is_over {
-                let now_ms = self.shared.now_ms();
-                let work = {
-                    let mut book = self.shared.book();
-                    if self.forgot_at.elapsed() >= FORGET_EVERY {
-                        self.forgot_at = Instant::now();
-                        book.forget(now_ms);
-                    }
-                    book.work()
-                };
-                match work.map(|work| self.work(work)) {
-                    Some(Ok(())) => self.is_failing = false,
-                    Some(Err(err)) => {
-                        if !std::mem::replace(&mut self.is_failing, true) {
-                            warn!(%err, "tables of jobs cannot be written; new jobs are refused when memory is full; tried again");
-                        }
-                        self.shared.tend.wait(AGAIN_AFTER);
-                    }
-                    None => self.shared.tend.wait(TEND_EVERY),
+            if self.shared.is_closing() {
+                // It stops at its next block, and removes what it made.
+                while merging.is_some() {
+                    drop(self.go_on(disk, &mut merging).await);
+                }
+                if !is_over {
+                    self.shared.tend.wait(TEND_EVERY);
+                    continue;
                 }
             }
-            if let Err(err) = self.snapshot(is_over) {
-                self.written_at = Instant::now();
+            if !is_over {
+                let done = match self.next_work(merging.is_some()) {
+                    Some(Work::Merge { inputs, number, tier }) => {
+                        let which = (inputs, number, tier);
+                        merging = Some(Merging::new(disk, Arc::clone(&self.shared), &dir, self.store(), which));
+                        Ok(true)
+                    }
+                    Some(Work::Write { generation, number }) => {
+                        self.write(disk, &generation, number).await.map(|()| true)
+                    }
+                    Some(Work::Count { number }) => self.count(disk, number).await.map(|()| true),
+                    None if merging.is_some() => self.go_on(disk, &mut merging).await.map(|()| true),
+                    None => Ok(false),
+                };
+                self.rest_after(disk, done).await;
+            }
+            if let Err(err) = self.snapshot(disk, is_over).await {
+                self.written_at = Some(Instant::now());
                 warn!(%err, "no snapshot of jobs; a start reads more of the log");
             }
             if is_over {
@@ -97,78 +131,90 @@ impl Keeper {
         }
     }
 
-    fn work(&mut self, work: Work) -> Result<(), String> {
-        match work {
-            Work::Write { generation, number } => self.write(&generation, number),
-            Work::Merge { inputs, number, tier } => self.merge(&inputs, number, tier),
-            Work::Count { number } => self.count(number),
+    /// While a merge runs, what memory has is all that cannot wait.
+    fn next_work(&mut self, is_merging: bool) -> Option<Work> {
+        let now_ms = self.shared.now_ms();
+        let mut book = self.shared.book();
+        if self.forgot_at.elapsed() >= FORGET_EVERY {
+            self.forgot_at = Instant::now();
+            book.forget(now_ms);
         }
+        if is_merging { book.work_beside_merge() } else { book.work() }
+    }
+
+    /// `done`: whether there was anything to do.
+    async fn rest_after<D: WaitedDisk>(&mut self, disk: &D, done: Result<bool, String>) {
+        match done {
+            Ok(true) => self.is_failing = false,
+            Err(err) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    warn!(%err, "tables of jobs cannot be written; new jobs are refused when memory is full; tried again");
+                }
+                self.shared.tend.wait(AGAIN_AFTER);
+            }
+            Ok(false) => {
+                self.scrubber.turn(disk).await;
+                self.shared.tend.wait(TEND_EVERY);
+            }
+        }
+    }
+
+    /// A piece of the merge.
+    async fn go_on<D: WaitedDisk>(&mut self, disk: &D, merging: &mut Option<Merging<'_>>) -> Result<(), String> {
+        let Some(running) = merging else { return Ok(()) };
+        let Some(done) = running.piece().await else { return Ok(()) };
+        *merging = None;
+        self.merged(disk, done?).await;
+        Ok(())
     }
 
     fn store(&self) -> StoreId {
         self.shared.journal.id().expect("what is written to tables was in the log")
     }
 
-    fn write(&mut self, generation: &Generation, number: u64) -> Result<(), String> {
-        let rows = generation.rows();
-        let rows = rows.iter().map(|(key, queue, body)| RowRef { key: *key, queue: *queue, body });
-        let disk = AtOnce(&*self.shared.disk);
+    async fn write<D: WaitedDisk>(&mut self, disk: &D, generation: &Generation, number: u64) -> Result<(), String> {
         let target = Target { dir: &self.dir, store: self.store(), number, tier: 0 };
-        let limits = self.shared.config.table_limits;
-        let meta = at_once(table::write(&disk, target, rows, limits, &self.shared.is_closing));
-        let meta = meta.map_err(|err| chain(&err))?;
-        let opened = meta.map(|meta| self.open(&meta)).transpose()?;
+        let (limits, stop) = (self.shared.config.table_limits, &self.shared.is_closing);
+        let opened = replay::write(disk, target, generation, limits, stop).await?;
         self.install(opened, |book, seen| book.written(seen));
         self.owed = OWED;
         Ok(())
     }
 
-    fn merge(&mut self, inputs: &[u64], number: u64, tier: u8) -> Result<(), String> {
-        let (tables, _) = self.shared.tables();
-        let taken: Vec<&Table> = inputs.iter().filter_map(|input| tables.get(input)).map(|table| &**table).collect();
-        let alive = self.shared.book().alive();
-        let target = Target { dir: &self.dir, store: self.store(), number, tier };
-        let disk = AtOnce(&*self.shared.disk);
-        let (limits, stop) = (self.shared.config.table_limits, &self.shared.is_closing);
-        let is_alive = |seq, due_ms| alive.has(seq, due_ms);
-        let merged = at_once(table::merge(&disk, target, &taken, Key::MIN, is_alive, limits, stop));
-        let Merged { meta, lost, .. } = merged.map_err(|err| chain(&err))?;
-        for rotten in lost {
-            error!(%rotten, "jobs are rotten on the disk, and stay lost; look at the disk");
+    async fn merged<D: WaitedDisk>(&mut self, disk: &D, done: Done) {
+        let Done { merged, opened, inputs } = done;
+        let has_lost = !merged.lost.is_empty();
+        for rotten in merged.lost {
+            let table = inputs.iter().find(|table| table.block_of(&rotten).is_some());
+            let table = table.expect("what a merge does not find is a block of an input");
+            // Their rows are in no table any more: parked now, or nobody ever hears of them.
+            self.scrubber.found(disk, table, &rotten, false).await;
         }
-        let opened = meta.map(|meta| self.open(&meta)).transpose()?;
-        for input in &taken {
-            self.over.insert(input.meta().number, input.meta().clone());
+        if has_lost && self.shared.is_closing() {
+            return; // nobody is told any more: the inputs stay, and the next start removes the files
         }
-        self.install(opened, |book, seen| book.merged(inputs, seen));
+        let numbers: Vec<u64> = inputs.iter().map(|input| input.meta().number).collect();
+        self.over.extend(inputs.iter().map(|input| (input.meta().number, input.meta().clone())));
+        self.install(opened, |book, seen| book.merged(&numbers, seen));
         let mut tables = self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = tables.iter().filter(|(number, _)| !inputs.contains(number));
+        let left = tables.iter().filter(|(number, _)| !numbers.contains(number));
         *tables = Arc::new(left.map(|(number, table)| (*number, Arc::clone(table))).collect());
         self.owed = OWED;
-        Ok(())
     }
 
-    fn count(&mut self, number: u64) -> Result<(), String> {
+    async fn count<D: WaitedDisk>(&mut self, disk: &D, number: u64) -> Result<(), String> {
         let (tables, _) = self.shared.tables();
         let Some(table) = tables.get(&number) else { return Ok(()) };
         let alive = self.shared.book().alive();
-        let disk = AtOnce(&*self.shared.disk);
         let mut waiting = 0;
-        let counted = at_once(table.each_number(&disk, &self.shared.is_closing, |seq, due_ms, _| {
+        let counted = table.each_number(disk, &self.shared.is_closing, |seq, due_ms, _| {
             waiting += u64::from(alive.has(seq, due_ms));
-        }));
+        });
+        let counted = counted.await;
         // One that cannot be counted is left as it is.
         counted.map_err(|err| chain(&err))?;
         self.shared.book().counted(number, waiting);
         Ok(())
-    }
-
-    fn open(&self, meta: &Meta) -> Result<Arc<Table>, String> {
-        let disk = AtOnce(&*self.shared.disk);
-        let opened = at_once(Table::open(&disk, &self.dir, self.store(), meta)).map_err(|err| chain(&err))?;
-        let (table, rotten) = opened;
-        rotten.iter().for_each(|rotten| error!(%rotten, "a table of jobs is rotten as soon as it is written"));
-        Ok(Arc::new(table))
     }
 
     /// Readers and book see it at once.
@@ -185,14 +231,15 @@ impl Keeper {
     }
 
     /// Writes down what is known, and lets go what nobody needs.
-    fn snapshot(&mut self, is_last: bool) -> Result<(), String> {
+    async fn snapshot<D: WaitedDisk>(&mut self, disk: &D, is_last: bool) -> Result<(), String> {
         let shared = Arc::clone(&self.shared);
         let snapshot = {
             let book = shared.book();
             let news = book.applied_lsn().saturating_sub(self.written_lsn);
             // Soon after a table, too: what is in one need not be read again from the log.
             let after = if self.owed == OWED { CHECKPOINT_AFTER_TABLE } else { CHECKPOINT_AFTER };
-            let is_time = self.written_at.elapsed() >= after || news >= CHECKPOINT_RECORDS || is_last;
+            let is_time =
+                self.written_at.is_none_or(|at| at.elapsed() >= after) || news >= CHECKPOINT_RECORDS || is_last;
             if !is_time || news == 0 && self.owed == 0 {
                 return Ok(());
             }
@@ -201,13 +248,14 @@ impl Keeper {
         let Some(store) = shared.journal.id() else { return Ok(()) };
         let tables: BTreeSet<u64> = snapshot.tables().collect();
         let number = self.next_book;
-        book_file::write(&*shared.disk, &self.dir, &store, number, snapshot.encode()).map_err(|err| err.to_string())?;
+        let written = book_file::write(disk, &self.dir, &store, number, snapshot.encode()).await;
+        written.map_err(|err| err.to_string())?;
         self.next_book += 1;
         for segment in shared.journal.segments_before(snapshot.begin_lsn) {
             shared.journal.free(segment);
         }
         shared.journal.checkpoint(snapshot.lsn, number.to_le_bytes().to_vec()).map_err(|err| chain(&err))?;
-        (self.written_at, self.written_lsn) = (Instant::now(), snapshot.lsn);
+        (self.written_at, self.written_lsn) = (Some(Instant::now()), snapshot.lsn);
         self.owed = self.owed.saturating_sub(1);
         self.named.push_back(tables);
         while self.named.len() > book_file::KEPT {
@@ -231,6 +279,31 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// A table that was written a moment ago.
+pub(super) async fn open<D: WaitedDisk>(
+    disk: &D,
+    dir: &Path,
+    store: StoreId,
+    meta: &Meta,
+) -> Result<Arc<Table>, String> {
+    let (table, rotten) = Table::open(disk, dir, store, meta).await.map_err(|err| chain(&err))?;
+    rotten.iter().for_each(|rotten| error!(%rotten, "a table of jobs is rotten as soon as it is written"));
+    Ok(Arc::new(table))
+}
+
+/// A ring for this thread, if there can be one.
+fn executor() -> Option<LocalExecutor> {
+    let made = disk::ring::executor("jobs-tables", RING_MEMORY_BYTES, RING_DEPTH);
+    let warned = |err: &io::Error| {
+        warn!(
+            %err,
+            "tables of jobs cannot have an io_uring, so they are written on a plain thread; allow io_uring in the container's \
+             seccomp profile, and more locked memory (ulimit -l)"
+        );
+    };
+    made.inspect_err(warned).ok()
 }
 
 /// As the book knows a table.

@@ -1,5 +1,6 @@
 //! One file of a table, opened when it is first read and kept open.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -39,15 +40,23 @@ impl TableFile {
             Some(why) => ReadError::Rotten(self.rotten(at, bytes as u64, 0, why)),
             None => ReadError::Io { file: self.path.clone(), at, bytes: bytes as u64, source },
         };
-        let file = match self.open.get() {
-            Some(file) => file,
-            None => {
-                let opened = disk.open(&self.path, self.how).await.map_err(io)?;
-                // Who came first while this one waited has the one that is kept.
-                self.open.get_or_init(|| opened)
-            }
-        };
-        disk.read(file, at, bytes).await.map_err(io)
+        disk.read(self.opened(disk).await.map_err(io)?, at, bytes).await.map_err(io)
+    }
+
+    async fn opened<D: WaitedDisk>(&self, disk: &D) -> io::Result<&File> {
+        if let Some(file) = self.open.get() {
+            return Ok(file);
+        }
+        let opened = disk.open(&self.path, self.how).await?;
+        // Who came first while this one waited has the one that is kept.
+        Ok(self.open.get_or_init(|| opened))
+    }
+
+    /// Has the next read of these bytes come from the medium. A file that cannot be opened is found out by that read.
+    pub async fn forget<D: WaitedDisk>(&self, disk: &D, at: u64, bytes: usize) {
+        if let Ok(file) = self.opened(disk).await {
+            let _ = disk.forget(file, at, bytes).await;
+        }
     }
 
     pub fn rotten(&self, at: u64, bytes: u64, rows: u64, why: Why) -> Rotten {

@@ -25,7 +25,7 @@ const _: () = assert!(PART_BYTES_MAX <= u32::MAX as u64);
 
 /// Their numbers have four hexadecimal digits in a name.
 pub const PARTS_MAX: usize = 1 << 16;
-/// Jobs of one table: keeps the runs its directory is sorted from at some hundreds.
+/// Jobs of one table: keeps the runs its directory is sorted from at a thousand.
 pub const ROWS_MAX: u64 = 1 << 30;
 
 /// Buffered before it is written.
@@ -35,7 +35,7 @@ pub const PERSIST_BYTES: u64 = 16 << 20;
 const _: () = assert!(WRITE_BYTES as u64 <= PERSIST_BYTES);
 
 /// Entries of the directory that are sorted in memory, 24 bytes each; more go through runs on the disk.
-pub const SORT_ENTRIES_MAX: usize = 2 << 20;
+pub const SORT_ENTRIES_MAX: usize = 1 << 20;
 /// Sorted at once, some 2 ms: what else runs on the thread waits so long.
 pub const SORT_CHUNK_ENTRIES: usize = 32 << 10;
 /// Pages of a run that are read at once.

@@ -165,6 +165,38 @@ impl Table {
         Ok(())
     }
 
+    /// The block of this table that is at a rotten place. None: what is there is no block.
+    pub fn block_of(&self, rotten: &Rotten) -> Option<BlockRef> {
+        let part = self.parts.iter().position(|part| part.file.path == rotten.file)?;
+        let block = self.parts[part].blocks.iter().position(|block| u64::from(block.at) == rotten.at)?;
+        Some(BlockRef { part: part as u32, block: block as u32 })
+    }
+
+    /// Which jobs are in a block that cannot be read, as far as the directory tells and the first `count_max`: their keys and
+    /// queues, not in order. An error: it does not tell of all.
+    pub async fn jobs_of<D: WaitedDisk>(
+        &self,
+        disk: &D,
+        block: BlockRef,
+        count_max: usize,
+        stop: &AtomicBool,
+    ) -> Result<Vec<(Key, u32)>, ReadError> {
+        let first = self.first_key(block);
+        // Behind the last block of a part no key is its.
+        let last = self.parts[block.part as usize].meta.last;
+        let next = self.next(block).map(|next| self.first_key(next));
+        let is_its = |key: &Key| (first..=last).contains(key) && next.is_none_or(|next| *key < next);
+        let mut found = Vec::new();
+        let each = |seq, due_ms, queue| {
+            let key = Key { due_ms, seq };
+            if is_its(&key) && found.len() < count_max {
+                found.push((key, queue));
+            }
+        };
+        self.each_number(disk, stop, each).await?;
+        Ok(found)
+    }
+
     /// The same table without the parts whose jobs are all before this key, and the names of their files. Write its meta down
     /// before removing those.
     pub fn release_before(&self, from: Key) -> (Table, Vec<String>) {

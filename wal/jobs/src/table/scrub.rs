@@ -46,34 +46,52 @@ impl Scrub {
     pub async fn step<D: WaitedDisk>(&mut self, disk: &D, table: &Table) -> Result<Option<Scrubbed>, ReadError> {
         let step = self.next;
         self.next = following(step, table);
-        let part = |part: u32| &table.parts[part as usize];
-        let directory = &table.directory;
-        let (bytes, checked) = match step {
-            Step::Header(number) => (PAGE_BYTES as u64, part(number).file.check_header(disk).await),
-            Step::Index(number) => {
-                let part = part(number);
-                let index = part.file.index(disk, part.meta.bytes, BLOCK_ENTRY_BYTES).await;
-                ((part.blocks.len() * BLOCK_ENTRY_BYTES) as u64, index.map(|_| ()))
-            }
-            Step::Block(block) => (table.block_bytes(block) as u64, table.read_block(disk, block).await.map(|_| ())),
-            Step::DirectoryHeader => {
-                (PAGE_BYTES as u64, check_directory(disk, &directory.file, table.meta.directory_bytes).await)
-            }
-            Step::DirectoryIndex => {
-                let index = directory.file.index(disk, table.meta.directory_bytes, PAGE_ENTRY_BYTES).await;
-                (index.as_ref().map_or(0, |(index, _)| index.len() as u64), index.map(|_| ()))
-            }
-            Step::Page(page) => {
-                let at = (1 + page as u64) * PAGE_BYTES as u64;
-                (PAGE_BYTES as u64, read_page(disk, &directory.file, at).await.map(|_| ()))
-            }
-            Step::Done => return Ok(None),
-        };
+        if matches!(step, Step::Done) {
+            return Ok(None);
+        }
+        let mut checked = check(step, disk, table).await;
+        if matches!(checked, Err(ReadError::Rotten(_))) {
+            // Once more, from the medium: it may have been memory.
+            checked = check(step, disk, table).await;
+        }
         match checked {
-            Ok(()) => Ok(Some(Scrubbed { bytes, rotten: None })),
-            Err(ReadError::Rotten(rotten)) => Ok(Some(Scrubbed { bytes, rotten: Some(rotten) })),
+            Ok(bytes) => Ok(Some(Scrubbed { bytes, rotten: None })),
+            Err(ReadError::Rotten(rotten)) => Ok(Some(Scrubbed { bytes: rotten.bytes, rotten: Some(rotten) })),
             Err(err) => Err(err),
         }
+    }
+}
+
+/// Bytes that were read and are right.
+async fn check<D: WaitedDisk>(step: Step, disk: &D, table: &Table) -> Result<u64, ReadError> {
+    let part = |part: u32| &table.parts[part as usize];
+    let directory = &table.directory;
+    match step {
+        Step::Header(number) => part(number).file.check_header(disk).await.map(|()| PAGE_BYTES as u64),
+        Step::Index(number) => {
+            let part = part(number);
+            let index = part.file.index(disk, part.meta.bytes, BLOCK_ENTRY_BYTES).await;
+            index.map(|(index, _)| index.len() as u64)
+        }
+        Step::Block(block) => {
+            let (at, bytes) = (u64::from(table.entry(block).at), table.block_bytes(block));
+            part(block.part).file.forget(disk, at, bytes).await;
+            table.read_block(disk, block).await.map(|_| bytes as u64)
+        }
+        Step::DirectoryHeader => {
+            let checked = check_directory(disk, &directory.file, table.meta.directory_bytes).await;
+            checked.map(|()| PAGE_BYTES as u64)
+        }
+        Step::DirectoryIndex => {
+            let index = directory.file.index(disk, table.meta.directory_bytes, PAGE_ENTRY_BYTES).await;
+            index.map(|(index, _)| index.len() as u64)
+        }
+        Step::Page(page) => {
+            let at = (1 + page as u64) * PAGE_BYTES as u64;
+            directory.file.forget(disk, at, PAGE_BYTES).await;
+            read_page(disk, &directory.file, at).await.map(|_| PAGE_BYTES as u64)
+        }
+        Step::Done => Ok(0),
     }
 }
 
