@@ -631,6 +631,9 @@ mod tests {
         bytes
     }
 
+    /// Partition, offset and id of what was found.
+    type Ids = Vec<(i32, i64, String)>;
+
     struct Scene {
         search: Search,
         cluster: Logs,
@@ -659,8 +662,8 @@ mod tests {
             }
         }
 
-        /// Until it ended; what it found, as partition, offset and id, and where it ended.
-        fn run(&mut self) -> (Vec<(i32, i64, String)>, Result<BTreeMap<i32, i64>, SearchError>) {
+        /// Until it ended; what it found, and where it ended.
+        fn run(&mut self) -> (Ids, Result<BTreeMap<i32, i64>, SearchError>) {
             let mut found = Vec::new();
             for _ in 0..1_000 {
                 self.pump();
@@ -676,7 +679,7 @@ mod tests {
         }
     }
 
-    fn found(expected: &[(i32, i64, &str)]) -> Vec<(i32, i64, String)> {
+    fn found(expected: &[(i32, i64, &str)]) -> Ids {
         expected.iter().map(|(partition, offset, id)| (*partition, *offset, (*id).to_owned())).collect()
     }
 
