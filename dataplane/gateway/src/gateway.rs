@@ -105,8 +105,13 @@ impl Gateway {
             board.set_handoff(move || store.health());
         }
         if let Some(desk) = &jobs {
-            let desk = Arc::clone(desk);
-            board.set_jobs(move || desk.health());
+            let (of_board, of_metrics) = (Arc::clone(desk), Arc::clone(desk));
+            board.set_jobs(move || of_board.health());
+            metrics.registry().gauges_from(
+                "gateway_jobs_app",
+                "Delayed jobs that did not come to an end, and those of them that are parked, by app; beyond a cap the app is `other`.",
+                move || of_metrics.by_app(),
+            );
         }
         let inboxes =
             control_inboxes.into_iter().zip(mail_inboxes).zip(adopt_inboxes).zip(bell_inboxes).zip(job_inboxes);

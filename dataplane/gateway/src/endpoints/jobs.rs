@@ -70,7 +70,7 @@ fn prepare(
     now: Instant,
 ) -> Result<New, Refusal> {
     let now_ms = services.env.wall_clock_ms();
-    let AddWishes { due_ms, key, partition, null } = asked::add(head.query, now_ms)?;
+    let AddWishes { due_ms, key, partition, null, durability } = asked::add(head.query, now_ms)?;
     let name = name_of(grant);
     let body = decoded_message(services, exchange, head, grant, body, now)?;
     if body.len() > JOB_BYTES_MAX {
@@ -89,7 +89,7 @@ fn prepare(
     };
     let mut own = Vec::new();
     entry.encode(&mut own);
-    Ok(New { key: add_key(head, &name)?, name, due_ms, own })
+    Ok(New { key: add_key(head, &name)?, name, due_ms, own, durability })
 }
 
 /// Whose the jobs of a grant are, and for what.
@@ -327,7 +327,11 @@ const ADDED: Schema = Schema::Object(&[
     FieldDoc::must("ok", Schema::Always(1), "1"),
     FieldDoc::must("id", Schema::TEXT, "19 digits; positive, and fits into 64 bits"),
     FieldDoc::must("due", Schema::TEXT, "RFC 3339"),
-    FieldDoc::must("durability", Schema::Value(Kind::Word(&["local"])), "on this gateway's disk, fsynced"),
+    FieldDoc::must(
+        "durability",
+        Schema::Value(Kind::Word(&["local", "async"])),
+        "`local`: on this gateway's disk, fsynced; `async`: on its way there",
+    ),
 ]);
 
 const JOB: Schema = Schema::Object(&[
@@ -413,7 +417,12 @@ pub const ADD_DOCS: &[EndpointDoc] = &[EndpointDoc {
                 "the partition, instead of one by key",
             ),
             ParamDoc::query("null", Kind::Bool, "a null value; without a body"),
-            ParamDoc::query("durability", Kind::Text, "`durable`, which is also what none means"),
+            ParamDoc::query(
+                "durability",
+                Kind::Text,
+                "`durable`, which is also what none means; `async`: answered before the fsync, a kill within the next milliseconds \
+                 loses it",
+            ),
             ParamDoc::header("Idempotency-Key", Kind::Text, "the same answer for 24 h, and one job"),
             ParamDoc::header("X-Tag", Kind::Text, "tags, between semicolons"),
             CODING,

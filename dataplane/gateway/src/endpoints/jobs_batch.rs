@@ -7,7 +7,7 @@ use crate::endpoints::Services;
 use crate::endpoints::batch::{self, Common, Opening, RECORD_FIELDS, STREAM_PARAM, SUMMARY, SUMMARY_PARAM};
 use crate::endpoints::docs::{CODING, REQUEST_ID, TIMEOUT, TOPIC, VER};
 use crate::endpoints::jobs::{IDEMPOTENCY_KEY, name_of};
-use crate::endpoints::jobs_query::{check_durability, delay_of, due_of};
+use crate::endpoints::jobs_query::{delay_of, due_of, durability_of};
 use crate::exchange::conn::Conn;
 use crate::exchange::content_encoding::Decoder;
 use crate::exchange::meta::Meta;
@@ -63,7 +63,10 @@ fn parse_query(text: Option<&str>, timeout_max: Duration, now_ms: i64) -> Result
         match name {
             "delay" => delay = Some(delay_of(value)?),
             "due" => time = Some(due_of("due", value)?),
-            "durability" => check_durability(value)?,
+            // Receipts come when records are durable, whoever wants them sooner.
+            "durability" => {
+                durability_of(value)?;
+            }
             _ => unreachable!("a name of the list"),
         }
         Ok(())
@@ -170,7 +173,11 @@ pub const DOCS: &[EndpointDoc] = &[EndpointDoc {
         VER,
         DELAY,
         DUE,
-        ParamDoc::query("durability", Kind::Text, "`durable`, which is also what none means"),
+        ParamDoc::query(
+            "durability",
+            Kind::Text,
+            "`durable`, which is also what none means; `async` waits as long in a batch",
+        ),
         ParamDoc::query("timeout", TIMEOUT, "wait at most so long for room").or("30s"),
         SUMMARY_PARAM,
         STREAM_PARAM,
@@ -224,7 +231,8 @@ mod tests {
             ("due=tomorrow", Err("bad_parameter")),
             ("delay=-1", Err("bad_parameter")),
             ("delay=1&delay=2", Err("bad_parameter")),
-            ("durability=async", Err("durability_unknown")),
+            ("durability=async&stream=1&timeout=5s", Ok(None)),
+            ("durability=both", Err("durability_unknown")),
             ("ack=all", Err("unknown_parameter")),
             ("async=1", Err("unknown_parameter")),
             ("key=k", Err("unknown_parameter")),

@@ -3,7 +3,7 @@
 use crate::codes;
 use crate::due::Due;
 use crate::endpoints::params::{self, bad_parameter};
-use crate::jobs::{Page, when};
+use crate::jobs::{Durability, Page, when};
 use crate::limits::{JOBS_LISTED_DEFAULT, JOBS_LISTED_MAX, KEY_BYTES_MAX};
 use crate::refusal::Refusal;
 use ::jobs::{JobId, Key};
@@ -23,6 +23,7 @@ pub struct AddWishes<'q> {
     pub key: Option<Cow<'q, [u8]>>,
     pub partition: Option<i32>,
     pub null: bool,
+    pub durability: Durability,
 }
 
 /// A look at jobs. `Job(None)`: what was given cannot be an id.
@@ -51,9 +52,10 @@ fn text<'a>(name: &str, value: &'a [u8]) -> Result<&'a str, Refusal> {
 /// What `POST /v1/jobs/:topic/:ver` asks for. `due` wins over `delay`, as in 2017.
 pub fn add(query: Option<&str>, now_ms: i64) -> Result<AddWishes<'_>, Refusal> {
     let mut all = all(query, &ADD)?;
-    if let Some(durability) = all.get("durability") {
-        check_durability(text("durability", durability)?)?;
-    }
+    let durability = match all.get("durability") {
+        Some(durability) => durability_of(text("durability", durability)?)?,
+        None => Durability::Durable,
+    };
     let due_ms = due_ms(&all, now_ms)?;
     let partition = match all.get("partition") {
         None => None,
@@ -71,7 +73,7 @@ pub fn add(query: Option<&str>, now_ms: i64) -> Result<AddWishes<'_>, Refusal> {
         let sentence = format!("key is {} bytes, the limit is {KEY_BYTES_MAX}", key.len());
         return Err(Refusal::new(codes::KEY_TOO_LONG, sentence));
     }
-    Ok(AddWishes { due_ms, key, partition, null })
+    Ok(AddWishes { due_ms, key, partition, null, durability })
 }
 
 /// What `GET /v1/jobs/:topic/:ver` asks for.
@@ -156,14 +158,15 @@ fn time_of(name: &str, value: &str) -> Result<i64, Refusal> {
 }
 
 /// `durability`: what there is yet.
-pub fn check_durability(value: &str) -> Result<(), Refusal> {
+pub fn durability_of(value: &str) -> Result<Durability, Refusal> {
     match value {
-        "" | "durable" => Ok(()),
-        "async" | "both" | "replicated" | "any" => {
-            let sentence = "nothing was stored: only durability=durable exists yet";
+        "" | "durable" => Ok(Durability::Durable),
+        "async" => Ok(Durability::Async),
+        "both" | "replicated" | "any" => {
+            let sentence = "nothing was stored: only durability=durable and durability=async exist yet";
             Err(Refusal::new(codes::DURABILITY_UNKNOWN, sentence))
         }
-        other => Err(bad_parameter("durability", other, "durable")),
+        other => Err(bad_parameter("durability", other, "durable or async")),
     }
 }
 
@@ -192,6 +195,7 @@ mod tests {
             ("due=tomorrow", Err("bad_parameter")),
             ("delay=-1", Err("bad_parameter")),
             ("", Err("missing_due")),
+            ("delay=1&durability=async", Ok(NOW_MS + 1_000)),
             ("delay=1&durability=both", Err("durability_unknown")),
             ("delay=1&durability=x", Err("bad_parameter")),
             ("delay=1&dealy=2", Err("unknown_parameter")),

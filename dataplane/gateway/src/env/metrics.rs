@@ -16,6 +16,8 @@ use telemetry::{
 
 /// Topics that get a latency histogram of their own.
 const TOPICS_MAX: usize = 100;
+/// Apps that get one of their own for delayed jobs.
+const APPS_MAX: usize = 100;
 /// Endpoints with statuses: a handful of each.
 const ENDPOINTS_MAX: usize = 16;
 
@@ -57,6 +59,15 @@ label_set! {
     pub struct HandoffLabels { what: &'static str }
 }
 
+label_set! {
+    pub struct AppLabels { app: Arc<str> }
+}
+
+label_set! {
+    /// Something of an app.
+    pub struct OfAppLabels { app: Arc<str>, what: &'static str }
+}
+
 type Family<K, L> = telemetry::Family<K, L>;
 
 /// The declared metrics; one per process.
@@ -76,6 +87,7 @@ pub struct GatewayMetrics {
     handoff: Family<GaugeKind, HandoffLabels>,
     jobs_fired: Family<CounterKind, ()>,
     jobs_lateness: Family<HistogramKind, ()>,
+    jobs_app_lateness: Family<HistogramKind, AppLabels>,
     jobs: Family<GaugeKind, HandoffLabels>,
     connections_opened: Family<CounterKind, SideLabels>,
     connections_ended: Family<CounterKind, ReasonLabels>,
@@ -134,10 +146,17 @@ impl Default for GatewayMetrics {
                 "From when a delayed job was due until Kafka had it.",
                 Unit::Seconds,
             ),
+            jobs_app_lateness: registry.histograms(
+                "gateway_jobs_app_lateness_seconds",
+                "From when a delayed job was due until Kafka had it, by app; beyond a cap the app is `other`.",
+                Unit::Seconds,
+                APPS_MAX,
+            ),
             jobs: registry.gauges(
                 "gateway_jobs",
-                "Delayed jobs of this process: those that wait, in memory, due and not at Kafka, at Kafka, parked, lost to rot; tables \
-                 and their bytes; of its log: segments, disk bytes, whether it is read-only.",
+                "Delayed jobs of this process: those that wait, in memory, due and not at Kafka, at Kafka, parked, lost to rot; tables, \
+                 their bytes, places of them that are rotten, bytes that were looked at for rot; of its log: segments, disk bytes, \
+                 whether it is read-only.",
             ),
             connections_opened: registry.counters("gateway_connections_total", "Client connections accepted."),
             connections_ended: registry
@@ -201,6 +220,7 @@ impl GatewayMetrics {
             handoff: RefCell::new(self.handoff.shard()),
             jobs_fired: self.jobs_fired.local(),
             jobs_lateness: self.jobs_lateness.local(),
+            jobs_app_lateness: RefCell::new(self.jobs_app_lateness.shard()),
             jobs: RefCell::new(self.jobs.shard()),
             publish_connections: connections_opened.get(&SideLabels { listener: "publish" }),
             subscribe_connections: connections_opened.get(&SideLabels { listener: "subscribe" }),
@@ -243,6 +263,7 @@ pub struct ShardMetrics {
     handoff: RefCell<ShardFamily<GaugeKind, HandoffLabels>>,
     jobs_fired: Counter,
     jobs_lateness: Histogram,
+    jobs_app_lateness: RefCell<ShardFamily<HistogramKind, AppLabels>>,
     jobs: RefCell<ShardFamily<GaugeKind, HandoffLabels>>,
     publish_connections: Counter,
     subscribe_connections: Counter,
@@ -318,9 +339,19 @@ impl ShardMetrics {
     }
 
     /// A delayed job reached Kafka, so long after it was due.
-    pub fn job_fired(&self, late_ms: i64) {
-        self.jobs_fired.inc();
-        self.jobs_lateness.record_duration(Duration::from_millis(u64::try_from(late_ms).unwrap_or(0)));
+    pub fn jobs_fired(&self, app: &Arc<str>, late_ms: impl Iterator<Item = i64>) {
+        let of_app = self.jobs_app_lateness.borrow_mut().get(&AppLabels { app: Arc::clone(app) });
+        for late_ms in late_ms {
+            self.jobs_fired.inc();
+            let late = Duration::from_millis(u64::try_from(late_ms).unwrap_or(0));
+            self.jobs_lateness.record_duration(late);
+            of_app.record_duration(late);
+        }
+    }
+
+    /// Jobs that a dead process fired; nobody knows when.
+    pub fn jobs_found(&self, jobs: u64) {
+        self.jobs_fired.add(jobs);
     }
 
     /// State of delayed jobs, by one shard of the process.

@@ -1,5 +1,6 @@
 //! The store of delayed jobs of this process, and how shards hear from it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use runtime::mailbox::Sender;
 use crate::config::{HandoffDevice, JobsConfig};
 use crate::device;
 use crate::env::board::JobsHealth;
+use crate::env::metrics::OfAppLabels;
 
 /// Where this node's jobs are, and whose they are.
 #[derive(Debug, Clone)]
@@ -142,6 +144,21 @@ impl Desk {
         }
     }
 
+    /// What waits and what is parked, by app.
+    pub fn by_app(&self) -> Vec<(OfAppLabels, f64)> {
+        let mut apps: BTreeMap<Arc<str>, Waiting> = BTreeMap::new();
+        for queue in self.store.queues() {
+            let waiting = apps.entry(Arc::clone(&queue.name.account)).or_default();
+            waiting.pending += queue.pending;
+            waiting.parked += queue.parked;
+        }
+        let labelled = |(app, waiting): (Arc<str>, Waiting)| {
+            let of = |what, count: u64| (OfAppLabels { app: Arc::clone(&app), what }, count as f64);
+            [of("pending", waiting.pending), of("parked", waiting.parked)]
+        };
+        with_most(apps, APPS_SHOWN_MAX).into_iter().flat_map(labelled).collect()
+    }
+
     /// Bytes of the log's files.
     pub fn log_bytes(&self) -> u64 {
         let journal = self.store.journal();
@@ -152,6 +169,30 @@ impl Desk {
     pub fn settle(&self, outcome: Outcome) {
         self.store.settle(outcome);
     }
+}
+
+/// Apps that have a value of their own in metrics; all others have one together.
+const APPS_SHOWN_MAX: usize = 99;
+
+/// Jobs of an app.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Waiting {
+    pending: u64,
+    parked: u64,
+}
+
+/// The apps with the most jobs, by name, and what all others have together.
+fn with_most(apps: BTreeMap<Arc<str>, Waiting>, count_max: usize) -> Vec<(Arc<str>, Waiting)> {
+    let mut all: Vec<(Arc<str>, Waiting)> = apps.into_iter().collect();
+    all.sort_by_key(|(_, waiting)| std::cmp::Reverse(waiting.pending));
+    let rest = all.split_off(all.len().min(count_max));
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    if !rest.is_empty() {
+        let sum = |of: fn(&Waiting) -> u64| rest.iter().map(|(_, waiting)| of(waiting)).sum();
+        let others = Waiting { pending: sum(|waiting| waiting.pending), parked: sum(|waiting| waiting.parked) };
+        all.push(("other".into(), others));
+    }
+    all
 }
 
 impl Trays {
@@ -192,4 +233,32 @@ fn tell(opened: &Opened) {
 
 fn chain(err: &dyn std::error::Error) -> String {
     std::iter::successors(err.source(), |err| err.source()).fold(err.to_string(), |text, err| format!("{text}: {err}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apps_with_the_most_jobs_have_a_value_of_their_own_and_all_others_one_together() {
+        let apps = |all: &[(&str, u64, u64)]| -> BTreeMap<Arc<str>, Waiting> {
+            all.iter()
+                .map(|(app, pending, parked)| ((*app).into(), Waiting { pending: *pending, parked: *parked }))
+                .collect()
+        };
+        let shown = |all: &[(&str, u64, u64)]| -> Vec<(Arc<str>, Waiting)> {
+            all.iter()
+                .map(|(app, pending, parked)| ((*app).into(), Waiting { pending: *pending, parked: *parked }))
+                .collect()
+        };
+        let all = [("a", 1, 1), ("b", 9, 0), ("c", 2, 2), ("d", 7, 3)];
+        for (count_max, expected) in [
+            (4, shown(&all)),
+            (2, shown(&[("b", 9, 0), ("d", 7, 3), ("other", 3, 3)])),
+            (0, shown(&[("other", 19, 6)])),
+        ] {
+            assert_eq!(with_most(apps(&all), count_max), expected);
+        }
+        assert_eq!(with_most(BTreeMap::new(), 2), []);
+    }
 }

@@ -53,6 +53,7 @@ pub struct Firing {
 /// Jobs of one queue that went to the client one after the other.
 struct Chunk {
     queue: QueueId,
+    name: Arc<Name>,
     keys: Vec<::jobs::Key>,
     left: usize,
 }
@@ -82,8 +83,8 @@ impl Firing {
     pub fn searched(&self, ground: Ground<'_>, desk: &Desk, cluster: &Cluster, now: Instant) {
         let looked = self.doubts.borrow_mut().look(desk, cluster, now);
         for Looked { queue, fired, absent, away } in looked {
+            ground.env.metrics.jobs_found(fired.len() as u64);
             for (key, partition, offset) in fired {
-                ground.env.metrics.job_fired(ground.env.wall_clock_ms() - key.due_ms);
                 desk.settle(Fate::Fired { queue, seqs: vec![key.seq], partition, offset });
             }
             give_back(desk, queue, away.iter().map(|job| job.key.seq).collect());
@@ -96,9 +97,9 @@ impl Firing {
 
     /// Jobs of one queue, in order.
     fn fire_run(&self, ground: Ground<'_>, desk: &Desk, queue: QueueId, jobs: Vec<Job>, now: Instant) {
-        let name = &jobs[0].name;
+        let name = Arc::clone(&jobs[0].name);
         let snapshot = ground.access.borrow_snapshot();
-        let destination = match may(&snapshot, name) {
+        let destination = match may(&snapshot, &name) {
             Ok(permit) => ground.clusters.topic_destination(&permit),
             Err(reason) => {
                 jobs.iter().for_each(|job| park(desk, job, reason.clone()));
@@ -160,7 +161,7 @@ impl Firing {
         drop(client);
         if !keys.is_empty() {
             let left = keys.len();
-            place.insert(Chunk { queue, keys, left });
+            place.insert(Chunk { queue, name, keys, left });
             cluster.wake();
         }
     }
@@ -174,7 +175,7 @@ impl Firing {
             return;
         };
         let (first, count) = (outcome.record_first as usize, outcome.count as usize);
-        let queue = chunk.queue;
+        let (queue, app) = (chunk.queue, Arc::clone(&chunk.name.account));
         let keys: Vec<::jobs::Key> = chunk.keys[first..first + count].to_vec();
         chunk.left -= count;
         if chunk.left == 0 {
@@ -186,7 +187,7 @@ impl Firing {
             Ok(stored) => {
                 self.gone_since.borrow_mut().remove(&queue);
                 let now_ms = ground.env.wall_clock_ms();
-                keys.iter().for_each(|key| ground.env.metrics.job_fired(now_ms - key.due_ms));
+                ground.env.metrics.jobs_fired(&app, keys.iter().map(|key| now_ms - key.due_ms));
                 desk.settle(Fate::Fired { queue, seqs: seqs(), partition: stored.partition, offset: stored.offset });
             }
             Err(error) => match self.verdict(queue, error, now) {

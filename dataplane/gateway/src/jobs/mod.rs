@@ -96,6 +96,15 @@ pub struct Named {
     pub act: Act,
 }
 
+/// When an add is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on the disk.
+    Durable,
+    /// At once: a kill before the next commit loses it.
+    Async,
+}
+
 /// A job to be added.
 pub struct New {
     pub name: Name,
@@ -103,6 +112,7 @@ pub struct New {
     pub key: Option<AddKey>,
     /// The message ([`kafka_wire::job_entry`]).
     pub own: Vec<u8>,
+    pub durability: Durability,
 }
 
 /// Which jobs that wait are listed.
@@ -115,6 +125,11 @@ pub struct Page {
 
 /// A request that waits for the store.
 enum Waiting {
+    /// Its client was told already.
+    Told {
+        seq: u64,
+        key: Option<AddKey>,
+    },
     Added {
         exchange: Exchange,
         seq: u64,
@@ -194,16 +209,22 @@ impl Jobs {
     pub fn add(&self, exchange: Exchange, new: New, env: &Env, now: Instant) {
         match self.start_add(&new) {
             // The ticket it was appended with is the next place's.
+            // Before the first record the store has no id, so nothing has a name.
+            Ok(Start::Waits { seq }) if new.durability == Durability::Async && self.names() => {
+                let reply = self.added(seq, &new.name, new.due_ms, "async");
+                self.waiting.borrow_mut().insert(Waiting::Told { seq, key: new.key });
+                answer(exchange, reply, env, now);
+            }
             Ok(Start::Waits { seq }) => {
                 self.waiting.borrow_mut().insert(Waiting::Added { exchange, seq, new });
             }
-            Ok(Start::Known { seq, due_ms }) => answer(exchange, self.added(seq, &new.name, due_ms), env, now),
+            Ok(Start::Known { seq, due_ms }) => answer(exchange, self.added(seq, &new.name, due_ms, "local"), env, now),
             Err(refusal) => exchange.refuse(env, &refusal, now),
         }
     }
 
     fn start_add(&self, new: &New) -> Result<Start, Refusal> {
-        let New { name, due_ms, key, own } = new;
+        let New { name, due_ms, key, own, .. } = new;
         let (store, door) = self.open()?;
         self.takes()?;
         self.has_room()?;
@@ -218,10 +239,15 @@ impl Jobs {
         Ok(Start::Waits { seq })
     }
 
-    fn added(&self, seq: u64, name: &Name, due_ms: i64) -> Reply {
+    /// Whether the store can name jobs.
+    fn names(&self) -> bool {
+        self.store().is_some_and(|store| store.issuer().is_some())
+    }
+
+    fn added(&self, seq: u64, name: &Name, due_ms: i64, durability: &str) -> Reply {
         let id = self.id_of(seq, name);
         // In this order, as it is documented.
-        let body = format!(r#"{{"ok":1,"id":"{id}","due":"{}","durability":"local"}}"#, shown_time(due_ms));
+        let body = format!(r#"{{"ok":1,"id":"{id}","due":"{}","durability":"{durability}"}}"#, shown_time(due_ms));
         Reply::json(201, body).with(Header::bytes("X-Job-Id".to_owned(), id.into_bytes()))
     }
 
@@ -390,9 +416,10 @@ impl Jobs {
                 return Some(Settled { group, result: Ok(ids) });
             }
             Waiting::Added { exchange, seq, new } => {
-                let reply = self.added(seq, &new.name, new.due_ms);
+                let reply = self.added(seq, &new.name, new.due_ms, "local");
                 answer(exchange, reply, env, now);
             }
+            Waiting::Told { .. } => {}
             Waiting::Changed { exchange, named, .. } => {
                 let due = |due_ms| json!({ "ok": 1, "id": named.id.to_string(), "due": shown_time(due_ms) });
                 let body = match named.act {
@@ -413,6 +440,11 @@ impl Jobs {
         match waiting {
             // Its jobs have no keys that would have to be free again.
             Waiting::Grouped { group, .. } => return Some(Settled { group, result: Err(refusal) }),
+            Waiting::Told { seq, key } => {
+                store.add_failed(seq, key.as_ref());
+                lost(seq, &refusal);
+                return None;
+            }
             Waiting::Added { seq, ref new, .. } => store.add_failed(seq, new.key.as_ref()),
             Waiting::Changed { entry, .. } => store.change_failed(entry),
             Waiting::Paused { .. } | Waiting::Looked { .. } | Waiting::Listed { .. } => {}
@@ -462,6 +494,8 @@ impl Jobs {
             ("in_flight", counts.in_flight),
             ("parked", counts.parked),
             ("lost", counts.lost),
+            ("rotten", counts.rotten),
+            ("scrubbed_bytes", counts.scrubbed_bytes),
             ("tables", counts.tables),
             ("table_bytes", counts.table_bytes),
             ("log_segments", store.journal().segments().len() as u64),
@@ -535,6 +569,7 @@ impl Waiting {
             | Waiting::Listed { exchange, .. }
             | Waiting::Paused { exchange, .. } => exchange.refuse(env, refusal, now),
             Waiting::Grouped { .. } => unreachable!("its batch is told, record by record"),
+            Waiting::Told { .. } => unreachable!("nobody waits for it"),
         }
     }
 }
@@ -561,6 +596,15 @@ fn answer(exchange: Exchange, reply: Reply, env: &Env, now: Instant) {
 
 fn paused(is_paused: bool) -> Reply {
     Reply::json(200, json!({ "ok": 1, "paused": is_paused }).to_string())
+}
+
+/// A job that its client was told of and that is not on the disk.
+fn lost(seq: u64, refusal: &Refusal) {
+    tracing::error!(
+        job = seq,
+        why = refusal.message,
+        "a delayed job that was answered 201 with durability=async is lost"
+    );
 }
 
 fn off() -> Refusal {

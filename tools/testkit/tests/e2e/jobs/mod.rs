@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use testkit::http::{Connection, Request, call};
+use testkit::kafka::{Cluster, KafkaOptions, Version};
 use testkit::progress::say;
 use testkit::{python, wait};
 
@@ -21,6 +22,7 @@ use crate::handoff::stage::{DELIVERED_WITHIN, Setting, Stage, new_topic, with_br
 use crate::harness::{Case, Run};
 
 const NEEDS: &[&str] = &["bin:kateway", "kafka", "python-clients"];
+const NEEDS_3_9: &[&str] = &["bin:kateway", "kafka-zk", "python-clients"];
 
 const fn alone(name: &'static str, run: fn() -> Result<()>) -> Case {
     Case { name, needs: NEEDS, nightly: false, run: Run::Function(run), turn: Some(&TURN) }
@@ -31,15 +33,27 @@ pub const CASES: &[Case] = &[
     alone("of_batches_in_every_form_come_when_they_are_due_in_the_order_of_their_key", batches_come_when_they_are_due),
     alone("of_batches_all_fire_once_when_the_gateway_is_killed_right_after_their_receipts", killed_after_receipts),
     alone("of_a_stream_that_have_receipts_fire_when_the_gateway_is_killed_in_the_middle_of_it", killed_in_a_stream),
-    alone("of_a_gateway_that_is_killed_while_they_fire_are_fired_once_and_none_that_was_deleted", gateway_is_killed),
+    alone("of_a_gateway_that_is_killed_while_they_fire_are_fired_once_and_none_that_was_deleted", || {
+        with_brokers(1, gateway_is_killed)
+    }),
     alone("of_a_gateway_that_is_stopped_while_they_fire_fire_once", gateway_is_stopped),
     alone("that_fall_due_while_kafka_is_away_fire_once_when_it_is_back", || {
-        kafka_is_away(20_000, Duration::from_secs(8))
+        with_brokers(1, |kafka| kafka_is_away(kafka, 20_000, Duration::from_secs(8)))
     }),
     Case {
         nightly: true,
         ..alone("a_hundred_thousand_that_fall_due_while_kafka_is_away_fire_once", || {
-            kafka_is_away(100_000, Duration::from_secs(60))
+            with_brokers(1, |kafka| kafka_is_away(kafka, 100_000, Duration::from_secs(60)))
+        })
+    },
+    Case {
+        nightly: true,
+        needs: NEEDS_3_9,
+        ..alone("on_kafka_3_9_fire_once_though_it_was_away_and_the_gateway_was_killed", || {
+            let version = Version::WithZookeeper;
+            let mut kafka = Cluster::start(KafkaOptions { version, ..KafkaOptions::default() })?;
+            kafka_is_away(&mut kafka, 20_000, Duration::from_secs(8))?;
+            gateway_is_killed(&mut kafka)
         })
     },
     alone("of_a_topic_that_is_gone_are_parked_and_fire_when_they_are_replayed", topic_goes),
@@ -99,24 +113,21 @@ fn killed_in_a_stream() -> Result<()> {
 }
 
 /// Three times, while jobs fire and are deleted.
-fn gateway_is_killed() -> Result<()> {
-    with_brokers(1, |kafka| {
-        let mut stage = Stage::set(kafka, Setting::default())?;
-        let plan =
-            Plan { jobs: 12_000, first: Duration::from_secs(5), spread: Duration::from_secs(9), ..Plan::default() };
-        let mut added = add_all(&stage, 0, &plan)?;
-        let deleted = delete_some(&stage, &mut added)?;
-        say(&format!("  {} added, {deleted} of them deleted", added.len()));
-        let mut kills = 0;
-        while kills < 3 {
-            sleep(Duration::from_secs(2));
-            stage.gateway().kill9();
-            stage.restart_gateway(0)?;
-            kills += 1;
-        }
-        // What was under way at a kill is looked for.
-        judge("gateway killed while jobs fire", &stage, &added)
-    })
+fn gateway_is_killed(kafka: &mut Cluster) -> Result<()> {
+    let mut stage = Stage::set(kafka, Setting::default())?;
+    let plan = Plan { jobs: 12_000, first: Duration::from_secs(5), spread: Duration::from_secs(9), ..Plan::default() };
+    let mut added = add_all(&stage, 0, &plan)?;
+    let deleted = delete_some(&stage, &mut added)?;
+    say(&format!("  {} added, {deleted} of them deleted", added.len()));
+    let mut kills = 0;
+    while kills < 3 {
+        sleep(Duration::from_secs(2));
+        stage.gateway().kill9();
+        stage.restart_gateway(0)?;
+        kills += 1;
+    }
+    // What was under way at a kill is looked for.
+    judge("gateway killed while jobs fire", &stage, &added)
 }
 
 /// As in a rolling upgrade: SIGTERM, and a new process on the same directory.
@@ -151,21 +162,18 @@ fn delete_some(stage: &Stage<'_>, added: &mut [Added]) -> Result<usize> {
     Ok(deleted)
 }
 
-fn kafka_is_away(jobs: usize, away: Duration) -> Result<()> {
-    with_brokers(1, |kafka| {
-        let mut stage = Stage::set(kafka, Setting::default())?;
-        stage.kafka_dies()?;
-        let begun = Instant::now();
-        let plan = Plan { jobs, first: Duration::from_secs(1), spread: away, ..Plan::default() };
-        let added = add_all(&stage, 0, &plan)?;
-        sleep((away + Duration::from_secs(1)).saturating_sub(begun.elapsed()));
-        stage.kafka_returns()?;
-        // Those that are due from now on do not wait for the backlog.
-        let late =
-            Plan { jobs: 200, first: Duration::from_millis(500), spread: Duration::from_secs(2), ..Plan::default() };
-        let late = add_all(&stage, 1, &late)?;
-        judge("Kafka away while jobs fall due", &stage, &[added, late].concat())
-    })
+fn kafka_is_away(kafka: &mut Cluster, jobs: usize, away: Duration) -> Result<()> {
+    let mut stage = Stage::set(kafka, Setting::default())?;
+    stage.kafka_dies()?;
+    let begun = Instant::now();
+    let plan = Plan { jobs, first: Duration::from_secs(1), spread: away, ..Plan::default() };
+    let added = add_all(&stage, 0, &plan)?;
+    sleep((away + Duration::from_secs(1)).saturating_sub(begun.elapsed()));
+    stage.kafka_returns()?;
+    // Those that are due from now on do not wait for the backlog.
+    let late = Plan { jobs: 200, first: Duration::from_millis(500), spread: Duration::from_secs(2), ..Plan::default() };
+    let late = add_all(&stage, 1, &late)?;
+    judge("Kafka away while jobs fall due", &stage, &[added, late].concat())
 }
 
 fn topic_goes() -> Result<()> {
