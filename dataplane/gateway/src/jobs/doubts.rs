@@ -66,7 +66,8 @@ impl Doubts {
         match self.by_queue.get_mut(&queue) {
             Some(doubt) => {
                 doubt.jobs.extend(jobs);
-                if since_ms < doubt.since_ms {
+                // A search is its cluster's: one of a topic that has moved meanwhile goes on as it is.
+                if since_ms < doubt.since_ms && doubt.cluster == cluster.index {
                     cluster.cancel_search(doubt.search);
                     (doubt.since_ms, doubt.search) = (since_ms, begin(since_ms));
                 }
@@ -87,8 +88,8 @@ impl Doubts {
 
     fn look_at(&mut self, desk: &Desk, cluster: &Cluster, queue: QueueId, now: Instant) -> Option<Looked> {
         let doubt = self.by_queue.get_mut(&queue).filter(|doubt| doubt.cluster == cluster.index)?;
-        let look = cluster.look_at(doubt.search);
         let issuer = desk.store().issuer()?;
+        let look = cluster.look_at(doubt.search);
         for found in look.found {
             let text = |name| found.header(name).and_then(|value| std::str::from_utf8(value).ok());
             let id = text(JOB_ID_HEADER).and_then(JobId::parse).filter(|id| issuer.is_genuine(queue.0, *id));
@@ -100,14 +101,13 @@ impl Doubts {
         }
         let all_found = doubt.jobs.iter().all(|job| doubt.found.contains_key(&job.key));
         let is_away = look.last_error.is_some() && now - doubt.began >= JOB_DOUBT_PATIENCE;
-        if look.ended.is_none() && !all_found && !is_away {
-            return None;
-        }
         if look.ended.is_none() {
+            if !all_found && !is_away {
+                return None;
+            }
             cluster.cancel_search(doubt.search);
         }
         let Doubt { topic, jobs, found, .. } = self.by_queue.remove(&queue).expect("looked at above");
-        let is_known = matches!(look.ended, Some(Ok(_))) || all_found;
         let (there, mut rest): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| found.contains_key(&job.key));
         let fired: Vec<(Key, i32, i64)> = there
             .iter()
@@ -116,27 +116,30 @@ impl Doubts {
                 (job.key, partition, offset)
             })
             .collect();
-        if look.ended.is_some() {
-            rest.iter_mut().for_each(|job| job.doubt_since_ms = None);
-        }
-        let (absent, away) = if look.ended.is_some() { (rest, Vec::new()) } else { (Vec::new(), rest) };
+        let (absent, away) = match look.ended {
+            Some(_) => {
+                rest.iter_mut().for_each(|job| job.doubt_since_ms = None);
+                (rest, Vec::new())
+            }
+            None => (Vec::new(), rest),
+        };
         let client = cluster.client.borrow();
         let (topic, fired_count, again) = (client.topic_name(topic), fired.len(), absent.len());
-        if is_known {
-            tracing::info!(
-                topic,
-                fired = fired_count,
-                again,
-                "delayed jobs were at Kafka when this gateway ended: it has those, and gets the others now"
-            );
-        } else if let Some(Err(err)) = &look.ended {
-            tracing::warn!(
+        match &look.ended {
+            Some(Err(err)) => tracing::warn!(
                 topic,
                 %err,
                 again,
                 "nobody can tell whether Kafka has delayed jobs that were under way when this gateway ended: they are published, \
                  perhaps again"
-            );
+            ),
+            None if !all_found => {}
+            Some(Ok(_)) | None => tracing::info!(
+                topic,
+                fired = fired_count,
+                again,
+                "delayed jobs were at Kafka when this gateway ended: it has those, and gets the others now"
+            ),
         }
         Some(Looked { queue, fired, absent, away })
     }

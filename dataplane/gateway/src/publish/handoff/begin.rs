@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 use journal::queue::{Name, StreamId};
+use journal::receipt_id::ReceiptId;
 use kafka_client::{Found, Search, Since, TopicIdx};
 use kafka_wire::handoff_entry::MSG_ID_HEADER;
 
@@ -24,7 +25,6 @@ use super::domains::BY_KEY;
 use super::store::Store;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::searches::SearchKey;
-use journal::receipt_id::ReceiptId;
 
 /// A journal that does not take the note in this time is not waited for: a disk that fails must not hold what Kafka would take.
 const NOTING_PATIENCE: Duration = Duration::from_secs(5);
